@@ -1,0 +1,134 @@
+"""A fine-tuned encoder with a classification head; its folder also loads by AutoModelForSequenceClassification."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from tqdm import tqdm
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging
+
+from ballast.batching import sorted_batches
+from ballast.encoders import encoder_source
+from ballast.errors import UserError
+from ballast.models import Model
+
+# Padded tokens of a scoring batch: enough to fill the matrix units, little enough for the caches of a CPU.
+TOKENS_PER_BATCH = {"cpu": 4096, "cuda": 65536}
+
+
+def fast_bf16(device: torch.device) -> bool:
+    """Whether bf16 matrix products run in hardware; emulated they are many times slower than fp32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` is the GPU where there is one; raises UserError when a device that was asked for is missing."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"train.device {name!r} is not there: {str(error).splitlines()[0]}") from error
+    return torch.device(name)
+
+
+def pretrained(loader: Any, source: str, **settings: Any) -> Any:
+    """Call `loader.from_pretrained`; raises UserError when the model cannot be found or read."""
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        return loader.from_pretrained(source, **settings)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"train.model {source!r} cannot be loaded: {reason} (expected: minilm, a folder with a saved model, or a hub id"
+            " that can be reached or is in the local cache)"
+        ) from error
+
+
+def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int) -> list[list[int]]:
+    """Token ids of texts (n,), each cut to at most `max_length` tokens."""
+    if not len(texts):
+        return []
+    ids: list[list[int]] = tokenizer(list(texts), truncation=True, max_length=max_length)["input_ids"]
+    return ids
+
+
+def pad(ids: list[list[int]], rows: np.ndarray, padding: int, device: torch.device) -> dict[str, torch.Tensor]:
+    """Model inputs of some rows: input_ids (b, t) and attention_mask (b, t), t the longest row."""
+    longest = max(len(ids[row]) for row in rows)
+    tokens = np.full((len(rows), longest), padding, dtype=np.int64)
+    mask = np.zeros((len(rows), longest), dtype=np.int64)
+    for at, row in enumerate(rows):
+        tokens[at, : len(ids[row])] = ids[row]
+        mask[at, : len(ids[row])] = 1
+    return {"input_ids": torch.from_numpy(tokens).to(device), "attention_mask": torch.from_numpy(mask).to(device)}
+
+
+@dataclass
+class EncoderModel(Model):
+    """A transformers classification model and its tokenizer."""
+
+    kind: ClassVar[str] = "encoder"
+    labels: list[str]
+    network: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    max_length: int
+
+    def logits(self, texts: Sequence[str]) -> np.ndarray:
+        device = self.network.device
+        ids = tokenize(self.tokenizer, texts, self.max_length)
+        scores = np.empty((len(ids), len(self.labels)), dtype=np.float32)
+        batches = sorted_batches(np.array([len(each) for each in ids]), TOKENS_PER_BATCH[device.type])
+        self.network.eval()
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=fast_bf16(device)):
+            for rows in tqdm(batches, desc="scoring", unit="batch", disable=None, leave=False):
+                inputs = pad(ids, rows, self.tokenizer.pad_token_id, device)
+                scores[rows] = self.network(**inputs).logits.float().cpu().numpy()
+        return scores
+
+    def save_files(self, folder: Path) -> None:
+        self.network.save_pretrained(folder)
+        self.tokenizer.model_max_length = self.max_length
+        self.tokenizer.save_pretrained(folder)
+
+    @classmethod
+    def load_files(cls, folder: Path, labels: list[str]) -> EncoderModel:
+        network = pretrained(AutoModelForSequenceClassification, str(folder))
+        tokenizer = pretrained(AutoTokenizer, str(folder))
+        return cls(labels, network.to(choose_device("auto")), tokenizer, tokenizer.model_max_length)
+
+    @property
+    def parameters(self) -> int:
+        return sum(each.numel() for each in self.network.parameters())
+
+
+def untrained_model(name: str, labels: list[str], max_length: int, device: torch.device) -> EncoderModel:
+    """A pre-trained encoder with a new head of K = len(labels) classes, in fp32."""
+    source = encoder_source(name)
+    tokenizer = pretrained(AutoTokenizer, source)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    network = pretrained(
+        AutoModelForSequenceClassification,
+        source,
+        num_labels=len(labels),
+        id2label=dict(enumerate(labels)),
+        label2id={label: index for index, label in enumerate(labels)},
+        dtype=torch.float32,
+        # Fused attention's backward pass is slower than the plain one on a CPU at the length of a message.
+        attn_implementation="sdpa" if device.type == "cuda" else "eager",
+    )
+    network.config.pad_token_id = tokenizer.pad_token_id
+    longest = getattr(network.config, "max_position_embeddings", max_length)
+    if max_length > longest:
+        raise UserError(f"train.max_length {max_length} is more than the {longest} positions of {name}")
+    return EncoderModel(labels, network.to(device), tokenizer, max_length)

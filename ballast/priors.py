@@ -1,0 +1,99 @@
+"""Effective priors: which class prior a technique's posteriors are right for, and the correction to another.
+
+Source: Saerens, Latinne and Decaestecker, Adjusting the Outputs of a Classifier to New a Priori Probabilities (2002).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import log_softmax, softmax
+from scipy.stats import norm
+
+NEWTON_STEPS = 100
+GRADIENT_TOLERANCE = 1e-10
+
+
+@dataclass(frozen=True, kw_only=True)
+class FittedPrior:
+    """The prior (K,) measured on labelled scores, with the ends (K,) of its interval."""
+
+    prior: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+    def contains(self, prior: np.ndarray) -> bool:
+        """Whether every class's share in `prior` (K,) lies within the interval."""
+        return bool(np.all((self.low <= prior) & (prior <= self.high)))
+
+
+def correct(logits: np.ndarray, from_prior: np.ndarray, to_prior: np.ndarray) -> np.ndarray:
+    """Put posteriors on another prior: logits (n, K) + log(to / from), (K,) each (Saerens et al., equation 2.4)."""
+    shifted: np.ndarray = logits + np.log(to_prior) - np.log(from_prior)
+    return shifted
+
+
+def fit_shift(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The intercept-only maximum-likelihood shift b (K,) of logits (n, K) for labels (n,); b sums to 0.
+
+    The likelihood is concave and its maximum finite where every class occurs: mean softmax(z + b) = class shares.
+    """
+    classes = logits.shape[1]
+    share = np.bincount(labels, minlength=classes) / len(labels)
+    shift = np.zeros(classes)
+
+    def log_likelihood(candidate: np.ndarray) -> float:
+        return float(log_softmax(logits + candidate, axis=1)[np.arange(len(labels)), labels].mean())
+
+    best = log_likelihood(shift)
+    for _ in range(NEWTON_STEPS):
+        posterior = softmax(logits + shift, axis=1)
+        gradient = share - posterior.mean(axis=0)
+        if np.abs(gradient).max() < GRADIENT_TOLERANCE:
+            break
+        hessian = np.diag(posterior.mean(axis=0)) - posterior.T @ posterior / len(labels)
+        step = np.linalg.lstsq(hessian + 1e-12 * np.eye(classes), gradient, rcond=None)[0]
+        step *= min(1.0, 10.0 / np.abs(step).max())
+        while (value := log_likelihood(shift + step)) < best and np.abs(step).max() > 1e-12:
+            step /= 2
+        shift, best = shift + step, value
+    centred: np.ndarray = shift - shift.mean()
+    return centred
+
+
+def fit_prior(logits: np.ndarray, labels: np.ndarray, groups: np.ndarray, *, confidence: float) -> FittedPrior:
+    """Measure the effective prior on validation: proportional to (class shares) x exp(-b), b from `fit_shift`.
+
+    Parameters
+    ----------
+    logits, labels, groups : (n, K), (n,), (n,); every class occurs.
+    confidence : of the interval, such as 0.95.
+
+    The interval is the sandwich estimator's over groups (White 1982; Liang and Zeger 1986), on the scale of each
+    class's log odds. The class shares are taken as fixed, because the split is stratified.
+    """
+    classes = logits.shape[1]
+    share = np.bincount(labels, minlength=classes) / len(labels)
+    shift = fit_shift(logits, labels)
+    prior = softmax(np.log(share) - shift)
+    posterior = softmax(logits + shift, axis=1)
+    residual = np.eye(classes)[labels] - posterior
+    _, group = np.unique(groups, return_inverse=True)
+    of_groups = np.zeros((group.max() + 1, classes))
+    np.add.at(of_groups, group, residual)
+    hessian = np.diag(posterior.sum(axis=0)) - posterior.T @ posterior
+    bread = np.linalg.pinv(hessian, hermitian=True)
+    covariance = bread @ (of_groups.T @ of_groups) @ bread
+    # The log odds of class c are eta_c - log sum of the others' exp(eta), eta = log share - b.
+    others = np.where(np.eye(classes, dtype=bool), 0, prior) / np.maximum(1 - prior, 1e-300)[:, None]
+    jacobian = np.eye(classes) - others
+    deviation = np.sqrt(np.maximum(np.einsum("ci,ij,cj->c", jacobian, covariance, jacobian), 0))
+    log_odds = np.log(prior) - np.log1p(-prior)
+    margin = norm.ppf((1 + confidence) / 2) * deviation
+    return FittedPrior(prior=prior, low=1 / (1 + np.exp(margin - log_odds)), high=1 / (1 + np.exp(-margin - log_odds)))
+
+
+def effective_prior(declared: np.ndarray | None, fitted: FittedPrior) -> np.ndarray:
+    """The declared prior (K,) where the measurement does not contradict it, else the fitted one."""
+    return declared if declared is not None and fitted.contains(declared) else fitted.prior

@@ -1,0 +1,67 @@
+"""Choosing rows of each class: how many, how often."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+
+def every_row(labels: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Each row once with weight 1: `labels` (n,) -> rows (n,), weights (n,)."""
+    return np.arange(len(labels)), np.ones(len(labels))
+
+
+def rows_per_class(labels: np.ndarray, wanted: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Draw `wanted[c]` rows of each class c, each row as often as any other of its class, give or take one.
+
+    Parameters
+    ----------
+    labels : (n,) class indices below K.
+    wanted : (K,) rows to draw of each class; fewer than there are drops rows, more repeats them.
+
+    Returns
+    -------
+    (sum of wanted,) rows in ascending order.
+    """
+    chosen = []
+    for label, count in enumerate(wanted):
+        members = np.flatnonzero(labels == label)
+        repeats, remainder = divmod(int(count), len(members))
+        chosen += [np.tile(members, repeats), rng.choice(members, remainder, replace=False)]
+    return np.sort(np.concatenate(chosen))
+
+
+def reweighted(labels: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Weights (m,) that keep each class's share of the loss: n_c / m_c, after rounding of m_c.
+
+    Source: Google's course on imbalanced data, downsampling and upweighting.
+    """
+    before = np.bincount(labels)
+    after = np.bincount(labels[rows], minlength=len(before))
+    return (before / np.maximum(after, 1))[labels[rows]]
+
+
+def downsampled_counts(counts: np.ndarray, ratio: float) -> np.ndarray:
+    """(K,) counts with every class cut to at most `ratio` times the smallest class."""
+    return np.minimum(counts, np.maximum(1, np.round(ratio * counts.min()))).astype(np.int64)
+
+
+def upsampled_counts(counts: np.ndarray, ratio: float) -> np.ndarray:
+    """(K,) counts with every class raised until the largest class is at most `ratio` times as large."""
+    return np.maximum(counts, np.round(counts.max() / ratio)).astype(np.int64)
+
+
+def resampler(
+    wanted: np.ndarray, *, keep_expected_loss: bool
+) -> Callable[[np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]]:
+    """A technique's `sample` that draws `wanted` (K,) rows of each class.
+
+    With `keep_expected_loss` the rows are weighted so that the expected loss stays that of the full data; else each weighs 1.
+    """
+
+    def sample(labels: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        rows = rows_per_class(labels, wanted, rng)
+        return rows, reweighted(labels, rows) if keep_expected_loss else np.ones(len(rows))
+
+    return sample

@@ -1,0 +1,127 @@
+"""The one abstraction: a technique declares what it changes and leaves the rest as the plain baseline has it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ballast.errors import UserError
+from ballast.sampling import every_row
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from ballast.models import Model
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingData:
+    """The sample that a technique trains on: texts (m,), labels (m,) class indices, weights (m,), K label names."""
+
+    texts: Sequence[str]
+    labels: np.ndarray
+    weights: np.ndarray
+    label_names: list[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSettings:
+    """How to train; the reasons for the values stand in `params.yaml`. `on_step` hears (step, loss, learning rate)."""
+
+    model: str
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    max_length: int
+    seed: int
+    warmup: float = 0.1
+    weight_decay: float = 0.01
+    max_grad_norm: float = 1.0
+    dropout: float = 0.0
+    frozen_layers: int = 0
+    precision: str = "auto"
+    device: str = "auto"
+    on_step: Callable[[int, float, float], None] = field(default=lambda step, loss, rate: None)
+
+
+def cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor, progress: float) -> Tensor:
+    """Weighted cross entropy of each example: logits (b, K), labels (b,), weights (b,) -> (b,)."""
+    from torch.nn import functional
+
+    return weights * functional.cross_entropy(logits, labels, reduction="none")
+
+
+def plain_head(linear: nn.Linear) -> None:
+    """Leave the classification layer as the encoder's library initialises it."""
+
+
+def own_prior(share: np.ndarray) -> np.ndarray | None:
+    """The posteriors are right for the weighted class shares (K,) that the model was trained on."""
+    return share
+
+
+def no_prior(share: np.ndarray) -> np.ndarray | None:
+    """No prior can be derived; only the fitted one tells."""
+    return None
+
+
+def fine_tuned(technique: Technique, data: TrainingData, settings: TrainingSettings) -> Model:
+    """Fine-tune the encoder that the settings name."""
+    from ballast.training import fine_tune
+
+    return fine_tune(technique, data, settings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Technique:
+    """What one technique changes against the plain baseline.
+
+    sample : (labels (n,), rng) -> rows (m,), weights (m,): which rows, how often, how heavy.
+    class_weights : (K,) factor on each class's loss, or None for 1. The mean of sample weight times class weight
+        over the sample divides the loss, never a batch's own sum: that would move the minimum.
+    loss : (logits (b, K), labels (b,), weights (b,), progress in 0..1) -> per-example loss (b,).
+    head : initialises the final linear layer in place.
+    declared_prior : (weighted share of each class (K,)) -> the prior (K,) that the posteriors are right for, or None.
+    fit : trains; fine-tuning an encoder is the default.
+    """
+
+    sample: Callable[[np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]] = every_row
+    class_weights: np.ndarray | None = None
+    loss: Callable[[Tensor, Tensor, Tensor, float], Tensor] = cross_entropy
+    head: Callable[[nn.Linear], None] = plain_head
+    declared_prior: Callable[[np.ndarray], np.ndarray | None] = own_prior
+    fit: Callable[[Technique, TrainingData, TrainingSettings], Model] = fine_tuned
+
+
+def weighted_share(labels: np.ndarray, weights: np.ndarray, class_weights: np.ndarray | None, classes: int) -> np.ndarray:
+    """Share (K,) of sample weight times class weight that each class has in a sample.
+
+    labels (m,) class indices, weights (m,) sample weights, class_weights (K,) or None.
+    """
+    total = np.bincount(labels, weights=weights, minlength=classes)
+    total = total if class_weights is None else total * class_weights
+    return total / total.sum()
+
+
+def require_positive(name: str, value: object, *, at_most: float = np.inf) -> float:
+    """The number `value` of the parameter `name`; raises UserError unless 0 < value <= at_most."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= at_most or value == np.inf:
+        limit = "" if at_most == np.inf else f" and at most {at_most:g}"
+        raise UserError(f"{name} must be a number above 0{limit}, not {value!r}")
+    return float(value)
+
+
+def per_class(name: str, values: object, labels: Sequence[str]) -> np.ndarray:
+    """Values (K,) of a parameter that maps each class index to a positive number.
+
+    Raises UserError when a class is missing or a value is not a positive number.
+    """
+    if not isinstance(values, Mapping):
+        raise UserError(f"{name} must give a number for each class ({', '.join(labels)}), not {values!r}")
+    missing = [label for index, label in enumerate(labels) if index not in values]
+    if missing:
+        raise UserError(f"{name} misses the class {', '.join(map(repr, missing))}; it must name each of {', '.join(labels)}")
+    return np.array([require_positive(f"{name} of {label}", values[index]) for index, label in enumerate(labels)])

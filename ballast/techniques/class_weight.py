@@ -1,0 +1,27 @@
+"""Class weights: each message's loss is multiplied by the weight of its class.
+
+Source: King and Zeng, Logistic Regression in Rare Events Data (2001), weighting; scikit-learn's "balanced" formula.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from ballast.errors import UserError
+from ballast.technique import Technique, per_class
+
+
+def inverse_frequency(counts: np.ndarray) -> np.ndarray:
+    """w_c = N / (K n_c) for counts (K,); the mean weight of a training message is 1."""
+    return counts.sum() / (len(counts) * counts)
+
+
+def build(counts: np.ndarray, labels: Sequence[str], *, weights: str | Mapping[int, float]) -> Technique:
+    """Weigh by `inverse` class frequency, or by a given weight for each class."""
+    if weights == "inverse":
+        return Technique(class_weights=inverse_frequency(counts))
+    if isinstance(weights, str):
+        raise UserError(f"class_weight.weights must be 'inverse' or a weight for each class, not {weights!r}")
+    return Technique(class_weights=per_class("class_weight.weights", weights, labels))

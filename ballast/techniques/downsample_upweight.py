@@ -1,0 +1,19 @@
+"""Downsampling and upweighting: fewer messages of the larger classes, each as heavy as those it stands for.
+
+Source: Google's machine-learning course, Datasets: imbalanced datasets, downsampling and upweighting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ballast.sampling import downsampled_counts, resampler
+from ballast.technique import Technique, require_positive
+
+
+def build(counts: np.ndarray, labels: Sequence[str], *, ratio: float = 1.0) -> Technique:
+    """Cut every class to at most `ratio` times the smallest; a kept message weighs n_c / m_c."""
+    wanted = downsampled_counts(counts, require_positive("downsample_upweight.ratio", ratio))
+    return Technique(sample=resampler(wanted, keep_expected_loss=True))

@@ -1,0 +1,19 @@
+"""Plain upsampling: messages of the smaller classes are repeated.
+
+Source: Japkowicz, The Class Imbalance Problem (2000).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ballast.sampling import resampler, upsampled_counts
+from ballast.technique import Technique, require_positive
+
+
+def build(counts: np.ndarray, labels: Sequence[str], *, ratio: float = 1.0) -> Technique:
+    """Repeat messages until the largest class is at most `ratio` times any other; no weights."""
+    wanted = upsampled_counts(counts, require_positive("upsample.ratio", ratio))
+    return Technique(sample=resampler(wanted, keep_expected_loss=False))

@@ -1,0 +1,19 @@
+"""Upsampling and downweighting: the mirror of downsampling and upweighting; repeats share their message's weight.
+
+Source: the mirror image of Google's downsampling and upweighting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ballast.sampling import resampler, upsampled_counts
+from ballast.technique import Technique, require_positive
+
+
+def build(counts: np.ndarray, labels: Sequence[str], *, ratio: float = 1.0) -> Technique:
+    """Repeat messages until the largest class is at most `ratio` times any other; a repeat weighs n_c / m_c."""
+    wanted = upsampled_counts(counts, require_positive("upsample_downweight.ratio", ratio))
+    return Technique(sample=resampler(wanted, keep_expected_loss=True))

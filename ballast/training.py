@@ -1,0 +1,120 @@
+"""The training loop: fine-tune an encoder as a technique declares, on any device, deterministic for a seed."""
+
+from __future__ import annotations
+
+import math
+import os
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from torch import nn
+from tqdm import tqdm
+from transformers import get_linear_schedule_with_warmup
+
+from ballast.batching import shuffled_batches
+from ballast.encoder_model import EncoderModel, choose_device, fast_bf16, pad, tokenize, untrained_model
+from ballast.errors import UserError
+from ballast.technique import Technique, TrainingData, TrainingSettings
+
+# Points of the training curve and chances to notice a loss that is not finite.
+CURVE_POINTS = 100
+
+
+def final_linear(network: nn.Module, classes: int) -> nn.Linear:
+    """The linear layer that gives the K logits."""
+    layers = [each for each in network.modules() if isinstance(each, nn.Linear) and each.out_features == classes]
+    return layers[-1]
+
+
+def freeze(network: nn.Module, layers: int) -> None:
+    """Keep the embeddings and the lowest `layers` encoder layers as pre-trained; 0 freezes nothing.
+
+    Source: Lee, Tang and Lin, What Would Elsa Do? Freezing Layers During Transformer Fine-Tuning (1911.03090).
+    """
+    if not layers:
+        return
+    stack = max((each for each in network.modules() if isinstance(each, nn.ModuleList)), key=len, default=nn.ModuleList())
+    if layers > len(stack):
+        raise UserError(f"train.frozen_layers {layers} is more than the {len(stack)} layers of train.model")
+    trained = {id(each) for layer in stack[layers:] for each in layer.parameters()}
+    base = network.base_model
+    trained |= {id(each) for name, each in base.named_parameters() if name.startswith("pooler")}
+    for each in base.parameters():
+        each.requires_grad_(id(each) in trained)
+
+
+def set_dropout(network: nn.Module, probability: float) -> None:
+    """Set every dropout layer's probability."""
+    for each in network.modules():
+        if isinstance(each, nn.Dropout):
+            each.p = probability
+
+
+def make_accelerator(settings: TrainingSettings) -> Accelerator:
+    """The accelerator for the device and precision asked for; `auto` precision is bf16 only where hardware has it."""
+    device = choose_device(settings.device)
+    bf16 = settings.precision == "bf16" or (settings.precision == "auto" and fast_bf16(device))
+    return Accelerator(cpu=device.type == "cpu", mixed_precision="bf16" if bf16 else "no")
+
+
+def fine_tune(technique: Technique, data: TrainingData, settings: TrainingSettings) -> EncoderModel:
+    """Fine-tune an encoder and its head.
+
+    The loss of a batch is the sum of the technique's per-example losses over (batch size x mean weight), the mean
+    taken over the whole sample: the batch's own sum of weights would move the minimum.
+
+    Raises
+    ------
+    UserError : the loss is not finite.
+    """
+    # cuBLAS is deterministic only with a fixed workspace; it must be set before the first product.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    accelerator = make_accelerator(settings)
+    set_seed(settings.seed)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    rng = np.random.default_rng(settings.seed)
+
+    model = untrained_model(settings.model, data.label_names, settings.max_length, accelerator.device)
+    technique.head(final_linear(model.network, len(data.label_names)))
+    freeze(model.network, settings.frozen_layers)
+    set_dropout(model.network, settings.dropout)
+
+    ids = tokenize(model.tokenizer, data.texts, settings.max_length)
+    lengths = np.array([len(each) for each in ids])
+    class_weights = np.ones(len(data.label_names)) if technique.class_weights is None else technique.class_weights
+    weights = data.weights * class_weights[data.labels]
+    all_labels, all_weights = torch.from_numpy(data.labels), torch.from_numpy(weights).float()
+    mean_weight = float(weights.mean())
+
+    trained = [each for each in model.network.parameters() if each.requires_grad]
+    fused = accelerator.device.type in ("cpu", "cuda")
+    optimizer = torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=fused)
+    steps = settings.epochs * math.ceil(len(ids) / settings.batch_size)
+    schedule = get_linear_schedule_with_warmup(optimizer, math.ceil(settings.warmup * steps), steps)
+    network, optimizer, schedule = accelerator.prepare(model.network, optimizer, schedule)
+
+    network.train()
+    every = max(1, steps // CURVE_POINTS)
+    since_report: list[torch.Tensor] = []
+    batches = (batch for _ in range(settings.epochs) for batch in shuffled_batches(lengths, settings.batch_size, rng))
+    for step, rows in enumerate(tqdm(batches, total=steps, desc="training", unit="step", disable=None, leave=False)):
+        labels, batch_weights = (each[rows].to(accelerator.device) for each in (all_labels, all_weights))
+        with accelerator.autocast():
+            logits = network(**pad(ids, rows, model.tokenizer.pad_token_id, accelerator.device)).logits
+        loss = technique.loss(logits.float(), labels, batch_weights, step / steps).sum() / (len(rows) * mean_weight)
+        accelerator.backward(loss)
+        accelerator.clip_grad_norm_(trained, settings.max_grad_norm)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        since_report.append(loss.detach())
+        if (step + 1) % every == 0 or step + 1 == steps:
+            mean_loss = float(torch.stack(since_report).mean())
+            if not math.isfinite(mean_loss):
+                raise UserError(f"the loss is {mean_loss} at step {step + 1} of {steps}; lower train.learning_rate or the weights")
+            settings.on_step(step + 1, mean_loss, schedule.get_last_lr()[0])
+            since_report.clear()
+    model.network = accelerator.unwrap_model(network)
+    return model

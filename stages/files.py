@@ -1,0 +1,80 @@
+"""Reading and writing the pipeline's files: to a temporary name first, then renamed, so that nothing is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ballast.errors import UserError
+
+MESSAGES = Path("data/messages.parquet")
+FEEDBACK = Path("data/feedback.parquet")
+INGEST = Path("data/ingest.json")
+VALIDATION = Path("data/validation.json")
+CARDS = Path("data/techniques")
+SAMPLES = Path("data/samples")
+MODELS = Path("models")
+LOGITS = Path("logits")
+CURVES = Path("curves")
+DURATIONS = Path("durations")
+EVALUATIONS = Path("evaluations")
+PROBES = Path("probes")
+REPORTS = Path("reports")
+LEADERBOARD = REPORTS / "leaderboard.json"
+METRICS = REPORTS / "metrics.json"
+PROBE_TABLE = REPORTS / "probe.csv"
+SELECTED = Path("selected")
+
+
+@contextmanager
+def replaced(path: Path) -> Iterator[Path]:
+    """A temporary file beside `path` to write to; it takes the place of `path` only when the block succeeds."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def replaced_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder beside `path` to write to; it takes the place of `path` only when the block succeeds."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        written = temporary / "new"
+        written.mkdir()
+        yield written
+        if path.exists():
+            path.rename(temporary / "old")
+        written.rename(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON with sorted keys; equal content gives equal bytes."""
+    with replaced(path) as temporary:
+        text = json.dumps(content, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON; raises UserError that names a missing or broken file."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file; an earlier stage writes it, run `dvc repro`") from error
+    except ValueError as error:
+        raise UserError(f"{path}: not valid JSON ({error}); run `dvc repro`") from error

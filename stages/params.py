@@ -1,0 +1,182 @@
+"""What `params.yaml` may say: every key with its type and limits; an unknown key is an error."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from ballast.errors import UserError, nearest
+
+PARAMS = Path("params.yaml")
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+# A name becomes a file, a folder and a DVC stage.
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")]
+Prior = dict[str, Share]
+
+
+class Section(BaseModel):
+    """A mapping that knows its keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, coerce_numbers_to_str=False)
+
+
+def sums_to_one(shares: dict[str, float], name: str) -> None:
+    """Raise ValueError unless the shares sum to 1."""
+    if abs(sum(shares.values()) - 1) > 1e-6:
+        raise ValueError(f"{name} must sum to 1, not {sum(shares.values()):g}")
+
+
+class Fractions(Section):
+    train: Share
+    validation: Share
+    test: Share
+
+    @model_validator(mode="after")
+    def whole(self) -> Fractions:
+        sums_to_one(self.model_dump(), "train, validation and test")
+        return self
+
+
+class Hub(Section):
+    name: str | None = None
+    config: str | None = None
+    split: str = "train"
+    revision: str | None = None
+
+
+class Ingest(Section):
+    source: Literal["sms_spam", "file", "csv", "tsv", "jsonl", "parquet", "hub"]
+    path: str
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    hub: Hub = Hub()
+    text_column: str
+    label_column: str
+    id_column: str | None = None
+    label_map: dict[str | int | bool, str] | None = None
+    deduplicate: bool
+    conflicts: Literal["drop", "fail"]
+    split: Literal["grouped", "random"]
+    fractions: Fractions
+    seed: Seed
+
+
+class Validate(Section):
+    expected_prior: Prior | None
+    false_alarm: Share
+    minimum_count: Count
+
+    @model_validator(mode="after")
+    def whole(self) -> Validate:
+        if self.expected_prior is not None:
+            sums_to_one(self.expected_prior, "expected_prior")
+        return self
+
+
+class Production(Section):
+    prior: Literal["data"] | Prior
+
+    @model_validator(mode="after")
+    def whole(self) -> Production:
+        if self.prior != "data":
+            sums_to_one(self.prior, "prior")
+        return self
+
+
+class Train(Section):
+    model: str
+    epochs: Count
+    batch_size: Count
+    learning_rate: Positive
+    warmup: Annotated[float, Field(ge=0, le=1)]
+    weight_decay: Annotated[float, Field(ge=0)]
+    max_grad_norm: Positive
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+    frozen_layers: Annotated[int, Field(ge=0)]
+    max_length: Annotated[int, Field(ge=4)]
+    precision: Literal["auto", "bf16", "fp32"]
+    device: str
+    seeds: Annotated[list[Seed], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def distinct(self) -> Train:
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds must differ, not {self.seeds}")
+        return self
+
+
+class Evaluate(Section):
+    resamples: Annotated[int, Field(ge=100)]
+    confidence: Annotated[float, Field(ge=0.5, lt=1)]
+    seed: Seed
+
+
+class Probe(Section):
+    texts: Annotated[list[str], Field(min_length=1)]
+
+
+class Select(Section):
+    metric: str
+    tolerance: Annotated[float, Field(ge=0)]
+    constraints: dict[str, float]
+
+
+class Report(Section):
+    show_texts: bool
+    sample: Count
+
+
+class Params(Section):
+    ingest: Ingest
+    validate_: Annotated[Validate, Field(alias="validate")]
+    production: Production
+    train: Train
+    techniques: Annotated[dict[Name, dict[str, Any] | None], Field(min_length=1)]
+    evaluate: Evaluate
+    probe: Probe
+    select: Select
+    report: Report
+
+
+def known_keys(section: type[BaseModel], place: tuple[str | int, ...]) -> list[str]:
+    """The keys of the mapping at a place within params."""
+    for key in place:
+        field = next((f for name, f in section.model_fields.items() if key in (name, f.alias)), None)
+        if field is None or not isinstance(field.annotation, type) or not issubclass(field.annotation, BaseModel):
+            return []
+        section = field.annotation
+    return [field.alias or name for name, field in section.model_fields.items()]
+
+
+def complaint(error: ValidationError) -> str:
+    """One line on the first thing that is wrong."""
+    first = error.errors()[0]
+    place = tuple(part for part in first["loc"])
+    where = ".".join(map(str, place))
+    if first["type"] == "extra_forbidden":
+        return f"unknown key {where!r}: {nearest(str(place[-1]), known_keys(Params, place[:-1]))}"
+    if first["type"] == "missing":
+        return f"missing key {where!r}"
+    found = repr(first["input"])
+    return f"{where}: {first['msg']}, found {found if len(found) < 100 else found[:97] + '...'}"
+
+
+def read_params(path: Path = PARAMS) -> Params:
+    """Read and check the whole file; raises UserError that names the key and what was expected."""
+    try:
+        content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file; run from the repository's root") from error
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    try:
+        return Params.model_validate(content)
+    except ValidationError as error:
+        raise UserError(f"{path}: {complaint(error)}") from error

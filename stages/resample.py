@@ -1,0 +1,29 @@
+"""Draw a technique's training sample: which messages, how often and how heavy.
+
+Reads the card and the training labels; writes `data/samples/<name>/<seed>.parquet`: row (of data/messages.parquet), weight.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from ballast.command import parser, run
+from stages.cards import read_card, read_messages
+from stages.files import SAMPLES, replaced
+
+
+def main(name: str, seed: int) -> None:
+    messages = read_messages([])
+    train = messages.of("train")
+    technique = read_card(name).build(messages.counts("train"), messages.names)
+    rows, weights = technique.sample(train["class"].to_numpy(), np.random.default_rng(seed))
+    with replaced(SAMPLES / name / f"{seed}.parquet") as temporary:
+        pd.DataFrame({"row": train.index.to_numpy()[rows], "weight": weights}).to_parquet(temporary, index=False)
+
+
+if __name__ == "__main__":
+    arguments = parser(__doc__)
+    arguments.add_argument("name", help="an entry of techniques in params.yaml")
+    arguments.add_argument("seed", type=int, help="one of train.seeds in params.yaml")
+    run(main, arguments.parse_args())

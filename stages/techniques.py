@@ -1,0 +1,94 @@
+"""Check all of `params.yaml`, resolve each technique to its file, and write one card per entry.
+
+Reads `params.yaml`, `ballast/techniques/` and `data/ingest.json`; writes `data/techniques/`. Outputs of entries and seeds
+that params no longer name are removed, because a folder that another stage depends on must not hold them.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+import ballast
+from ballast.command import parser, run
+from ballast.encoders import file_sha256
+from ballast.errors import UserError, nearest
+from ballast.metrics import metric_names
+from ballast.techniques import module_of
+from stages.cards import Card
+from stages.files import CARDS, CURVES, EVALUATIONS, INGEST, LOGITS, MODELS, PROBES, SAMPLES, read_json, replaced_folder, write_json
+from stages.imports import transitive_imports
+from stages.params import Params, read_params
+
+PACKAGE = Path(ballast.__file__).parent
+# Every technique is built on these; the stages that use them name them as deps.
+ABSTRACTION = frozenset(PACKAGE / name for name in ("technique.py", "errors.py", "__init__.py"))
+
+
+def sources(technique: str) -> dict[str, str]:
+    """sha256 of a technique's file and of what it imports beside the abstraction, by path in the repository."""
+    file = Path(str(module_of(technique).__file__))
+    files = {file, *transitive_imports(file, PACKAGE.parent, ABSTRACTION)}
+    return {path.relative_to(PACKAGE.parent).as_posix(): file_sha256(path) for path in files}
+
+
+def card_of(name: str, entry: dict[str, object] | None, counts: np.ndarray, labels: list[str]) -> Card:
+    """The card of an entry, once the technique has accepted its parameters; raises UserError."""
+    parameters = dict(entry or {})
+    technique = parameters.pop("technique", name)
+    try:
+        if not isinstance(technique, str):
+            raise UserError(f"technique must be a name, not {technique!r}")
+        card = Card(name=name, technique=technique, parameters=parameters, sources=sources(technique))
+        card.build(counts, labels)
+    except UserError as error:
+        raise UserError(f"params.yaml: techniques.{name}: {error}") from error
+    return card
+
+
+def check_names(params: Params, labels: list[str]) -> None:
+    """Raise UserError for a label or a metric in params that the data does not have."""
+    known = metric_names(labels)
+    for key, metric in [("metric", params.select.metric), *(("constraints", name) for name in params.select.constraints)]:
+        if metric not in known:
+            raise UserError(f"params.yaml: select.{key}: unknown metric {metric!r}: {nearest(metric, known)}")
+    if params.production.prior != "data" and sorted(params.production.prior) != labels:
+        raise UserError(f"params.yaml: production.prior must give a share for each of {', '.join(labels)}")
+
+
+def prune(names: set[str], seeds: set[int]) -> None:
+    """Remove what stands on disk for entries and seeds that params no longer name."""
+    for folder in (SAMPLES, MODELS, LOGITS, CURVES, EVALUATIONS, PROBES):
+        for entry in folder.glob("*"):
+            keep = entry.name.split(".")[0] in names
+            for path in [each for each in entry.glob("*") if each.name.split(".")[0] not in map(str, seeds)] if keep and entry.is_dir() else []:
+                remove(path)
+            if not keep:
+                remove(entry)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+def main() -> None:
+    params = read_params()
+    ingested = read_json(INGEST)
+    labels = list(ingested["labels"])
+    counts = np.array([ingested["splits"]["train"][label] for label in labels])
+    check_names(params, labels)
+    cards = [card_of(name, entry, counts, labels) for name, entry in params.techniques.items()]
+    with replaced_folder(CARDS) as folder:
+        for card in cards:
+            write_json(folder / f"{card.name}.json", card.as_json())
+    prune({card.name for card in cards}, set(params.train.seeds))
+
+
+if __name__ == "__main__":
+    run(main, parser(__doc__).parse_args())

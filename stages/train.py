@@ -1,0 +1,84 @@
+"""Train one technique with one seed and score validation and test once.
+
+Reads the card, the messages and the sample; writes `models/<name>/<seed>/`, `logits/<name>/<seed>.npz` (validation and test,
+(n, K) float32 each; declared_prior (K,), NaN where there is none; parameters) and the curve. How long it took goes to
+`durations/`, outside of DVC, because it differs each time.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+from dvclive import Live
+from scipy.special import log_softmax
+
+from ballast import models
+from ballast.command import parser, run
+from ballast.errors import UserError
+from ballast.technique import TrainingData, TrainingSettings, weighted_share
+from stages.cards import read_card, read_messages
+from stages.files import CURVES, DURATIONS, LOGITS, MODELS, SAMPLES, replaced, replaced_folder, write_json
+from stages.params import read_params
+
+
+def main(name: str, seed: int) -> None:
+    settings = read_params().train.model_dump(exclude={"seeds"})
+    card = read_card(name)
+    messages = read_messages(["text"])
+    technique = card.build(messages.counts("train"), messages.names)
+    sample = pd.read_parquet(SAMPLES / name / f"{seed}.parquet")
+    drawn = messages.table.loc[sample["row"]]
+    data = TrainingData(
+        texts=drawn["text"].tolist(),
+        labels=drawn["class"].to_numpy(),
+        weights=sample["weight"].to_numpy(),
+        label_names=messages.names,
+    )
+    share = weighted_share(data.labels, data.weights, technique.class_weights, len(messages.names))
+    declared = technique.declared_prior(share)
+
+    with replaced_folder(CURVES / name / str(seed)) as curves, Live(str(curves), save_dvc_exp=False, report=None, dvcyaml=None) as live:
+        def on_step(step: int, loss: float, learning_rate: float) -> None:
+            live.step = step
+            live.log_metric("loss", loss)
+            live.log_metric("learning_rate", learning_rate)
+            if not sys.stderr.isatty():
+                print(f"train: {name} seed {seed}: step {step}, loss {loss:.4f}", file=sys.stderr)
+
+        started = time.perf_counter()
+        model = technique.fit(technique, data, TrainingSettings(**settings, seed=seed, on_step=on_step))
+        trained = time.perf_counter()
+        logits = {split: model.logits(messages.of(split)["text"].tolist()) for split in ("validation", "test")}
+        scored = time.perf_counter()
+        if not all(np.isfinite(each).all() for each in logits.values()):
+            raise UserError(f"{name} seed {seed}: the logits are not finite; lower train.learning_rate or the weights")
+        classes = messages.of("validation")["class"].to_numpy()
+        log_loss = -log_softmax(logits["validation"].astype(float), axis=1)[np.arange(len(classes)), classes].mean()
+        live.summary["validation_log_loss"] = float(log_loss)
+
+    with replaced_folder(MODELS / name / str(seed)) as folder:
+        priors = {"declared_prior": None if declared is None else dict(zip(messages.names, declared.tolist(), strict=True))}
+        models.save(model, folder, {**priors, "technique": card.technique, "settings": {**card.parameters}, "seed": seed})
+    with replaced(LOGITS / name / f"{seed}.npz") as temporary, temporary.open("wb") as file:
+        prior = np.full(len(messages.names), np.nan) if declared is None else declared
+        np.savez(file, **logits, declared_prior=prior, parameters=np.array(model.parameters))
+    scored_texts = sum(map(len, logits.values()))
+    durations = {
+        "training_seconds": trained - started,
+        "message_passes": len(data.texts) * settings["epochs"],
+        "scoring_seconds": scored - trained,
+        "scored": scored_texts,
+    }
+    write_json(DURATIONS / name / f"{seed}.json", durations)
+    rate = durations["message_passes"] / durations["training_seconds"]
+    print(f"train: {name} seed {seed}: {durations['training_seconds']:.1f} s, {rate:,.0f} messages/s", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    arguments = parser(__doc__)
+    arguments.add_argument("name", help="an entry of techniques in params.yaml")
+    arguments.add_argument("seed", type=int, help="one of train.seeds in params.yaml")
+    run(main, arguments.parse_args())

@@ -1,0 +1,145 @@
+"""Validate the messages with Great Expectations: schema, nulls, labels, class shares, counts, no leak between splits.
+
+Reads `data/messages.parquet`; writes `data/validation.json` and Data Docs in `data/data_docs/`. A failed expectation
+stops the pipeline with a table of what failed.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ballast.command import parser, run
+from ballast.errors import UserError
+from ballast.expected_shares import count_bounds
+from ballast.splitting import SPLITS
+from stages.files import MESSAGES, VALIDATION, write_json
+from stages.params import Params, read_params
+
+# The library shows progress bars for checks that take milliseconds.
+os.environ.setdefault("TQDM_DISABLE", "1")
+import great_expectations as gx  # noqa: E402
+import great_expectations.expectations as gxe  # noqa: E402
+from great_expectations.expectations.metadata_types import FailureSeverity  # noqa: E402
+from great_expectations.expectations.row_conditions import Column  # noqa: E402
+
+DATA_DOCS = Path("data/data_docs")
+COLUMNS = ("id", "text", "label", "group", "split", "source")
+
+
+def expected_labels(params: Params, found: list[str]) -> list[str]:
+    """The labels that may occur: those of the expected prior, else of the label map, else those found."""
+    if params.validate_.expected_prior is not None:
+        return sorted(params.validate_.expected_prior)
+    if params.ingest.label_map is not None:
+        return sorted(set(params.ingest.label_map.values()))
+    return found
+
+
+def message_expectations(messages: pd.DataFrame, params: Params) -> dict[str, Any]:
+    """Expectations on the table of messages, by the name that people read."""
+    settings = params.validate_
+    labels = expected_labels(params, sorted(messages["label"].dropna().unique()))
+    made: dict[str, Any] = {"columns are as documented": gxe.ExpectTableColumnsToMatchSet(column_set=list(COLUMNS))}
+    for column in COLUMNS:
+        made[f"no {column} is missing"] = gxe.ExpectColumnValuesToNotBeNull(column=column)
+    made["each id occurs once"] = gxe.ExpectColumnValuesToBeUnique(column="id")
+    made["every label is known"] = gxe.ExpectColumnValuesToBeInSet(column="label", value_set=labels)
+    made["every split is known"] = gxe.ExpectColumnValuesToBeInSet(column="split", value_set=list(SPLITS))
+    for label in labels:
+        for split in SPLITS:
+            made[f"enough {label} in {split}"] = gxe.ExpectTableRowCountToBeBetween(
+                min_value=settings.minimum_count, row_condition=(Column("label") == label) & (Column("split") == split)
+            )
+    if settings.expected_prior is not None:
+        prior = np.array([settings.expected_prior[label] for label in labels])
+        bounds = count_bounds(prior, len(messages), settings.false_alarm)
+        for label, share, low, high in zip(labels, prior, *bounds, strict=True):
+            made[f"share of {label} is {share:.1%} but for chance"] = gxe.ExpectTableRowCountToBeBetween(
+                min_value=int(low), max_value=int(high), row_condition=Column("label") == label
+            )
+    return made
+
+
+def group_expectations(split_rule: str) -> dict[str, Any]:
+    """Expectations on the table of groups; a random split is known to leak, so there it is a warning."""
+    severity = FailureSeverity.CRITICAL if split_rule == "grouped" else FailureSeverity.WARNING
+    leak = gxe.ExpectColumnValuesToBeBetween(column="splits", max_value=1, severity=severity)
+    return {"no near duplicates in two splits": leak}
+
+
+def check(context: Any, name: str, frame: pd.DataFrame, expectations: dict[str, Any]) -> list[dict[str, Any]]:
+    """Run expectations on a table and render Data Docs: name, success, severity, observed, expected of each."""
+    suite = gx.ExpectationSuite(name=name)
+    for title, expectation in expectations.items():
+        expectation.notes = title
+        suite.add_expectation(expectation)
+    context.suites.add(suite)
+    batch = context.data_sources.get("data").add_dataframe_asset(name).add_batch_definition_whole_dataframe(name)
+    definition = context.validation_definitions.add(gx.ValidationDefinition(name=name, data=batch, suite=suite))
+    docs = gx.checkpoint.UpdateDataDocsAction(name="data_docs", site_names=["data_docs"])
+    checkpoint = context.checkpoints.add(gx.Checkpoint(name=name, validation_definitions=[definition], actions=[docs]))
+    [result] = checkpoint.run(batch_parameters={"dataframe": frame}).run_results.values()
+    return [outcome(each) for each in result.results]
+
+
+def outcome(result: Any) -> dict[str, Any]:
+    """One expectation's result as plain values."""
+    config = result.expectation_config
+    if result.exception_info and result.exception_info.get("raised_exception"):
+        raise RuntimeError(f"expectation {config.notes!r} could not be checked: {result.exception_info['exception_message']}")
+    found = result.result
+    observed = found.get("observed_value")
+    if observed is None:
+        observed = f"{found.get('unexpected_count', 0)} of {found.get('element_count', 0)} rows fail"
+    limits = {key: config.kwargs[key] for key in ("min_value", "max_value", "value_set", "column_set") if config.kwargs.get(key) is not None}
+    words = {"min_value": "at least", "max_value": "at most", "value_set": "one of", "column_set": "exactly"}
+    expected = ", ".join(f"{words[key]} {', '.join(map(str, value)) if isinstance(value, list) else value}" for key, value in limits.items())
+    return {
+        "name": config.notes,
+        "success": bool(result.success),
+        "severity": FailureSeverity(config.severity).value,
+        "observed": observed if isinstance(observed, int | str) else ", ".join(map(str, observed)),
+        "expected": expected or "no row fails",
+    }
+
+
+def table_of(failed: list[dict[str, Any]]) -> str:
+    """The failed expectations as an aligned table."""
+    frame = pd.DataFrame(failed)[["severity", "name", "observed", "expected"]]
+    return frame.to_string(index=False, justify="left", max_colwidth=80)
+
+
+def main() -> None:
+    params = read_params()
+    logging.getLogger("great_expectations").setLevel(logging.ERROR)
+    messages = pd.read_parquet(MESSAGES)
+    groups = messages.groupby("group", as_index=False).agg(splits=("split", "nunique"))
+    context = gx.get_context(mode="ephemeral")
+    context.data_sources.add_pandas("data")
+    shutil.rmtree(DATA_DOCS, ignore_errors=True)
+    store = {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(DATA_DOCS.resolve())}
+    site = {"class_name": "SiteBuilder", "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"}, "store_backend": store}
+    context.add_data_docs_site("data_docs", site)
+    results = check(context, "messages", messages, message_expectations(messages, params))
+    results += check(context, "groups", groups, group_expectations(params.ingest.split))
+    failed = [each for each in results if not each["success"]]
+    critical = [each for each in failed if each["severity"] == FailureSeverity.CRITICAL.value]
+    write_json(VALIDATION, {"success": not critical, "expectations": results})
+    if failed:
+        print(table_of(failed), file=sys.stderr)
+    if critical:
+        names = "; ".join(f"{each['name']} (observed {each['observed']}, expected {each['expected']})" for each in critical)
+        raise UserError(f"validation: {len(critical)} of {len(results)} expectations failed: {names}; see {DATA_DOCS / 'index.html'}")
+    print(f"validate: {len(results) - len(failed)} of {len(results)} expectations hold", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    run(main, parser(__doc__).parse_args())
