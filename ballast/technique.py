@@ -29,7 +29,7 @@ class TrainingData:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSettings:
-    """How to train; the reasons for the values stand in `params.yaml`. `on_step` hears (step, loss, learning rate)."""
+    """How to train; the reasons for the values stand in `params.yaml`. `on_step` hears (step, steps, loss, learning rate)."""
 
     model: str
     epochs: int
@@ -44,7 +44,7 @@ class TrainingSettings:
     frozen_layers: int = 0
     precision: str = "auto"
     device: str = "auto"
-    on_step: Callable[[int, float, float], None] = field(default=lambda step, loss, rate: None)
+    on_step: Callable[[int, int, float, float], None] = field(default=lambda step, steps, loss, rate: None)
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor, progress: float) -> Tensor:

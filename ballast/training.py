@@ -114,7 +114,7 @@ def fine_tune(technique: Technique, data: TrainingData, settings: TrainingSettin
             mean_loss = float(torch.stack(since_report).mean())
             if not math.isfinite(mean_loss):
                 raise UserError(f"the loss is {mean_loss} at step {step + 1} of {steps}; lower train.learning_rate or the weights")
-            settings.on_step(step + 1, mean_loss, schedule.get_last_lr()[0])
+            settings.on_step(step + 1, steps, mean_loss, schedule.get_last_lr()[0])
             since_report.clear()
     model.network = accelerator.unwrap_model(network)
     return model

@@ -39,14 +39,17 @@ def main(name: str, seed: int) -> None:
     )
     share = weighted_share(data.labels, data.weights, technique.class_weights, len(messages.names))
     declared = technique.declared_prior(share)
+    tenths = 0
 
     with replaced_folder(CURVES / name / str(seed)) as curves, Live(str(curves), save_dvc_exp=False, report=None, dvcyaml=None) as live:
-        def on_step(step: int, loss: float, learning_rate: float) -> None:
+        def on_step(step: int, steps: int, loss: float, learning_rate: float) -> None:
+            nonlocal tenths
             live.step = step
             live.log_metric("loss", loss)
             live.log_metric("learning_rate", learning_rate)
-            if not sys.stderr.isatty():
-                print(f"train: {name} seed {seed}: step {step}, loss {loss:.4f}", file=sys.stderr)
+            if not sys.stderr.isatty() and 10 * step // steps > tenths:
+                tenths = 10 * step // steps
+                print(f"train: {name} seed {seed}: step {step} of {steps}, loss {loss:.4f}", file=sys.stderr)
 
         started = time.perf_counter()
         model = technique.fit(technique, data, TrainingSettings(**settings, seed=seed, on_step=on_step))

@@ -7,14 +7,18 @@ stops the pipeline with a table of what failed.
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
+import great_expectations as gx
+import great_expectations.expectations as gxe
 import numpy as np
 import pandas as pd
+from great_expectations.data_context.types.base import ProgressBarsConfig
+from great_expectations.expectations.metadata_types import FailureSeverity
+from great_expectations.expectations.row_conditions import Column
 
 from ballast.command import parser, run
 from ballast.errors import UserError
@@ -23,12 +27,6 @@ from ballast.splitting import SPLITS
 from stages.files import MESSAGES, VALIDATION, write_json
 from stages.params import Params, read_params
 
-# The library shows progress bars for checks that take milliseconds.
-os.environ.setdefault("TQDM_DISABLE", "1")
-import great_expectations as gx  # noqa: E402
-import great_expectations.expectations as gxe  # noqa: E402
-from great_expectations.expectations.metadata_types import FailureSeverity  # noqa: E402
-from great_expectations.expectations.row_conditions import Column  # noqa: E402
 
 DATA_DOCS = Path("data/data_docs")
 COLUMNS = ("id", "text", "label", "group", "split", "source")
@@ -123,6 +121,7 @@ def main() -> None:
     messages = pd.read_parquet(MESSAGES)
     groups = messages.groupby("group", as_index=False).agg(splits=("split", "nunique"))
     context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = ProgressBarsConfig(globally=False)
     context.data_sources.add_pandas("data")
     shutil.rmtree(DATA_DOCS, ignore_errors=True)
     store = {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(DATA_DOCS.resolve())}

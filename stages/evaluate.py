@@ -1,0 +1,74 @@
+"""Evaluate one technique from its saved logits.
+
+Reads `logits/<name>/`, the labels and groups of validation and test, and the production prior; writes
+`evaluations/<name>.json`: per seed and pooled.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ballast.command import parser, run
+from ballast.errors import UserError
+from ballast.evaluation import Labelled, Protocol, SeedScores, evaluate
+from stages.cards import Messages, read_card, read_messages
+from stages.files import EVALUATIONS, INGEST, LOGITS, read_json, write_json
+from stages.params import read_params
+
+
+def production_prior(setting: str | dict[str, float], names: list[str]) -> np.ndarray:
+    """The production prior (K,): the ingested shares for `data`, else as params give it; raises UserError."""
+    if not isinstance(setting, str):
+        if sorted(setting) != names:
+            raise UserError(f"params.yaml: production.prior must give a share for each of {', '.join(names)}")
+        return np.array([setting[name] for name in names])
+    counts = np.array([read_json(INGEST)["labels"][name] for name in names])
+    share: np.ndarray = counts / counts.sum()
+    return share
+
+
+def labelled(messages: Messages, split: str) -> Labelled:
+    """Classes and groups of a split."""
+    rows = messages.of(split)
+    return Labelled(classes=rows["class"].to_numpy(), groups=np.unique(rows["group"], return_inverse=True)[1])
+
+
+def seed_scores(name: str, seed: int) -> tuple[SeedScores, int]:
+    """One seed's saved logits, and the number of weights of its model."""
+    path = LOGITS / name / f"{seed}.npz"
+    try:
+        with np.load(path, allow_pickle=False) as saved:
+            declared = saved["declared_prior"]
+            scores = SeedScores(
+                validation=saved["validation"],
+                test=saved["test"],
+                declared_prior=None if np.isnan(declared).any() else declared,
+            )
+            return scores, int(saved["parameters"])
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{path}: cannot be read as saved logits ({error}); run `dvc repro`") from error
+
+
+def main(name: str) -> None:
+    params = read_params()
+    card = read_card(name)
+    messages = read_messages(["group"])
+    scores = {seed: seed_scores(name, seed) for seed in params.train.seeds}
+    protocol = Protocol(
+        names=messages.names,
+        validation=labelled(messages, "validation"),
+        test=labelled(messages, "test"),
+        production_prior=production_prior(params.production.prior, messages.names),
+        resamples=params.evaluate.resamples,
+        confidence=params.evaluate.confidence,
+        seed=params.evaluate.seed,
+    )
+    evaluated = evaluate({seed: each for seed, (each, _) in scores.items()}, protocol)
+    parameters = max(parameters for _, parameters in scores.values())
+    write_json(EVALUATIONS / f"{name}.json", {**evaluated, "technique": card.technique, "parameters": parameters})
+
+
+if __name__ == "__main__":
+    arguments = parser(__doc__)
+    arguments.add_argument("name", help="an entry of techniques in params.yaml")
+    run(main, arguments.parse_args())
