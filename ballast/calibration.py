@@ -27,8 +27,7 @@ class Calibration:
 
     def apply(self, logits: np.ndarray) -> np.ndarray:
         """Calibrate logits (n, K)."""
-        calibrated: np.ndarray = logits / self.temperature + self.bias
-        return calibrated
+        return logits / self.temperature + self.bias
 
 
 def fit_calibration(logits: np.ndarray, labels: np.ndarray) -> Calibration:

@@ -58,8 +58,7 @@ def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_lengt
     """Token ids of texts (n,), each cut to at most `max_length` tokens."""
     if not len(texts):
         return []
-    ids: list[list[int]] = tokenizer(list(texts), truncation=True, max_length=max_length)["input_ids"]
-    return ids
+    return tokenizer(list(texts), truncation=True, max_length=max_length)["input_ids"]
 
 
 def pad(ids: list[list[int]], rows: np.ndarray, padding: int, device: torch.device) -> dict[str, torch.Tensor]:

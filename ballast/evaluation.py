@@ -56,7 +56,7 @@ class Protocol:
         """Weights (n,) that give the test split the class shares of production; 1 where they are its own."""
         share = np.bincount(self.test.classes, minlength=len(self.names)) / len(self.test.classes)
         stratified = np.abs(share - self.production_prior).max() < 1 / len(self.test.classes)
-        weights: np.ndarray = np.ones(len(self.names)) if stratified else self.production_prior / share
+        weights = np.ones(len(self.names)) if stratified else self.production_prior / share
         return weights[self.test.classes]
 
 
@@ -137,8 +137,7 @@ def confusion(logits: np.ndarray, protocol: Protocol) -> list[list[int]]:
     """Test messages by class (rows) and predicted class (columns)."""
     classes = len(protocol.names)
     cells = np.bincount(protocol.test.classes * classes + logits.argmax(axis=1), minlength=classes**2)
-    table: list[list[int]] = cells.reshape(classes, classes).tolist()
-    return table
+    return cells.reshape(classes, classes).tolist()
 
 
 def thresholds(validation: np.ndarray, test: np.ndarray, protocol: Protocol) -> dict[str, dict[str, float]]:
@@ -209,14 +208,17 @@ def evaluate(scores: Mapping[int, SeedScores], protocol: Protocol) -> dict[str, 
     by_seed = {seed: adjusted(each, protocol) for seed, each in scores.items()}
     ones, weights = np.ones(len(test.classes)), protocol.production_weights()
     families = {
-        "raw": [Metrics(Scored(protocol.names, test.classes, each.scores.test, test.groups, ones)) for each in by_seed.values()],
-        "corrected": [Metrics(Scored(protocol.names, test.classes, each.test, test.groups, weights)) for each in by_seed.values()],
+        "raw": [
+            Metrics(Scored(protocol.names, test.classes, each.scores.test, test.groups, ones)) for each in by_seed.values()
+        ],
+        "corrected": [
+            Metrics(Scored(protocol.names, test.classes, each.test, test.groups, weights)) for each in by_seed.values()
+        ],
     }
     first = next(iter(by_seed.values()))
+    declared = [each.declared_prior for each in scores.values() if each.declared_prior is not None]
     pooled: dict[str, Any] = {name: intervals(metrics, protocol) for name, metrics in families.items()}
-    pooled["declared_prior"] = None if first.scores.declared_prior is None else protocol.named(
-        np.mean([each.scores.declared_prior for each in by_seed.values()], axis=0)
-    )
+    pooled["declared_prior"] = protocol.named(np.mean(declared, axis=0)) if declared else None
     repeats = len(by_seed)
     pooled["fitted_prior"] = fitted_as_json(
         fit_prior(

@@ -19,15 +19,14 @@ SCORE_BINS = 4096
 
 
 def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    """numerator / denominator, 0 where the denominator is 0."""
+    """Numerator / denominator, 0 where the denominator is 0."""
     return np.divide(numerator, denominator, out=np.zeros(np.broadcast(numerator, denominator).shape), where=denominator > 0)
 
 
 def one_vs_rest(log_posterior: np.ndarray, label: int) -> np.ndarray:
     """Log odds (n,) of one class against the others from log posteriors (n, K)."""
     others = np.delete(log_posterior, label, axis=1)
-    odds: np.ndarray = log_posterior[:, label] - logsumexp(others, axis=1)
-    return odds
+    return log_posterior[:, label] - logsumexp(others, axis=1)
 
 
 def score_bins(scores: np.ndarray) -> np.ndarray:
@@ -54,11 +53,10 @@ class Scored:
     groups: np.ndarray
     weights: np.ndarray
 
-    def of_groups(self, per_example: sparse.csr_array) -> np.ndarray:
+    def of_groups(self, per_example: sparse.csr_array) -> sparse.csr_array:
         """Weighted sums per group (groups, m) of per-example values (n, m)."""
         membership = indicator(self.groups, int(self.groups.max()) + 1, self.weights)
-        sums: np.ndarray = (membership.T @ per_example).toarray()
-        return sums
+        return sparse.csr_array(membership.T @ per_example)
 
 
 class Metrics:
@@ -82,14 +80,15 @@ class Metrics:
             "posterior": sparse.csr_array(posterior),
             "gap": indicator(bins, CALIBRATION_BINS, confidence - (predicted == scored.labels)),
         }
-        self.sums = {name: scored.of_groups(part) for name, part in parts.items()}
+        self.sums = {name: scored.of_groups(part).toarray() for name, part in parts.items()}
         self.ranking = []
         for label in range(classes):
             bins = score_bins(one_vs_rest(log_posterior, label))
             width = int(bins.max()) + 1
             positive = scored.labels == label
-            sums = [scored.of_groups(indicator(bins, width, chosen.astype(float))) for chosen in (positive, ~positive)]
-            self.ranking.append((sparse.csr_array(sums[0]), sparse.csr_array(sums[1])))
+            self.ranking.append(
+                [scored.of_groups(indicator(bins, width, each.astype(float))) for each in (positive, ~positive)]
+            )
 
     def __call__(self, counts: np.ndarray) -> dict[str, np.ndarray]:
         """Metrics of samples: counts (b, groups) -> name -> (b,)."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import log_softmax, softmax
+from scipy.special import expit, log_softmax, logsumexp, softmax
 from scipy.stats import norm
 
 NEWTON_STEPS = 100
@@ -30,8 +30,7 @@ class FittedPrior:
 
 def correct(logits: np.ndarray, from_prior: np.ndarray, to_prior: np.ndarray) -> np.ndarray:
     """Put posteriors on another prior: logits (n, K) + log(to / from), (K,) each (Saerens et al., equation 2.4)."""
-    shifted: np.ndarray = logits + np.log(to_prior) - np.log(from_prior)
-    return shifted
+    return logits + np.log(to_prior) - np.log(from_prior)
 
 
 def fit_shift(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -58,8 +57,7 @@ def fit_shift(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
         while (value := log_likelihood(shift + step)) < best and np.abs(step).max() > 1e-12:
             step /= 2
         shift, best = shift + step, value
-    centred: np.ndarray = shift - shift.mean()
-    return centred
+    return shift - shift.mean()
 
 
 def fit_prior(logits: np.ndarray, labels: np.ndarray, groups: np.ndarray, *, confidence: float) -> FittedPrior:
@@ -76,7 +74,6 @@ def fit_prior(logits: np.ndarray, labels: np.ndarray, groups: np.ndarray, *, con
     classes = logits.shape[1]
     share = np.bincount(labels, minlength=classes) / len(labels)
     shift = fit_shift(logits, labels)
-    prior = softmax(np.log(share) - shift)
     posterior = softmax(logits + shift, axis=1)
     residual = np.eye(classes)[labels] - posterior
     _, group = np.unique(groups, return_inverse=True)
@@ -86,12 +83,13 @@ def fit_prior(logits: np.ndarray, labels: np.ndarray, groups: np.ndarray, *, con
     bread = np.linalg.pinv(hessian, hermitian=True)
     covariance = bread @ (of_groups.T @ of_groups) @ bread
     # The log odds of class c are eta_c - log sum of the others' exp(eta), eta = log share - b.
-    others = np.where(np.eye(classes, dtype=bool), 0, prior) / np.maximum(1 - prior, 1e-300)[:, None]
-    jacobian = np.eye(classes) - others
+    log_prior = log_softmax(np.log(share) - shift)
+    log_rest = np.array([logsumexp(np.delete(log_prior, label)) for label in range(classes)])
+    jacobian = np.eye(classes) - np.where(np.eye(classes, dtype=bool), 0, np.exp(log_prior - log_rest[:, None]))
     deviation = np.sqrt(np.maximum(np.einsum("ci,ij,cj->c", jacobian, covariance, jacobian), 0))
-    log_odds = np.log(prior) - np.log1p(-prior)
+    log_odds = log_prior - log_rest
     margin = norm.ppf((1 + confidence) / 2) * deviation
-    return FittedPrior(prior=prior, low=1 / (1 + np.exp(margin - log_odds)), high=1 / (1 + np.exp(-margin - log_odds)))
+    return FittedPrior(prior=np.exp(log_prior), low=expit(log_odds - margin), high=expit(log_odds + margin))
 
 
 def effective_prior(declared: np.ndarray | None, fitted: FittedPrior) -> np.ndarray:

@@ -20,7 +20,12 @@ def satisfies(value: float, metric: str, limit: float) -> bool:
 
 
 def select(
-    techniques: Mapping[str, Mapping[str, Any]], labels: list[str], *, metric: str, tolerance: float, constraints: Mapping[str, float]
+    techniques: Mapping[str, Mapping[str, Any]],
+    labels: list[str],
+    *,
+    metric: str,
+    tolerance: float,
+    constraints: Mapping[str, float],
 ) -> str:
     """Name of the chosen technique.
 
@@ -40,14 +45,18 @@ def select(
     for name in (metric, *constraints):
         if name not in known:
             raise UserError(f"select: unknown metric {name!r}; known: {', '.join(known)}")
-    values = {name: each["corrected"][metric]["value"] * (1 if higher_is_better(metric) else -1) for name, each in techniques.items()}
+    values = {
+        name: each["corrected"][metric]["value"] * (1 if higher_is_better(metric) else -1) for name, each in techniques.items()
+    }
     allowed = [
         name
         for name, each in techniques.items()
         if all(satisfies(each["corrected"][which]["value"], which, limit) for which, limit in constraints.items())
     ]
     if not allowed:
-        wanted = ", ".join(f"{which} {'>=' if higher_is_better(which) else '<='} {limit:g}" for which, limit in constraints.items())
+        wanted = ", ".join(
+            f"{which} {'>=' if higher_is_better(which) else '<='} {limit:g}" for which, limit in constraints.items()
+        )
         raise UserError(f"select: no technique satisfies {wanted} (select.constraints)")
     best = max(values[name] for name in allowed)
     tied = [name for name in allowed if best - values[name] <= tolerance]

@@ -40,7 +40,7 @@ class TfidfModel(Model):
     def logits(self, texts: Sequence[str]) -> np.ndarray:
         if not len(texts):
             return np.empty((0, len(self.labels)), dtype=np.float32)
-        scores: np.ndarray = self.features.transform(texts) @ self.coefficients.T + self.intercept
+        scores = self.features.transform(texts) @ self.coefficients.T + self.intercept
         return scores.astype(np.float32)
 
     def save_files(self, folder: Path) -> None:

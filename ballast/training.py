@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import nn
 from tqdm import tqdm
-from transformers import get_linear_schedule_with_warmup
+from transformers import PreTrainedModel, get_linear_schedule_with_warmup
 
 from ballast.batching import shuffled_batches
 from ballast.encoder_model import EncoderModel, choose_device, fast_bf16, pad, tokenize, untrained_model
@@ -28,7 +28,7 @@ def final_linear(network: nn.Module, classes: int) -> nn.Linear:
     return layers[-1]
 
 
-def freeze(network: nn.Module, layers: int) -> None:
+def freeze(network: PreTrainedModel, layers: int) -> None:
     """Keep the embeddings and the lowest `layers` encoder layers as pre-trained; 0 freezes nothing.
 
     Source: Lee, Tang and Lin, What Would Elsa Do? Freezing Layers During Transformer Fine-Tuning (1911.03090).
@@ -85,7 +85,7 @@ def fine_tune(technique: Technique, data: TrainingData, settings: TrainingSettin
     lengths = np.array([len(each) for each in ids])
     class_weights = np.ones(len(data.label_names)) if technique.class_weights is None else technique.class_weights
     weights = data.weights * class_weights[data.labels]
-    all_labels, all_weights = torch.from_numpy(data.labels), torch.from_numpy(weights).float()
+    all_labels, all_weights = torch.tensor(data.labels), torch.tensor(weights, dtype=torch.float32)
     mean_weight = float(weights.mean())
 
     trained = [each for each in model.network.parameters() if each.requires_grad]
@@ -113,7 +113,9 @@ def fine_tune(technique: Technique, data: TrainingData, settings: TrainingSettin
         if (step + 1) % every == 0 or step + 1 == steps:
             mean_loss = float(torch.stack(since_report).mean())
             if not math.isfinite(mean_loss):
-                raise UserError(f"the loss is {mean_loss} at step {step + 1} of {steps}; lower train.learning_rate or the weights")
+                raise UserError(
+                    f"the loss is {mean_loss} at step {step + 1} of {steps}; lower train.learning_rate or the weights"
+                )
             settings.on_step(step + 1, steps, mean_loss, schedule.get_last_lr()[0])
             since_report.clear()
     model.network = accelerator.unwrap_model(network)

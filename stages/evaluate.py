@@ -23,8 +23,7 @@ def production_prior(setting: str | dict[str, float], names: list[str]) -> np.nd
             raise UserError(f"params.yaml: production.prior must give a share for each of {', '.join(names)}")
         return np.array([setting[name] for name in names])
     counts = np.array([read_json(INGEST)["labels"][name] for name in names])
-    share: np.ndarray = counts / counts.sum()
-    return share
+    return counts / counts.sum()
 
 
 def labelled(messages: Messages, split: str) -> Labelled:

@@ -14,12 +14,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import parquet
 
+from ballast.command import parser, run
 from ballast.encoders import file_sha256
 from ballast.errors import UserError, nearest
 from ballast.near_duplicates import fingerprints, near_duplicate_groups
 from ballast.splitting import SPLITS, stratified_grouped_split
 from stages import sms_spam
-from ballast.command import parser, run
 from stages.files import FEEDBACK, INGEST, MESSAGES, replaced, write_json
 from stages.params import Ingest, read_params
 from stages.tables import read_file, read_hub, read_sms
@@ -70,7 +70,9 @@ def mapped(labels: pa.ChunkedArray, label_map: dict[str | int | bool, str] | Non
     row = pc.index(missing, True).as_py()
     if row >= 0:
         label = labels[row].as_py()
-        raise UserError(f"{served_by}: row {row + 1} has the label {label!r}, which ingest.label_map lacks: {nearest(label, known)}")
+        raise UserError(
+            f"{served_by}: row {row + 1} has the label {label!r}, which ingest.label_map lacks: {nearest(label, known)}"
+        )
     return pa.chunked_array([pa.array(list(known.values()), pa.large_string()).take(at.combine_chunks())])
 
 
@@ -82,7 +84,8 @@ def drop(table: pa.Table, doomed: np.ndarray, reason: str, dropped: dict[str, in
 
 def without_blanks(table: pa.Table, dropped: dict[str, int], served_by: str) -> pa.Table:
     """The table without rows that lack a text or a label; raises UserError when no row is left."""
-    blank = {name: pc.fill_null(pc.equal(pc.utf8_trim_whitespace(table[name]), ""), True).to_numpy() for name in ("text", "label")}
+    trimmed = {name: pc.utf8_trim_whitespace(table[name]) for name in ("text", "label")}
+    blank = {name: pc.fill_null(pc.equal(values, ""), True).to_numpy() for name, values in trimmed.items()}
     for name, rows in blank.items():
         if rows.all():
             raise UserError(f"{served_by}: every {name} is blank")
@@ -99,14 +102,17 @@ def without_conflicts(table: pa.Table, texts: np.ndarray, rule: str, dropped: di
         rows = np.flatnonzero(texts == texts[conflicting.argmax()])
         first, other = rows[0], rows[labels[rows] != labels[rows[0]]][0]
         raise UserError(
-            f"{served_by}: the messages with id {table['id'][first].as_py()} and {table['id'][other].as_py()} have the same text but the"
-            f" labels {table['label'][first].as_py()!r} and {table['label'][other].as_py()!r}; ingest.conflicts: drop leaves out both"
+            f"{served_by}: the messages with id {table['id'][first].as_py()} and {table['id'][other].as_py()} have the same"
+            f" text but the labels {table['label'][first].as_py()!r} and {table['label'][other].as_py()!r};"
+            " ingest.conflicts: drop leaves out both"
         )
     dropped["conflict"] = int(conflicting.sum())
     return conflicting
 
 
-def assign_splits(labels: np.ndarray, names: list[str], groups: np.ndarray, settings: Ingest, feedback: pa.ChunkedArray) -> np.ndarray:
+def assign_splits(
+    labels: np.ndarray, names: list[str], groups: np.ndarray, settings: Ingest, feedback: pa.ChunkedArray
+) -> np.ndarray:
     """Split index (n,) of each row; the last rows are feedback and bring theirs, unless their group has one already."""
     base = len(labels) - len(feedback)
     units = groups if settings.split == "grouped" else np.arange(len(groups))
@@ -124,7 +130,8 @@ def main() -> None:
     rows, served_by = read_source(settings)
     print(f"ingest: {len(rows):,} rows from {served_by}", file=sys.stderr)
     rows = rows.set_column(2, "label", mapped(rows["label"], settings.label_map, served_by))
-    total, dropped = len(rows), {}
+    total = len(rows)
+    dropped: dict[str, int] = {}
     rows = without_blanks(rows, dropped, served_by)
 
     feedback = parquet.read_table(FEEDBACK)
@@ -167,7 +174,10 @@ def main() -> None:
             "sha256": file_sha256(MESSAGES),
         },
     )
-    print(f"ingest: {len(table):,} messages in {int(groups.max()) + 1:,} groups of near duplicates; dropped {dropped}", file=sys.stderr)
+    print(
+        f"ingest: {len(table):,} messages in {int(groups.max()) + 1:,} groups of near duplicates; dropped {dropped}",
+        file=sys.stderr,
+    )
 
 
 if __name__ == "__main__":

@@ -19,7 +19,9 @@ def main() -> None:
     params = read_params()
     board = read_json(LEADERBOARD)
     rule = params.select
-    name = select(board["techniques"], board["labels"], metric=rule.metric, tolerance=rule.tolerance, constraints=rule.constraints)
+    name = select(
+        board["techniques"], board["labels"], metric=rule.metric, tolerance=rule.tolerance, constraints=rule.constraints
+    )
     evaluation = read_json(EVALUATIONS / f"{name}.json")
     sign = -1 if rule.metric in LOSSES else 1
     seed = max(evaluation["seeds"], key=lambda each: (sign * evaluation["seeds"][each]["corrected"][rule.metric], -int(each)))

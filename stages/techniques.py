@@ -18,7 +18,19 @@ from ballast.errors import UserError, nearest
 from ballast.metrics import metric_names
 from ballast.techniques import module_of
 from stages.cards import Card
-from stages.files import CARDS, CURVES, EVALUATIONS, INGEST, LOGITS, MODELS, PROBES, SAMPLES, read_json, replaced_folder, write_json
+from stages.files import (
+    CARDS,
+    CURVES,
+    EVALUATIONS,
+    INGEST,
+    LOGITS,
+    MODELS,
+    PROBES,
+    SAMPLES,
+    read_json,
+    replaced_folder,
+    write_json,
+)
 from stages.imports import transitive_imports
 from stages.params import Params, read_params
 
@@ -63,7 +75,11 @@ def prune(names: set[str], seeds: set[int]) -> None:
     for folder in (SAMPLES, MODELS, LOGITS, CURVES, EVALUATIONS, PROBES):
         for entry in folder.glob("*"):
             keep = entry.name.split(".")[0] in names
-            for path in [each for each in entry.glob("*") if each.name.split(".")[0] not in map(str, seeds)] if keep and entry.is_dir() else []:
+            for path in (
+                [each for each in entry.glob("*") if each.name.split(".")[0] not in map(str, seeds)]
+                if keep and entry.is_dir()
+                else []
+            ):
                 remove(path)
             if not keep:
                 remove(entry)

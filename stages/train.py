@@ -41,7 +41,11 @@ def main(name: str, seed: int) -> None:
     declared = technique.declared_prior(share)
     tenths = 0
 
-    with replaced_folder(CURVES / name / str(seed)) as curves, Live(str(curves), save_dvc_exp=False, report=None, dvcyaml=None) as live:
+    with (
+        replaced_folder(CURVES / name / str(seed)) as curves,
+        Live(str(curves), save_dvc_exp=False, report=None, dvcyaml=None) as live,
+    ):
+
         def on_step(step: int, steps: int, loss: float, learning_rate: float) -> None:
             nonlocal tenths
             live.step = step
@@ -67,7 +71,8 @@ def main(name: str, seed: int) -> None:
         models.save(model, folder, {**priors, "technique": card.technique, "settings": {**card.parameters}, "seed": seed})
     with replaced(LOGITS / name / f"{seed}.npz") as temporary, temporary.open("wb") as file:
         prior = np.full(len(messages.names), np.nan) if declared is None else declared
-        np.savez(file, **logits, declared_prior=prior, parameters=np.array(model.parameters))
+        arrays = {**logits, "declared_prior": prior, "parameters": np.array(model.parameters)}
+        np.savez(file, allow_pickle=False, **arrays)
     scored_texts = sum(map(len, logits.values()))
     durations = {
         "training_seconds": trained - started,

@@ -27,8 +27,8 @@ from ballast.splitting import SPLITS
 from stages.files import MESSAGES, VALIDATION, write_json
 from stages.params import Params, read_params
 
-
 DATA_DOCS = Path("data/data_docs")
+WORDS = {"min_value": "at least", "max_value": "at most", "value_set": "one of", "column_set": "exactly"}
 COLUMNS = ("id", "text", "label", "group", "split", "source")
 
 
@@ -88,6 +88,11 @@ def check(context: Any, name: str, frame: pd.DataFrame, expectations: dict[str, 
     return [outcome(each) for each in result.results]
 
 
+def listed(value: Any) -> str | int | float:
+    """A value as it reads in a table."""
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple | set) else value
+
+
 def outcome(result: Any) -> dict[str, Any]:
     """One expectation's result as plain values."""
     config = result.expectation_config
@@ -97,14 +102,13 @@ def outcome(result: Any) -> dict[str, Any]:
     observed = found.get("observed_value")
     if observed is None:
         observed = f"{found.get('unexpected_count', 0)} of {found.get('element_count', 0)} rows fail"
-    limits = {key: config.kwargs[key] for key in ("min_value", "max_value", "value_set", "column_set") if config.kwargs.get(key) is not None}
-    words = {"min_value": "at least", "max_value": "at most", "value_set": "one of", "column_set": "exactly"}
-    expected = ", ".join(f"{words[key]} {', '.join(map(str, value)) if isinstance(value, list) else value}" for key, value in limits.items())
+    limits = {key: config.kwargs[key] for key in WORDS if config.kwargs.get(key) is not None}
+    expected = ", ".join(f"{WORDS[key]} {listed(value)}" for key, value in limits.items())
     return {
         "name": config.notes,
         "success": bool(result.success),
         "severity": FailureSeverity(config.severity).value,
-        "observed": observed if isinstance(observed, int | str) else ", ".join(map(str, observed)),
+        "observed": listed(observed),
         "expected": expected or "no row fails",
     }
 
@@ -125,7 +129,11 @@ def main() -> None:
     context.data_sources.add_pandas("data")
     shutil.rmtree(DATA_DOCS, ignore_errors=True)
     store = {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(DATA_DOCS.resolve())}
-    site = {"class_name": "SiteBuilder", "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"}, "store_backend": store}
+    site = {
+        "class_name": "SiteBuilder",
+        "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
+        "store_backend": store,
+    }
     context.add_data_docs_site("data_docs", site)
     results = check(context, "messages", messages, message_expectations(messages, params))
     results += check(context, "groups", groups, group_expectations(params.ingest.split))
@@ -136,7 +144,9 @@ def main() -> None:
         print(table_of(failed), file=sys.stderr)
     if critical:
         names = "; ".join(f"{each['name']} (observed {each['observed']}, expected {each['expected']})" for each in critical)
-        raise UserError(f"validation: {len(critical)} of {len(results)} expectations failed: {names}; see {DATA_DOCS / 'index.html'}")
+        raise UserError(
+            f"validation: {len(critical)} of {len(results)} expectations failed: {names}; see {DATA_DOCS / 'index.html'}"
+        )
     print(f"validate: {len(results) - len(failed)} of {len(results)} expectations hold", file=sys.stderr)
 
 

@@ -37,7 +37,9 @@ def check_parameters(technique: str, parameters: Mapping[str, object]) -> None:
     accepted = accepted_parameters(technique)
     for name in parameters:
         if name not in accepted:
-            raise UserError(f"unknown parameter {name!r} of {technique}: {nearest(name, accepted) if accepted else 'it takes none'}")
+            raise UserError(
+                f"unknown parameter {name!r} of {technique}: {nearest(name, accepted) if accepted else 'it takes none'}"
+            )
     lacking = [n for n, each in accepted.items() if each.default is inspect.Parameter.empty and n not in parameters]
     if lacking:
         raise UserError(f"{technique} needs the parameter {', '.join(map(repr, lacking))}")
@@ -65,5 +67,4 @@ def build(technique: str, counts: np.ndarray, labels: Sequence[str], parameters:
     """
     check_parameters(technique, parameters)
     indexed = {name: by_index(f"{technique}.{name}", value, labels) for name, value in parameters.items()}
-    made: Technique = module_of(technique).build(counts, labels, **indexed)
-    return made
+    return module_of(technique).build(counts, labels, **indexed)

@@ -1,0 +1,50 @@
+# Two commands: `make repro` runs the pipeline, `make test` the tests; both set up what they need.
+.DEFAULT_GOAL := help
+.PHONY: help repro test check clean setup browser
+
+VENV := .venv
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+# Nothing that we start reports to anybody.
+export DO_NOT_TRACK := 1
+export GX_ANALYTICS_ENABLED := false
+export HF_HUB_DISABLE_TELEMETRY := 1
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
+
+help:   ## say what each target does
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## */make \1|/' | column -t -s '|'
+
+repro: setup   ## run the pipeline on the data that params.yaml names
+	dvc repro
+	@echo "The report: $(CURDIR)/reports/index.html"
+
+test: setup browser   ## run the tests
+	python -m pytest
+
+check: setup   ## lint, types and import rooms
+	ruff check .
+	ruff format --check .
+	mypy
+	python -m pytest -q tests/test_rooms.py
+
+clean:   ## free the disk: environment, caches and all that the pipeline wrote, but not data/raw and production
+	rm -rf $(VENV) .dvc/cache .dvc/tmp .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf data/messages.parquet data/validation.json data/data_docs data/techniques data/samples
+	rm -rf models logits curves durations evaluations probes selected dvc_plots
+	rm -rf reports/probe.csv reports/*.html
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+setup: $(VENV)/installed
+
+$(VENV)/installed: requirements.lock
+	@for python in $(PYTHON) python3.11 python3.12 python3 python; do \
+	  if $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null; then \
+	    echo "environment: $$($$python --version)"; $$python -m venv --clear $(VENV) && exit 0; fi; \
+	done; echo "error: Python 3.11 or 3.12 is needed; name one with make PYTHON=..." >&2; exit 1
+	$(VENV)/bin/python -m pip install --disable-pip-version-check --quiet --progress-bar off -r requirements.lock
+	$(VENV)/bin/python -m pip check
+	@touch $@
+
+browser:
+	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || \
+	  { echo "installing Chromium for the page tests"; apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; } || \
+	  playwright install --with-deps chromium

@@ -1,0 +1,314 @@
+"""Metrics, intervals, priors, calibration, thresholds and selection, each against an independent computation."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import log_softmax, logit, softmax
+from scipy.stats import norm
+from sklearn import metrics as reference
+
+from ballast.bootstrap import percentile_interval, resample_counts, resampled, wilson_interval
+from ballast.calibration import fit_calibration
+from ballast.errors import UserError
+from ballast.evaluation import Labelled, Protocol, SeedScores, evaluate
+from ballast.metrics import Metrics, Scored, metric_names, one_vs_rest
+from ballast.operating_point import f1_threshold
+from ballast.priors import correct, effective_prior, fit_prior, fit_shift
+from ballast.selection import select
+
+RNG = np.random.default_rng(0)
+
+
+def scored(classes: int, size: int = 400, seed: int = 0) -> Scored:
+    rng = np.random.default_rng(seed)
+    labels = np.concatenate([np.arange(classes), rng.choice(classes, size - classes, p=softmax(-np.arange(classes)))])
+    logits = rng.normal(size=(size, classes)) + 1.5 * np.eye(classes)[labels]
+    return Scored([f"c{label}" for label in range(classes)], labels, logits, rng.integers(size // 2, size=size), np.ones(size))
+
+
+def numbered(each: Scored) -> Scored:
+    return Scored(each.names, each.labels, each.logits, np.unique(each.groups, return_inverse=True)[1], each.weights)
+
+
+def expected_metrics(labels: np.ndarray, logits: np.ndarray, names: list[str], weights: np.ndarray) -> dict[str, float]:
+    """The same numbers from scikit-learn."""
+    probability = softmax(logits, axis=1)
+    predicted = logits.argmax(axis=1)
+    keywords = {"sample_weight": weights, "zero_division": 0}
+    precision, recall, f1, support = reference.precision_recall_fscore_support(
+        labels, predicted, labels=range(len(names)), **keywords
+    )
+    values = {
+        "accuracy": reference.accuracy_score(labels, predicted, sample_weight=weights),
+        "balanced_accuracy": reference.balanced_accuracy_score(labels, predicted, sample_weight=weights),
+        "macro_f1": f1.mean(),
+        "weighted_f1": (f1 * support).sum() / support.sum(),
+        "mcc": reference.matthews_corrcoef(labels, predicted, sample_weight=weights),
+        "log_loss": reference.log_loss(labels, probability, sample_weight=weights, labels=range(len(names))),
+        "brier": np.average(((probability - np.eye(len(names))[labels]) ** 2).sum(axis=1), weights=weights),
+    }
+    for label, name in enumerate(names):
+        positive, score = labels == label, one_vs_rest(log_softmax(logits, axis=1), label)
+        values |= {
+            f"{name}.precision": precision[label],
+            f"{name}.recall": recall[label],
+            f"{name}.f1": f1[label],
+            f"{name}.support": support[label],
+            f"{name}.pr_auc": reference.average_precision_score(positive, score, sample_weight=weights),
+            f"{name}.roc_auc": reference.roc_auc_score(positive, score, sample_weight=weights),
+            f"{name}.mean_probability": np.average(probability[:, label], weights=weights),
+            f"{name}.share": np.average(predicted == label, weights=weights),
+        }
+    return values
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+def test_metrics_agree_with_scikit_learn(classes: int) -> None:
+    each = numbered(scored(classes))
+    weights = RNG.uniform(0.5, 2, size=len(each.labels))
+    each = Scored(each.names, each.labels, each.logits, each.groups, weights)
+    values = Metrics(each)(np.ones((1, each.groups.max() + 1)))
+    assert set(values) == set(metric_names(each.names))
+    for name, expected in expected_metrics(each.labels, each.logits, list(each.names), weights).items():
+        assert math.isclose(values[name][0], expected, rel_tol=1e-9, abs_tol=1e-9), name
+
+
+def test_metrics_of_a_resample_are_those_of_the_repeated_rows() -> None:
+    each = numbered(scored(3, size=120))
+    [counts] = list(resample_counts(each.groups.max() + 1, 4, seed=1))
+    values = Metrics(each)(counts)
+    for draw, count in enumerate(counts):
+        rows = np.repeat(np.arange(len(each.labels)), count[each.groups].astype(int))
+        expected = expected_metrics(each.labels[rows], each.logits[rows], list(each.names), np.ones(len(rows)))
+        for name in ("macro_f1", "mcc", "c1.pr_auc", "c2.roc_auc", "log_loss", "c0.precision"):
+            assert math.isclose(values[name][draw], expected[name], rel_tol=1e-6, abs_tol=1e-9), name
+
+
+def test_ties_and_constant_scores_rank_as_in_scikit_learn() -> None:
+    labels = np.array([0, 0, 1, 1, 0, 1])
+    for column in ([0.0] * 6, [0, 1, 1, 2, 2, 2]):
+        logits = np.stack([np.zeros(6), np.array(column, dtype=float)], axis=1)
+        values = Metrics(Scored(["no", "yes"], labels, logits, np.arange(6), np.ones(6)))(np.ones((1, 6)))
+        assert math.isclose(values["yes.pr_auc"][0], reference.average_precision_score(labels, column))
+        assert math.isclose(values["yes.roc_auc"][0], reference.roc_auc_score(labels, column))
+
+
+def test_binned_ranking_agrees_with_the_exact_one() -> None:
+    each = scored(2, size=60_000)
+    each = Scored(each.names, each.labels, each.logits, np.arange(60_000), each.weights)
+    values = Metrics(each)(np.ones((1, 60_000)))
+    score, positive = one_vs_rest(log_softmax(each.logits, axis=1), 1), each.labels == 1
+    assert math.isclose(values["c1.pr_auc"][0], reference.average_precision_score(positive, score), abs_tol=1e-3)
+    assert math.isclose(values["c1.roc_auc"][0], reference.roc_auc_score(positive, score), abs_tol=1e-3)
+
+
+def test_ece_by_hand() -> None:
+    logits = logit(np.array([0.9, 0.9, 0.9, 0.9, 0.6, 0.6]))
+    each = Scored(
+        ["no", "yes"], np.array([1, 1, 1, 0, 1, 0]), np.stack([np.zeros(6), logits], axis=1), np.arange(6), np.ones(6)
+    )
+    assert math.isclose(Metrics(each)(np.ones((1, 6)))["ece"][0], (4 * abs(0.9 - 0.75) + 2 * abs(0.6 - 0.5)) / 6)
+
+
+def test_resamples_draw_as_many_groups_as_there_are() -> None:
+    blocks = list(resample_counts(50, 2000, seed=3))
+    counts = np.concatenate(blocks)
+    assert counts.shape == (2000, 50) and np.all(counts.sum(axis=1) == 50)
+    assert abs(counts.var() - 49 / 50) < 0.02
+    np.testing.assert_array_equal(counts, np.concatenate(list(resample_counts(50, 2000, seed=3))))
+
+
+def test_bootstrap_interval_of_a_mean_is_the_normal_one() -> None:
+    values = RNG.normal(size=500)
+    draws = resampled(lambda counts: {"mean": counts @ values / counts.sum(axis=1)}, 500, 2000, 0)["mean"]
+    low, high = percentile_interval(draws, 0.95)
+    margin = 1.96 * values.std() / math.sqrt(500)
+    assert math.isclose(high - low, 2 * margin, rel_tol=0.08)
+    assert low < values.mean() < high
+
+
+def test_resampling_groups_widens_the_interval_when_rows_repeat() -> None:
+    """Ten copies of each message carry no more information than one."""
+    each = scored(2, size=100)
+    tenfold = {"labels": np.tile(each.labels, 10), "logits": np.tile(each.logits, (10, 1))}
+    widths = []
+    for groups in (np.tile(np.arange(100), 10), np.arange(1000)):
+        metrics = Metrics(Scored(each.names, tenfold["labels"], tenfold["logits"], groups, np.ones(1000)))
+        low, high = percentile_interval(resampled(metrics, groups.max() + 1, 500, 0)["accuracy"], 0.95)
+        widths.append(high - low)
+    assert widths[0] > 2.5 * widths[1]
+
+
+def test_wilson_interval_has_width_at_the_ends() -> None:
+    low, high = wilson_interval(1.0, 131, 0.95)
+    assert math.isclose(low, 131 / (131 + norm.ppf(0.975) ** 2)) and high == 1
+    assert wilson_interval(0.0, 10, 0.95)[0] == 0 and wilson_interval(0.0, 0, 0.95) == (0, 1)
+
+
+priors = st.lists(st.floats(0.02, 1), min_size=3, max_size=3).map(lambda shares: np.array(shares) / sum(shares))
+
+
+@given(priors, priors)
+@settings(max_examples=50, deadline=None)
+def test_correction_is_the_identity_for_one_prior_and_undone_by_its_inverse(first: np.ndarray, second: np.ndarray) -> None:
+    logits = np.random.default_rng(1).normal(size=(20, 3))
+    np.testing.assert_allclose(correct(logits, first, first), logits)
+    np.testing.assert_allclose(correct(correct(logits, first, second), second, first), logits, atol=1e-12)
+
+
+def gaussians(size: int, share: float, seed: int, prior: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
+    """Labels with a share of positives and logits that are exact posteriors under a prior."""
+    rng = np.random.default_rng(seed)
+    labels = (rng.random(size) < share).astype(int)
+    evidence = 2 * (rng.normal(size=size) + 2 * labels) - 2
+    return labels, np.stack([np.zeros(size), evidence + math.log(prior / (1 - prior))], axis=1)
+
+
+def test_corrected_posteriors_are_those_of_the_target_prior() -> None:
+    labels, logits = gaussians(200_000, share=0.1, seed=0, prior=0.5)
+    corrected = softmax(correct(logits, np.array([0.5, 0.5]), np.array([0.9, 0.1])), axis=1)[:, 1]
+    sure = (corrected > 0.45) & (corrected < 0.55)
+    assert abs(labels[sure].mean() - 0.5) < 0.03
+    assert abs(corrected.mean() - 0.1) < 0.003
+
+
+def test_fitted_shift_makes_mean_probabilities_the_class_shares() -> None:
+    each = scored(4)
+    shifted = softmax(each.logits + fit_shift(each.logits, each.labels), axis=1)
+    np.testing.assert_allclose(shifted.mean(axis=0), np.bincount(each.labels) / len(each.labels), atol=1e-8)
+
+
+def test_fitted_shift_survives_saturated_logits() -> None:
+    labels = np.array([0] * 90 + [1] * 10)
+    logits = np.where(np.eye(2)[labels] > 0, 40.0, -40.0)
+    logits[:3] *= -1
+    fitted = fit_prior(logits, labels, np.arange(100), confidence=0.95)
+    assert np.isfinite([fitted.prior, fitted.low, fitted.high]).all()
+    assert np.all((fitted.low <= fitted.prior) & (fitted.prior <= fitted.high))
+
+
+def test_fitted_prior_finds_the_prior_of_the_posteriors_and_its_interval_covers() -> None:
+    hits = 0
+    for seed in range(200):
+        labels, logits = gaussians(600, share=0.13, seed=seed, prior=0.7)
+        fitted = fit_prior(logits, labels, np.arange(600), confidence=0.95)
+        hits += fitted.contains(np.array([0.3, 0.7]))
+    assert 180 <= hits <= 199
+    labels, logits = gaussians(200_000, share=0.13, seed=0, prior=0.7)
+    assert abs(fit_prior(logits, labels, np.arange(len(labels)), confidence=0.95).prior[1] - 0.7) < 0.01
+
+
+def test_mean_predicted_share_is_not_the_effective_prior() -> None:
+    labels, logits = gaussians(50_000, share=0.1, seed=0, prior=0.5)
+    separable = logits * 1.0
+    separable[:, 1] += np.where(labels == 1, 12, -12)
+    assert abs(softmax(separable, axis=1)[:, 1].mean() - 0.1) < 0.01
+
+
+def test_declared_prior_is_used_unless_the_measurement_contradicts_it() -> None:
+    labels, logits = gaussians(3000, share=0.13, seed=0, prior=0.5)
+    fitted = fit_prior(logits, labels, np.arange(3000), confidence=0.95)
+    np.testing.assert_array_equal(effective_prior(np.array([0.5, 0.5]), fitted), [0.5, 0.5])
+    np.testing.assert_array_equal(effective_prior(np.array([0.9, 0.1]), fitted), fitted.prior)
+    np.testing.assert_array_equal(effective_prior(None, fitted), fitted.prior)
+
+
+def test_calibration_recovers_temperature_and_bias() -> None:
+    labels, logits = gaussians(50_000, share=0.3, seed=0, prior=0.3)
+    distorted = 2.5 * (logits - np.array([0.4, -0.4]))
+    calibration = fit_calibration(distorted, labels)
+    assert math.isclose(calibration.temperature, 2.5, rel_tol=0.03)
+    np.testing.assert_allclose(calibration.bias, [0.4, -0.4], atol=0.03)
+    np.testing.assert_allclose(softmax(calibration.apply(distorted), axis=1), softmax(logits, axis=1), atol=0.02)
+
+
+def test_calibration_of_separable_scores_stays_finite() -> None:
+    labels = np.array([0] * 50 + [1] * 5)
+    calibration = fit_calibration(np.where(np.eye(2)[labels] > 0, 5.0, -5.0), labels)
+    assert 0.05 <= calibration.temperature <= 20 and np.isfinite(calibration.bias).all()
+
+
+@given(
+    st.lists(st.tuples(st.integers(-5, 5), st.booleans()), min_size=2, max_size=40).filter(lambda rows: any(y for _, y in rows))
+)
+@settings(max_examples=100, deadline=None)
+def test_threshold_reaches_the_best_f1(rows: list[tuple[int, bool]]) -> None:
+    scores, positive = np.array([row[0] for row in rows], dtype=float), np.array([row[1] for row in rows])
+    best = max(reference.f1_score(positive, scores >= cut) for cut in np.unique(scores))
+    threshold = f1_threshold(scores, positive)
+    assert math.isclose(reference.f1_score(positive, scores >= logit(threshold)), best)
+
+
+def protocol(each: Scored, production_prior: np.ndarray, resamples: int = 200) -> Protocol:
+    half = len(each.labels) // 2
+    parts = [
+        Labelled(classes=each.labels[rows], groups=np.unique(each.groups[rows], return_inverse=True)[1])
+        for rows in (slice(None, half), slice(half, None))
+    ]
+    return Protocol(
+        names=each.names,
+        validation=parts[0],
+        test=parts[1],
+        production_prior=production_prior,
+        resamples=resamples,
+        confidence=0.95,
+        seed=0,
+    )
+
+
+def seed_scores(each: Scored, declared: np.ndarray | None) -> SeedScores:
+    half = len(each.labels) // 2
+    return SeedScores(validation=each.logits[:half], test=each.logits[half:], declared_prior=declared)
+
+
+def test_evaluation_pools_seeds_and_holds_every_metric() -> None:
+    first, second = scored(3, size=1200, seed=0), scored(3, size=1200, seed=0)
+    second = Scored(first.names, first.labels, second.logits * 0.5, first.groups, first.weights)
+    share = np.bincount(first.labels) / len(first.labels)
+    found = evaluate({0: seed_scores(first, share), 4: seed_scores(second, share)}, protocol(first, share))
+    assert set(found["seeds"]) == {"0", "4"}
+    for family in ("raw", "corrected"):
+        assert set(found["pooled"][family]) == set(metric_names(first.names))
+        for name, value in found["pooled"][family].items():
+            assert value["low"] <= value["value"] <= value["high"], name
+            mean = np.mean([found["seeds"][seed][family][name] for seed in ("0", "4")])
+            assert math.isclose(value["value"], mean), name
+    assert np.sum(found["seeds"]["0"]["confusion"]["raw"]) == 600
+
+
+def test_corrected_metrics_describe_production() -> None:
+    """The same posteriors at ten times the share of the rare class: precision rises as Bayes' rule says."""
+    labels, logits = gaussians(20_000, share=0.05, seed=0, prior=0.05)
+    each = Scored(["ham", "spam"], labels, logits, np.arange(20_000), np.ones(20_000))
+    declared = np.array([0.95, 0.05])
+    found = evaluate({0: seed_scores(each, declared)}, protocol(each, np.array([0.5, 0.5])))["pooled"]["corrected"]
+    fresh_labels, fresh_logits = gaussians(200_000, share=0.5, seed=1, prior=0.5)
+    predicted = fresh_logits.argmax(axis=1)
+    assert abs(found["spam.precision"]["value"] - reference.precision_score(fresh_labels, predicted)) < 0.02
+    assert abs(found["spam.recall"]["value"] - reference.recall_score(fresh_labels, predicted)) < 0.03
+    assert abs(found["spam.mean_probability"]["value"] - 0.5) < 0.02
+
+
+def board(**techniques: tuple[float, float, int]) -> dict:
+    return {
+        name: {"parameters": parameters, "corrected": {"macro_f1": {"value": f1}, "log_loss": {"value": loss}}}
+        for name, (f1, loss, parameters) in techniques.items()
+    }
+
+
+def test_select_gives_ties_to_the_cheaper_and_keeps_constraints() -> None:
+    techniques = board(large=(0.98, 0.05, 1000), small=(0.975, 0.07, 10), poor=(0.5, 0.4, 1))
+    rule = {"labels": ["ham", "spam"], "metric": "macro_f1"}
+    assert select(techniques, **rule, tolerance=0.01, constraints={}) == "small"
+    assert select(techniques, **rule, tolerance=0.001, constraints={}) == "large"
+    assert select(techniques, **rule, tolerance=0.01, constraints={"log_loss": 0.06}) == "large"
+    assert select(techniques, labels=["ham", "spam"], metric="log_loss", tolerance=0, constraints={}) == "large"
+    with pytest.raises(UserError, match=r"no technique satisfies macro_f1 >= 0\.99"):
+        select(techniques, **rule, tolerance=0, constraints={"macro_f1": 0.99})
+    with pytest.raises(UserError, match="unknown metric 'f2'"):
+        select(techniques, labels=["ham", "spam"], metric="f2", tolerance=0, constraints={})

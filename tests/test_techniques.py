@@ -1,0 +1,233 @@
+"""The contract that every technique found keeps, and the identities that tie them to each other."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional
+
+from ballast.errors import UserError
+from ballast.technique import TrainingData, TrainingSettings, cross_entropy, weighted_share
+from ballast.techniques import accepted_parameters, build, known
+from ballast.techniques.class_weight import inverse_frequency
+
+# What a technique needs when it has no default of its own.
+PARAMETERS = {"class_weight": {"weights": "inverse"}}
+COUNTS = {2: np.array([90, 10]), 8: np.array([284, 200, 120, 60, 30, 15, 8, 4])}
+
+
+def names(classes: int) -> list[str]:
+    return [f"class {index}" for index in range(classes)]
+
+
+def labels_of(counts: np.ndarray) -> np.ndarray:
+    return np.random.default_rng(0).permutation(np.repeat(np.arange(len(counts)), counts))
+
+
+def made(technique: str, classes: int = 2, **parameters: object):
+    return build(technique, COUNTS[classes], names(classes), {**PARAMETERS.get(technique, {}), **parameters})
+
+
+def test_the_articles_techniques_are_there() -> None:
+    assert {
+        "baseline", "bias_init", "class_weight", "downsample", "downsample_upweight", "focal", "majority", "tfidf", "upsample",
+        "upsample_downweight",
+    } <= set(known())  # fmt: skip
+
+
+@pytest.mark.parametrize("classes", COUNTS)
+@pytest.mark.parametrize("technique", known())
+def test_sample_draws_rows_of_every_class_and_is_repeatable(technique: str, classes: int) -> None:
+    labels = labels_of(COUNTS[classes])
+    sample = made(technique, classes).sample
+    rows, weights = sample(labels, np.random.default_rng(7))
+    again, _ = sample(labels, np.random.default_rng(7))
+    assert rows.shape == weights.shape and np.array_equal(rows, again)
+    assert rows.min() >= 0 and rows.max() < len(labels)
+    assert set(labels[rows]) == set(range(classes))
+    assert np.all(weights > 0) and np.all(np.isfinite(weights))
+
+
+@pytest.mark.parametrize("classes", COUNTS)
+@pytest.mark.parametrize("technique", known())
+def test_loss_is_finite_with_finite_gradients_and_zero_weight_is_zero_loss(technique: str, classes: int) -> None:
+    torch.manual_seed(0)
+    logits = torch.cat([torch.randn(16, classes), 60 * torch.eye(classes), -60 * torch.eye(classes)]).requires_grad_()
+    labels = torch.arange(len(logits)) % classes
+    loss = made(technique, classes).loss(logits, labels, torch.ones(len(logits)), 0.5)
+    assert loss.shape == labels.shape and torch.isfinite(loss).all() and (loss >= 0).all()
+    loss.sum().backward()
+    assert torch.isfinite(logits.grad).all()
+    assert made(technique, classes).loss(logits, labels, torch.zeros(len(logits)), 0.5).abs().max() == 0
+
+
+@pytest.mark.parametrize("classes", COUNTS)
+@pytest.mark.parametrize("technique", known())
+def test_declared_prior_is_a_distribution_or_none(technique: str, classes: int) -> None:
+    share = COUNTS[classes] / COUNTS[classes].sum()
+    prior = made(technique, classes).declared_prior(share)
+    assert prior is None or (prior.shape == (classes,) and math.isclose(prior.sum(), 1) and np.all(prior > 0))
+
+
+@pytest.mark.parametrize("classes", COUNTS)
+@pytest.mark.parametrize("technique", known())
+def test_head_initialisation_leaves_finite_weights(technique: str, classes: int) -> None:
+    head = torch.nn.Linear(5, classes)
+    made(technique, classes).head(head)
+    assert torch.isfinite(head.weight).all() and torch.isfinite(head.bias).all()
+
+
+@pytest.mark.parametrize("technique", known())
+def test_unknown_parameter_is_an_error_that_lists_the_known(technique: str) -> None:
+    with pytest.raises(UserError, match="unknown parameter 'nonsense'") as error:
+        made(technique, nonsense=1)
+    assert all(name in str(error.value) for name in accepted_parameters(technique))
+
+
+@pytest.mark.parametrize("technique", known())
+def test_trains_saves_and_scores_several_classes(technique: str, tiny_encoder, tmp_path) -> None:
+    import ballast
+    from ballast import models
+
+    classes = 3
+    counts = np.array([30, 12, 6])
+    labels = labels_of(counts)
+    texts = [f"{['meeting at noon', 'free prize call now', 'parcel is late'][label]} {row}" for row, label in enumerate(labels)]
+    declared = build(technique, counts, names(classes), PARAMETERS.get(technique, {}))
+    rows, weights = declared.sample(labels, np.random.default_rng(0))
+    data = TrainingData(texts=[texts[row] for row in rows], labels=labels[rows], weights=weights, label_names=names(classes))
+    steps = []
+    training = TrainingSettings(
+        model=str(tiny_encoder), epochs=2, batch_size=8, learning_rate=1e-3, max_length=16, seed=0, device="cpu",
+        on_step=lambda step, total, loss, rate: steps.append((step, total, loss, rate)),
+    )  # fmt: skip
+    model = declared.fit(declared, data, training)
+    logits = model.logits(texts)
+    assert logits.shape == (len(texts), classes) and logits.dtype == np.float32 and np.isfinite(logits).all()
+    assert model.logits([]).shape == (0, classes)
+    if steps:
+        assert steps[-1][0] == steps[-1][1] == 2 * math.ceil(len(rows) / 8)
+    models.save(model, tmp_path, {"seed": 0})
+    loaded = ballast.load(tmp_path)
+    assert loaded.labels == names(classes)
+    np.testing.assert_allclose(loaded.logits(texts), logits, atol=1e-5)
+    assert not list(tmp_path.rglob("*.bin")) and not list(tmp_path.rglob("*.p*kl"))
+
+
+logit_rows = st.lists(st.lists(st.floats(-30, 30, width=32), min_size=3, max_size=3), min_size=1, max_size=20)
+
+
+@given(logit_rows)
+@settings(max_examples=50, deadline=None)
+def test_focal_with_gamma_0_is_cross_entropy(rows: list[list[float]]) -> None:
+    logits = torch.tensor(rows, dtype=torch.float64)
+    labels = torch.arange(len(rows)) % 3
+    focal = build("focal", np.array([5, 3, 2]), names(3), {"gamma": 0})
+    expected = functional.cross_entropy(logits, labels, reduction="none")
+    torch.testing.assert_close(focal.loss(logits, labels, torch.ones(len(rows)), 0.0), expected)
+
+
+@given(logit_rows, st.floats(0, 5), st.floats(0.05, 0.95))
+@settings(max_examples=50, deadline=None)
+def test_focal_is_the_papers_equation(rows: list[list[float]], gamma: float, alpha: float) -> None:
+    logits = torch.tensor(rows, dtype=torch.float64)[:, :2]
+    labels = torch.arange(len(rows)) % 2
+    focal = build("focal", np.array([8, 2]), ["ham", "spam"], {"gamma": gamma, "alpha": {"spam": alpha}})
+    probability = functional.softmax(logits, dim=1)[torch.arange(len(rows)), labels]
+    alphas = torch.where(labels == 1, alpha, 1 - alpha)
+    expected = -alphas * (1 - probability) ** gamma * functional.log_softmax(logits, dim=1)[torch.arange(len(rows)), labels]
+    torch.testing.assert_close(focal.loss(logits, labels, torch.ones(len(rows)), 0.0), expected, atol=1e-9, rtol=1e-6)
+
+
+@given(logit_rows, st.integers(1, 6))
+@settings(max_examples=50, deadline=None)
+def test_a_weight_is_as_many_repeats(rows: list[list[float]], weight: int) -> None:
+    logits = torch.tensor(rows, dtype=torch.float64)
+    labels = torch.arange(len(rows)) % 3
+    weighted = cross_entropy(logits, labels, torch.full((len(rows),), float(weight)), 0.0).sum()
+    repeated = cross_entropy(logits.repeat(weight, 1), labels.repeat(weight), torch.ones(weight * len(rows)), 0.0).sum()
+    torch.testing.assert_close(weighted, repeated)
+
+
+@pytest.mark.parametrize("technique", ["downsample_upweight", "upsample_downweight"])
+@pytest.mark.parametrize("ratio", [1.0, 2.5, 4])
+@pytest.mark.parametrize("classes", COUNTS)
+def test_reweighted_samples_keep_the_expected_loss(technique: str, ratio: float, classes: int) -> None:
+    """With one loss per class the loss of the sample is exactly the baseline's over all rows."""
+    labels = labels_of(COUNTS[classes])
+    rows, weights = made(technique, classes, ratio=ratio).sample(labels, np.random.default_rng(3))
+    assert len(rows) != len(labels)
+    loss_of_class = np.random.default_rng(4).random(classes)
+    assert math.isclose((weights * loss_of_class[labels[rows]]).sum(), loss_of_class[labels].sum())
+    share = weighted_share(labels[rows], weights, None, classes)
+    np.testing.assert_allclose(share, COUNTS[classes] / COUNTS[classes].sum())
+
+
+@pytest.mark.parametrize("classes", COUNTS)
+def test_resampling_reaches_the_ratio(classes: int) -> None:
+    labels = labels_of(COUNTS[classes])
+    counts = COUNTS[classes]
+    down = np.bincount(labels[made("downsample", classes, ratio=2).sample(labels, np.random.default_rng(0))[0]])
+    np.testing.assert_array_equal(down, np.minimum(counts, 2 * counts.min()))
+    up_rows = made("upsample", classes).sample(labels, np.random.default_rng(0))[0]
+    np.testing.assert_array_equal(np.bincount(labels[up_rows]), np.full(classes, counts.max()))
+    assert set(up_rows) == set(range(len(labels)))
+    assert len(set(made("downsample", classes).sample(labels, np.random.default_rng(0))[0])) == classes * counts.min()
+
+
+def test_inverse_frequency_on_the_published_counts() -> None:
+    np.testing.assert_allclose(inverse_frequency(np.array([4827, 747])), [0.577, 3.731], atol=5e-4)
+    assert math.isclose(float((inverse_frequency(COUNTS[8]) * COUNTS[8]).sum() / COUNTS[8].sum()), 1)
+
+
+def test_class_weights_declare_the_prior_they_train_for() -> None:
+    given_weights = build("class_weight", np.array([866, 134]), ["ham", "spam"], {"weights": {"ham": 0.576, "spam": 10.0}})
+    share = weighted_share(labels_of(np.array([866, 134])), np.ones(1000), given_weights.class_weights, 2)
+    declared = given_weights.declared_prior(share)
+    assert declared is not None and math.isclose(declared[1], 0.73, abs_tol=0.01)
+    inverse = build("class_weight", np.array([866, 134]), ["ham", "spam"], {"weights": "inverse"})
+    np.testing.assert_allclose(
+        weighted_share(labels_of(np.array([866, 134])), np.ones(1000), inverse.class_weights, 2), [0.5, 0.5]
+    )
+
+
+def test_bias_init_starts_at_the_entropy_of_the_prior() -> None:
+    prior = np.array([0.866, 0.134])
+    head = torch.nn.Linear(7, 2)
+    build("bias_init", (1000 * prior).astype(int), ["ham", "spam"], {}).head(head)
+    logits = head(torch.randn(1000, 7))
+    loss = functional.cross_entropy(logits, torch.from_numpy(labels_of((1000 * prior).astype(int))))
+    assert math.isclose(loss.item(), -(prior * np.log(prior)).sum(), abs_tol=1e-3)
+    assert math.isclose(loss.item(), 0.394, abs_tol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("technique", "parameters", "words"),
+    [
+        ("class_weight", {"weights": {"ham": 1.0}}, "misses the class 'spam'"),
+        ("class_weight", {"weights": {"ham": 1.0, "spam": -1}}, "of spam must be a number above 0"),
+        ("class_weight", {"weights": {"ham": 1.0, "spam": 0}}, "above 0"),
+        ("class_weight", {"weights": {"ham": 1.0, "spam": math.nan}}, "above 0"),
+        ("class_weight", {"weights": {"ham": 1.0, "spam": True}}, "above 0"),
+        ("class_weight", {"weights": {"ham": 1.0, "spam": "10"}}, "above 0"),
+        ("class_weight", {"weights": {"ham": 1.0, "spam": 2, "egg": 1}}, "names the class 'egg'"),
+        ("class_weight", {"weights": "inverted"}, "must be 'inverse'"),
+        ("class_weight", {"weights": [1, 2]}, "a number for each class"),
+        ("class_weight", {}, "needs the parameter 'weights'"),
+        ("focal", {"gamma": -1}, "at least 0"),
+        ("focal", {"alpha": {"spam": 1.5}}, "at most 1"),
+        ("focal", {"alpha": 0.25}, "a number for each class"),
+        ("downsample", {"ratio": 0}, "above 0"),
+        ("upsample", {"ratio": math.inf}, "above 0"),
+        ("bayes", {}, "unknown technique 'bayes'"),
+        ("focall", {}, "did you mean 'focal'"),
+    ],
+)  # fmt: skip
+def test_bad_parameters_are_refused_in_words(technique: str, parameters: dict, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        build(technique, np.array([80, 20]), ["ham", "spam"], parameters)
