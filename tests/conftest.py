@@ -1,0 +1,32 @@
+"""Fixtures that several test files share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests import project as projects
+
+# Before torch is imported: the tests share the machine with what else runs on it.
+os.environ.setdefault("OMP_NUM_THREADS", projects.THREADS)
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny random BERT that knows the words of the corpus; a value for train.model."""
+    return projects.tiny_encoder(tmp_path_factory.mktemp("encoder"))
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> projects.Project:
+    """A folder with params.yaml and data, for stages of the checkout."""
+    return projects.workspace(tmp_path)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> projects.Project:
+    """A copy of the project where DVC works."""
+    return projects.project_copy(tmp_path)

