@@ -1,0 +1,216 @@
+"""The training loop and what it leaves on disk, with a tiny random encoder."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+import ballast
+from ballast import encoders, models
+from ballast.batching import shuffled_batches, sorted_batches
+from ballast.encoder_model import EncoderModel, choose_device, untrained_model
+from ballast.encoders import minilm_folder
+from ballast.errors import UserError
+from ballast.technique import Technique, TrainingData, TrainingSettings, cross_entropy
+from ballast.training import final_linear, fine_tune, freeze, set_dropout
+
+NAMES = ["ham", "spam"]
+TEXTS = [f"{'free prize call now' if row % 4 == 0 else 'see you at the meeting'} {row}" for row in range(48)]
+LABELS = np.array([int(row % 4 == 0) for row in range(48)])
+
+
+def data(weights: np.ndarray | None = None) -> TrainingData:
+    return TrainingData(
+        texts=TEXTS, labels=LABELS, weights=np.ones(len(TEXTS)) if weights is None else weights, label_names=NAMES
+    )
+
+
+@pytest.fixture
+def training(tiny_encoder: Path) -> TrainingSettings:
+    return TrainingSettings(
+        model=str(tiny_encoder), epochs=2, batch_size=8, learning_rate=1e-3, max_length=16, seed=0, device="cpu"
+    )
+
+
+@pytest.fixture
+def trained(training: TrainingSettings) -> EncoderModel:
+    return fine_tune(Technique(), data(), training)
+
+
+def test_one_seed_gives_the_same_weights_and_another_does_not(trained: EncoderModel, training: TrainingSettings) -> None:
+    torch.manual_seed(99)
+    again = fine_tune(Technique(), data(), training)
+    other = fine_tune(Technique(), data(), dataclasses.replace(training, seed=1))
+    first = trained.network.state_dict()
+    assert all(torch.equal(first[name], each) for name, each in again.network.state_dict().items())
+    assert any(not torch.equal(first[name], each) for name, each in other.network.state_dict().items())
+
+
+def test_it_learns(training: TrainingSettings) -> None:
+    losses = []
+    harder = dataclasses.replace(
+        training, epochs=12, learning_rate=1e-2, on_step=lambda step, steps, loss, rate: losses.append(loss)
+    )
+    model = fine_tune(Technique(), data(), harder)
+    assert losses[-1] < 0.2 < losses[0]
+    assert (model.logits(TEXTS).argmax(axis=1) == LABELS).mean() > 0.95
+
+
+def test_scale_of_all_weights_does_not_matter(trained: EncoderModel, training: TrainingSettings) -> None:
+    """The mean weight of the sample divides the loss, so that weights shift attention and not the step size."""
+    heavy = fine_tune(Technique(class_weights=np.array([4.0, 4.0])), data(np.full(len(TEXTS), 8.0)), training)
+    np.testing.assert_allclose(heavy.logits(TEXTS), trained.logits(TEXTS), atol=1e-4)
+
+
+def test_class_weights_are_sample_weights(training: TrainingSettings) -> None:
+    by_class = fine_tune(Technique(class_weights=np.array([0.5, 3.0])), data(), training)
+    by_row = fine_tune(Technique(), data(np.where(LABELS == 1, 3.0, 0.5)), training)
+    np.testing.assert_allclose(by_class.logits(TEXTS), by_row.logits(TEXTS), atol=1e-5)
+
+
+def test_curve_ends_at_the_last_step_with_no_learning_rate_left(training: TrainingSettings) -> None:
+    heard = []
+    fine_tune(Technique(), data(), dataclasses.replace(training, on_step=lambda *point: heard.append(point)))
+    step, steps, loss, rate = heard[-1]
+    assert step == steps == 12 and np.isfinite(loss) and rate == 0
+    assert max(rate for *_, rate in heard) == pytest.approx(1e-3, rel=0.2)
+
+
+def test_a_loss_that_is_not_finite_stops_training_in_words(training: TrainingSettings) -> None:
+    def infinite(logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor, progress: float) -> torch.Tensor:
+        return cross_entropy(logits, labels, weights, progress) * (torch.inf if progress > 0.5 else 1)
+
+    with pytest.raises(UserError, match=r"the loss is inf at step \d+ of 12; lower train.learning_rate"):
+        fine_tune(Technique(loss=infinite), data(), training)
+
+
+@pytest.mark.parametrize("layers", [0, 1, 2])
+def test_frozen_layers_stay_and_the_rest_moves(training: TrainingSettings, layers: int) -> None:
+    torch.manual_seed(0)
+    before = untrained_model(training.model, NAMES, 16, torch.device("cpu")).network.state_dict()
+    after = fine_tune(Technique(), data(), dataclasses.replace(training, frozen_layers=layers)).network.state_dict()
+    moved = {name for name in before if not name.startswith("classifier") and not torch.equal(before[name], after[name])}
+    frozen = [f"bert.encoder.layer.{layer}." for layer in range(layers)] + (["bert.embeddings."] if layers else [])
+    assert moved and not any(name.startswith(prefix) for name in moved for prefix in frozen)
+    assert any(name.startswith("bert.pooler") for name in moved)
+    assert any(name.startswith("bert.embeddings.word") for name in moved) == (layers == 0)
+
+
+def test_more_frozen_layers_than_there_are_is_an_error(training: TrainingSettings) -> None:
+    with pytest.raises(UserError, match="frozen_layers 3 is more than the 2 layers"):
+        freeze(untrained_model(training.model, NAMES, 16, torch.device("cpu")).network, 3)
+
+
+def test_dropout_is_set_everywhere_and_off_when_scoring(training: TrainingSettings, trained: EncoderModel) -> None:
+    set_dropout(trained.network, 0.5)
+    np.testing.assert_array_equal(trained.logits(TEXTS), trained.logits(TEXTS))
+    dropped = fine_tune(Technique(), data(), dataclasses.replace(training, dropout=0.5))
+    assert not np.allclose(dropped.logits(TEXTS), trained.logits(TEXTS))
+
+
+def test_final_linear_is_the_head(training: TrainingSettings) -> None:
+    model = untrained_model(training.model, ["a", "b", "c"], 16, torch.device("cpu"))
+    assert final_linear(model.network, 3) is model.network.classifier
+
+
+def test_folder_loads_by_auto_classes_with_the_same_logits(trained: EncoderModel, tmp_path: Path) -> None:
+    models.save(trained, tmp_path, {"seed": 0})
+    network = AutoModelForSequenceClassification.from_pretrained(tmp_path).eval()
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    assert network.config.id2label == dict(enumerate(NAMES))
+    with torch.inference_mode():
+        expected = network(**tokenizer(TEXTS[:5], padding=True, truncation=True, return_tensors="pt")).logits
+    np.testing.assert_allclose(ballast.load(tmp_path).logits(TEXTS[:5]), expected.numpy(), atol=1e-5)
+    assert ballast.load(tmp_path).max_length == 16
+
+
+def test_logits_do_not_depend_on_the_other_texts(trained: EncoderModel) -> None:
+    texts = ["ok", "free prize " * 9, "see you", ""]
+    together = trained.logits(texts)
+    for row, text in enumerate(texts):
+        np.testing.assert_allclose(trained.logits([text])[0], together[row], atol=1e-5)
+
+
+def test_a_message_of_a_megabyte_is_truncated(trained: EncoderModel) -> None:
+    long = "free prize call now " * 50_000
+    np.testing.assert_allclose(trained.logits([long])[0], trained.logits(["free prize call now " * 10])[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("damage", ["flip", "missing", "manifest", "no manifest", "kind"])
+def test_a_damaged_folder_is_refused_and_named(trained: EncoderModel, tmp_path: Path, damage: str) -> None:
+    models.save(trained, tmp_path, {"seed": 0})
+    weights, manifest = tmp_path / "model.safetensors", tmp_path / "manifest.json"
+    content = json.loads(manifest.read_text())
+    if damage == "flip":
+        weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
+    elif damage == "missing":
+        weights.unlink()
+    elif damage == "manifest":
+        manifest.write_text("{")
+    elif damage == "no manifest":
+        manifest.unlink()
+    else:
+        manifest.write_text(json.dumps(content | {"kind": "oracle"}))
+    words = {
+        "flip": "sha256",
+        "missing": "missing",
+        "manifest": "not a model's manifest",
+        "no manifest": "no such file",
+        "kind": "oracle",
+    }
+    with pytest.raises(UserError, match=words[damage]) as error:
+        ballast.load(tmp_path)
+    assert damage == "kind" or str(tmp_path) in str(error.value)
+
+
+def test_the_embedded_encoder_is_the_pinned_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (minilm_folder() / "model.safetensors").is_file()
+    monkeypatch.setattr(encoders, "MINILM_SHA256", "0" * 64)
+    with pytest.raises(UserError, match="is not the pinned MiniLM"):
+        minilm_folder()
+
+
+@pytest.mark.parametrize("name", ["no/such-model", "no_such_folder", "."])
+def test_a_model_that_cannot_be_had_is_an_error_with_the_choices(name: str) -> None:
+    with pytest.raises(UserError, match=r"cannot be loaded: .*expected: minilm, a folder"):
+        untrained_model(name, NAMES, 16, torch.device("cpu"))
+
+
+def test_more_tokens_than_positions_is_an_error(tiny_encoder: Path) -> None:
+    with pytest.raises(UserError, match=r"train.max_length 100000 is more than the"):
+        untrained_model(str(tiny_encoder), NAMES, 100_000, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("device", ["cuda" if not torch.cuda.is_available() else "xpu", "abacus"])
+def test_a_missing_device_is_an_error(device: str) -> None:
+    with pytest.raises(UserError, match=f"train.device '{device}' is not there"):
+        choose_device(device)
+
+
+lengths = st.lists(st.integers(1, 200), min_size=1, max_size=300).map(np.array)
+
+
+@given(lengths, st.integers(1, 40), st.integers(0, 5))
+@settings(max_examples=60, deadline=None)
+def test_shuffled_batches_hold_every_row_once(each: np.ndarray, size: int, seed: int) -> None:
+    batches = shuffled_batches(each, size, np.random.default_rng(seed))
+    np.testing.assert_array_equal(np.sort(np.concatenate(batches)), np.arange(len(each)))
+    assert max(map(len, batches)) <= size
+    again = shuffled_batches(each, size, np.random.default_rng(seed))
+    assert all(np.array_equal(one, other) for one, other in zip(batches, again, strict=True))
+
+
+@given(lengths, st.integers(1, 2000))
+@settings(max_examples=60, deadline=None)
+def test_scoring_batches_hold_every_row_once_and_fit(each: np.ndarray, tokens: int) -> None:
+    batches = sorted_batches(each, tokens)
+    np.testing.assert_array_equal(np.sort(np.concatenate(batches)), np.arange(len(each)))
+    assert all(len(batch) == 1 or len(batch) * each[batch].max() <= tokens for batch in batches)
