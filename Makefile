@@ -30,7 +30,7 @@ clean:   ## free the disk: environment, caches and all that the pipeline wrote, 
 	rm -rf $(VENV) .dvc/cache .dvc/tmp .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	rm -rf data/messages.parquet data/validation.json data/data_docs data/techniques data/samples
 	rm -rf models logits curves durations evaluations probes selected dvc_plots
-	rm -rf reports/probe.csv reports/*.html
+	rm -rf reports/*.csv reports/*.html
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 setup: $(VENV)/installed

@@ -1,11 +1,12 @@
 """Put all techniques side by side.
 
-Reads the cards, evaluations and probes; writes `reports/leaderboard.json`, `reports/metrics.json` (the few numbers that
-`dvc metrics show` and `dvc exp show` list) and `reports/probe.csv`.
+Reads the evaluations, probes and training curves; writes `reports/leaderboard.json`, `reports/metrics.json` (the few
+numbers that `dvc metrics show` and `dvc exp show` list), `reports/probe.csv` and the tables that `dvc plots show` draws.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,19 @@ from scipy.special import softmax
 
 from ballast.command import parser, run
 from ballast.priors import correct
-from stages.files import EVALUATIONS, LEADERBOARD, METRICS, PROBE_TABLE, PROBES, read_json, replaced, write_json
+from stages.files import (
+    CURVES,
+    EVALUATIONS,
+    LEADERBOARD,
+    METRICS,
+    PRECISION_RECALL,
+    PROBE_TABLE,
+    PROBES,
+    TRAINING_LOSS,
+    read_json,
+    replaced,
+    write_json,
+)
 from stages.params import read_params
 
 REFERENCE = "baseline"
@@ -71,15 +84,44 @@ def probe_table(name: str, probe: dict[str, Any], evaluation: dict[str, Any]) ->
     return pd.concat(parts)
 
 
+def precision_recall(evaluations: dict[str, Any]) -> pd.DataFrame:
+    """Precision and recall of every technique and label, in the order of falling thresholds."""
+    parts = [
+        pd.DataFrame({"technique": name, "label": label, **curve}).rename_axis("order").reset_index()
+        for name, each in evaluations.items()
+        for label, curve in each["curves"]["precision_recall"].items()
+    ]
+    return pd.concat(parts)
+
+
+def training_loss(names: list[str], seeds: list[int]) -> pd.DataFrame:
+    """Loss by step of every training that takes steps."""
+    parts = [pd.DataFrame({"technique": [], "seed": [], "step": [], "loss": []})]
+    for name in names:
+        for seed in seeds:
+            path = CURVES / name / str(seed) / "plots" / "metrics" / "loss.tsv"
+            if path.is_file():
+                parts.append(pd.read_csv(path, sep="\t").assign(technique=name, seed=seed))
+    return pd.concat(parts)
+
+
+def write_table(table: pd.DataFrame, path: Path) -> None:
+    """Write a table as csv."""
+    with replaced(path) as temporary:
+        table.to_csv(temporary, index=False)
+
+
 def main() -> None:
-    names = list(read_params().techniques)
+    params = read_params()
+    names = list(params.techniques)
     evaluations = {name: read_json(EVALUATIONS / f"{name}.json") for name in names}
     board = leaderboard(evaluations)
     write_json(LEADERBOARD, board)
     write_json(METRICS, short_metrics(board))
     tables = [probe_table(name, read_json(PROBES / f"{name}.json"), evaluations[name]) for name in names]
-    with replaced(PROBE_TABLE) as temporary:
-        pd.concat(tables).to_csv(temporary, index=False)
+    write_table(pd.concat(tables), PROBE_TABLE)
+    write_table(precision_recall(evaluations), PRECISION_RECALL)
+    write_table(training_loss(names, params.train.seeds), TRAINING_LOSS)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,8 @@ REPORTS = Path("reports")
 LEADERBOARD = REPORTS / "leaderboard.json"
 METRICS = REPORTS / "metrics.json"
 PROBE_TABLE = REPORTS / "probe.csv"
+PRECISION_RECALL = REPORTS / "precision_recall.csv"
+TRAINING_LOSS = REPORTS / "training_loss.csv"
 SELECTED = Path("selected")
 
 
