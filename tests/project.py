@@ -28,6 +28,7 @@ THREADS = "2"
 # Results of earlier runs: a copy starts without them.
 RESULTS = ("dvc.lock", "data/ingest.json", "reports")
 yaml = YAML(typ="safe", pure=True)
+yaml.default_flow_style = False
 
 SYLLABLES = [a + b for a, b in product("bdkmt", "aeo")]
 # 225 words: each of at most eight classes has eight of its own, the rest are anybody's.
@@ -185,11 +186,13 @@ def workspace(folder: Path) -> Project:
 
 
 def project_copy(folder: Path) -> Project:
-    """A copy of the project without its results, where DVC works."""
+    """A copy of the project without its results, committed, where DVC works."""
     listed = subprocess.run(["git", "ls-files", "-coz", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True)
     for name in filter(None, listed.stdout.split("\0")):
         if not name.startswith(RESULTS) and (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
-    subprocess.run(["git", "init", "--quiet"], cwd=folder, check=True)
+    as_somebody = ["-c", "user.name=test", "-c", "user.email=test@localhost", "-c", "commit.gpgsign=false"]
+    for command in (["init", "--quiet"], ["add", "."], [*as_somebody, "commit", "--quiet", "--no-verify", "-m", "A copy"]):
+        subprocess.run(["git", *command], cwd=folder, check=True)
     return Project(folder, folder, environment(DVC_SITE_CACHE_DIR=str(folder / ".dvc/tmp/site")))

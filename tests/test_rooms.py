@@ -1,0 +1,205 @@
+"""The rooms of the house: imports run one way, the library needs little, and DVC hears of every module that a stage runs."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from stages.files import INGEST, LOGITS, read_json
+from stages.imports import PACKAGES, file_of, imported, transitive_imports
+from stages.params import Train
+from tests.project import ROOT, Project, corpus, yaml
+
+# The files of each room; the room to the left may import what is to the right.
+MAY_IMPORT = {"ballast": {"ballast"}, "stages": {"ballast", "stages"}, "flows": {"ballast", "flows"}}
+LIBRARY_NEEDS = {"torch", "transformers", "accelerate", "numpy", "scipy", "sklearn", "pandas", "safetensors", "tqdm"}
+ORCHESTRATION = {"dvc", "dvclive", "prefect", "evidently", "great_expectations", "datasets", "pydantic", "ruamel", "pyarrow", "stages", "flows"}
+
+
+def files_of(room: str) -> list[Path]:
+    return sorted((ROOT / room).rglob("*.py"))
+
+
+def relative(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("room", PACKAGES)
+def test_imports_run_one_way(room: str) -> None:
+    wrong = [
+        f"{relative(file)} imports {relative(other)}"
+        for file in files_of(room)
+        for other in imported(file, ROOT)
+        if other.relative_to(ROOT).parts[0] not in MAY_IMPORT[room]
+    ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("room", PACKAGES)
+def test_imports_are_absolute_so_that_they_can_be_followed(room: str) -> None:
+    for file in files_of(room):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            assert not (isinstance(node, ast.ImportFrom) and node.level), f"{relative(file)}:{getattr(node, 'lineno', 0)}"
+
+
+def test_imports_are_found_wherever_they_stand(tmp_path: Path) -> None:
+    sources = {
+        "ballast/__init__.py": "",
+        "ballast/a.py": "import numpy\nimport ballast.b\ndef f():\n    from ballast import c",
+        "ballast/b.py": "from ballast.d import x",
+        "ballast/c.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import ballast.e\nimport ballast.a",
+        "ballast/d.py": "",
+        "ballast/e.py": "",
+    }
+    project = Project(tmp_path, ROOT)
+    for name, source in sources.items():
+        project.write(name, source.encode())
+
+    def found(name: str, *stop: str) -> set[str]:
+        stops = frozenset(tmp_path / each for each in stop)
+        return {path.relative_to(tmp_path).as_posix() for path in transitive_imports(tmp_path / name, tmp_path, stops)}
+
+    everything = {"ballast/__init__.py", "ballast/b.py", "ballast/c.py", "ballast/d.py"}
+    assert found("ballast/a.py") == everything
+    assert found("ballast/a.py", "ballast/b.py") == {"ballast/__init__.py", "ballast/c.py"}
+    assert found("ballast/e.py") == set()
+    assert file_of("numpy.linalg", tmp_path) is None
+
+
+def imported_packages(file: Path) -> set[str]:
+    """Packages that are neither ours nor of the standard library, named anywhere in a file."""
+    names = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module.split(".")[0])
+    return names - set(sys.stdlib_module_names) - set(PACKAGES)
+
+
+def test_training_and_scoring_need_few_packages() -> None:
+    files = {ROOT / "ballast/__init__.py", ROOT / "ballast/training.py", ROOT / "ballast/technique.py", ROOT / "ballast/models.py"}
+    files |= {other for file in list(files) for other in transitive_imports(file, ROOT)}
+    beyond = {relative(file): more for file in files if (more := imported_packages(file) - LIBRARY_NEEDS)}
+    assert beyond == {}
+
+
+@pytest.mark.parametrize("module", ["ballast", "ballast.training"])
+def test_importing_the_library_loads_no_orchestration(module: str, workspace: Project) -> None:
+    listing = f"import sys, {module}; print(*sorted({{name.split('.')[0] for name in sys.modules}}))"
+    done = workspace.run(sys.executable, "-W", "error", "-c", listing)
+    assert done.code == 0, done.stderr
+    loaded = set(done.stdout.split())
+    assert loaded & ORCHESTRATION == set()
+    assert module == "ballast.training" or loaded & LIBRARY_NEEDS == set()
+
+
+# What a stage's result cannot depend on: how commands begin and end, how files are written, how settings are read. What the
+# settings say, DVC takes from params.yaml.
+PLUMBING = {"ballast/command.py", "ballast/errors.py", "stages/files.py", "stages/params.py"}
+# Where following a stage's imports ends: it builds a technique without training, or only reads its card.
+NOT_CALLED = {"resample": {"ballast/training.py"}, "evaluate": {"ballast/technique.py"}}
+DVC: dict[str, Any] = yaml.load(ROOT / "dvc.yaml")["stages"]
+
+
+def module_file(stage: dict[str, Any]) -> Path:
+    """The file that a stage's command runs."""
+    found = re.match(r"python -m ([\w.]+)", stage["cmd"])
+    assert found is not None, stage["cmd"]
+    file = file_of(found[1], ROOT)
+    assert file is not None, stage["cmd"]
+    return file
+
+
+@functools.cache
+def covered_by_cards() -> set[str]:
+    """Technique files, and what is made for them alone: nothing else imports it but the loader, which finds models by kind."""
+    imports = {relative(path): set(map(relative, imported(path, ROOT))) for path in files_of("ballast") + files_of("stages")}
+    covered = {path for path in imports if path.startswith("ballast/techniques/") and not path.endswith("/__init__.py")}
+    for path in imports:
+        importers = {other for other, names in imports.items() if path in names}
+        if importers & covered and importers <= covered | {"ballast/models.py"}:
+            covered.add(path)
+    return covered
+
+
+def names(dep: str, file: str) -> bool:
+    """Whether a dep is a file or a folder that holds it."""
+    return file == dep or file.startswith(f"{dep}/")
+
+
+def test_only_what_is_made_for_techniques_is_left_to_the_cards() -> None:
+    covered = covered_by_cards()
+    assert "ballast/tfidf_model.py" in covered
+    assert not covered & {f"ballast/{name}.py" for name in ("models", "encoder_model", "training", "sampling", "technique", "encoders")}
+
+
+@pytest.mark.parametrize("name", DVC)
+def test_deps_name_what_a_stage_imports(name: str) -> None:
+    stage = DVC[name]
+    deps, file = stage["deps"], module_file(stage)
+    ends = frozenset(ROOT / path for path in NOT_CALLED.get(name, ()))
+    imports = {relative(path) for path in transitive_imports(file, ROOT, ends)} | NOT_CALLED.get(name, set())
+    required = {relative(file)} | {path for path in imports - NOT_CALLED.get(name, set()) - PLUMBING if not path.endswith("/__init__.py")}
+    if any(dep.startswith("data/techniques") for dep in deps):
+        required -= covered_by_cards()
+    assert sorted(path for path in required if not any(names(dep, path) for dep in deps)) == [], "imported, but not in deps"
+    ours = [dep for dep in deps if dep.startswith(tuple(f"{room}/" for room in PACKAGES)) or dep in PACKAGES]
+    needless = [dep for dep in ours if not any(names(dep, path) for path in imports | {relative(file)})]
+    assert needless == [], "in deps, but not imported"
+    assert [dep for dep in ours if not (ROOT / dep).exists()] == []
+
+
+@pytest.mark.parametrize("name", NOT_CALLED)
+def test_these_stages_load_nothing_that_trains(name: str, workspace: Project) -> None:
+    workspace.write("messages.csv", corpus({"ham": 60, "spam": 30}))
+    workspace.edit({"techniques": {"class_weight": {"weights": "inverse"}}, "evaluate.resamples": 100})
+    assert workspace.stage_here("ingest").code == workspace.stage_here("techniques").code == 0
+    counts = {split: sum(each.values()) for split, each in read_json(workspace.folder / INGEST)["splits"].items()}
+    scores = {split: np.random.default_rng(0).normal(size=(count, 2)) for split, count in counts.items()}
+    saved = workspace.folder / LOGITS / "class_weight/0.npz"
+    saved.parent.mkdir(parents=True)
+    np.savez(saved, **scores, declared_prior=[0.5, 0.5], parameters=1)
+    arguments = {"resample": "'class_weight', 0", "evaluate": "'class_weight'"}[name]
+    listing = f"import sys; from stages.{name} import main; main({arguments}); print(*sys.modules)"
+    done = workspace.run(sys.executable, "-c", listing)
+    assert done.code == 0, done.stderr
+    assert {"ballast.training", "ballast.encoder_model", "torch", "transformers"} & set(done.stdout.split()) == set()
+
+
+def params_of(name: str) -> set[str]:
+    return {key for each in DVC[name].get("params", []) for key in ([each] if isinstance(each, str) else each["params.yaml"])}
+
+
+SETTING = re.compile(r"params(?:\(\))?\.(?!yaml)(\w+)(?:\.(\w+))?")
+
+
+@pytest.mark.parametrize("name", [name for name, stage in DVC.items() if "params.yaml" not in stage["deps"]])
+def test_params_name_what_a_stage_reads(name: str) -> None:
+    read = {(section.rstrip("_"), key) for section, key in SETTING.findall(module_file(DVC[name]).read_text(encoding="utf-8"))}
+    named = params_of(name)
+    unnamed = {
+        f"{section}.{key}"
+        for section, key in read
+        if key != "model_dump" and section != "techniques" and section not in named and not any(each.startswith(f"{section}.{key}" if key else section) for each in named)
+    }
+    assert unnamed == set()
+
+
+def test_a_training_depends_on_all_settings_but_the_list_of_seeds() -> None:
+    assert params_of("train") == {f"train.{key}" for key in Train.model_fields} - {"train.seeds"}
+
+
+@pytest.mark.parametrize("name", DVC)
+def test_every_stage_says_what_it_is_for_and_keeps_its_outputs(name: str) -> None:
+    assert DVC[name]["desc"]
+    outs = [out for kind in ("outs", "metrics", "plots") for out in DVC[name].get(kind, [])]
+    assert outs
+    assert [out for out in outs if isinstance(out, str) or not next(iter(out.values())).get("persist")] == []

@@ -1,0 +1,171 @@
+"""Validate: the bounds of a class's count, and what stops the pipeline."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import binom
+
+from ballast.expected_shares import count_bounds
+from ballast.splitting import SPLITS
+from stages.files import MESSAGES, VALIDATION, read_json
+from tests.project import Outcome, Project
+
+PRIOR = np.array([0.866, 0.134])
+EIGHT = np.array([0.5, 0.2, 0.1, 0.08, 0.06, 0.04, 0.015, 0.005])
+
+
+def held(counts: np.ndarray, bounds: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """Whether all of a draw's counts (..., K) are within the bounds."""
+    low, high = bounds
+    return ((low <= counts) & (counts <= high)).all(axis=-1)
+
+
+@pytest.mark.parametrize("prior", [PRIOR, EIGHT], ids=["two classes", "eight classes"])
+@pytest.mark.parametrize("observations", [50, 5000, 1_000_000])
+@pytest.mark.parametrize("false_alarm", [0.01, 0.2])
+def test_a_fresh_draw_seldom_fails(prior: np.ndarray, observations: int, false_alarm: float) -> None:
+    bounds = count_bounds(prior, observations, false_alarm)
+    each = [binom.cdf(high, observations, p) - binom.cdf(low - 1, observations, p) for p, low, high in zip(prior, *bounds, strict=True)]
+    assert sum(1 - probability for probability in each) <= false_alarm
+    if len(prior) == 2:  # one count tells the other: the probability is exact
+        low, high = max(bounds[0][0], observations - bounds[1][1]), min(bounds[1][0], observations - bounds[0][1])
+        passing = binom.cdf(high, observations, prior[0]) - binom.cdf(low - 1, observations, prior[0])
+        assert passing >= 1 - false_alarm
+    draws = np.random.default_rng(0).multinomial(observations, prior, size=20_000)
+    assert held(draws, bounds).mean() >= 1 - false_alarm
+
+
+def test_the_bounds_are_as_tight_as_they_can_be() -> None:
+    low, high = count_bounds(PRIOR, 5000, 0.01)
+    for p, least, most in zip(PRIOR, low, high, strict=True):
+        assert binom.cdf(least, 5000, p) > 0.0025
+        assert binom.sf(most - 1, 5000, p) > 0.0025
+    assert (high - low < 0.06 * 5000).all()
+
+
+@pytest.mark.parametrize(("observations", "share", "passes"), [(5000, 0.134, True), (5000, 0.2, False), (5000, 0.08, False), (30, 0.2, True)])
+def test_a_moved_share_is_told_from_chance(observations: int, share: float, passes: bool) -> None:
+    spam = round(share * observations)
+    assert held(np.array([observations - spam, spam]), count_bounds(PRIOR, observations, 0.01)) == passes
+
+
+def test_twenty_percent_is_noticed_nearly_always() -> None:
+    draws = np.random.default_rng(1).multinomial(5000, [0.8, 0.2], size=20_000)
+    assert held(draws, count_bounds(PRIOR, 5000, 0.01)).mean() < 1e-3
+
+
+def table(counts: dict[str, int], **columns: Any) -> pd.DataFrame:
+    """Messages as ingest writes them, with the counts of each label; every third row each in its split."""
+    labels = np.repeat(list(counts), list(counts.values()))
+    numbers = np.arange(len(labels))
+    made = {
+        "id": numbers.astype(str),
+        "text": [f"text {number}" for number in numbers],
+        "label": labels,
+        "group": numbers,
+        "split": np.array(SPLITS)[numbers % 3],
+        "source": "file",
+    }
+    return pd.DataFrame(made | columns)
+
+
+def validate(workspace: Project, messages: pd.DataFrame, **settings: Any) -> tuple[Outcome, dict[str, Any], dict[str, dict[str, Any]]]:
+    """Run the stage: how it ended, what it wrote, and its expectations by name."""
+    workspace.write(str(MESSAGES), messages)
+    workspace.edit({key.replace("__", "."): value for key, value in settings.items()})
+    done = workspace.stage_here("validate")
+    written = read_json(workspace.folder / VALIDATION)
+    return done, written, {each["name"]: each for each in written["expectations"]}
+
+
+TWO = {"ham": 4330, "spam": 670}
+EXPECTED = {"ham": 0.866, "spam": 0.134}
+
+
+@pytest.mark.parametrize("prior", [None, EXPECTED], ids=["no expectation", "expected prior"])
+def test_good_messages_pass(workspace: Project, prior: dict[str, float] | None) -> None:
+    done, written, expectations = validate(workspace, table(TWO), validate__expected_prior=prior)
+    assert done.code == 0, done.stderr
+    assert written["success"] is True
+    assert all(each["success"] for each in expectations.values())
+    assert all(set(each) >= {"name", "success", "observed", "expected"} for each in written["expectations"])
+    assert (workspace.folder / "data/data_docs/index.html").is_file()
+    assert any("share of spam" in name for name in expectations) == (prior is not None)
+    if prior is not None:
+        share = expectations["share of spam is 13.4% but for chance"]
+        low, high = count_bounds(np.array(list(prior.values())), 5000, 0.01)
+        assert (share["observed"], share["expected"]) == (670, f"at least {low[1]}, at most {high[1]}")
+
+
+FEW = table({"ham": 60, "spam": 30})
+FAILING: dict[str, tuple[pd.DataFrame, dict[str, Any], tuple[str, ...]]] = {
+    "moved share": (
+        table({"ham": 4000, "spam": 1000}),
+        {"validate__expected_prior": EXPECTED},
+        ("share of spam is 13.4%", "1000", "share of ham is 86.6%"),
+    ),
+    "absent rare class": (
+        table(TWO),
+        {"validate__expected_prior": {"ham": 0.86, "spam": 0.139, "fraud": 0.001}},
+        ("enough fraud in train", "enough fraud in test", "observed 0"),
+    ),
+    "absent class of the label map": (FEW, {"ingest__label_map": {0: "ham", 1: "spam", 2: "fraud"}}, ("enough fraud in test",)),
+    "unknown label": (
+        table({"ham": 4330, "spam": 667, "eggs": 3}),
+        {"validate__expected_prior": EXPECTED},
+        ("every label is known", "3 of 5000 rows", "one of ham, spam"),
+    ),
+    "unknown label beside the label map": (FEW.replace({"label": {"spam": "eggs"}}), {"ingest__label_map": {"a": "ham"}}, ("every label is known",)),
+    "too few in a split": (FEW, {"validate__minimum_count": 11}, ("enough spam in train", "observed 10", "at least 11")),
+    "group in two splits": (FEW.assign(group=np.arange(90) // 2), {}, ("no near duplicates in two splits", "45 of 45 rows")),
+    "unknown split": (FEW.assign(split=["dev", *FEW["split"][1:]]), {}, ("every split is known", "1 of 90 rows")),
+    "missing text": (FEW.assign(text=[None, *FEW["text"][1:]]), {}, ("no text is missing", "1 of 90 rows")),
+    "missing label": (FEW.assign(label=[None, *FEW["label"][1:]]), {}, ("no label is missing", "1 of 90 rows")),
+    "id twice": (FEW.assign(id=["1", *FEW["id"][1:]]), {}, ("each id occurs once", "2 of 90 rows")),
+    "another column": (FEW.assign(more=1), {}, ("columns are as documented",)),
+}
+
+
+@pytest.mark.parametrize(("messages", "settings", "said"), FAILING.values(), ids=FAILING)
+def test_a_failed_expectation_stops_the_pipeline(workspace: Project, messages: pd.DataFrame, settings: Any, said: tuple[str, ...]) -> None:
+    done, written, expectations = validate(workspace, messages, **settings)
+    for words in said:
+        assert words in done.error
+    assert written["success"] is False
+    failed = [name for name, each in expectations.items() if not each["success"]]
+    header, *lines = done.stderr.splitlines()[:-1]
+    assert header.split() == ["severity", "name", "observed", "expected"]
+    assert len(lines) == len(failed) and all(any(name in line for line in lines) for name in failed)
+    assert f"{len(failed)} of {len(expectations)} expectations failed" in done.error
+    assert (workspace.folder / "data/data_docs/index.html").is_file()
+
+
+def test_a_group_in_two_splits_is_a_counted_warning_when_the_split_is_random(workspace: Project) -> None:
+    messages = FEW.assign(group=np.maximum(np.arange(90) - 4, 0))
+    done, written, expectations = validate(workspace, messages, ingest__split="random")
+    assert done.code == 0, done.stderr
+    leak = expectations["no near duplicates in two splits"]
+    assert (written["success"], leak["success"], leak["severity"]) == (True, False, "warning")
+    assert leak["observed"] == "1 of 86 rows fail"
+    assert "no near duplicates in two splits" in done.stderr and "error: " not in done.stderr
+
+
+def test_as_a_user_sees_it(workspace: Project) -> None:
+    workspace.write(str(MESSAGES), table({"ham": 80, "spam": 20}))
+    workspace.edit({"validate.expected_prior": {"ham": 0.2, "spam": 0.8}})
+    failed = workspace.stage("validate")
+    assert "share of spam is 80.0% but for chance (observed 20, expected at least" in failed.error
+    assert "data/data_docs/index.html" in failed.error
+    assert failed.stdout == ""
+    assert read_json(workspace.folder / VALIDATION)["success"] is False
+
+
+def test_equal_messages_give_equal_bytes(workspace: Project) -> None:
+    validate(workspace, FEW)
+    first = (workspace.folder / VALIDATION).read_bytes()
+    validate(workspace, FEW)
+    assert (workspace.folder / VALIDATION).read_bytes() == first
