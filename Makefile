@@ -1,6 +1,6 @@
 # Two commands: `make repro` runs the pipeline, `make test` the tests; both set up what they need.
 .DEFAULT_GOAL := help
-.PHONY: help repro test check clean setup browser
+.PHONY: help repro test check readme clean setup browser
 
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
@@ -25,6 +25,9 @@ check: setup   ## lint, types and import rooms
 	ruff format --check .
 	mypy
 	python -m pytest -q tests/test_rooms.py
+
+readme: setup browser   ## put the results of the last run into README.md
+	python -m stages.readme
 
 clean:   ## free the disk: environment, caches and all that the pipeline wrote, but not data/raw and production
 	rm -rf $(VENV) .dvc/cache .dvc/tmp .pytest_cache .mypy_cache .ruff_cache .hypothesis
