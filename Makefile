@@ -43,7 +43,7 @@ $(VENV)/installed: requirements.lock
 	  if $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null; then \
 	    echo "environment: $$($$python --version)"; $$python -m venv --clear $(VENV) && exit 0; fi; \
 	done; echo "error: Python 3.11 or 3.12 is needed; name one with make PYTHON=..." >&2; exit 1
-	$(VENV)/bin/python -m pip install --disable-pip-version-check --quiet --progress-bar off -r requirements.lock
+	$(VENV)/bin/python -m pip install --disable-pip-version-check --quiet --progress-bar off --no-compile -r requirements.lock
 	$(VENV)/bin/python -m pip check
 	@touch $@
 
