@@ -5,24 +5,22 @@ Evidently draws; it is given classes and probabilities only, never a text.
 
 from __future__ import annotations
 
-import os
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
-
-# Evidently reads this when it is imported: no usage statistics are sent.
-os.environ.setdefault("DO_NOT_TRACK", "1")
-
 from evidently import BinaryClassification, DataDefinition, Dataset, MulticlassClassification, Report
 from evidently.core.container import MetricContainer
-from evidently.legacy.renderers.html_widgets import plotly_figure, text_widget
+from evidently.legacy.renderers.html_widgets import plotly_figure, table_data, text_widget
 from evidently.metrics import F1ByLabel, PrecisionByLabel, RecallByLabel, ValueDrift
+from plotly.subplots import make_subplots
+from sklearn.exceptions import UndefinedMetricWarning
 
 PER_CLASS = {"F1": F1ByLabel, "precision": PrecisionByLabel, "recall": RecallByLabel}
+CLASSES_TOGETHER = 8
 IDENTIFIER = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|metric_[0-9a-f]{32}")
 # Nothing may be loaded: Evidently's page carries its script, font and pictures in itself.
 POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; font-src data:; img-src data: blob:"
@@ -42,44 +40,65 @@ class Note(MetricContainer):  # type: ignore[misc]
 
 
 class SideBySide(MetricContainer):  # type: ignore[misc]
-    """Evidently's per-class metrics of several classifications as heat maps beside each other."""
+    """Evidently's per-class metrics of several classifications: a column each in one heat map, then a table."""
 
     classifications: list[str]
     labels: list[str]
 
+    def metric(self, kind: str, name: str):  # type: ignore[no-untyped-def]
+        """Evidently's metric of one classification."""
+        return PER_CLASS[kind](classification_name=name, tests={})
+
     def generate_metrics(self, context):  # type: ignore[no-untyped-def]
-        return [
-            metric(classification_name=name, tests={}) for metric in PER_CLASS.values() for name in self.classifications
-        ]
+        return [self.metric(kind, name) for kind in PER_CLASS for name in self.classifications]
+
+    def values(self, context, kind: str) -> pd.DataFrame:  # type: ignore[no-untyped-def]
+        """One metric of all classifications: a row per class, a column per classification."""
+        results = {name: context.get_metric_result(self.metric(kind, name)) for name in self.classifications}
+        found = {name: [each.get_label_result(label) for label in self.labels] for name, each in results.items()}
+        return pd.DataFrame({name: [each and each.value for each in row] for name, row in found.items()}, index=self.labels)
 
     def render(self, context, child_widgets=None):  # type: ignore[no-untyped-def]
-        figure = make_subplots(cols=len(PER_CLASS), subplot_titles=list(PER_CLASS), shared_yaxes=True, horizontal_spacing=0.02)
-        for column, metric in enumerate(PER_CLASS.values(), start=1):
-            results = [
-                context.get_metric_result(metric(classification_name=name, tests={})) for name in self.classifications
-            ]
-            values = [
-                [None if (found := result.get_label_result(label)) is None else found.value for label in self.labels]
-                for result in results
-            ]
-            figure.add_trace(
-                go.Heatmap(
-                    z=values,
-                    x=self.labels,
-                    y=self.classifications,
-                    texttemplate="%{z:.3f}" if len(self.labels) < 5 else "%{z:.2f}",
-                    hovertemplate="%{y}, %{x}: %{z:.4f}<extra></extra>",
-                    coloraxis="coloraxis",
-                    xgap=2,
-                    ygap=2,
-                ),
-                1,
-                column,
-            )
-        figure.update_layout(coloraxis={"colorscale": "Blues", "cmin": 0, "cmax": 1}, height=140 + 30 * len(self.classifications))
-        figure.update_yaxes(type="category", autorange="reversed", automargin=True)
-        figure.update_xaxes(type="category", automargin=True)
-        return [plotly_figure(title="Per-class metrics, side by side", figure=figure)]
+        values = {kind: self.values(context, kind) for kind in PER_CLASS}
+        # Evidently gives every plot the same height: with many classes each metric needs one of its own.
+        together = [list(PER_CLASS)] if len(self.labels) <= CLASSES_TOGETHER else [[kind] for kind in PER_CLASS]
+        widgets = [
+            plotly_figure(title=f"{', '.join(kinds)} by class", figure=heat_map({kind: values[kind] for kind in kinds}))
+            for kinds in together
+        ]
+        texts = {kind: each.map("{:.3f}".format) for kind, each in values.items()}
+        rows = [
+            [name, label, *(texts[kind].at[label, name] for kind in PER_CLASS)]
+            for label in self.labels
+            for name in self.classifications
+        ]
+        return [*widgets, table_data(title="The numbers", column_names=["technique", "class", *PER_CLASS], data=rows)]
+
+
+def heat_map(values: Mapping[str, pd.DataFrame]) -> go.Figure:
+    """Metrics below each other, classes as rows, techniques as columns, on one colour scale."""
+    every = pd.concat(values.values()).to_numpy(dtype=float)
+    # The lowest tenth shares the lightest colour: one useless technique would else make all others look alike.
+    lowest = np.floor(20 * np.nanquantile(every, 0.1)) / 20
+    figure = make_subplots(rows=len(values), subplot_titles=list(values), shared_xaxes=True, vertical_spacing=0.07)
+    for row, each in enumerate(values.values(), start=1):
+        cells = go.Heatmap(
+            z=each.to_numpy(dtype=float),
+            x=list(each.columns),
+            y=list(each.index),
+            texttemplate="%{z:.3f}" if each.shape[1] <= 15 else "%{z:.2f}",
+            hovertemplate="%{x}, %{y}: %{z:.4f}<extra></extra>",
+            coloraxis="coloraxis",
+            xgap=2,
+            ygap=2,
+        )
+        figure.add_trace(cells, row, 1)
+    figure.update_layout(
+        coloraxis={"colorscale": "Blues", "cmin": lowest, "cmax": 1}, height=500, margin={"t": 40, "b": 10}, font={"size": 11}
+    )
+    figure.update_yaxes(type="category", autorange="reversed", automargin=True)
+    figure.update_xaxes(type="category", automargin=True)
+    return figure
 
 
 def safe_names(names: Sequence[str]) -> list[str]:
@@ -91,12 +110,9 @@ def safe_names(names: Sequence[str]) -> list[str]:
 def finished(html: str, title: str) -> str:
     """The page with a title, without network, and with identifiers that depend on nothing but their order."""
     order: dict[str, str] = {}
-
-    def numbered(match: re.Match[str]) -> str:
-        return order.setdefault(match[0], f"{match[0].partition('_')[0] if '_' in match[0] else 'id'}_{len(order)}")
-
+    numbered = IDENTIFIER.sub(lambda match: order.setdefault(str(match[0]), f"identifier_{len(order)}"), html)
     head = f'<head><meta http-equiv="Content-Security-Policy" content="{POLICY}"><title>{title}</title>'
-    return IDENTIFIER.sub(numbered, html).replace("<head>", head, 1)
+    return numbered.replace("<head>", head, 1)
 
 
 def techniques_page(labels: Sequence[str], truth: np.ndarray, predicted: Mapping[str, np.ndarray], positive: int) -> str:
@@ -113,15 +129,23 @@ def techniques_page(labels: Sequence[str], truth: np.ndarray, predicted: Mapping
     data = Dataset.from_pandas(frame, DataDefinition(classification=classifications, categorical_columns=list(frame.columns)))
     note = Note(
         title="All techniques on the test set",
-        text=f"Evidently's per-class metrics of {len(truth):,} test messages, posteriors corrected to the production prior, first "
-        "seed, every message counted once. The report's leaderboard has the same numbers with intervals.",
+        text=f"Evidently's per-class metrics of {len(truth):,} test messages: posteriors corrected to the production prior, "
+        "the first seed, every message counted once. The report's leaderboard has the same numbers with intervals.",
     )
     report = Report([note, SideBySide(classifications=list(predicted), labels=list(names))], include_tests=False)
-    return finished(report.run(data, None).get_html_str(as_iframe=False), "Ballast: techniques side by side (Evidently)")
+    with warnings.catch_warnings():
+        # A class that a technique never calls has precision 0, as everywhere in the report.
+        warnings.simplefilter("ignore", UndefinedMetricWarning)
+        html = report.run(data, None).get_html_str(as_iframe=False)
+    return finished(html, "Ballast: techniques side by side (Evidently)")
 
 
 def drift_page(
-    labels: Sequence[str], current: Mapping[str, np.ndarray], reference: Mapping[str, np.ndarray], technique: str, threshold: float
+    labels: Sequence[str],
+    current: Mapping[str, np.ndarray],
+    reference: Mapping[str, np.ndarray],
+    technique: str,
+    threshold: float,
 ) -> str:
     """Drift of test labels, predictions and probabilities from the production prior.
 
@@ -144,8 +168,8 @@ def drift_page(
 
     note = Note(
         title="Test set against the production prior",
-        text=f"Reference: {len(reference['classes']):,} validation messages, drawn without replacement so that their classes have "
-        f"the production shares. Current: {len(current['classes']):,} test messages. The class and the class predicted by "
+        text=f"Reference: {len(reference['classes']):,} validation messages, drawn without replacement so that their classes "
+        f"have the production shares. Current: {len(current['classes']):,} test messages. The class and the class predicted by "
         f"{technique} are compared with the production shares themselves (chi-square), its probabilities with those it gives "
         "the reference (Kolmogorov-Smirnov). The verdict of the report is its own exact binomial test.",
     )

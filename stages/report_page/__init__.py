@@ -1,0 +1,1 @@
+"""The report's page: what it shows, its template, style and script."""

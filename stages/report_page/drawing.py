@@ -1,0 +1,148 @@
+"""Places and lengths of what the report draws: axes, intervals, curves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import floor, log10
+from typing import Any
+
+import numpy as np
+from scipy.special import logit
+
+# A technique this much farther from the best than the others would squeeze their intervals: it is marked at the edge.
+OUTLYING = 2.5
+# Log odds between the outermost share and the end of its axis.
+ROOM = 0.5
+# Units of a curve's square: fine enough for the part of it that is shown enlarged.
+CURVE_UNITS = 4000
+# The share of a class among fewer messages is mostly chance, and eleven such curves are a tangle.
+LEAST_IN_BIN = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Axis:
+    """A scale that several rows share; `log_odds` stretches both ends of shares."""
+
+    low: float
+    high: float
+    ticks: tuple[float, ...] = ()
+    log_odds: bool = False
+
+    def at(self, value: float) -> float:
+        """Place of a value in percent of the axis, kept on it."""
+        ends = np.array([self.low, self.high, np.clip(value, self.low, self.high)])
+        low, high, place = logit(ends) if self.log_odds else ends
+        return round(float(100 * (place - low) / (high - low)), 2)
+
+    def off(self, value: float) -> str:
+        """On which side a value lies off the axis, if it does."""
+        return "low" if value < self.low else "high" if value > self.high else ""
+
+    def interval(self, estimate: Mapping[str, float]) -> dict[str, Any]:
+        """Places of a value and its interval."""
+        return {
+            "start": self.at(estimate["low"]),
+            "end": self.at(estimate["high"]),
+            "at": self.at(estimate["value"]),
+            "off": self.off(estimate["value"]),
+        }
+
+    def marks(self) -> list[dict[str, Any]]:
+        """Ticks with their places."""
+        return [{"at": self.at(tick), "value": tick} for tick in self.ticks]
+
+
+def nice_step(span: float, count: int) -> float:
+    """A round step that divides a span into about `count` parts."""
+    rough = max(span, 1e-9) / count
+    power = 10.0 ** floor(log10(rough))
+    return float(min(step * power for step in (1, 2, 5, 10) if step * power >= rough * 0.999))
+
+
+def shared_axis(estimates: Sequence[Mapping[str, float]], *, loss: bool, limit: float = np.inf, count: int = 4) -> Axis:
+    """An axis for estimates {value, low, high} that leaves out the few that are far behind all others."""
+    best = min if loss else max
+    top = best(each["value"] for each in estimates)
+    ranked = sorted(estimates, key=lambda each: abs(each["value"] - top))
+    behind = [abs(each["value"] - top) for each in ranked]
+    kept = len(ranked)
+    for at in range(len(ranked) // 2, len(ranked) - 1):
+        if behind[at + 1] > OUTLYING * max(behind[at], 0.02):
+            kept = at + 1
+            break
+    low = min(each["low"] for each in ranked[:kept])
+    high = max(each["high"] for each in ranked[:kept])
+    step = nice_step(high - low, count)
+    start, end = max(0.0, floor(low / step + 1e-9) * step), min(limit, -floor(-high / step + 1e-9) * step)
+    if end <= start:
+        end = start + step
+    ticks = tuple(round(float(tick), 10) for tick in np.arange(start, end + step / 2, step) if tick <= end + 1e-9)
+    return Axis(low=start, high=end, ticks=ticks)
+
+
+def share_axis(shares: Sequence[float]) -> Axis:
+    """A log-odds axis with room around the shares, and as many round shares on it as have room."""
+    round_shares = np.array([0.0001, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5])
+    possible = np.concatenate([round_shares, 1 - round_shares[-2::-1]])
+    inside = np.clip(shares, 2 * possible[0], 1 - 2 * possible[0])
+    low = possible[logit(possible) < logit(inside.min()) - ROOM].max(initial=possible[0])
+    high = possible[logit(possible) > logit(inside.max()) + ROOM].min(initial=possible[-1])
+    axis = Axis(low=float(low), high=float(high), log_odds=True)
+    ticks: list[float] = []
+    for tick in possible[(possible >= low) & (possible <= high)].tolist():
+        if not ticks or axis.at(tick) - axis.at(ticks[-1]) >= 11:
+            ticks.append(round(tick, 6))
+    return Axis(low=axis.low, high=axis.high, ticks=tuple(ticks), log_odds=True)
+
+
+def points(xs: Sequence[float], ys: Sequence[float]) -> str:
+    """A line through points of the unit square as an SVG path, upwards as on paper."""
+    places = [(round(CURVE_UNITS * x), round(CURVE_UNITS * (1 - y))) for x, y in zip(xs, ys, strict=True)]
+    kept = [place for at, place in enumerate(places) if at == 0 or place != places[at - 1]]
+    # A line of no length shows as a dot, because its caps are round: a technique that gives all messages one score.
+    return "M" + "L".join(f"{x} {y}" for x, y in kept) + ("h0" if len(kept) == 1 else "")
+
+
+def joined(bins: Mapping[str, Sequence[float]]) -> dict[str, list[float]]:
+    """A calibration curve whose small bins are joined with their neighbours, until each holds enough messages."""
+    groups: list[list[int]] = [[]]
+    for at in range(len(bins["messages"])):
+        if sum(bins["messages"][each] for each in groups[-1]) >= LEAST_IN_BIN:
+            groups.append([])
+        groups[-1].append(at)
+    if len(groups) > 1 and sum(bins["messages"][each] for each in groups[-1]) < LEAST_IN_BIN:
+        rest = groups.pop()
+        groups[-1] += rest
+    messages = [sum(bins["messages"][each] for each in group) for group in groups]
+    means = {
+        key: [
+            sum(bins[key][each] * bins["messages"][each] for each in group) / count
+            for group, count in zip(groups, messages, strict=True)
+        ]
+        for key in ("mean_probability", "share")
+    }
+    return {**means, "messages": messages}
+
+
+def corner_ticks(corner: float) -> list[dict[str, Any]]:
+    """Ticks of the enlarged upper right corner, in percent of its sides."""
+    axis = Axis(low=corner, high=1)
+    step = nice_step(1 - corner, 4)
+    return [
+        {"at": axis.at(tick), "value": f"{tick:g}"} for tick in np.round(np.arange(corner, 1 + step / 2, step), 6) if tick <= 1
+    ]
+
+
+def dots(bins: Mapping[str, Sequence[float]]) -> list[dict[str, Any]]:
+    """A calibration curve's bins as dots: the area grows with the messages."""
+    largest = max(bins["messages"])
+    return [
+        {
+            "x": round(CURVE_UNITS * mean),
+            "y": round(CURVE_UNITS * (1 - share)),
+            "radius": round(CURVE_UNITS * (0.009 + 0.016 * (count / largest) ** 0.5)),
+            "title": f"{count:,} messages with a mean probability of {mean:.3f}: {share:.3f} are of the class",
+        }
+        for mean, share, count in zip(bins["mean_probability"], bins["share"], bins["messages"], strict=True)
+    ]

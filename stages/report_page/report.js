@@ -1,0 +1,86 @@
+"use strict";
+
+// The page is complete without this script: it chooses between what is there, sorts tables and brings lines forward.
+(() => {
+  const all = (selector) => [...document.querySelectorAll(selector)];
+  const chooser = document.getElementById("label");
+  const tip = document.getElementById("tip");
+
+  function show() {
+    const family = document.querySelector("input[name=family]:checked").value;
+    for (const element of all("[data-label], [data-family]")) {
+      const { label, family: own } = element.dataset;
+      element.hidden = (label !== undefined && label !== chooser.value) || (own !== undefined && own !== family);
+    }
+  }
+
+  function valueOf(row, column, type) {
+    const text = row.cells[column].dataset.value ?? row.cells[column].textContent.trim();
+    return type === "number" ? (text === "" ? null : Number(text)) : text;
+  }
+
+  function sort(heading, button) {
+    const column = heading.cellIndex;
+    const { type, first = "ascending" } = button.dataset;
+    const other = first === "ascending" ? "descending" : "ascending";
+    const order = heading.getAttribute("aria-sort") === first ? other : first;
+    for (const each of heading.parentElement.cells) each.removeAttribute("aria-sort");
+    heading.setAttribute("aria-sort", order);
+    const sign = order === "ascending" ? 1 : -1;
+    for (const body of heading.closest("table").tBodies) {
+      const rows = [...body.rows].map((row) => [valueOf(row, column, type), row]);
+      rows.sort(([a], [b]) => {
+        // What has no value stands last in either order.
+        if (a === null || b === null) return (a === null) - (b === null);
+        return sign * (type === "number" ? a - b : a.localeCompare(b));
+      });
+      body.append(...rows.map(([, row]) => row));
+    }
+  }
+
+  for (const button of all("[data-sortable] thead button")) {
+    button.addEventListener("click", () => sort(button.closest("th"), button));
+  }
+
+  const curves = document.getElementById("curves");
+  const chips = all(".legend button[data-technique]");
+
+  function highlight(technique) {
+    for (const element of curves.querySelectorAll("[data-technique]")) {
+      element.classList.toggle("highlighted", element.dataset.technique === technique);
+    }
+  }
+
+  function toggle(chip, shown) {
+    chip.setAttribute("aria-pressed", String(shown));
+    for (const line of curves.querySelectorAll(`svg [data-technique="${chip.dataset.technique}"]`)) {
+      line.classList.toggle("muted", !shown);
+    }
+  }
+
+  for (const chip of chips) {
+    chip.addEventListener("click", () => toggle(chip, chip.getAttribute("aria-pressed") === "false"));
+  }
+  document.getElementById("all").addEventListener("click", () => chips.forEach((chip) => toggle(chip, true)));
+  document.getElementById("few").addEventListener("click", () => {
+    chips.forEach((chip) => toggle(chip, !chip.classList.contains("other")));
+  });
+
+  function point(event) {
+    const line = event.target.closest("#curves [data-technique]");
+    highlight(line?.dataset.technique);
+    tip.hidden = !line || !line.closest("svg");
+    if (tip.hidden) return;
+    tip.textContent = chips[Number(line.dataset.technique)].textContent;
+    tip.style.left = `${Math.min(event.clientX + 12, innerWidth - tip.offsetWidth - 8)}px`;
+    tip.style.top = `${event.clientY - 30}px`;
+  }
+  curves.addEventListener("pointermove", point);
+  curves.addEventListener("pointerdown", point);
+  curves.addEventListener("pointerleave", () => { highlight(); tip.hidden = true; });
+  curves.addEventListener("focusin", (event) => highlight(event.target.dataset.technique));
+
+  chooser.addEventListener("change", show);
+  for (const input of all("input[name=family]")) input.addEventListener("change", show);
+  show();
+})();
