@@ -69,7 +69,13 @@ def tiny_encoder(folder: Path) -> Path:
     tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, *digits, *(f"##{digit}" for digit in digits)]
     BertTokenizerFast(vocab={token: index for index, token in enumerate(tokens)}).save_pretrained(folder)
     torch.manual_seed(0)
-    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32, "initializer_range": 0.2}
+    sizes = {
+        "hidden_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+        "initializer_range": 0.2,
+    }
     BertModel(BertConfig(vocab_size=len(tokens), max_position_embeddings=64, **sizes)).save_pretrained(folder)
     return folder
 
@@ -148,7 +154,7 @@ class Project:
         """Run a stage as a user does."""
         return self.run(sys.executable, "-m", f"stages.{name}", *arguments, **changes)
 
-    def stage_here(self, name: str, **arguments: Any) -> Outcome:
+    def stage_here(self, name: str, /, **arguments: Any) -> Outcome:
         """Run a stage of the checkout within this process, which saves its imports."""
         main = import_module(f"stages.{name}").main
         stderr, stdout = io.StringIO(), io.StringIO()
@@ -187,7 +193,9 @@ def workspace(folder: Path) -> Project:
 
 def project_copy(folder: Path) -> Project:
     """A copy of the project without its results, committed, where DVC works."""
-    listed = subprocess.run(["git", "ls-files", "-coz", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True)
+    listed = subprocess.run(
+        ["git", "ls-files", "-coz", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     for name in filter(None, listed.stdout.split("\0")):
         if not name.startswith(RESULTS) and (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import ctypes
-import os
 import shutil
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 import ballast
 from ballast.models import read_manifest
-from stages.files import CARDS, EVALUATIONS, INGEST, LOGITS, MESSAGES, MODELS, PROBES, SAMPLES, read_json
+from stages.files import CARDS, CURVES, EVALUATIONS, INGEST, LOGITS, MESSAGES, MODELS, PROBES, SAMPLES, read_json
 from tests.project import ROOT, TINY_TRAINING, Project, corpus, project_copy, ran, yaml
 
 COUNTS = dict(zip("abcdefgh", (2840, 1080, 640, 320, 180, 120, 75, 41), strict=True))
@@ -24,6 +23,8 @@ TECHNIQUES = {
     "tfidf": {},
 }
 STAGES = yaml.load(ROOT / "dvc.yaml")["stages"]
+# Where an entry's files are.
+FOLDERS = (CARDS, SAMPLES, MODELS, LOGITS, CURVES, EVALUATIONS, PROBES)
 # What follows the comparison: it runs when the leaderboard has changed.
 DOWNSTREAM = {name for name in ("select", "report") if name in STAGES}
 MINE = b'''"""Give every message the shares of the training split."""
@@ -62,6 +63,72 @@ def of_entry(name: str, seeds: tuple[int, ...] = (0,)) -> set[str]:
     return by_seed | {f"{stage}@{name}" for stage in ("evaluate", "probe")}
 
 
+def files(project: Project, name: str) -> list[Path]:
+    return [path for path in (project.folder / name).rglob("*") if path.is_file()]
+
+
+def on_disk(project: Project, name: str) -> list[Path]:
+    """The folders that hold something of an entry."""
+    return [folder for folder in FOLDERS for path in (project.folder / folder).iterdir() if path.name.split(".")[0] == name]
+
+
+def until_trained(workspace: Project, technique: str, edits: dict[str, object]) -> None:
+    """Run the stages of one technique as far as its training."""
+    workspace.write("messages.csv", corpus({"ham": 120, "spam": 40}))
+    workspace.edit(edits | {"techniques": {technique: {}}})
+    entry = {"name": technique, "seed": 0}
+    for stage, arguments in {"ingest": {}, "techniques": {}, "resample": entry, "train": entry}.items():
+        done = workspace.stage_here(stage, **arguments)
+        assert done.code == 0, done.stderr
+
+
+def test_training_needs_no_commit(workspace: Project, tiny_encoder: Path) -> None:
+    subprocess.run(["git", "init", "--quiet"], cwd=workspace.folder, check=True)
+    workspace.write(".dvc/config", (ROOT / ".dvc/config").read_bytes())
+    until_trained(workspace, "tfidf", settings(tiny_encoder))
+
+
+@pytest.fixture
+def full_disk(workspace: Project) -> Iterator[Callable[[], None]]:
+    """The models' folder is a small disk of its own; calling the fixture's value fills it but for a few kilobytes."""
+    models = workspace.folder / MODELS
+    models.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", models], capture_output=True, text=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"needs leave to mount a small disk: {mounted.stderr.strip()}")
+
+    def fill() -> None:
+        free = shutil.disk_usage(models).free
+        (models / "filler").write_bytes(bytes(free - 16_384))
+
+    yield fill
+    subprocess.run(["umount", models], check=True)
+
+
+@pytest.mark.parametrize("technique", ["tfidf", "baseline"])
+def test_a_full_disk_leaves_the_earlier_model_whole(
+    workspace: Project, full_disk: Callable[[], None], tiny_encoder: Path, technique: str
+) -> None:
+    until_trained(workspace, technique, settings(tiny_encoder))
+    folder = workspace.folder / MODELS / technique / "0"
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    expected = ballast.load(folder).logits(["bababa", "bebe 7"])
+
+    full_disk()
+    failed = workspace.stage("train", technique, "0")
+    assert "No space left on device" in failed.error
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+    assert read_manifest(folder)["labels"] == ["ham", "spam"]
+    assert (ballast.load(folder).logits(["bababa", "bebe 7"]) == expected).all()
+    left = {
+        path.name: [each.name for each in (path / technique).iterdir()]
+        for path in map(workspace.folder.joinpath, (MODELS, LOGITS, CURVES))
+    }
+    assert left == {"models": ["0"], "logits": ["0.npz"], "curves": ["0"]}
+
+
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path) -> Project:
     """A project after its first `dvc repro`, which ran every stage."""
@@ -91,11 +158,6 @@ def test_nothing_edited_nothing_runs(built: Project) -> None:
     assert built.repro() == set()
 
 
-def test_one_parameter_of_one_entry(built: Project) -> None:
-    built.edit({"techniques.class_weight_given.weights": {**WEIGHTS, "h": 0.3}})
-    assert built.repro() == {"techniques", *of_entry("class_weight_given"), "compare", *DOWNSTREAM}
-
-
 def test_the_file_of_a_technique_reruns_its_entries_and_equal_results_end_it_there(built: Project) -> None:
     before = {path: path.read_bytes() for name in ("logits", "models", "evaluations") for path in files(built, name)}
     with (built.folder / "ballast/techniques/class_weight.py").open("a") as file:
@@ -106,47 +168,44 @@ def test_the_file_of_a_technique_reruns_its_entries_and_equal_results_end_it_the
     assert {path: path.read_bytes() for path in before} == before
 
 
-def files(project: Project, name: str) -> list[Path]:
-    return [path for path in (project.folder / name).rglob("*") if path.is_file()]
-
-
-def test_another_technique_is_one_file_and_one_line(built: Project) -> None:
+def test_one_parameter_of_one_entry_and_another_technique(built: Project) -> None:
     built.write("ballast/techniques/mine.py", MINE)
-    built.edit({"techniques.mine": {}})
-    assert built.repro() == {"techniques", *of_entry("mine"), "compare", *DOWNSTREAM}
+    built.edit({"techniques.tfidf": {"C": 5.0}, "techniques.mine": {}})
+    assert built.repro() == {"techniques", *of_entry("tfidf"), *of_entry("mine"), "compare", *DOWNSTREAM}
     assert "mine" in read_json(built.folder / "reports/leaderboard.json")["techniques"]
-    assert set(on_disk(built, "mine")) == {SAMPLES, MODELS, LOGITS, EVALUATIONS, PROBES, CARDS, Path("curves")}
+    assert set(on_disk(built, "mine")) == set(FOLDERS)
 
 
-def on_disk(project: Project, name: str) -> list[Path]:
-    """The folders that hold something of an entry."""
-    folders = (SAMPLES, MODELS, LOGITS, EVALUATIONS, PROBES, CARDS, Path("curves"))
-    return [folder for folder in folders for path in (project.folder / folder).iterdir() if path.name.split(".")[0] == name]
-
-
-def test_a_technique_removed_leaves_nothing_and_reruns_the_comparison_only(built: Project) -> None:
-    built.edit({"techniques": {**TECHNIQUES, "class_weight_given": {"technique": "class_weight", "weights": {**WEIGHTS, "h": 0.3}}}})
+def test_techniques_removed_leave_nothing_and_rerun_the_comparison_only(built: Project) -> None:
+    kept: dict[str, object] = {"baseline": {}, "tfidf": {"C": 5.0}}
+    built.edit({"techniques": kept})
     assert built.repro() == {"techniques", "compare", *DOWNSTREAM}
-    assert "mine" not in read_json(built.folder / "reports/leaderboard.json")["techniques"]
-    assert on_disk(built, "mine") == []
+    assert set(read_json(built.folder / "reports/leaderboard.json")["techniques"]) == set(kept)
+    assert [on_disk(built, name) for name in ("mine", "class_weight", "class_weight_given")] == [[], [], []]
+    assert all(on_disk(built, name) for name in kept)
 
 
 def test_another_prior_in_production_trains_nothing(built: Project) -> None:
-    prior = {label: 0.125 for label in COUNTS}
+    prior = dict.fromkeys(COUNTS, 0.125)
     built.edit({"production.prior": prior})
-    assert built.repro() == {"techniques", *(f"evaluate@{name}" for name in TECHNIQUES), "compare", *DOWNSTREAM}
+    assert built.repro() == {"techniques", "evaluate@baseline", "evaluate@tfidf", "compare", *DOWNSTREAM}
     assert read_json(built.folder / "reports/leaderboard.json")["production_prior"] == prior
 
 
 def test_another_seed_trains_that_seed_only(built: Project) -> None:
     built.edit({"train.seeds": [0, 1]})
-    seed = {f"{stage}@{name}-1" for stage in ("resample", "train") for name in TECHNIQUES}
-    assert built.repro() == {"techniques", *seed, *(f"{stage}@{name}" for stage in ("evaluate", "probe") for name in TECHNIQUES), "compare", *DOWNSTREAM}
+    assert built.repro() == {"techniques", *of_entry("baseline", (1,)), *of_entry("tfidf", (1,)), "compare", *DOWNSTREAM}
     assert {path.name for path in (built.folder / MODELS / "tfidf").iterdir()} == {"0", "1"}
 
 
 def test_a_failed_stage_loses_nothing(built: Project) -> None:
-    outputs = [MESSAGES, INGEST, MODELS / "baseline/0/model.safetensors", LOGITS / "tfidf/0.npz", Path("reports/leaderboard.json")]
+    outputs = [
+        MESSAGES,
+        INGEST,
+        MODELS / "baseline/0/model.safetensors",
+        LOGITS / "tfidf/0.npz",
+        Path("reports/leaderboard.json"),
+    ]
     before = [(built.folder / path).read_bytes() for path in outputs]
     built.write("other.csv", corpus(COUNTS).rename(columns={"label": "class"}))
     built.edit({"ingest.path": "other.csv"})
@@ -156,8 +215,3 @@ def test_a_failed_stage_loses_nothing(built: Project) -> None:
     assert [(built.folder / path).read_bytes() for path in outputs] == before
     built.edit({"ingest.path": "messages.csv"})
     assert built.repro() <= {"ingest", "techniques"}
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[tuple[Path, int]]:
-    """A file system of a given size, mounted over the project's models."""

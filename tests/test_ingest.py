@@ -14,9 +14,9 @@ import pytest
 
 import ballast
 from ballast.encoders import file_sha256
-from tests.project import OWN, ROOT, WORDS, Project, corpus
-
+from stages import sms_spam
 from stages.files import FEEDBACK, INGEST, MESSAGES, read_json
+from tests.project import OWN, ROOT, WORDS, Project, corpus
 
 GOOD = corpus({"ham": 20, "spam": 10}, twins=0)
 GOOD_CSV = GOOD.to_csv(index=False).encode()
@@ -41,10 +41,14 @@ def summary(workspace: Project) -> dict[str, Any]:
     return read_json(workspace.folder / INGEST)
 
 
-def ingest(workspace: Project, name: str = "good.csv", content: bytes | pd.DataFrame = GOOD_CSV, **settings: Any) -> pd.DataFrame:
+def ingest(
+    workspace: Project, name: str = "good.csv", content: bytes | pd.DataFrame = GOOD_CSV, **settings: Any
+) -> pd.DataFrame:
     """Ingest a file that must be accepted: the messages, by id."""
     workspace.write(name, content)
-    workspace.edit({"ingest.source": "file", "ingest.path": name, **{f"ingest.{key}": value for key, value in settings.items()}})
+    workspace.edit(
+        {"ingest.source": "file", "ingest.path": name, **{f"ingest.{key}": value for key, value in settings.items()}}
+    )
     done = workspace.stage_here("ingest")
     assert done.code == 0, done.stderr
     return messages(workspace).set_index("id")
@@ -57,8 +61,22 @@ def bad(name: str, content: bytes | pd.DataFrame | None, settings: dict[str, Any
 MAP = {"ham": "ham", "spam": "spam"}
 BAD = [
     bad("gone.csv", None, {}, "gone.csv: no such file", id="missing file"),
-    bad("a.csv", GOOD.rename(columns={"text": "texts"}), {}, "a.csv: no column 'text'", "did you mean 'texts'?", id="missing column"),
-    bad("a.tsv", GOOD.drop(columns="label"), {}, "a.tsv: no column 'label' (ingest.label_column)", "known: text", id="no label column"),
+    bad(
+        "a.csv",
+        GOOD.rename(columns={"text": "texts"}),
+        {},
+        "a.csv: no column 'text'",
+        "did you mean 'texts'?",
+        id="missing column",
+    ),
+    bad(
+        "a.tsv",
+        GOOD.drop(columns="label"),
+        {},
+        "a.tsv: no column 'label' (ingest.label_column)",
+        "known: text",
+        id="no label column",
+    ),
     bad("a.csv", b"text,text,label\na,b,ham\n", {}, "a.csv: more than one column 'text'", id="column twice"),
     bad("a.csv", b"", {}, "a.csv: empty file", "columns text, label", id="empty file"),
     bad("a.csv", b"text,label\n", {}, "a.csv: no rows", "columns text, label", id="header only"),
@@ -68,9 +86,25 @@ BAD = [
     bad("a.csv", GOOD.to_csv(index=False).encode("utf-16"), {}, "a.csv: not UTF-8 at line 1", id="UTF-16"),
     bad("a.csv", GOOD_CSV + b"one\0two,ham\n", {}, "a.csv: row 31", "NUL", "'text'", id="NUL byte"),
     bad("a.parquet", extended(("one", "h\0m")), {}, "a.parquet: row 31", "NUL", "'label'", id="NUL byte in a label"),
-    bad("a.csv", extended(("one", "eggs")), {"label_map": MAP}, "a.csv: row 31", "'eggs'", "known: ham, spam", id="label not in the map"),
+    bad(
+        "a.csv",
+        extended(("one", "eggs")),
+        {"label_map": MAP},
+        "a.csv: row 31",
+        "'eggs'",
+        "known: ham, spam",
+        id="label not in the map",
+    ),
     bad("a.csv", GOOD.assign(label="ham"), {}, "a.csv", "a single class (ham)", "at least two", id="a single class"),
-    bad("a.csv", extended(("one", "eggs"), ("two", "eggs")), {}, "a.csv", "'eggs' has 2 messages", "at least 3", id="class too small"),
+    bad(
+        "a.csv",
+        extended(("one", "eggs"), ("two", "eggs")),
+        {},
+        "a.csv",
+        "'eggs' has 2 messages",
+        "at least 3",
+        id="class too small",
+    ),
     bad(
         "a.csv",
         extended(*((f"one {number}", "eggs") for number in range(9))),
@@ -92,7 +126,15 @@ BAD = [
     bad("a.csv", GOOD.assign(text=" \t"), {}, "a.csv: every text is blank", id="all texts blank"),
     bad("a.jsonl", GOOD.assign(label=None), {}, "a.jsonl: every label is blank", id="all labels blank"),
     bad("a.csv", GOOD_CSV, {"sha256": "0" * 64}, "a.csv: sha256 is", "ingest.sha256 pins 000", id="other bytes than pinned"),
-    bad("a.csv", GOOD_CSV + b"one,ham,more\n", {}, "a.csv: cannot be read as csv", "Row #32", "Expected 2 columns", id="malformed csv row"),
+    bad(
+        "a.csv",
+        GOOD_CSV + b"one,ham,more\n",
+        {},
+        "a.csv: cannot be read as csv",
+        "Row #32",
+        "Expected 2 columns",
+        id="malformed csv row",
+    ),
     bad("a.jsonl", b'{"text": "a", "label": "b"}\n{"text": \n', {}, "a.jsonl: cannot be read as jsonl", id="malformed json"),
     bad("a.jsonl", GOOD.assign(text=[["a"]] * ROWS), {}, "a.jsonl: the column 'text' holds list", id="nested column"),
     bad("a.parquet", b"PAR1" + b"x" * 99, {}, "a.parquet: cannot be read as parquet", id="corrupt parquet"),
@@ -101,7 +143,14 @@ BAD = [
     bad("a.csv", GOOD.assign(id=7), {"id_column": "id"}, "a.csv: the column 'id'", "each row once", id="repeated ids"),
     bad("http://127.0.0.1:9/a.csv", None, {}, "http://127.0.0.1:9/a.csv: cannot be read", id="unreachable URL"),
     bad("a.csv", None, {"source": "hub"}, "ingest.hub.name", id="hub without a name"),
-    bad("data/raw/x", b"ham\tone\n", {"source": "sms_spam", "path": "data/raw"}, "data/raw/x: sha256", "as pinned", id="wrong raw file"),
+    bad(
+        "data/raw/x",
+        b"ham\tone\n",
+        {"source": "sms_spam", "path": "data/raw"},
+        "data/raw/x: sha256",
+        "as pinned",
+        id="wrong raw file",
+    ),
     bad("a.csv", None, {"source": "sms_spam", "path": "gone"}, "gone: no such folder", id="no raw folder"),
 ]
 AS_COMMAND = {"missing column", "undecodable", "malformed csv row", "wrong raw file"}
@@ -127,11 +176,18 @@ def test_bad_input_is_one_line_and_the_earlier_outputs_stay(
     for words in said:
         assert words in failed.error
     assert outputs(workspace) == before
-    assert {path.name for path in (workspace.folder / "data").iterdir()} == {"feedback.parquet", "ingest.json", "messages.parquet", "raw"}
+    assert {path.name for path in (workspace.folder / "data").iterdir()} == {
+        "feedback.parquet",
+        "ingest.json",
+        "messages.parquet",
+        "raw",
+    }
 
 
 @pytest.mark.parametrize("as_command", [False, True], ids=["here", "command"])
-def test_no_source_reachable_says_what_to_put_where(workspace: Project, as_command: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_source_reachable_says_what_to_put_where(
+    workspace: Project, as_command: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ingest(workspace)
     before = outputs(workspace)
     workspace.edit({"ingest.source": "sms_spam", "ingest.path": "data/raw"})
@@ -142,6 +198,38 @@ def test_no_source_reachable_says_what_to_put_where(workspace: Project, as_comma
         assert words in failed.error
     assert outputs(workspace) == before
     assert not list((workspace.folder / "data/raw").iterdir())
+
+
+DATASET_CARD = b"""---
+dataset_info:
+  features:
+  - {name: sms, dtype: string}
+  - {name: label, dtype: {class_label: {names: {'0': ham, '1': spam}}}}
+---
+"""
+
+
+def test_a_hub_data_set_and_the_names_of_its_classes(workspace: Project) -> None:
+    workspace.write("hub/README.md", DATASET_CARD)
+    workspace.write("hub/train.csv", GOOD.assign(label=(GOOD["label"] == "spam").astype(int)).rename(columns={"text": "sms"}))
+    hub = {"name": "./hub", "config": None, "split": "train", "revision": None}
+    workspace.edit({"ingest.source": "hub", "ingest.hub": hub, "ingest.text_column": "sms"})
+    done = workspace.stage("ingest", HF_HUB_OFFLINE="1", HF_HOME=str(workspace.folder / "cache"))
+    assert done.code == 0, done.stderr
+    assert same(messages(workspace))
+    workspace.edit({"ingest.hub": hub | {"name": "./gone"}})
+    assert "hub data set ./gone cannot be loaded" in workspace.stage("ingest", HF_HUB_OFFLINE="1").error
+
+
+def test_what_the_npm_package_replaced_is_undone() -> None:
+    lines = [f"{'spam' if number % 7 == 0 else 'ham'}\tline {number} is good, not bad" for number in range(1, 5575)]
+    for number in sms_spam.HAM_LINES:
+        lines[number - 1] += " ham" if number % 2 else " hamster"
+    for number in sms_spam.SPAM_LINES:
+        lines[number - 1] += " spam"
+    original = ("\n".join(lines) + "\n").replace("good", "fine").replace("bad", "poor").encode()
+    packaged = original.replace(b"ham", b"good").replace(b"spam", b"bad").replace(b"\n", b"\r\n")
+    assert sms_spam.restored(packaged) == original
 
 
 NUMBERS = GOOD.assign(label=(GOOD["label"] == "spam").astype(int))
@@ -185,7 +273,21 @@ def test_dialects(workspace: Project, name: str, content: bytes | pd.DataFrame) 
     assert same(ingest(workspace, name, content))
 
 
-ODD = ["NA", "null", "None", "nan", "true", "007", "1e5", 'she said "no", twice', "two\nlines", "a\ttab", "комо\u00a0😀", "12345", "!!!"]
+ODD = [
+    "NA",
+    "null",
+    "None",
+    "nan",
+    "true",
+    "007",
+    "1e5",
+    'she said "no", twice',
+    "two\nlines",
+    "a\ttab",
+    "комо\u00a0😀",
+    "12345",
+    "!!!",
+]
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -282,7 +384,9 @@ def test_the_split_is_stratified_and_only_a_random_one_separates_near_duplicates
     assert (found.groupby(found["text"].str.replace(r" \d+$", "", regex=True))["group"].nunique() == 1).all()
     for label, rows in found.groupby("label"):
         for name, fraction in fractions.items():
-            assert abs((rows["split"] == name).sum() - fraction * len(rows)) <= (1 if split == "random" else 0.03 * len(rows) + 4), label
+            assert abs((rows["split"] == name).sum() - fraction * len(rows)) <= (
+                1 if split == "random" else 0.03 * len(rows) + 4
+            ), label
     counts = {name: rows["label"].value_counts().to_dict() for name, rows in found.groupby("split")}
     assert summary(workspace)["splits"] == counts
     assert summary(workspace)["groups"] == found["group"].nunique()
@@ -293,7 +397,9 @@ def test_the_seed_alone_decides_the_split(workspace: Project) -> None:
     assert first == again != other
 
 
-def with_feedback(workspace: Project, *rows: tuple[str, str, str], content: pd.DataFrame = LARGE, **settings: Any) -> pd.DataFrame:
+def with_feedback(
+    workspace: Project, *rows: tuple[str, str, str], content: pd.DataFrame = LARGE, **settings: Any
+) -> pd.DataFrame:
     """Ingest with feedback labels of (text, label, split), whose ids are f0, f1, ..."""
     table = pd.DataFrame([(f"f{number}", *row) for number, row in enumerate(rows)], columns=["id", "text", "label", "split"])
     workspace.write(str(FEEDBACK), table)
@@ -309,7 +415,9 @@ def fresh(number: int) -> str:
 def test_feedback_joins_with_its_split_unless_its_group_has_one(workspace: Project, split: str) -> None:
     base = ingest(workspace, content=LARGE, split=split)
     own = [(fresh(number), "eggs", name) for number, name in enumerate(["train", "validation", "test"] * 4)]
-    twins = [(row["text"].split(" 1")[0] + " 77", row["label"], "test") for _, row in base[base["split"] == "train"][:5].iterrows()]
+    twins = [
+        (row["text"].split(" 1")[0] + " 77", row["label"], "test") for _, row in base[base["split"] == "train"][:5].iterrows()
+    ]
     found = with_feedback(workspace, *own, *twins, split=split)
     feedback = found[found["source"] == "feedback"]
     assert feedback.index.tolist() == [f"f{number}" for number in range(len(own) + len(twins))]
@@ -346,10 +454,14 @@ def test_feedback_of_one_group_stays_in_one_split(workspace: Project) -> None:
 @pytest.mark.parametrize(
     ("table", "said"),
     [
-        pytest.param(pd.DataFrame([("f0", "new", "ham", "dev")], columns=["id", "text", "label", "split"]), ["'dev'"], id="unknown split"),
+        pytest.param(
+            pd.DataFrame([("f0", "new", "ham", "dev")], columns=["id", "text", "label", "split"]), ["'dev'"], id="unknown split"
+        ),
         pytest.param(pd.DataFrame([("f0", "new", "ham")], columns=["id", "text", "label"]), ["'split'"], id="no split"),
         pytest.param(
-            pd.DataFrame([("f0", "new", "hma", "test")], columns=["id", "text", "label", "split"]), ["'hma'", "ham"], id="unknown label"
+            pd.DataFrame([("f0", "new", "hma", "test")], columns=["id", "text", "label", "split"]),
+            ["'hma'", "ham"],
+            id="unknown label",
         ),
         pytest.param(b"PAR1", [], id="corrupt"),
         pytest.param(None, [], id="missing"),

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from stages.params import read_params
 from stages.files import CARDS, INGEST, MESSAGES, MODELS, read_json, write_json
+from stages.params import read_params
 from tests.project import ROOT, Project, yaml
 
 PARAMS = Path("params.yaml")
@@ -17,7 +17,9 @@ PARAMS = Path("params.yaml")
 def test_the_file_of_the_repository_is_read_whole() -> None:
     written = yaml.load(ROOT / PARAMS)
     read = read_params(ROOT / PARAMS).model_dump(by_alias=True)
-    assert {section: set(values) for section, values in read.items()} == {section: set(values) for section, values in written.items()}
+    assert {section: set(values) for section, values in read.items()} == {
+        section: set(values) for section, values in written.items()
+    }
     assert read["ingest"]["fractions"] == {"train": 0.7, "validation": 0.1, "test": 0.2}
     assert read["techniques"] == written["techniques"]
 
@@ -26,8 +28,14 @@ def test_the_file_of_the_repository_is_read_whole() -> None:
 WRONG: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "unknown section": ({"trian": {}}, ("unknown key 'trian'", "did you mean 'train'?")),
     "unknown key": ({"train.epoch": 3}, ("unknown key 'train.epoch'", "did you mean 'epochs'?", "learning_rate")),
-    "unknown key, deeper": ({"ingest.fractions.tests": 0.2}, ("'ingest.fractions.tests'", "did you mean 'test'?", "known: test, train, validation")),
-    "unknown key of a section with an alias": ({"validate.minimum_counts": 3}, ("'validate.minimum_counts'", "did you mean 'minimum_count'?")),
+    "unknown key, deeper": (
+        {"ingest.fractions.tests": 0.2},
+        ("'ingest.fractions.tests'", "did you mean 'test'?", "known: test, train, validation"),
+    ),
+    "unknown key of a section with an alias": (
+        {"validate.minimum_counts": 3},
+        ("'validate.minimum_counts'", "did you mean 'minimum_count'?"),
+    ),
     "unknown key of hub": ({"ingest.hub": {"nam": "x"}}, ("'ingest.hub.nam'", "did you mean 'name'?")),
     "unknown source": ({"ingest.source": "sms"}, ("ingest.source", "'sms_spam'", "'parquet'", "found 'sms'")),
     "word for a number": ({"train.epochs": "three"}, ("train.epochs", "integer", "found 'three'")),
@@ -41,10 +49,19 @@ WRONG: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "rate not a number": ({"train.learning_rate": float("nan")}, ("train.learning_rate", "found nan")),
     "decay not finite": ({"train.weight_decay": float("inf")}, ("train.weight_decay", "found inf")),
     "tolerance not a number": ({"select.tolerance": float("nan")}, ("select.tolerance", "found nan")),
-    "fractions that miss some": ({"ingest.fractions": {"train": 0.7, "validation": 0.1, "test": 0.1}}, ("ingest.fractions", "sum to 1", "0.9")),
-    "an empty split": ({"ingest.fractions": {"train": 0.8, "validation": 0.2, "test": 0.0}}, ("ingest.fractions.test", "greater than 0", "found 0.0")),
+    "fractions that miss some": (
+        {"ingest.fractions": {"train": 0.7, "validation": 0.1, "test": 0.1}},
+        ("ingest.fractions", "sum to 1", "0.9"),
+    ),
+    "an empty split": (
+        {"ingest.fractions": {"train": 0.8, "validation": 0.2, "test": 0.0}},
+        ("ingest.fractions.test", "greater than 0", "found 0.0"),
+    ),
     "prior that misses some": ({"production.prior": {"ham": 0.5, "spam": 0.4}}, ("production", "sum to 1", "0.9")),
-    "share above one": ({"production.prior": {"ham": -0.5, "spam": 1.5}}, ("production.prior", "ham", "greater than 0", "found -0.5")),
+    "share above one": (
+        {"production.prior": {"ham": -0.5, "spam": 1.5}},
+        ("production.prior", "ham", "greater than 0", "found -0.5"),
+    ),
     "word for a prior": ({"production.prior": "dta"}, ("production.prior", "data", "found 'dta'")),
     "expected prior": ({"validate.expected_prior": {"ham": 0.8, "spam": 0.1}}, ("expected_prior", "sum to 1", "0.9")),
     "seed twice": ({"train.seeds": [1, 1]}, ("seeds must differ", "[1, 1]")),
@@ -108,20 +125,35 @@ def test_a_missing_key_is_named(workspace: Project) -> None:
 SPLITS = {name: {"ham": 4 * count, "spam": count} for name, count in {"train": 70, "validation": 10, "test": 20}.items()}
 GIVEN = {"technique": "class_weight", "weights": {"ham": 0.5, "spam": 3}}
 ENTRIES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
-    "unknown technique": ({"fcal": {"gamma": 2.0}}, ("techniques.fcal", "unknown technique 'fcal'", "did you mean 'focal'?", "baseline")),
-    "unknown file": ({"mine": {"technique": "focall"}}, ("techniques.mine", "unknown technique 'focall'", "did you mean 'focal'?")),
+    "unknown technique": (
+        {"fcal": {"gamma": 2.0}},
+        ("techniques.fcal", "unknown technique 'fcal'", "did you mean 'focal'?", "baseline"),
+    ),
+    "unknown file": (
+        {"mine": {"technique": "focall"}},
+        ("techniques.mine", "unknown technique 'focall'", "did you mean 'focal'?"),
+    ),
     "file not a name": ({"mine": {"technique": 3}}, ("techniques.mine", "must be a name", "3")),
     "unknown parameter": ({"focal": {"gama": 2.0}}, ("techniques.focal", "unknown parameter 'gama'", "did you mean 'gamma'?")),
     "parameter of none": ({"baseline": {"x": 1}}, ("techniques.baseline", "unknown parameter 'x'", "takes none")),
     "lacking parameter": ({"class_weight": {}}, ("techniques.class_weight", "needs the parameter 'weights'")),
     "weights that miss a class": ({"class_weight": {"weights": {"spam": 10}}}, ("misses the class 'ham'", "ham, spam")),
-    "weights of a stranger": ({"class_weight": {"weights": {"ham": 1, "spm": 2}}}, ("names the class 'spm'", "did you mean 'spam'?")),
+    "weights of a stranger": (
+        {"class_weight": {"weights": {"ham": 1, "spm": 2}}},
+        ("names the class 'spm'", "did you mean 'spam'?"),
+    ),
     "negative weight": ({"class_weight": {"weights": {"ham": 1, "spam": -2}}}, ("spam must be a number above 0", "-2")),
     "zero weight": ({"class_weight": {"weights": {"ham": 0, "spam": 2}}}, ("ham must be a number above 0", "0")),
     "word as a weight": ({"class_weight": {"weights": {"ham": "1", "spam": 2}}}, ("ham must be a number above 0", "'1'")),
     "true as a weight": ({"class_weight": {"weights": {"ham": True, "spam": 2}}}, ("ham must be a number above 0", "True")),
-    "nan as a weight": ({"class_weight": {"weights": {"ham": float("nan"), "spam": 2}}}, ("ham must be a number above 0", "nan")),
-    "endless weight": ({"class_weight": {"weights": {"ham": float("inf"), "spam": 2}}}, ("ham must be a number above 0", "inf")),
+    "nan as a weight": (
+        {"class_weight": {"weights": {"ham": float("nan"), "spam": 2}}},
+        ("ham must be a number above 0", "nan"),
+    ),
+    "endless weight": (
+        {"class_weight": {"weights": {"ham": float("inf"), "spam": 2}}},
+        ("ham must be a number above 0", "inf"),
+    ),
     "unknown rule": ({"class_weight": {"weights": "invrse"}}, ("'inverse'", "'invrse'")),
     "list of weights": ({"class_weight": {"weights": [1, 2]}}, ("number for each class", "[1, 2]")),
     "negative gamma": ({"focal": {"gamma": -1}}, ("techniques.focal", "gamma", "-1")),
@@ -157,7 +189,9 @@ def test_a_wrong_technique_is_named_and_the_earlier_cards_stay(workspace: Projec
         pytest.param({"production.prior": {"ham": 0.9, "eggs": 0.1}}, ("production.prior", "ham, spam"), id="prior"),
     ],
 )
-def test_names_that_only_the_data_can_tell_are_checked_before_training(workspace: Project, edits: Any, said: tuple[str, ...]) -> None:
+def test_names_that_only_the_data_can_tell_are_checked_before_training(
+    workspace: Project, edits: Any, said: tuple[str, ...]
+) -> None:
     with_counts(workspace)
     workspace.edit(edits)
     error = workspace.stage_here("techniques").error
@@ -168,7 +202,9 @@ def test_names_that_only_the_data_can_tell_are_checked_before_training(workspace
 
 def test_a_card_holds_what_its_entry_depends_on_and_no_more(workspace: Project) -> None:
     with_counts(workspace)
-    workspace.edit({"techniques": {"focal": {"gamma": 1.0}, "first": GIVEN, "second": {**GIVEN, "weights": "inverse"}, "majority": None}})
+    workspace.edit(
+        {"techniques": {"focal": {"gamma": 1.0}, "first": GIVEN, "second": {**GIVEN, "weights": "inverse"}, "majority": None}}
+    )
     assert workspace.stage_here("techniques").code == 0
     cards = {path.stem: read_json(path) for path in (workspace.folder / CARDS).iterdir()}
     assert set(cards) == {"focal", "first", "second", "majority"}
@@ -182,8 +218,20 @@ def test_a_card_holds_what_its_entry_depends_on_and_no_more(workspace: Project) 
 def test_what_params_no_longer_name_is_removed_from_disk(workspace: Project) -> None:
     with_counts(workspace)
     workspace.edit({"techniques": {"baseline": {}, "mine": GIVEN}, "train.seeds": [0, 10]})
-    kept = ["models/mine/0/config.json", "models/mine/10/config.json", "logits/mine/0.npz", "data/samples/mine/0.parquet", "evaluations/mine.json"]
-    doomed = ["models/old/0/config.json", "models/mine/1/config.json", "logits/mine/1.npz", "data/samples/mine/1.parquet", "probes/old.json"]
+    kept = [
+        "models/mine/0/config.json",
+        "models/mine/10/config.json",
+        "logits/mine/0.npz",
+        "data/samples/mine/0.parquet",
+        "evaluations/mine.json",
+    ]
+    doomed = [
+        "models/old/0/config.json",
+        "models/mine/1/config.json",
+        "logits/mine/1.npz",
+        "data/samples/mine/1.parquet",
+        "probes/old.json",
+    ]
     others = [str(MESSAGES), "production/deployed/old/model.json", "data/raw/old"]
     for name in [*kept, *doomed, *others]:
         workspace.write(name, b"x")

@@ -20,7 +20,19 @@ from tests.project import ROOT, Project, corpus, yaml
 # The files of each room; the room to the left may import what is to the right.
 MAY_IMPORT = {"ballast": {"ballast"}, "stages": {"ballast", "stages"}, "flows": {"ballast", "flows"}}
 LIBRARY_NEEDS = {"torch", "transformers", "accelerate", "numpy", "scipy", "sklearn", "pandas", "safetensors", "tqdm"}
-ORCHESTRATION = {"dvc", "dvclive", "prefect", "evidently", "great_expectations", "datasets", "pydantic", "ruamel", "pyarrow", "stages", "flows"}
+ORCHESTRATION = {
+    "dvc",
+    "dvclive",
+    "prefect",
+    "evidently",
+    "great_expectations",
+    "datasets",
+    "pydantic",
+    "ruamel",
+    "pyarrow",
+    "stages",
+    "flows",
+}
 
 
 def files_of(room: str) -> list[Path]:
@@ -85,7 +97,12 @@ def imported_packages(file: Path) -> set[str]:
 
 
 def test_training_and_scoring_need_few_packages() -> None:
-    files = {ROOT / "ballast/__init__.py", ROOT / "ballast/training.py", ROOT / "ballast/technique.py", ROOT / "ballast/models.py"}
+    files = {
+        ROOT / "ballast/__init__.py",
+        ROOT / "ballast/training.py",
+        ROOT / "ballast/technique.py",
+        ROOT / "ballast/models.py",
+    }
     files |= {other for file in list(files) for other in transitive_imports(file, ROOT)}
     beyond = {relative(file): more for file in files if (more := imported_packages(file) - LIBRARY_NEEDS)}
     assert beyond == {}
@@ -138,7 +155,9 @@ def names(dep: str, file: str) -> bool:
 def test_only_what_is_made_for_techniques_is_left_to_the_cards() -> None:
     covered = covered_by_cards()
     assert "ballast/tfidf_model.py" in covered
-    assert not covered & {f"ballast/{name}.py" for name in ("models", "encoder_model", "training", "sampling", "technique", "encoders")}
+    assert not covered & {
+        f"ballast/{name}.py" for name in ("models", "encoder_model", "training", "sampling", "technique", "encoders")
+    }
 
 
 @pytest.mark.parametrize("name", DVC)
@@ -147,7 +166,9 @@ def test_deps_name_what_a_stage_imports(name: str) -> None:
     deps, file = stage["deps"], module_file(stage)
     ends = frozenset(ROOT / path for path in NOT_CALLED.get(name, ()))
     imports = {relative(path) for path in transitive_imports(file, ROOT, ends)} | NOT_CALLED.get(name, set())
-    required = {relative(file)} | {path for path in imports - NOT_CALLED.get(name, set()) - PLUMBING if not path.endswith("/__init__.py")}
+    required = {relative(file)} | {
+        path for path in imports - NOT_CALLED.get(name, set()) - PLUMBING if not path.endswith("/__init__.py")
+    }
     if any(dep.startswith("data/techniques") for dep in deps):
         required -= covered_by_cards()
     assert sorted(path for path in required if not any(names(dep, path) for dep in deps)) == [], "imported, but not in deps"
@@ -188,7 +209,10 @@ def test_params_name_what_a_stage_reads(name: str) -> None:
     unnamed = {
         f"{section}.{key}"
         for section, key in read
-        if key != "model_dump" and section != "techniques" and section not in named and not any(each.startswith(f"{section}.{key}" if key else section) for each in named)
+        if key != "model_dump"
+        and section != "techniques"
+        and section not in named
+        and not any(each.startswith(f"{section}.{key}" if key else section) for each in named)
     }
     assert unnamed == set()
 

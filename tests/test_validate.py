@@ -29,7 +29,10 @@ def held(counts: np.ndarray, bounds: tuple[np.ndarray, np.ndarray]) -> np.ndarra
 @pytest.mark.parametrize("false_alarm", [0.01, 0.2])
 def test_a_fresh_draw_seldom_fails(prior: np.ndarray, observations: int, false_alarm: float) -> None:
     bounds = count_bounds(prior, observations, false_alarm)
-    each = [binom.cdf(high, observations, p) - binom.cdf(low - 1, observations, p) for p, low, high in zip(prior, *bounds, strict=True)]
+    each = [
+        binom.cdf(high, observations, p) - binom.cdf(low - 1, observations, p)
+        for p, low, high in zip(prior, *bounds, strict=True)
+    ]
     assert sum(1 - probability for probability in each) <= false_alarm
     if len(prior) == 2:  # one count tells the other: the probability is exact
         low, high = max(bounds[0][0], observations - bounds[1][1]), min(bounds[1][0], observations - bounds[0][1])
@@ -47,7 +50,9 @@ def test_the_bounds_are_as_tight_as_they_can_be() -> None:
     assert (high - low < 0.06 * 5000).all()
 
 
-@pytest.mark.parametrize(("observations", "share", "passes"), [(5000, 0.134, True), (5000, 0.2, False), (5000, 0.08, False), (30, 0.2, True)])
+@pytest.mark.parametrize(
+    ("observations", "share", "passes"), [(5000, 0.134, True), (5000, 0.2, False), (5000, 0.08, False), (30, 0.2, True)]
+)
 def test_a_moved_share_is_told_from_chance(observations: int, share: float, passes: bool) -> None:
     spam = round(share * observations)
     assert held(np.array([observations - spam, spam]), count_bounds(PRIOR, observations, 0.01)) == passes
@@ -73,7 +78,9 @@ def table(counts: dict[str, int], **columns: Any) -> pd.DataFrame:
     return pd.DataFrame(made | columns)
 
 
-def validate(workspace: Project, messages: pd.DataFrame, **settings: Any) -> tuple[Outcome, dict[str, Any], dict[str, dict[str, Any]]]:
+def validate(
+    workspace: Project, messages: pd.DataFrame, **settings: Any
+) -> tuple[Outcome, dict[str, Any], dict[str, dict[str, Any]]]:
     """Run the stage: how it ended, what it wrote, and its expectations by name."""
     workspace.write(str(MESSAGES), messages)
     workspace.edit({key.replace("__", "."): value for key, value in settings.items()})
@@ -119,7 +126,11 @@ FAILING: dict[str, tuple[pd.DataFrame, dict[str, Any], tuple[str, ...]]] = {
         {"validate__expected_prior": EXPECTED},
         ("every label is known", "3 of 5000 rows", "one of ham, spam"),
     ),
-    "unknown label beside the label map": (FEW.replace({"label": {"spam": "eggs"}}), {"ingest__label_map": {"a": "ham"}}, ("every label is known",)),
+    "unknown label beside the label map": (
+        FEW.replace({"label": {"spam": "eggs"}}),
+        {"ingest__label_map": {"a": "ham"}},
+        ("every label is known",),
+    ),
     "too few in a split": (FEW, {"validate__minimum_count": 11}, ("enough spam in train", "observed 10", "at least 11")),
     "group in two splits": (FEW.assign(group=np.arange(90) // 2), {}, ("no near duplicates in two splits", "45 of 45 rows")),
     "unknown split": (FEW.assign(split=["dev", *FEW["split"][1:]]), {}, ("every split is known", "1 of 90 rows")),
@@ -131,7 +142,9 @@ FAILING: dict[str, tuple[pd.DataFrame, dict[str, Any], tuple[str, ...]]] = {
 
 
 @pytest.mark.parametrize(("messages", "settings", "said"), FAILING.values(), ids=FAILING)
-def test_a_failed_expectation_stops_the_pipeline(workspace: Project, messages: pd.DataFrame, settings: Any, said: tuple[str, ...]) -> None:
+def test_a_failed_expectation_stops_the_pipeline(
+    workspace: Project, messages: pd.DataFrame, settings: Any, said: tuple[str, ...]
+) -> None:
     done, written, expectations = validate(workspace, messages, **settings)
     for words in said:
         assert words in done.error
