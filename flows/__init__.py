@@ -1,0 +1,9 @@
+"""The Prefect flows: they say when and where, start commands and decide; they compute nothing."""
+
+import os
+
+# No flow reports to anybody.
+os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+os.environ.setdefault("DO_NOT_TRACK", "1")
+# Where no server is set, Prefect starts one for the run; on a busy machine that takes longer than the 20 seconds it allows.
+os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")

@@ -1,0 +1,167 @@
+"""Start commands as children of a flow: output goes line by line to its log, the last lines into a failure."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from prefect.exceptions import TerminationSignal
+from prefect.settings import PREFECT_API_URL
+
+from ballast.errors import UserError
+
+LAST_LINES = 20
+GRACE_SECONDS = 5.0
+INTERRUPTED = "error: interrupted; what is done is kept, the same command goes on from there"
+# DVC's own code says only that something failed; its last line says which stage and with which code.
+DVC_FAILURE = re.compile(r"^ERROR: failed to reproduce '(?P<stage>[^']+)'(: failed to run: .*, exited with (?P<code>-?\d+))?")
+# Nobody but the kernel, out of memory, sends SIGKILL: stop_commands begins with SIGTERM. A shell adds 128.
+KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
+# How our stages say that a source outside could not be had.
+UNREACHABLE = ("no source reachable", "cannot be read:", "cannot be loaded:")
+
+_running: set[subprocess.Popen[bytes]] = set()
+_starting = threading.Lock()
+_stopped = threading.Event()
+
+
+class StageFailed(Exception):  # noqa: N818
+    """A stage's command failed: `headline` is one line for a terminal, `str` adds the last lines of the output."""
+
+    def __init__(self, stage: str, code: int, lines: Sequence[str]) -> None:
+        super().__init__(stage, code, lines)
+        self.stage, self.code, self.lines = stage, code, lines
+
+    @property
+    def headline(self) -> str:
+        """The stage, its exit code and the line of its output that says why."""
+        if self.code in KILLED:
+            return f"stage {self.stage} was killed with exit code {self.code}, most often for want of memory"
+        errors = [line for line in self.lines if line.startswith("error: ")]
+        own = [line for line in self.lines if not DVC_FAILURE.match(line)]
+        reason = (errors or own or list(self.lines) or ["it printed nothing"])[-1].removeprefix("error: ")
+        return f"stage {self.stage} failed with exit code {self.code}: {reason}"
+
+    @property
+    def transient(self) -> bool:
+        """Whether the same command may succeed in a while: killed for memory, or a source was out of reach."""
+        errors = [line for line in self.lines if line.startswith("error: ")]
+        return self.code in KILLED or any(words in line for line in errors for words in UNREACHABLE)
+
+    def __str__(self) -> str:
+        return "\n".join([self.headline, *self.lines])
+
+    def __repr__(self) -> str:
+        return f"StageFailed({self.headline!r})"
+
+
+def run_command(
+    stage: str, command: Sequence[str], log: Callable[[str], object], environment: Mapping[str, str] | None = None
+) -> None:
+    """Run a command of this environment to its end; raises StageFailed when it fails."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    child = _start(command, {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1", **(environment or {})})
+    last: deque[str] = deque(maxlen=LAST_LINES)
+    try:
+        with child:
+            for raw in child.stdout or ():
+                # Of a progress bar, which rewrites its line, the last state is enough.
+                line = raw.decode(errors="replace").rstrip().rpartition("\r")[2]
+                if line:
+                    last.append(line)
+                    log(line)
+        code = child.returncode
+    finally:
+        _running.discard(child)
+    if code:
+        told = next((found for line in reversed(last) if (found := DVC_FAILURE.match(line))), None)
+        if told is not None:
+            stage, code = told["stage"], int(told["code"] or code)
+        raise StageFailed(stage, code, list(last))
+
+
+def _start(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    """Start a command in a process group of its own, unless the flow is being stopped."""
+    with _starting:
+        if _stopped.is_set():
+            raise StageFailed(command[0], -signal.SIGTERM, ["the flow was stopped before this began"])
+        child = subprocess.Popen(
+            command,
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        _running.add(child)
+    return child
+
+
+@contextmanager
+def stopping_commands() -> Iterator[None]:
+    """Around a flow's body: Ctrl-C and a cancellation end its commands too."""
+    try:
+        yield
+    except (KeyboardInterrupt, TerminationSignal) as interrupt:
+        stop_commands()
+        if not PREFECT_API_URL.value():
+            # Here, because loading the server takes seconds that a flow with a server elsewhere need not spend.
+            from prefect.server.api.server import SubprocessASGIServer
+
+            # Nobody is left to tell: Ctrl-C has ended the run's own server too, and Prefect would call it for two minutes;
+            # after SIGTERM it would stay behind.
+            SubprocessASGIServer().stop()
+            print(INTERRUPTED, file=sys.stderr, flush=True)
+            os._exit(128 + getattr(interrupt, "signal", signal.SIGINT))
+        raise
+
+
+def stop_commands() -> None:
+    """End all running commands with their own children, and start none again: this process is about to end.
+
+    Ending only `dvc` would leave its training running.
+    """
+    with _starting:
+        _stopped.set()
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for child in list(_running):
+            with suppress(ProcessLookupError):
+                os.killpg(child.pid, number)
+        deadline = time.monotonic() + GRACE_SECONDS
+        while _running and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+
+@contextmanager
+def readable() -> Iterator[None]:
+    """Around a flow's main: a failed stage's last lines come last on standard error; raises UserError with the headline."""
+    for name in ("prefect.flow_runs", "prefect.task_runs"):
+        logging.getLogger(name).addFilter(_without_traceback)
+    try:
+        yield
+    except StageFailed as failure:
+        print(*(f"  {line}" for line in failure.lines), sep="\n", file=sys.stderr)
+        raise UserError(failure.headline) from failure
+    except KeyboardInterrupt:
+        print(INTERRUPTED, file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
+    finally:
+        # While the process ends, Prefect says farewell to its server and events; our line is to be the last.
+        logging.disable(logging.WARNING)
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    """A log record of an error that says itself what is wrong loses its traceback."""
+    if record.exc_info and isinstance(record.exc_info[1], StageFailed | UserError):
+        record.exc_info = None
+    return True

@@ -1,0 +1,156 @@
+"""The stages of dvc.yaml as a Prefect flow: one task for each stage, trainings side by side, retries, artifacts.
+
+Without targets it brings everything up to date, as `dvc repro` does. Without PREFECT_API_URL it starts a server of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from typing import Any
+
+from dvc.dvcfile import PROJECT_FILE
+from dvc.exceptions import DvcException
+from dvc.repo import Repo
+from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
+from joblib import cpu_count  # type: ignore[import-untyped]
+from prefect import Task, flow, get_run_logger, task
+from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.futures import PrefectFuture, as_completed
+from prefect.runtime import flow_run
+
+from ballast.command import parser, run
+from ballast.errors import UserError
+from flows.commands import StageFailed, readable, run_command, stopping_commands
+
+# Only trainings last long enough to be worth a start of DVC (more than a second) for each member.
+SIDE_BY_SIDE = "train"
+LEADERBOARD = "reports/leaderboard.json"
+REPORT = "reports/index.html"
+
+
+def plan(targets: Sequence[str]) -> tuple[dict[str, list[str]], set[str]]:
+    """What `dvc repro` would go through: stages by family (all members of a matrix), in order, and the files they write.
+
+    Raises UserError when DVC cannot read its files or does not know a target.
+    """
+    try:
+        with Repo() as repo:
+            graph = get_active_graph(repo.index.graph)
+            planned = set(plan_repro(graph, collect_stages(repo, targets or [PROJECT_FILE])))
+            stages = [stage for stage in repo.index.stages if stage in planned and stage.cmd]
+            families: dict[str, list[str]] = {}
+            order: TopologicalSorter[str] = TopologicalSorter()
+            for stage in stages:
+                families.setdefault(family(stage), []).append(stage.addressing)
+                order.add(family(stage), *(family(other) for other in graph.successors(stage) if other.cmd))
+            outputs = {str(output) for stage in stages for output in stage.outs}
+            return {name: families[name] for name in order.static_order()}, outputs
+    except CycleError as error:
+        raise UserError(f"dvc.yaml: members of {', '.join(error.args[1])} need each other; a flow runs whole stages") from error
+    except DvcException as error:
+        raise UserError(str(error)) from error
+
+
+def family(stage: Any) -> str:
+    """The name of a stage in dvc.yaml, without what its matrix adds."""
+    return str(stage.addressing).partition("@")[0]
+
+
+def is_transient(_task: object, _run: object, state: Any) -> bool:
+    """Whether a failed task is worth another try; a user's error is not."""
+    return isinstance(state.data, StageFailed) and state.data.transient
+
+
+@task(task_run_name="{name}", cache_policy=NO_CACHE, retry_condition_fn=is_transient)
+def repro(name: str, stages: list[str], threads: int | None = None) -> None:
+    """Bring stages up to date with `dvc repro`; raises StageFailed."""
+    # The flag lets siblings wait for each other's short locks; their order is ours, so no stage looks at those before it.
+    command = ["dvc", "--wait-for-lock", "repro", "--single-item", *stages]
+    share = {} if threads is None else {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
+    run_command(name, command, get_run_logger().info, share)
+
+
+def run_side_by_side(repro: Task[..., None], stages: Sequence[str], concurrency: int) -> None:
+    """Run independent stages, some at a time; after a failure none begins. Raises the first StageFailed."""
+    threads = max(1, cpu_count() // concurrency) if concurrency > 1 else None
+    waiting, running, failures = list(stages), set[PrefectFuture[None]](), list[StageFailed]()
+    while running or (waiting and not failures):
+        while waiting and not failures and len(running) < concurrency:
+            name = waiting.pop(0)
+            running.add(repro.submit(name, [name], threads))
+        done = next(as_completed(list(running)))
+        running.remove(done)
+        try:
+            done.result()
+        except StageFailed as failure:
+            failures.append(failure)
+    if failures:
+        raise failures[0]
+
+
+def run_name() -> str:
+    """The name of a run: its targets."""
+    return "pipeline: " + (", ".join(flow_run.parameters.get("targets") or ()) or "all stages")
+
+
+@flow(name="pipeline", flow_run_name=run_name)
+def pipeline(
+    targets: list[str] | None = None, concurrency: int = 1, retries: int = 2, retry_delay_seconds: float = 10.0
+) -> None:
+    """Bring the stages of dvc.yaml up to date; raises StageFailed, and UserError for a wrong target or concurrency."""
+    if concurrency < 1:
+        raise UserError(f"concurrency is {concurrency}; expected 1 or more")
+    families, outputs = plan(targets or [])
+    attempt = repro.with_options(retries=retries, retry_delay_seconds=retry_delay_seconds)
+    try:
+        with stopping_commands():
+            for name, stages in families.items():
+                if name == SIDE_BY_SIDE:
+                    run_side_by_side(attempt, stages, concurrency)
+                else:
+                    attempt.submit(name, stages).result()
+    except StageFailed as failure:
+        lines = "\n".join(failure.lines)
+        create_markdown_artifact(f"**{failure.headline}**\n\n```\n{lines}\n```", key="failure", description=failure.headline)
+        raise
+    publish(outputs)
+
+
+def publish(outputs: set[str]) -> None:
+    """Artifacts of what this run brought up to date: the leaderboard as a table, a link to the report."""
+    if LEADERBOARD in outputs:
+        board = json.loads(Path(LEADERBOARD).read_text(encoding="utf-8"))
+        create_table_artifact(leaderboard_table(board), key="leaderboard", description="corrected to the production prior")
+    if REPORT in outputs:
+        create_link_artifact(Path(REPORT).resolve().as_uri(), link_text="report", key="report")
+
+
+def leaderboard_table(board: dict[str, Any]) -> list[dict[str, str]]:
+    """A row for each technique, best first: the metrics that rare classes move, with intervals, then the usual ones."""
+    prior: dict[str, float] = board["production_prior"]
+    rarest = min(prior, key=prior.__getitem__)
+    table = []
+    for name, entry in sorted(board["techniques"].items(), key=lambda item: -item[1]["corrected"]["macro_f1"]["value"]):
+        metrics = entry["corrected"]
+        row = {"technique": name}
+        for metric in ("macro_f1", f"{rarest}.f1"):
+            row[metric] = "{value:.3f} [{low:.3f}, {high:.3f}]".format(**metrics[metric])
+        table.append(row | {metric: f"{metrics[metric]['value']:.3f}" for metric in ("accuracy", "log_loss")})
+    return table
+
+
+def main(targets: list[str], concurrency: int) -> None:
+    with readable():
+        pipeline(targets, concurrency)
+
+
+if __name__ == "__main__":
+    arguments = parser(__doc__)
+    arguments.add_argument("targets", nargs="*", help="stages, with all that they need; none is everything")
+    arguments.add_argument("--concurrency", type=int, default=1, metavar="N", help="trainings side by side (default 1)")
+    run(main, arguments.parse_args())

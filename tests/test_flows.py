@@ -1,0 +1,295 @@
+"""The pipeline's flow: order, siblings, retries, failures, artifacts; against a server and without one."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from joblib import cpu_count
+
+from ballast.errors import UserError
+from flows.commands import INTERRUPTED, LAST_LINES, UNREACHABLE, StageFailed, run_command
+from flows.pipeline import pipeline, plan
+from tests.flow_fixtures import Server, StandIn, eventually, prefect_server, stand_in
+from tests.project import ROOT
+
+pytestmark = [
+    # DVC's index asks its trie for the value of a prefix that may be missing; pygtrie will change its answer one day.
+    pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning"),
+]
+
+FAMILIES = ["ingest", "sample", "train@a-0", "train@b-0", "compare", "report"]
+STAGES = ["ingest", "sample@a-0", "sample@b-0", "train@a-0", "train@b-0", "compare", "report"]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with prefect_server(tmp_path_factory.mktemp("prefect")) as running:
+        yield running
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> StandIn:
+    return stand_in(tmp_path)
+
+
+def one_after_the_other(stages: list[str]) -> list[str]:
+    return [f"{event} {stage}" for stage in stages for event in ("start", "end")]
+
+
+def test_all_stages_run_in_the_order_of_the_graph_once(repository: StandIn, server: Server) -> None:
+    first = repository.flow(**server.environment)
+    assert first.code == 0, first.stderr
+    assert repository.steps == one_after_the_other(STAGES)
+    assert set(repository.threads.values()) == {"unset"}
+
+    run = server.last_run()
+    assert (run["name"], run["state_type"]) == ("pipeline: all stages", "COMPLETED")
+    runs = eventually(lambda: len(found := server.of_last_run("task_runs")) == len(FAMILIES) and found)
+    assert [each["name"] for each in sorted(runs, key=lambda each: str(each["start_time"]))] == FAMILIES
+    messages = eventually(
+        lambda: len(found := server.of_last_run("logs")) > len(STAGES) and [each["message"] for each in found]
+    )
+    assert "Running stage 'train@b-0':" in messages
+
+    made = server.artifacts_of_last_run()
+    assert set(made) == {"leaderboard", "report"}
+    rows = made["leaderboard"]["data"]
+    assert made["leaderboard"]["type"] == "table"
+    assert (json.loads(rows) if isinstance(rows, str) else rows) == [
+        {
+            "technique": "b",
+            "macro_f1": "0.970 [0.950, 0.980]",
+            "spam.f1": "0.940 [0.920, 0.950]",
+            "accuracy": "0.990",
+            "log_loss": "0.040",
+        },
+        {
+            "technique": "a",
+            "macro_f1": "0.950 [0.930, 0.960]",
+            "spam.f1": "0.910 [0.890, 0.920]",
+            "accuracy": "0.980",
+            "log_loss": "0.070",
+        },
+    ]
+    assert (repository.folder / "reports/index.html").as_uri() in made["report"]["data"]
+
+    with inside(repository, server):
+        pipeline()
+    again = server.last_run()
+    assert (again["id"] != run["id"], again["state_type"]) == (True, "COMPLETED")
+    assert repository.steps == one_after_the_other(STAGES)
+
+
+def test_siblings_run_side_by_side_and_share_the_cores_without_a_server(
+    repository: StandIn, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    for own, other in (("a", "b"), ("b", "a")):
+        # Neither ends before the other has begun.
+        wait = (
+            f'until [ -f here-{other} ]; do n=$((n + 1)); [ $n -lt 600 ] || {{ echo "error: alone"; exit 1; }}; sleep 0.1; done'
+        )
+        repository.on(f"train@{own}-0", f"touch here-{own}", "n=0", wait)
+    home = tmp_path_factory.mktemp("home")
+    done = repository.flow("--concurrency", "2", "compare", PREFECT_HOME=str(home))
+    assert done.code == 0, done.stderr
+    assert "temporary server" in done.stderr
+    steps = repository.steps
+    assert steps[:6] == one_after_the_other(STAGES[:3])
+    assert set(steps[6:8]) == {"start train@a-0", "start train@b-0"}
+    assert set(steps[8:10]) == {"end train@a-0", "end train@b-0"}
+    assert steps[10:] == one_after_the_other(["compare"])
+    share = str(max(1, cpu_count() // 2))
+    assert {name: count for name, count in repository.threads.items() if count != "unset"} == {
+        "train@a-0": share,
+        "train@b-0": share,
+    }
+    with contextlib.closing(sqlite3.connect(home / "prefect.db")) as database:
+        assert database.execute("select key from artifact where key is not null").fetchall() == [("leaderboard",)]
+
+
+def test_a_failed_stage_is_shown_with_its_last_lines_and_ends_the_flow(repository: StandIn, server: Server) -> None:
+    repository.on("train@a-0", "for n in $(seq 30); do echo line $n; done", "echo 'error: no class [/spam]' >&2", "exit 1")
+    done = repository.flow(**server.environment)
+    assert done.error == "error: stage train@a-0 failed with exit code 1: no class [/spam]"
+    tail = [line.strip() for line in done.stderr.splitlines()[-LAST_LINES - 1 : -1]]
+    assert tail[:-2] == [f"line {n}" for n in range(33 - LAST_LINES, 31)]
+    assert tail[-2] == "error: no class [/spam]"
+    assert repository.steps == [*one_after_the_other(STAGES[:3]), "start train@a-0"]
+
+    run = server.last_run()
+    assert run["state_type"] == "FAILED"
+    assert "stage train@a-0 failed with exit code 1: no class [/spam]" in run["state"]["message"]
+    assert "line 30" in run["state"]["message"]
+    made = server.artifacts_of_last_run()
+    assert set(made) == {"failure"}
+    assert "no class [/spam]" in made["failure"]["description"]
+    assert "line 30" in made["failure"]["data"]
+
+
+def test_only_transient_failures_are_tried_again(repository: StandIn, server: Server) -> None:
+    for name in ("a-0", "b-0"):
+        repository.on(f"sample@{name}", "true")
+    once = "[ -f tried-{0} ] || {{ touch tried-{0}; {1}; }}"
+    repository.on(
+        "ingest", once.format("ingest", "echo 'error: sms_spam: no source reachable (hub, npm); put it at data/raw'; exit 1")
+    )
+    repository.on("train@a-0", once.format("a", "echo loading; kill -9 $$"))
+    with (
+        pytest.raises(StageFailed, match="train@b-0 failed with exit code 1: label 'spma' is unknown"),
+        inside(repository, server),
+    ):
+        repository.on("train@b-0", "echo \"error: label 'spma' is unknown\"", "exit 1")
+        pipeline(retry_delay_seconds=0.1)
+    starts = [step.split()[1] for step in repository.steps if step.startswith("start")]
+    assert starts == ["ingest", "ingest", "sample@a-0", "sample@b-0", "train@a-0", "train@a-0", "train@b-0"]
+    runs = eventually(lambda: len(found := server.of_last_run("task_runs")) == 4 and found)
+    assert {each["name"]: each["run_count"] for each in runs} == {"ingest": 2, "sample": 1, "train@a-0": 2, "train@b-0": 1}
+
+
+def test_a_sibling_may_finish_but_none_begins_after_a_failure(
+    repository: StandIn, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    repository.write("params.yaml", b"{techniques: {a: {}, b: {}}, seeds: [0, 1]}")
+    repository.on("train@a-0", "until [ -f here ]; do sleep 0.1; done", "exit 3")
+    repository.on("train@a-1", "touch here", "sleep 3")
+    with pytest.raises(StageFailed, match="train@a-0 failed with exit code 3"), inside(repository, server):
+        pipeline(concurrency=2)
+    assert {step for step in repository.steps if "train" in step} == {"start train@a-0", "start train@a-1", "end train@a-1"}
+    assert repository.threads["train@a-1"] == "7", "the user's own setting goes first"
+
+
+@contextlib.contextmanager
+def inside(repository: StandIn, server: Server) -> Iterator[None]:
+    """Run the flow in this process, which saves its imports."""
+    from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
+
+    with contextlib.chdir(repository.folder), temporary_settings({PREFECT_API_URL: server.url, PREFECT_HOME: server.home}):
+        yield
+
+
+def test_an_interrupt_ends_the_training_too_and_the_next_run_goes_on(repository: StandIn, server: Server) -> None:
+    repository.on("train@a-0", "echo $$ > pid", "exec sleep 600")
+    env = repository.environment | server.environment | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "flows.pipeline", "train@a-0"]
+    flow = subprocess.Popen(command, cwd=repository.folder, env=env, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        pid = int(
+            eventually(
+                lambda: flow.poll() is None and (found := repository.folder / "pid").exists() and found.read_text().strip()
+            )
+        )
+        assert psutil.Process(pid).name() == "sleep"
+        os.killpg(flow.pid, signal.SIGINT)
+        _, stderr = flow.communicate(timeout=60)
+    finally:
+        flow.kill()
+    assert flow.returncode == 128 + signal.SIGINT
+    assert stderr.rstrip().endswith(INTERRUPTED), stderr
+    assert "Traceback" not in stderr
+    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    assert server.last_run()["state_type"] == "CRASHED"
+
+    repository.on("train@a-0", "true")
+    with inside(repository, server):
+        pipeline(["train@a-0"])
+    assert repository.steps == [
+        *one_after_the_other(["ingest", "sample@a-0"]),
+        "start train@a-0",
+        *one_after_the_other(["train@a-0"]),
+    ]
+    assert server.last_run()["name"] == "pipeline: train@a-0"
+    assert server.artifacts_of_last_run() == {}
+
+
+def test_an_unknown_target_is_one_readable_line(repository: StandIn, server: Server) -> None:
+    assert repository.flow("nosuch", **server.environment).error == "error: Stage 'nosuch' not found inside 'dvc.yaml' file"
+    assert repository.steps == []
+
+
+def test_without_concurrency_nothing_could_run(repository: StandIn, server: Server) -> None:
+    with pytest.raises(UserError, match="concurrency is 0; expected 1 or more"), inside(repository, server):
+        pipeline(concurrency=0)
+
+
+def test_the_plan_is_that_of_dvc(repository: StandIn) -> None:
+    with contextlib.chdir(repository.folder):
+        families, outputs = plan([])
+        assert list(families.items()) == [
+            ("ingest", ["ingest"]),
+            ("sample", ["sample@a-0", "sample@b-0"]),
+            ("train", ["train@a-0", "train@b-0"]),
+            ("compare", ["compare"]),
+            ("report", ["report"]),
+        ]
+        assert {"reports/leaderboard.json", "reports/index.html"} < outputs
+        assert plan(["train@b-0"]) == (
+            {"ingest": ["ingest"], "sample": ["sample@b-0"], "train": ["train@b-0"]},
+            {"data.txt", "samples/b/0", "models/b/0"},
+        )
+
+
+def test_members_that_need_each_other_are_an_error(repository: StandIn) -> None:
+    repository.write(
+        "dvc.yaml",
+        b"stages:\n  s:\n    matrix: {n: [1, 2]}\n    cmd: 'true'\n    deps: ['x${item.n}']\n    outs: ['y${item.n}']\n"
+        b"  t:\n    matrix: {n: [1]}\n    cmd: 'true'\n    deps: ['y${item.n}']\n    outs: ['x2']\n",
+    )
+    with contextlib.chdir(repository.folder), pytest.raises(UserError, match="members of s, t, s need each other"):
+        plan([])
+
+
+@pytest.mark.parametrize(
+    ("code", "line", "transient"),
+    [
+        (1, "error: sms_spam: no source reachable (hub: offline; npm: offline); put 5,574 lines at data/raw/sms.txt", True),
+        (1, "error: https://example.org/sms.csv: cannot be read: timed out (ingest.path)", True),
+        (1, "error: hub data set ucirvine/sms_spam cannot be loaded: ConnectionError: offline", True),
+        (-9, "step 41 of 113", True),
+        (137, "step 41 of 113", True),
+        (-15, "step 41 of 113", False),
+        (1, "error: messages.csv: cannot be read as csv: 3 columns in line 7", False),
+        (1, "error: no column 'txt' (ingest.text_column): did you mean 'text'?", False),
+        (1, "a message that says no source reachable", False),
+        (139, "Segmentation fault", False),
+    ],
+)
+def test_what_is_transient(code: int, line: str, transient: bool) -> None:
+    assert (
+        StageFailed("ingest", code, ["Running stage 'ingest':", line, "ERROR: failed to reproduce 'ingest'"]).transient
+        is transient
+    )
+
+
+def test_the_words_that_make_a_failure_transient_are_those_of_the_stages() -> None:
+    sources = "".join(path.read_text() for room in ("stages", "ballast") for path in (ROOT / room).rglob("*.py"))
+    assert [words for words in UNREACHABLE if words not in sources] == []
+
+
+def test_a_command_runs_in_this_environment_and_shows_its_progress() -> None:
+    shown: list[str] = []
+    code = r"import sys; print(sys.prefix); sys.stderr.write('1 of 2\r2 of 2\n'); sys.stdout.buffer.write(b'\xff\n')"
+    run_command("step", ["python", "-c", code], shown.append)
+    assert sorted(shown) == sorted([sys.prefix, "2 of 2", "\N{REPLACEMENT CHARACTER}"])
+    with pytest.raises(StageFailed) as failed:
+        run_command("step", ["python", "-c", "raise SystemExit(4)"], shown.append)
+    assert failed.value.headline == "stage step failed with exit code 4: it printed nothing"
+
+
+def test_help() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "flows.pipeline", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert re.search(r"--concurrency N\s+trainings side by side", done.stdout)
+    assert "--traceback" in done.stdout
