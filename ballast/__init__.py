@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ballast.models import Model
+    from ballast.model import Model
 
 __all__ = ["load"]
 

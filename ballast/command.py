@@ -31,6 +31,8 @@ def run(main: Callable[..., None], arguments: argparse.Namespace) -> None:
     show_traceback = values.pop("traceback")
     try:
         main(**values)
+    except KeyboardInterrupt:
+        sys.exit(130)
     except Exception as error:
         if show_traceback:
             traceback.print_exc()

@@ -16,7 +16,7 @@ from transformers.utils import logging
 from ballast.batching import sorted_batches
 from ballast.encoders import encoder_source
 from ballast.errors import UserError
-from ballast.models import Model
+from ballast.model import Model
 
 # Padded tokens of a scoring batch: enough to fill the matrix units, little enough for the caches of a CPU.
 TOKENS_PER_BATCH = {"cpu": 4096, "cuda": 65536}

@@ -1,71 +1,16 @@
-"""Trained models: what they share, and how a folder becomes one again. Weights are safetensors; nothing is unpickled."""
+"""Trained models as folders: weights, configuration, and a manifest that proves them."""
 
 from __future__ import annotations
 
 import json
 import os
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
-
-import numpy as np
-from safetensors.numpy import load_file, save_file
 
 from ballast.encoders import file_sha256
 from ballast.errors import UserError
+from ballast.model import Model, PriorModel
 
 MANIFEST = "manifest.json"
-WEIGHTS = "model.safetensors"
-
-
-class Model(ABC):
-    """A classifier of texts into K classes."""
-
-    kind: ClassVar[str]
-    labels: list[str]
-
-    @abstractmethod
-    def logits(self, texts: Sequence[str]) -> np.ndarray:
-        """Logits (n, K) float32 of texts (n,), in their order."""
-
-    @abstractmethod
-    def save_files(self, folder: Path) -> None:
-        """Write weights and configuration into an existing folder."""
-
-    @classmethod
-    @abstractmethod
-    def load_files(cls, folder: Path, labels: list[str]) -> Model:
-        """Read what `save_files` wrote."""
-
-    @property
-    @abstractmethod
-    def parameters(self) -> int:
-        """Number of weights: what the model costs to keep and to run."""
-
-
-@dataclass
-class PriorModel(Model):
-    """Gives every message the same logits, the log of a class prior (K,)."""
-
-    kind: ClassVar[str] = "prior"
-    labels: list[str]
-    log_prior: np.ndarray
-
-    def logits(self, texts: Sequence[str]) -> np.ndarray:
-        return np.tile(self.log_prior.astype(np.float32), (len(texts), 1))
-
-    def save_files(self, folder: Path) -> None:
-        save_file({"log_prior": self.log_prior}, folder / WEIGHTS)
-
-    @classmethod
-    def load_files(cls, folder: Path, labels: list[str]) -> PriorModel:
-        return cls(labels=labels, log_prior=load_file(folder / WEIGHTS)["log_prior"])
-
-    @property
-    def parameters(self) -> int:
-        return len(self.log_prior)
 
 
 def class_of(kind: str) -> type[Model]:

@@ -14,7 +14,7 @@ from ballast.sampling import every_row
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from ballast.models import Model
+    from ballast.model import Model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,13 +68,6 @@ def no_prior(share: np.ndarray) -> np.ndarray | None:
     return None
 
 
-def fine_tuned(technique: Technique, data: TrainingData, settings: TrainingSettings) -> Model:
-    """Fine-tune the encoder that the settings name."""
-    from ballast.training import fine_tune
-
-    return fine_tune(technique, data, settings)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Technique:
     """What one technique changes against the plain baseline.
@@ -85,7 +78,7 @@ class Technique:
     loss : (logits (b, K), labels (b,), weights (b,), progress in 0..1) -> per-example loss (b,).
     head : initialises the final linear layer in place.
     declared_prior : (weighted share of each class (K,)) -> the prior (K,) that the posteriors are right for, or None.
-    fit : trains; fine-tuning an encoder is the default.
+    fit : trains a model of its own; None fine-tunes the encoder that the settings name.
     """
 
     sample: Callable[[np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]] = every_row
@@ -93,7 +86,7 @@ class Technique:
     loss: Callable[[Tensor, Tensor, Tensor, float], Tensor] = cross_entropy
     head: Callable[[nn.Linear], None] = plain_head
     declared_prior: Callable[[np.ndarray], np.ndarray | None] = own_prior
-    fit: Callable[[Technique, TrainingData, TrainingSettings], Model] = fine_tuned
+    fit: Callable[[TrainingData, TrainingSettings], Model] | None = None
 
 
 def weighted_share(labels: np.ndarray, weights: np.ndarray, class_weights: np.ndarray | None, classes: int) -> np.ndarray:

@@ -14,7 +14,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
 from ballast.errors import UserError
-from ballast.models import WEIGHTS, Model
+from ballast.model import WEIGHTS, Model
 
 VOCABULARY = "vocabulary.json"
 ITERATIONS = 1000

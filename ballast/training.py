@@ -16,6 +16,7 @@ from transformers import PreTrainedModel, get_linear_schedule_with_warmup
 from ballast.batching import shuffled_batches
 from ballast.encoder_model import EncoderModel, choose_device, fast_bf16, pad, tokenize, untrained_model
 from ballast.errors import UserError
+from ballast.model import Model
 from ballast.technique import Technique, TrainingData, TrainingSettings
 
 # Points of the training curve and chances to notice a loss that is not finite.
@@ -57,6 +58,11 @@ def make_accelerator(settings: TrainingSettings) -> Accelerator:
     device = choose_device(settings.device)
     bf16 = settings.precision == "bf16" or (settings.precision == "auto" and fast_bf16(device))
     return Accelerator(cpu=device.type == "cpu", mixed_precision="bf16" if bf16 else "no")
+
+
+def train(technique: Technique, data: TrainingData, settings: TrainingSettings) -> Model:
+    """Train as the technique says: its own way, or by fine-tuning the encoder."""
+    return fine_tune(technique, data, settings) if technique.fit is None else technique.fit(data, settings)
 
 
 def fine_tune(technique: Technique, data: TrainingData, settings: TrainingSettings) -> EncoderModel:

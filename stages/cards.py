@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from ballast.technique import Technique
 from ballast.techniques import build
-from stages.files import CARDS, MESSAGES, read_json
+from stages.files import CARDS, read_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,26 +40,3 @@ def card_path(name: str) -> Path:
 def read_card(name: str) -> Card:
     """The card of an entry."""
     return Card(**read_json(card_path(name)))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Messages:
-    """The table of messages with class indices: names are the K labels, in the order of the indices."""
-
-    table: pd.DataFrame
-    names: list[str]
-
-    def of(self, split: str) -> pd.DataFrame:
-        """The rows of one split; the index is the row number in the whole table."""
-        return self.table[self.table["split"] == split]
-
-    def counts(self, split: str) -> np.ndarray:
-        """Messages of each class (K,) in a split."""
-        return np.bincount(self.of(split)["class"], minlength=len(self.names))
-
-
-def read_messages(columns: list[str]) -> Messages:
-    """The columns asked for of the messages, with split and class index."""
-    table = pd.read_parquet(MESSAGES, columns=[*columns, "label", "split"])
-    classes, names = pd.factorize(table["label"], sort=True)
-    return Messages(table=table.assign(**{"class": classes}), names=[str(name) for name in names])

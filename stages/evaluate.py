@@ -11,8 +11,8 @@ import numpy as np
 from ballast.command import parser, run
 from ballast.errors import UserError
 from ballast.evaluation import Labelled, Protocol, SeedScores, evaluate
-from stages.cards import Messages, read_card, read_messages
-from stages.files import EVALUATIONS, INGEST, LOGITS, read_json, write_json
+from stages.files import CARDS, EVALUATIONS, INGEST, LOGITS, read_json, write_json
+from stages.messages import Messages, read_messages
 from stages.params import read_params
 
 
@@ -50,7 +50,7 @@ def seed_scores(name: str, seed: int) -> tuple[SeedScores, int]:
 
 def main(name: str) -> None:
     params = read_params()
-    card = read_card(name)
+    technique = read_json(CARDS / f"{name}.json")["technique"]
     messages = read_messages(["group"])
     scores = {seed: seed_scores(name, seed) for seed in params.train.seeds}
     protocol = Protocol(
@@ -64,7 +64,7 @@ def main(name: str) -> None:
     )
     evaluated = evaluate({seed: each for seed, (each, _) in scores.items()}, protocol)
     parameters = max(parameters for _, parameters in scores.values())
-    write_json(EVALUATIONS / f"{name}.json", {**evaluated, "technique": card.technique, "parameters": parameters})
+    write_json(EVALUATIONS / f"{name}.json", {**evaluated, "technique": technique, "parameters": parameters})
 
 
 if __name__ == "__main__":

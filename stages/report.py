@@ -17,10 +17,10 @@ from ballast.command import parser, run
 from ballast.evaluation import calibration_curve
 from ballast.expected_shares import count_bounds
 from ballast.priors import correct
-from stages.cards import Messages, read_messages
 from stages.evaluate import seed_scores
 from stages.evidently_pages import drift_page, techniques_page
 from stages.files import EVALUATIONS, INGEST, LEADERBOARD, PROBE_TABLE, REPORTS, SELECTED, VALIDATION, read_json, replaced
+from stages.messages import Messages, read_messages
 from stages.params import read_params
 from stages.report_page.view import Results, page
 
@@ -109,21 +109,20 @@ def evidently_pages(results: Results, corrected: Corrected, messages: Messages) 
     }
 
 
-def main() -> None:
+def read_results(messages: Messages) -> tuple[Results, Corrected]:
+    """Everything that the earlier stages found, and the logits behind it."""
     params = read_params()
     board = read_json(LEADERBOARD)
-    labels = board["labels"]
-    names = list(params.techniques)
+    labels, names = board["labels"], list(params.techniques)
     evaluations = {name: read_json(EVALUATIONS / f"{name}.json") for name in names}
-    selected = read_json(SELECTED / "model.json")
-    messages = read_messages(["text"])
-    test = messages.of("test")
-    classes = test["class"].to_numpy()
     production = np.array([board["production_prior"][label] for label in labels])
     corrected = Corrected(evaluations, labels, production)
+    selected = read_json(SELECTED / "model.json")
+    test = messages.of("test")
+    classes = test["class"].to_numpy()
     posterior = softmax(corrected.logits(selected["technique"], selected["seed"], "test"), axis=1)
     called = np.bincount(posterior.argmax(axis=1), minlength=len(labels))
-    least, most = count_bounds(production, len(test), params.validate_.false_alarm)
+    bounds = zip(*count_bounds(production, len(test), params.validate_.false_alarm), strict=True)
     first = params.train.seeds[0]
     results = Results(
         params=params,
@@ -136,11 +135,16 @@ def main() -> None:
         probe=pd.read_csv(PROBE_TABLE, dtype={"technique": str, "text": str, "label": str}, keep_default_na=False),
         selected=selected,
         mistakes=worst_mistakes(posterior, test, labels),
-        predicted=dict(zip(labels, called.tolist(), strict=True)),
-        bounds={label: (int(low), int(high)) for label, low, high in zip(labels, least, most, strict=True)},
+        called=dict(zip(labels, called.tolist(), strict=True)),
+        bounds={label: (int(low), int(high)) for label, (low, high) in zip(labels, bounds, strict=True)},
     )
-    pages = {"index.html": page(results), **evidently_pages(results, corrected, messages)}
-    for name, content in pages.items():
+    return results, corrected
+
+
+def main() -> None:
+    messages = read_messages(["text"])
+    results, corrected = read_results(messages)
+    for name, content in {"index.html": page(results), **evidently_pages(results, corrected, messages)}.items():
         with replaced(REPORTS / name) as temporary:
             temporary.write_text(content, encoding="utf-8")
     print(f"report: {REPORTS / 'index.html'}", file=sys.stderr)

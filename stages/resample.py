@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 
 from ballast.command import parser, run
-from stages.cards import read_card, read_messages
+from stages.cards import read_card
 from stages.files import SAMPLES, replaced
+from stages.messages import read_messages
 
 
 def main(name: str, seed: int) -> None:

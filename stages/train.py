@@ -19,8 +19,10 @@ from ballast import models
 from ballast.command import parser, run
 from ballast.errors import UserError
 from ballast.technique import TrainingData, TrainingSettings, weighted_share
-from stages.cards import read_card, read_messages
+from ballast.training import train
+from stages.cards import read_card
 from stages.files import CURVES, DURATIONS, LOGITS, MODELS, SAMPLES, replaced, replaced_folder, write_json
+from stages.messages import read_messages
 from stages.params import read_params
 
 
@@ -56,7 +58,7 @@ def main(name: str, seed: int) -> None:
                 print(f"train: {name} seed {seed}: step {step} of {steps}, loss {loss:.4f}", file=sys.stderr)
 
         started = time.perf_counter()
-        model = technique.fit(technique, data, TrainingSettings(**settings, seed=seed, on_step=on_step))
+        model = train(technique, data, TrainingSettings(**settings, seed=seed, on_step=on_step))
         trained = time.perf_counter()
         logits = {split: model.logits(messages.of(split)["text"].tolist()) for split in ("validation", "test")}
         scored = time.perf_counter()

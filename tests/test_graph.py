@@ -33,12 +33,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ballast.models import PriorModel
+from ballast.model import PriorModel
 from ballast.technique import Technique, TrainingData, TrainingSettings
 
 
 def build(counts: np.ndarray, labels: Sequence[str]) -> Technique:
-    def fit(technique: Technique, data: TrainingData, settings: TrainingSettings) -> PriorModel:
+    def fit(data: TrainingData, settings: TrainingSettings) -> PriorModel:
         return PriorModel(labels=data.label_names, log_prior=np.log(counts / counts.sum()))
 
     return Technique(fit=fit)

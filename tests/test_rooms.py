@@ -121,12 +121,6 @@ def test_importing_the_library_loads_no_orchestration(module: str, workspace: Pr
 # What a stage's result cannot depend on: how commands begin and end, how files are written, how settings are read. What the
 # settings say, DVC takes from params.yaml.
 PLUMBING = {"ballast/command.py", "ballast/errors.py", "stages/files.py", "stages/params.py"}
-# Where following a stage's imports ends: it builds a technique without training, or only reads its card.
-NOT_CALLED = {
-    "resample": {"ballast/training.py"},
-    "evaluate": {"ballast/technique.py"},
-    "report": {"ballast/technique.py"},
-}
 DVC: dict[str, Any] = yaml.load(ROOT / "dvc.yaml")["stages"]
 
 
@@ -168,11 +162,8 @@ def test_only_what_is_made_for_techniques_is_left_to_the_cards() -> None:
 def test_deps_name_what_a_stage_imports(name: str) -> None:
     stage = DVC[name]
     deps, file = stage["deps"], module_file(stage)
-    ends = frozenset(ROOT / path for path in NOT_CALLED.get(name, ()))
-    imports = {relative(path) for path in transitive_imports(file, ROOT, ends)} | NOT_CALLED.get(name, set())
-    required = {relative(file)} | {
-        path for path in imports - NOT_CALLED.get(name, set()) - PLUMBING if not path.endswith("/__init__.py")
-    }
+    imports = {relative(path) for path in transitive_imports(file, ROOT)}
+    required = {relative(file)} | {path for path in imports - PLUMBING if not path.endswith("/__init__.py")}
     if any(dep.startswith("data/techniques") for dep in deps):
         required -= covered_by_cards()
     assert sorted(path for path in required if not any(names(dep, path) for dep in deps)) == [], "imported, but not in deps"

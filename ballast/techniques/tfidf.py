@@ -13,14 +13,14 @@ import numpy as np
 from ballast.technique import Technique, TrainingData, TrainingSettings, require_positive
 
 if TYPE_CHECKING:
-    from ballast.models import Model
+    from ballast.model import Model
 
 
 def build(counts: np.ndarray, labels: Sequence[str], *, C: float = 10.0) -> Technique:  # noqa: N803 - scikit-learn's name
     """Word unigrams and bigrams; `C` is the inverse strength of the L2 penalty."""
     inverse_penalty = require_positive("tfidf.C", C)
 
-    def fit(technique: Technique, data: TrainingData, settings: TrainingSettings) -> Model:
+    def fit(data: TrainingData, settings: TrainingSettings) -> Model:
         from ballast.tfidf_model import fit_tfidf
 
         return fit_tfidf(data.texts, data.labels, data.weights, data.label_names, inverse_penalty)

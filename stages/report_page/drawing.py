@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import floor, log10
+from math import ceil, floor, log10
 from typing import Any
 
 import numpy as np
@@ -74,11 +74,12 @@ def shared_axis(estimates: Sequence[Mapping[str, float]], *, loss: bool, limit: 
     low = min(each["low"] for each in ranked[:kept])
     high = max(each["high"] for each in ranked[:kept])
     step = nice_step(high - low, count)
-    start, end = max(0.0, floor(low / step + 1e-9) * step), min(limit, -floor(-high / step + 1e-9) * step)
-    if end <= start:
-        end = start + step
-    ticks = tuple(round(float(tick), 10) for tick in np.arange(start, end + step / 2, step) if tick <= end + 1e-9)
-    return Axis(low=start, high=end, ticks=ticks)
+    first = max(0, floor(low / step + 1e-9))
+    last = max(first + 1, ceil(high / step - 1e-9))
+    ticks = [round(float(each), 10) for each in np.arange(first, last + 1) * step]
+    # A proportion's axis ends at 1, wherever the steps would end.
+    ticks = [tick for tick in ticks if tick < limit] + ([limit] if ticks[-1] >= limit else [])
+    return Axis(low=ticks[0], high=ticks[-1], ticks=tuple(ticks))
 
 
 def share_axis(shares: Sequence[float]) -> Axis:

@@ -46,7 +46,7 @@ class Results:
 
     calibration : technique -> label -> calibration curve of the raw posteriors, first seed.
     mistakes : the selected technique's worst mistakes: text, label, predicted, probability.
-    predicted : test messages of each label as the selected technique calls them.
+    called : test messages that the selected technique gives each label.
     bounds : label -> least and most test messages of a draw from the production prior.
     """
 
@@ -59,7 +59,7 @@ class Results:
     probe: pd.DataFrame
     selected: Mapping[str, Any]
     mistakes: Sequence[Mapping[str, Any]]
-    predicted: Mapping[str, int]
+    called: Mapping[str, int]
     bounds: Mapping[str, tuple[int, int]]
 
     @property
@@ -428,8 +428,8 @@ def drift(results: Results) -> dict[str, Any]:
                 "most": most,
                 "labels": counts[label],
                 "labels_fit": least <= counts[label] <= most,
-                "predicted": results.predicted[label],
-                "predicted_fit": least <= results.predicted[label] <= most,
+                "called": results.called[label],
+                "called_fit": least <= results.called[label] <= most,
             }
         )
     return {
@@ -437,7 +437,7 @@ def drift(results: Results) -> dict[str, Any]:
         "messages": sum(counts.values()),
         "false_alarm": results.params.validate_.false_alarm,
         "labels_fit": all(row["labels_fit"] for row in rows),
-        "predicted_fit": all(row["predicted_fit"] for row in rows),
+        "called_fit": all(row["called_fit"] for row in rows),
         "by_construction": results.params.production.prior == "data",
     }
 

@@ -1,0 +1,62 @@
+"""What all trained models share, and the simplest of them. Weights are safetensors; nothing is unpickled."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+WEIGHTS = "model.safetensors"
+
+
+class Model(ABC):
+    """A classifier of texts into K classes."""
+
+    kind: ClassVar[str]
+    labels: list[str]
+
+    @abstractmethod
+    def logits(self, texts: Sequence[str]) -> np.ndarray:
+        """Logits (n, K) float32 of texts (n,), in their order."""
+
+    @abstractmethod
+    def save_files(self, folder: Path) -> None:
+        """Write weights and configuration into an existing folder."""
+
+    @classmethod
+    @abstractmethod
+    def load_files(cls, folder: Path, labels: list[str]) -> Model:
+        """Read what `save_files` wrote."""
+
+    @property
+    @abstractmethod
+    def parameters(self) -> int:
+        """Number of weights: what the model costs to keep and to run."""
+
+
+@dataclass
+class PriorModel(Model):
+    """Gives every message the same logits, the log of a class prior (K,)."""
+
+    kind: ClassVar[str] = "prior"
+    labels: list[str]
+    log_prior: np.ndarray
+
+    def logits(self, texts: Sequence[str]) -> np.ndarray:
+        return np.tile(self.log_prior.astype(np.float32), (len(texts), 1))
+
+    def save_files(self, folder: Path) -> None:
+        save_file({"log_prior": self.log_prior}, folder / WEIGHTS)
+
+    @classmethod
+    def load_files(cls, folder: Path, labels: list[str]) -> PriorModel:
+        return cls(labels=labels, log_prior=load_file(folder / WEIGHTS)["log_prior"])
+
+    @property
+    def parameters(self) -> int:
+        return len(self.log_prior)
