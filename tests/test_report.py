@@ -1,0 +1,860 @@
+"""The report in a browser without network: it says what the results say, works, and lets no text of the data act."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import json
+import math
+import re
+import shutil
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from playwright.sync_api import Browser, Locator, Page, Route, sync_playwright
+
+from ballast.metrics import LOSSES
+from stages.files import (
+    CARDS,
+    EVALUATIONS,
+    INGEST,
+    LEADERBOARD,
+    LOGITS,
+    MESSAGES,
+    PROBE_TABLE,
+    PROBES,
+    REPORTS,
+    VALIDATION,
+    read_json,
+    write_json,
+)
+from stages.messages import read_messages
+from stages.report_page.drawing import Axis, joined, nice_step, share_axis, shared_axis
+from stages.report_page.view import COLUMNS, Results, answer, drift, page
+from tests.project import Project, workspace
+
+with warnings.catch_warnings():
+    # On import Evidently uses numpy.core, and Litestar under it, what they deprecate.
+    warnings.simplefilter("ignore", DeprecationWarning)
+    from stages.report import read_results, with_shares, worst_mistakes
+
+PAGES = ("index.html", "evidently_techniques.html", "evidently_drift.html")
+DESKTOP, PHONE = (1280, 900), (390, 844)
+# Each would set `broken` if any page took it for more than text.
+HOSTILE = ("<img src=x onerror=\"broken='image'\">", "</script><script>broken='script'</script>")
+HOSTILE_TEXT = "<svg onload=\"broken='text'\"></svg> {{ 7 * 7 }} '\" &amp; </td></table>"
+INTENTS = dict(zip((f"intent {letter}" for letter in "abcdefgh"), (500, 260, 150, 90, 60, 45, 40, 30), strict=True))
+SPLITS = {"train": 0.4, "validation": 0.25, "test": 0.35}
+
+
+@dataclass(frozen=True)
+class Built:
+    """A project whose report was written."""
+
+    project: Project
+    texts: list[str]
+
+    @property
+    def reports(self) -> Path:
+        return self.project.folder / REPORTS
+
+    def read(self, path: Path) -> Any:
+        return read_json(self.project.folder / path)
+
+    def html(self, name: str) -> str:
+        return (self.reports / name).read_text(encoding="utf-8")
+
+    @property
+    def board(self) -> dict[str, Any]:
+        made: dict[str, Any] = self.read(LEADERBOARD)
+        return made
+
+    @property
+    def rarest(self) -> str:
+        prior = self.board["production_prior"]
+        return min(self.board["labels"], key=lambda label: prior[label])
+
+    def evaluation(self, name: str) -> dict[str, Any]:
+        made: dict[str, Any] = self.read(EVALUATIONS / f"{name}.json")
+        return made
+
+    def results(self) -> Results:
+        with contextlib.chdir(self.project.folder):
+            return read_results(read_messages(["text"]))[0]
+
+    def stage(self, stage: str, **arguments: Any) -> None:
+        with contextlib.chdir(self.project.folder):
+            import_module(f"stages.{stage}").main(**arguments)
+
+
+def split_of(counts: Mapping[str, int]) -> Iterator[tuple[str, str]]:
+    """Label and split of each message."""
+    for label, count in counts.items():
+        ends = np.round(np.cumsum(list(SPLITS.values())) * count).astype(int)
+        for at in range(count):
+            yield label, list(SPLITS)[int(np.searchsorted(ends, at, side="right"))]
+
+
+def build(
+    folder: Path, counts: Mapping[str, int], techniques: Mapping[str, str], seeds: Sequence[int], texts: Sequence[str]
+) -> Built:
+    """Write logits of made-up models for made-up messages, run the stages from evaluate to report on them.
+
+    techniques : name of the entry -> file of the technique; a majority answers the shares, the others are often right.
+    texts : of the probe; each message holds one of them too.
+    """
+    rng = np.random.default_rng(0)
+    project = workspace(folder)
+    project.edit(
+        {
+            "techniques": {name: {"technique": file} for name, file in techniques.items()},
+            "train.seeds": list(seeds),
+            "evaluate.resamples": 100,
+            "probe.texts": list(texts),
+        }
+    )
+    rows = pd.DataFrame(split_of(counts), columns=["label", "split"])
+    rows["text"] = [f"{texts[at % len(texts)]} number {at}" for at in range(len(rows))]
+    rows = rows.assign(id=rows.index.astype(str), group=rows.index // 2, source="made up").sample(frac=1, random_state=0)
+    project.write(str(MESSAGES), rows)
+    labels = sorted(counts)
+    splits = {
+        split: {label: int(((rows["split"] == split) & (rows["label"] == label)).sum()) for label in labels} for split in SPLITS
+    }
+    ingest = {"rows": len(rows) + 5, "kept": len(rows), "dropped": {"duplicate": 4, "conflict": 1}, "groups": len(rows) // 2}
+    ingest |= {"feedback": 0, "labels": dict(counts), "splits": splits, "served_by": "made <i>up</i>", "sha256": "ab" * 32}
+    write_json(folder / INGEST, ingest)
+    held = {"name": f"enough {labels[0]}", "success": True, "severity": "critical", "observed": 1234, "expected": "at least 3"}
+    failed = held | {"name": "is a warning", "success": False, "severity": "warning"}
+    write_json(folder / VALIDATION, {"success": True, "expectations": [held, failed]})
+    classes = {
+        split: np.searchsorted(labels, rows["label"][rows["split"] == split].tolist()) for split in ("validation", "test")
+    }
+    prior = np.array([counts[label] for label in labels]) / len(rows)
+    built = Built(project, list(texts))
+    for at, (name, file) in enumerate(techniques.items()):
+        write_json(folder / CARDS / f"{name}.json", {"name": name, "technique": file, "parameters": {}, "sources": {}})
+        probes = {}
+        for seed in seeds:
+            logits = {split: np.tile(np.log(prior), (len(each), 1)) for split, each in classes.items()}
+            if file != "majority":
+                for split, each in classes.items():
+                    logits[split] += (
+                        rng.normal(0, 1.2, logits[split].shape) + (2 + at / len(techniques)) * np.eye(len(labels))[each]
+                    )
+            path = folder / LOGITS / name / f"{seed}.npz"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            declared = prior if at % 2 else np.full(len(labels), np.nan)
+            np.savez(path, **logits, declared_prior=declared, parameters=22_700_000 if at else 82_400)
+            probes[str(seed)] = rng.normal(0, 2, (len(texts), len(labels))).tolist()
+        write_json(folder / PROBES / f"{name}.json", {"texts": list(texts), "labels": labels, "logits": probes})
+        built.stage("evaluate", name=name)
+    built.stage("compare")
+    built.stage("select")
+    built.stage("report")
+    return built
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """Two classes with hostile names, hostile texts, one seed."""
+    names = ["baseline", "class_weight", "downsample", "focal", "tfidf", "majority"]
+    texts = ["Call to claim your prize!", HOSTILE_TEXT, "ok", "NA"]
+    techniques = {**{name: name for name in names}, "class_weight_ten": "class_weight"}
+    return build(tmp_path_factory.mktemp("two"), dict(zip(HOSTILE, (520, 130), strict=True)), techniques, [0], texts)
+
+
+@pytest.fixture(scope="module")
+def eight(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """Eight classes, 25 techniques with long names, one seed."""
+    techniques = {f"technique_with_a_long_name_{at}": "focal" for at in range(23)} | {
+        "baseline": "baseline",
+        "majority": "majority",
+    }
+    return build(
+        tmp_path_factory.mktemp("eight"), INTENTS, techniques, [0], ["Where is my card?", "I want my money back", "hello"]
+    )
+
+
+@pytest.fixture(scope="module")
+def builds(two: Built, eight: Built) -> dict[str, Built]:
+    return {"two": two, "eight": eight}
+
+
+BOTH = pytest.mark.parametrize("which", ["two", "eight"])
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium: the system's, else the one that `playwright install` brought."""
+    executable = shutil.which("chromium") or shutil.which("google-chrome")
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=executable, args=flags)
+        yield launched
+        launched.close()
+
+
+@dataclass
+class Watched:
+    """A page and all that it did besides showing itself."""
+
+    page: Page
+    requests: list[str] = field(default_factory=list)
+    complaints: list[str] = field(default_factory=list)
+
+    def open(self, path: Path) -> Page:
+        self.page.goto(path.as_uri())
+        self.page.wait_for_load_state("networkidle")
+        return self.page
+
+    def assert_clean(self, path: Path) -> None:
+        """The page asked for nothing but itself, nothing complained, nothing of the data acted."""
+        assert self.requests == [path.as_uri()]
+        assert self.complaints == []
+        assert self.page.evaluate("typeof broken") == "undefined"
+
+
+@contextlib.contextmanager
+def watched(browser: Browser, size: tuple[int, int] = DESKTOP, **options: Any) -> Iterator[Watched]:
+    """A page whose network is refused; what it asks for and complains about is kept."""
+    context = browser.new_context(viewport={"width": size[0], "height": size[1]}, offline=True, **options)
+    page = context.new_page()
+    watch = Watched(page)
+
+    def handle(route: Route) -> None:
+        if route.request.url.startswith("file://"):
+            route.continue_()
+        else:
+            route.abort()
+
+    context.route("**/*", handle)
+    page.on("request", lambda request: None if request.url.startswith("data:") else watch.requests.append(request.url))
+    page.on("console", lambda message: watch.complaints.append(message.text) if message.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: watch.complaints.append(str(error)))
+    page.on("dialog", lambda dialog: (watch.complaints.append(dialog.message), dialog.dismiss()))
+    yield watch
+    context.close()
+
+
+@pytest.fixture
+def desktop(browser: Browser) -> Iterator[Watched]:
+    with watched(browser) as watch:
+        yield watch
+
+
+@pytest.fixture
+def phone(browser: Browser) -> Iterator[Watched]:
+    with watched(browser, PHONE, has_touch=True, is_mobile=True) as watch:
+        yield watch
+
+
+def choose(shown: Page, label: str | None = None, family: str | None = None) -> None:
+    if label is not None:
+        shown.select_option("#label", label=label)
+    if family is not None:
+        shown.locator(".segments label", has_text=family.capitalize()).click()
+
+
+def body(shown: Page) -> Locator:
+    """The rows of the leaderboard that can be seen."""
+    visible = shown.locator(".board tbody:visible")
+    assert visible.count() == 1
+    return visible.locator("tr")
+
+
+# The text of every cell: that of the number or name, without what stands beside it.
+CELLS = """
+rows => rows.map(row => [...row.cells].map(cell => (cell.querySelector(".value, .label") ?? cell).innerText.trim()))
+"""
+
+
+def columns_of(shown: Page) -> dict[str, list[str]]:
+    """The leaderboard that can be seen: the texts of each column from the top, by its heading."""
+    headings = [text.strip().splitlines()[0].rstrip(" ▾▴↓") for text in shown.locator(".board thead th").all_inner_texts()]
+    rows = body(shown).evaluate_all(CELLS)
+    assert rows and len(set(headings)) == len(COLUMNS) + 3
+    return dict(zip(headings, map(list, zip(*rows, strict=True)), strict=True))
+
+
+def test_the_watch_sees_requests_complaints_and_what_acts(desktop: Watched, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.html"
+    bad.write_text('<img src="https://example.com/x.png"><script>console.error("no"); var broken = 1; missing()</script>')
+    desktop.open(bad)
+    assert desktop.requests == [bad.as_uri(), "https://example.com/x.png"]
+    assert any("no" in complaint for complaint in desktop.complaints) and any("missing" in each for each in desktop.complaints)
+    with pytest.raises(AssertionError):
+        desktop.assert_clean(bad)
+    desktop.requests, desktop.complaints = [bad.as_uri()], []
+    with pytest.raises(AssertionError):
+        desktop.assert_clean(bad)
+
+
+@BOTH
+@pytest.mark.parametrize("name", PAGES)
+def test_pages_work_from_disk_without_network(which: str, name: str, builds: dict[str, Built], desktop: Watched) -> None:
+    built = builds[which]
+    shown = desktop.open(built.reports / name)
+    marks = {
+        "index.html": ".board tr",
+        "evidently_techniques.html": ".heatmaplayer image",
+        "evidently_drift.html": ".barlayer path",
+    }
+    shown.locator(f"{marks[name]} >> visible=true").first.wait_for()
+    text = shown.locator("body").inner_text()
+    words = {
+        "index.html": "Leaderboard",
+        "evidently_techniques.html": "recall",
+        "evidently_drift.html": "Drift in column 'class'",
+    }
+    assert words[name] in text
+    if name == "index.html":
+        for label, family in itertools.product(built.board["labels"], ("raw", "corrected")):
+            choose(shown, label, family)
+    desktop.assert_clean(built.reports / name)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_names_and_texts_of_the_data_are_only_shown(name: str, two: Built, desktop: Watched) -> None:
+    shown = desktop.open(two.reports / name)
+    shown.wait_for_function("document.body.innerText.includes('script')")
+    text = shown.evaluate("document.documentElement.textContent.replace(/[‹›]/g, sign => sign === '‹' ? '<' : '>')")
+    assert all(label in text for label in HOSTILE)
+    assert (HOSTILE_TEXT in text) == (name == "index.html")
+    assert shown.locator("img[src=x], svg[onload]").count() == 0
+    if name == "index.html":
+        assert shown.locator("script").count() == 1
+        assert shown.locator("option").all_inner_texts() == sorted(HOSTILE)
+        assert "made <i>up</i>" in text and "{{ 7 * 7 }}" in text
+    desktop.assert_clean(two.reports / name)
+
+
+def test_the_policy_of_the_page_would_stop_what_slips_through(two: Built, desktop: Watched, tmp_path: Path) -> None:
+    html = two.html("index.html")
+    slipped = tmp_path / "slipped.html"
+    slipped.write_text(
+        html.replace("<main>", f"<main>{HOSTILE[0]}<script>broken = 1</script><img src='https://example.com/a'>")
+    )
+    assert slipped.read_text() != html
+    shown = desktop.open(slipped)
+    for stopped in ("inline event handler", "inline script", "example.com"):
+        assert any(stopped in complaint and "violates" in complaint for complaint in desktop.complaints), stopped
+    assert shown.evaluate("typeof broken") == "undefined"
+    choose(shown, family="raw")
+    assert len(columns_of(shown)["F1"]) == 7, "our own script still runs"
+
+
+@BOTH
+def test_texts_are_hidden_when_params_say_so(which: str, builds: dict[str, Built], desktop: Watched, tmp_path: Path) -> None:
+    shutil.copytree(builds[which].project.folder, tmp_path / "hidden")
+    built = dataclasses.replace(builds[which], project=dataclasses.replace(builds[which].project, folder=tmp_path / "hidden"))
+    built.project.edit({"report.show_texts": False})
+    built.stage("report")
+    shown_before = desktop.open(builds[which].reports / "index.html").locator("body").evaluate("body => body.textContent")
+    told = [text for text in built.texts if len(text) > 3]
+    assert told and all(text in shown_before for text in told)
+    for name in PAGES:
+        text = desktop.open(built.reports / name).locator("body").evaluate("body => body.textContent")
+        assert not any(each in text or each in built.html(name) for each in told), name
+    shown = desktop.open(built.reports / "index.html")
+    rows = shown.locator(".probe tbody:visible th").all_inner_texts()
+    assert rows == [f"text {number}" for number in range(1, len(built.texts) + 1)]
+    assert shown.locator(".mistakes td.text").all_text_contents()[:2] == ["message 1", "message 2"]
+
+
+@BOTH
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_the_first_screen_answers_and_shows_no_text(
+    which: str, size: tuple[int, int], builds: dict[str, Built], browser: Browser
+) -> None:
+    built = builds[which]
+    with watched(browser, size) as watch:
+        shown = watch.open(built.reports / "index.html")
+        chosen = built.read(Path("selected/model.json"))["technique"]
+        f1 = built.board["techniques"][chosen]["corrected"][f"{built.rarest}.f1"]
+        sentence = shown.locator(".answer").inner_text()
+        assert sentence.startswith(f"{chosen} is selected: ")
+        assert (
+            f"{f1['value']:.3f}" in sentence and f"{f1['low']:.3f} to {f1['high']:.3f}" in sentence and built.rarest in sentence
+        )
+        support = built.read(INGEST)["splits"]["test"][built.rarest]
+        caveat = shown.locator(".caveat").inner_text()
+        assert f"With {support} “{built.rarest}” messages" in caveat and "One seed: " in caveat
+        first_row = body(shown).first.bounding_box()
+        assert first_row is not None and first_row["y"] + first_row["height"] < size[1]
+        texts = shown.locator(".text:visible")
+        assert texts.count() > 0
+        assert min(box["y"] for box in (each.bounding_box() for each in texts.all()) if box is not None) > size[1]
+
+
+@BOTH
+def test_the_leaderboard_says_what_the_results_say(which: str, builds: dict[str, Built], desktop: Watched) -> None:
+    built = builds[which]
+    shown = desktop.open(built.reports / "index.html")
+    board = built.board["techniques"]
+    assert shown.locator("#label").evaluate("each => each.selectedOptions[0].textContent") == built.rarest
+    seen = set()
+    labels = sorted({built.rarest, built.board["labels"][0], built.board["labels"][1]})
+    for label, family in itertools.product(labels, ("corrected", "raw")):
+        choose(shown, label, family)
+        columns = columns_of(shown)
+        names = columns["Technique"]
+        assert sorted(names) == sorted(board)
+        for column in COLUMNS:
+            expected = [f"{board[name][family][column.key(label)]['value']:.3f}" for name in names]
+            assert columns[column.title] == expected, (column.title, label, family)
+        f1 = [board[name][family][f"{label}.f1"]["value"] for name in names]
+        assert f1 == sorted(f1, reverse=True)
+        seen.add(tuple(columns["Precision"]))
+    assert len(seen) == 2 * len(labels), "labels and families differ"
+    assert set(columns["Weights"]) == {"22.7 M", "82.4 k"}
+    chosen = shown.locator(".board tbody:visible tr.selected")
+    assert chosen.count() == 1 and "selected" in chosen.inner_text()
+    assert shown.locator(".board tbody:visible tr.reference").count() == 1
+
+
+def test_every_column_explains_itself(two: Built, desktop: Watched) -> None:
+    shown = desktop.open(two.reports / "index.html")
+    buttons = shown.locator(".board thead button")
+    assert buttons.count() == len(COLUMNS) + 3
+    assert all(len(button.get_attribute("title") or "") > 20 for button in buttons.all())
+    explained = shown.locator(".meanings dt")
+    assert not explained.first.is_visible()
+    shown.locator(".meanings summary").click()
+    assert {column.title for column in COLUMNS} < set(explained.all_inner_texts())
+
+
+# Where each row's interval is drawn, in pixels; null where it is off the scale.
+PLACES = """
+rows => rows.map(row => {
+  const [bar, dot] = [".range", ".dot"].map(part => row.querySelector(`td.forest ${part}`)?.getBoundingClientRect());
+  const places = bar && { low: bar.left, high: bar.right, value: (dot.left + dot.right) / 2 };
+  return [row.querySelector("th").dataset.value, places ?? null];
+})
+"""
+
+
+@BOTH
+def test_intervals_are_drawn_where_their_numbers_are(which: str, builds: dict[str, Built], desktop: Watched) -> None:
+    built = builds[which]
+    shown = desktop.open(built.reports / "index.html")
+    for label, family in itertools.product((built.rarest, built.board["labels"][0]), ("corrected", "raw")):
+        choose(shown, label, family)
+        centres = (
+            "marks => marks.map(mark => [Number(mark.textContent), mark.getBoundingClientRect().x + mark.offsetWidth / 2])"
+        )
+        ticks = shown.locator(".board .axis:visible span").evaluate_all(centres)
+        assert len(ticks) >= 3
+        (first, left), (last, right) = ticks[0], ticks[-1]
+        drawn = 0
+        for name, places in body(shown).evaluate_all(PLACES):
+            estimate = built.board["techniques"][name][family][f"{label}.f1"]
+            if places is None:
+                assert not first <= estimate["value"] <= last
+                continue
+            drawn += 1
+            for end, place in places.items():
+                expected = left + (right - left) * (min(max(estimate[end], first), last) - first) / (last - first)
+                assert place == pytest.approx(expected, abs=2.5), (name, end)
+        assert drawn >= 4
+
+
+@pytest.mark.parametrize("title", ["Technique", "Precision", "Log loss", "Effective prior", "Weights"])
+def test_sorting(title: str, eight: Built, desktop: Watched) -> None:
+    shown = desktop.open(eight.reports / "index.html")
+    keys = {
+        "Technique": lambda name: name,
+        "Precision": lambda name: eight.board["techniques"][name]["corrected"][f"{eight.rarest}.precision"]["value"],
+        "Log loss": lambda name: eight.board["techniques"][name]["corrected"]["log_loss"]["value"],
+        "Effective prior": lambda name: eight.board["techniques"][name]["fitted_prior"][eight.rarest]["value"],
+        "Weights": lambda name: eight.board["techniques"][name]["parameters"],
+    }
+    heading = shown.locator(".board thead th", has_text=title)
+    before = columns_of(shown)["Technique"]
+    best_first = {"Precision": "descending", "Effective prior": "descending"}.get(title, "ascending")
+    orders = []
+    for _ in range(2):
+        heading.locator("button").click()
+        orders.append(heading.get_attribute("aria-sort"))
+        names = columns_of(shown)["Technique"]
+        values = [keys[title](name) for name in names]
+        if title == "Technique":  # the browser's order of digits and underscores is not Python's
+            values = shown.evaluate(
+                "names => names.map(name => [...names].sort((a, b) => a.localeCompare(b)).indexOf(name))", names
+            )
+        assert values == sorted(values, reverse=orders[-1] == "descending")
+        assert names != before and sorted(names) == sorted(before)
+    assert orders == [best_first, {"ascending": "descending", "descending": "ascending"}[best_first]]
+    assert shown.locator(".board [aria-sort]").count() == 1
+    choose(shown, family="raw")
+    assert len(columns_of(shown)["Technique"]) == 25
+    desktop.assert_clean(eight.reports / "index.html")
+
+
+def test_what_has_no_value_sorts_last(two: Built, desktop: Watched) -> None:
+    shown = desktop.open(two.reports / "index.html")
+    for _ in range(2):
+        shown.locator(".priors:visible th", has_text="Declared").locator("button").click()
+        declared = shown.locator(".priors:visible tbody tr td:nth-child(3)").all_inner_texts()
+        assert declared.count("none") == 4 and set(declared[-4:]) == {"none"}
+
+
+@BOTH
+def test_curves_of_every_technique_can_be_told_apart(which: str, builds: dict[str, Built], desktop: Watched) -> None:
+    built = builds[which]
+    shown = desktop.open(built.reports / "index.html")
+    names = list(built.board["techniques"])
+    for label, family in itertools.product(built.board["labels"], ("raw", "corrected")):
+        choose(shown, label, family)
+        figures = shown.locator("#curves figure:visible")
+        assert figures.count() == 3
+        assert figures.locator("g.line").count() == 3 * len(names)
+        assert all(figures.nth(at).locator("g.line").count() == len(names) for at in range(3))
+    assert "corrected" in shown.locator("#curves figure:visible figcaption").last.inner_text()
+    shown.locator("#curves").scroll_into_view_if_needed()
+    chip = shown.locator(".legend button[data-technique]").nth(1)
+    chip.hover()
+    lit = shown.locator("#curves figure:visible g.highlighted")
+    assert {each.get_attribute("data-technique") for each in lit.all()} == {
+        chip.get_attribute("data-technique")
+    } and lit.count() >= 3
+    chip.click()
+    assert chip.get_attribute("aria-pressed") == "false"
+    assert shown.locator("#curves figure:visible g.line:visible").count() < 3 * len(names)
+    shown.locator("#few").click()
+    pressed = shown.locator(".legend [aria-pressed=true]").all_inner_texts()
+    assert sorted(pressed) == sorted({"baseline", built.read(Path("selected/model.json"))["technique"]})
+    shown.locator("#all").click()
+    assert shown.locator(".legend [aria-pressed=false]").count() == 0
+
+
+MIDDLE = """
+path => {
+  const middle = path.getPointAtLength(path.getTotalLength() / 2).matrixTransform(path.getScreenCTM());
+  return [middle.x, middle.y];
+}
+"""
+
+
+def test_a_line_says_its_name_when_pointed_at(two: Built, desktop: Watched) -> None:
+    shown = desktop.open(two.reports / "index.html")
+    line = shown.locator("#curves figure:visible g.line.selected").first
+    line.scroll_into_view_if_needed()
+    place = line.locator("path").evaluate(MIDDLE)
+    shown.mouse.move(*place)
+    assert shown.locator("#tip").is_visible()
+    assert shown.locator("#tip").inner_text() == two.read(Path("selected/model.json"))["technique"]
+    shown.mouse.move(5, 5)
+    assert not shown.locator("#tip").is_visible()
+
+
+def test_curves_are_those_of_the_evaluation(two: Built, desktop: Watched) -> None:
+    shown = desktop.open(two.reports / "index.html")
+    name = two.read(Path("selected/model.json"))["technique"]
+    curve = two.evaluation(name)["curves"]["precision_recall"][two.rarest]
+    path = shown.locator("#curves .charts:visible figure").first.locator("g.selected path").get_attribute("d")
+    assert path is not None
+    drawn = {tuple(map(int, point.split())) for point in path.strip("M").split("L")}
+    assert drawn == {(round(4000 * x), round(4000 * (1 - y))) for x, y in zip(curve["recall"], curve["precision"], strict=True)}
+    dots = shown.locator("#curves .charts:visible figure").nth(2).locator(".dots.selected circle title").all_text_contents()
+    counts = [int(text.split(": ")[1].split(" messages")[0].replace(",", "")) for text in dots]
+    assert sum(counts) == sum(two.read(INGEST)["splits"]["test"].values())
+
+
+@BOTH
+def test_confusion_matrices_probe_and_thresholds_say_what_the_results_say(
+    which: str, builds: dict[str, Built], desktop: Watched
+) -> None:
+    built = builds[which]
+    shown = desktop.open(built.reports / "index.html")
+    names = list(built.results().names)
+    probe = pd.read_csv(built.project.folder / PROBE_TABLE, keep_default_na=False)
+    label = built.board["labels"][0]
+    for family in ("corrected", "raw"):
+        choose(shown, label, family)
+        figures = shown.locator(".matrices figure")
+        assert figures.count() == len(names)
+        assert [text.strip() for text in figures.locator("figcaption").all_inner_texts()] == names
+        cells = [int(text) for text in figures.locator("table:visible td.heat").all_inner_texts()]
+        tables = [built.evaluation(name)["seeds"]["0"]["confusion"][family] for name in names]
+        assert cells == np.array(tables).ravel().tolist()
+        rows = shown.locator(".probe tbody:visible tr")
+        assert rows.count() == len(built.texts)
+        for text, row in zip(built.texts, rows.all(), strict=True):
+            found = [int(cell) for cell in row.locator("td").all_inner_texts()]
+            table = probe[(probe["text"] == text) & (probe["label"] == label)].set_index("technique")[family]
+            assert found == pytest.approx([100 * table[name] for name in names], abs=0.51)
+            assert row.locator("th").inner_text() == text
+    table = shown.locator("#thresholds tbody:visible tr")
+    for name, row in zip(names, table.all(), strict=True):
+        fitted = built.evaluation(name)["seeds"]["0"]
+        shown_values = row.locator("td").all_inner_texts()
+        expected = [fitted["thresholds"][label][key] for key in ("threshold", "precision", "recall", "f1")]
+        assert shown_values[:4] == [f"{value:.3f}" for value in expected]
+        assert shown_values[-1] == f"{fitted['calibration']['temperature']:.2f}"
+
+
+def test_data_and_validation_are_shown(two: Built, desktop: Watched) -> None:
+    shown = desktop.open(two.reports / "index.html")
+    text = shown.locator("#data").inner_text()
+    for part in ("655\nrows read", "650\nkept", "4 duplicate, 1 conflict", "325 groups"):
+        assert part.replace("\n", " ") in " ".join(text.split()), part
+    assert shown.locator(".classes tbody tr").count() == 2
+    expectations = shown.locator("#data details tbody tr").all_inner_texts()
+    assert "is a warning" in expectations[0] and "no" in expectations[0], "what failed comes first, in sight"
+    assert "1,234" in expectations[1]
+    widths = shown.locator(".classes .stack").evaluate_all(
+        "stacks => stacks.map(stack => [...stack.children].reduce((sum, part) => sum + part.offsetWidth, 0))"
+    )
+    assert widths[0] / widths[1] == pytest.approx(4, rel=0.05)
+
+
+@BOTH
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_phone_shows_all_without_scrolling_sideways(
+    which: str, scheme: str, builds: dict[str, Built], browser: Browser
+) -> None:
+    built = builds[which]
+    with watched(browser, PHONE, color_scheme=scheme, is_mobile=True, has_touch=True) as watch:
+        shown = watch.open(built.reports / "index.html")
+        shown.locator("details").evaluate_all("all => all.forEach(each => each.open = true)")
+        for label, family in itertools.product(built.board["labels"], ("raw", "corrected")):
+            choose(shown, label, family)
+            assert shown.evaluate("[document.documentElement.scrollWidth, innerWidth]") == [PHONE[0], PHONE[0]]
+        value = body(shown).first.locator("td.forest .value").bounding_box()
+        assert value is not None and value["x"] + value["width"] <= PHONE[0], "the number beside its interval is in sight"
+        watch.assert_clean(built.reports / "index.html")
+
+
+# Contrast (WCAG 2) of every element that holds text with what is behind it, and how the element begins.
+CONTRAST = """
+() => {
+  const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+  const colour = (text) => {
+    canvas.clearRect(0, 0, 1, 1);
+    canvas.fillStyle = text;
+    canvas.fillRect(0, 0, 1, 1);
+    return [...canvas.getImageData(0, 0, 1, 1).data];
+  };
+  const behind = (node) => {
+    for (; node; node = node.parentElement) {
+      const found = colour(getComputedStyle(node).backgroundColor);
+      if (found[3] === 255) return found;
+    }
+    return [255, 255, 255, 255];
+  };
+  const luminance = (found) => {
+    const [red, green, blue] = found.slice(0, 3).map((value) => value / 255)
+      .map((value) => (value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
+  };
+  const holds = (element) => [...element.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim());
+  return [...document.querySelectorAll("body *")]
+    .filter((element) => element.checkVisibility() && !element.closest("svg, .skip, legend, noscript") && holds(element))
+    .map((element) => {
+      const pair = [luminance(colour(getComputedStyle(element).color)), luminance(behind(element))].sort((a, b) => b - a);
+      return [(pair[0] + 0.05) / (pair[1] + 0.05), element.outerHTML.slice(0, 120)];
+    });
+}
+"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_can_be_read_in_both_schemes(scheme: str, two: Built, browser: Browser) -> None:
+    with watched(browser, color_scheme=scheme) as watch:
+        shown = watch.open(two.reports / "index.html")
+        background = shown.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert (sum(map(int, re.findall(r"\d+", background)[:3])) < 200) == (scheme == "dark")
+        contrasts = shown.evaluate(CONTRAST)
+        assert len(contrasts) > 200
+        assert [each for each in contrasts if each[0] < 4.0] == []
+
+
+def test_without_javascript_the_rarest_class_is_shown(two: Built, browser: Browser) -> None:
+    with watched(browser, java_script_enabled=False) as watch:
+        shown = watch.page
+        shown.goto((two.reports / "index.html").as_uri())
+        assert len(columns_of(shown)["F1"]) == 7
+        assert "need JavaScript" in shown.locator("noscript").inner_text()
+
+
+def test_evidently_agrees_with_the_leaderboard(two: Built, desktop: Watched) -> None:
+    shown = desktop.open(two.reports / "evidently_techniques.html")
+    shown.locator("table tbody tr").first.wait_for()
+    rows = [row.locator("td, th").all_inner_texts() for row in shown.locator("table tbody tr").all()]
+    names = {label.replace("<", "‹").replace(">", "›"): label for label in two.board["labels"]}
+    found = {(row[0], names[row[1]]): row[2:] for row in rows}
+    assert len(found) == 2 * len(two.board["techniques"])
+    for (name, label), cells in found.items():
+        corrected = two.evaluation(name)["seeds"]["0"]["corrected"]
+        assert cells == [f"{corrected[f'{label}.{metric}']:.3f}" for metric in ("f1", "precision", "recall")]
+
+
+def test_evidently_gets_a_sample_of_a_large_test_set(two: Built, tmp_path: Path) -> None:
+    shutil.copytree(two.project.folder, tmp_path / "sampled")
+    built = dataclasses.replace(two, project=dataclasses.replace(two.project, folder=tmp_path / "sampled"))
+    built.project.edit({"report.sample": 60})
+    built.stage("report")
+    assert "metrics of 60 test messages" in built.html("evidently_techniques.html")
+    assert "Current: 60 test messages" in built.html("evidently_drift.html")
+    assert "metrics of 60 test messages" not in two.html("evidently_techniques.html")
+
+
+def test_the_same_results_give_the_same_pages(two: Built) -> None:
+    before = {name: two.html(name) for name in PAGES}
+    two.stage("report")
+    assert {name: two.html(name) for name in PAGES} == before
+
+
+def test_the_page_stays_light(two: Built, eight: Built) -> None:
+    assert len(two.html("index.html")) < 400_000
+    assert len(eight.html("index.html")) < 3_500_000
+
+
+def test_a_missing_result_is_the_users_error(two: Built, tmp_path: Path) -> None:
+    shutil.copytree(two.project.folder, tmp_path / "missing")
+    project = dataclasses.replace(two.project, folder=tmp_path / "missing")
+    (project.folder / LEADERBOARD).unlink()
+    assert "leaderboard.json: no such file" in project.stage_here("report").error
+
+
+def with_f1(results: Results, intervals: Mapping[str, tuple[float, float]]) -> Results:
+    """Results in which techniques have other intervals of the rarest class's F1."""
+    board = json.loads(json.dumps(results.board))
+    for name, (low, high) in intervals.items():
+        board["techniques"][name]["corrected"][f"{results.rarest}.f1"] = {"value": (low + high) / 2, "low": low, "high": high}
+    return dataclasses.replace(results, board=board)
+
+
+def with_params(results: Results, section: str, **changes: Any) -> Results:
+    changed = getattr(results.params, section).model_copy(update=changes)
+    return dataclasses.replace(results, params=results.params.model_copy(update={section: changed}))
+
+
+def test_the_answer_counts_the_intervals_that_overlap(two: Built) -> None:
+    results = two.results()
+    chosen = results.selected["technique"]
+    others = [name for name in results.names if name != chosen]
+    apart = dict.fromkeys(others, (0.1, 0.2)) | {chosen: (0.8, 0.9)}
+    assert "overlaps with no other technique's" in answer(with_f1(results, apart))["noise"]
+    one = answer(with_f1(results, apart | {others[0]: (0.7, 0.8)}))["noise"]
+    assert f"overlaps with that of 1 of the {len(others)} other techniques: those differences are within noise" in one
+    every = answer(with_f1(results, dict.fromkeys(results.names, (0.8, 0.9))))["noise"]
+    assert "that of every other technique: most differences are within noise" in every
+
+
+@pytest.mark.parametrize(("seeds", "said"), [([0], "One seed: "), ([0, 1], "2 seeds: "), ([0, 1, 2], "")])
+def test_the_answer_warns_of_few_seeds(seeds: list[int], said: str, two: Built) -> None:
+    warned = answer(with_params(two.results(), "train", seeds=seeds))["seeds"]
+    assert warned.startswith(said) and bool(warned) == bool(said)
+
+
+def test_the_answer_names_the_rule(two: Built) -> None:
+    results = two.results()
+    board = json.loads(json.dumps(results.board))
+    for name, each in board["techniques"].items():
+        each["corrected"]["macro_f1"]["value"] = 0.905 if name == "baseline" else 0.9
+    results = with_params(
+        dataclasses.replace(results, board=board, selected={"technique": "baseline", "seed": 0}), "select", tolerance=0.01
+    )
+    assert answer(results)["rule"] == "it has the best corrected macro F1"
+    cheaper = dataclasses.replace(results, selected={"technique": "focal", "seed": 0})
+    assert answer(cheaper)["rule"] == "it is the smallest model within 0.01 of the best corrected macro F1 (0.905)"
+    for name, each in board["techniques"].items():
+        each["corrected"]["mcc"]["value"] = 0.1 if name == "baseline" else 0.5
+    limited = with_params(cheaper, "select", constraints={"mcc": 0.4})
+    assert answer(limited)["rule"] == "it has the best corrected macro F1 among those with mcc ≥ 0.4"
+
+
+def test_drift_gives_a_verdict_on_labels_and_on_calls(two: Built) -> None:
+    results = two.results()
+    counts = results.ingest["splits"]["test"]
+    assert drift(results)["labels_fit"] and "The test labels fit the production prior" in page(results)
+    moved = dataclasses.replace(results, bounds={label: (0, counts[label] - 1) for label in results.labels})
+    assert not drift(moved)["labels_fit"] and "The test labels do not fit the production prior" in page(moved)
+    biased = dataclasses.replace(results, called=dict.fromkeys(results.labels, 0))
+    assert drift(biased)["labels_fit"] and not drift(biased)["called_fit"]
+    assert "calls do not fit it" in page(biased)
+
+
+@pytest.mark.parametrize("shares", [[0.8, 0.2], [0.2, 0.8], [0.5, 0.5], [0.999, 0.001]])
+def test_the_reference_has_the_production_shares_and_no_row_twice(shares: list[float]) -> None:
+    classes = np.repeat([0, 1], [400, 100])
+    rows = with_shares(classes, np.array(shares), 10_000, np.random.default_rng(0))
+    found = np.bincount(classes[rows], minlength=2)
+    assert len(set(rows.tolist())) == len(rows)
+    assert found / len(rows) == pytest.approx(shares, abs=0.005)
+    assert np.any(found >= np.array([400, 100]) - 1), "no larger sample has these shares"
+    few = with_shares(classes, np.array(shares), 50, np.random.default_rng(0))
+    assert len(few) == pytest.approx(50, abs=1) and np.bincount(classes[few], minlength=2).min() >= 1
+
+
+def test_worst_mistakes_are_wrong_and_the_surest_first() -> None:
+    posterior = np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.3, 0.7]])
+    rows = pd.DataFrame({"text": ["sure and wrong", "right", "x" * 500, "right too"], "class": [1, 0, 0, 1]})
+    found = worst_mistakes(posterior, rows, ["ham", "spam"])
+    assert [(each["label"], each["predicted"], each["probability"]) for each in found] == [
+        ("spam", "ham", 0.9),
+        ("ham", "spam", 0.8),
+    ]
+    assert found[1]["text"] == "x" * 300 + "…"
+
+
+def estimate(value: float, spread: float = 0.01) -> dict[str, float]:
+    return {"value": value, "low": value - spread, "high": value + spread}
+
+
+@pytest.mark.parametrize(
+    ("values", "loss", "off"),
+    [
+        ([0.96, 0.95, 0.94, 0.0], False, {0.0}),
+        ([0.96, 0.95, 0.94, 0.0, 0.0], False, {0.0}),
+        ([0.96, 0.9, 0.8, 0.7], False, set()),
+        ([0.03, 0.05, 0.04, 0.4], True, {0.4}),
+        ([0.5], False, set()),
+        ([0.0, 0.0], False, set()),
+    ],
+)
+def test_an_axis_leaves_out_only_what_is_far_behind(values: list[float], loss: bool, off: set[float]) -> None:
+    axis = shared_axis([estimate(value) for value in values], loss=loss, limit=1)
+    assert {value for value in values if axis.off(value)} == off
+    kept = [estimate(value) for value in values if value not in off]
+    assert axis.low - 1e-9 <= max(0, min(each["low"] for each in kept))
+    assert axis.high + 1e-9 >= max(each["high"] for each in kept)
+    assert axis.low in axis.ticks and len(axis.ticks) >= 2 and list(axis.ticks) == sorted(set(axis.ticks))
+
+
+def test_places_on_axes() -> None:
+    axis = Axis(low=0.5, high=1)
+    assert [axis.at(value) for value in (0.5, 0.75, 1, 0.2, 1.4)] == [0, 50, 100, 0, 100]
+    assert [axis.off(value) for value in (0.2, 0.5, 1.4)] == ["low", "", "high"]
+    shares = Axis(low=0.01, high=0.99, log_odds=True)
+    assert shares.at(0.5) == 50 and shares.at(0.1) == pytest.approx(50 - 50 * math.log(9) / math.log(99), abs=0.01)
+    for found in ([0.126], [0.02, 0.71], [0.0, 1.0], [1e-6], [0.5, 0.5]):
+        axis = share_axis(found)
+        places = [axis.at(tick) for tick in axis.ticks]
+        assert len(places) >= 2 and min(np.diff(places)) >= 10.9
+        assert all(axis.low <= max(1e-4, min(1 - 1e-4, share)) <= axis.high for share in found)
+    assert [nice_step(span, 4) for span in (1, 0.12, 4, 0.8)] == [0.5, 0.05, 1, 0.2]
+
+
+def test_small_bins_are_joined_without_losing_a_message() -> None:
+    bins = {"mean_probability": [0.01, 0.3, 0.5, 0.7, 0.99], "share": [0.0, 0.5, 1.0, 1.0, 1.0], "messages": [90, 2, 3, 6, 4]}
+    found = joined(bins)
+    assert found["messages"] == [90, 15]
+    assert found["share"] == pytest.approx([0, 14 / 15])
+    assert found["mean_probability"][1] == pytest.approx((0.3 * 2 + 0.5 * 3 + 0.7 * 6 + 0.99 * 4) / 15)
+    assert joined({key: values[:1] for key, values in bins.items()})["messages"] == [90]
+    assert joined({"mean_probability": [0.1, 0.9], "share": [0.0, 1.0], "messages": [2, 3]})["messages"] == [5]
+
+
+def test_losses_are_marked() -> None:
+    assert {column.metric for column in COLUMNS if column.loss} == {"log_loss", "ece"} < LOSSES
