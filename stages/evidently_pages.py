@@ -56,7 +56,8 @@ class SideBySide(MetricContainer):  # type: ignore[misc]
         """One metric of all classifications: a row per class, a column per classification."""
         results = {name: context.get_metric_result(self.metric(kind, name)) for name in self.classifications}
         found = {name: [each.get_label_result(label) for label in self.labels] for name, each in results.items()}
-        return pd.DataFrame({name: [each and each.value for each in row] for name, row in found.items()}, index=self.labels)
+        values = {name: [None if each is None else each.value for each in row] for name, row in found.items()}
+        return pd.DataFrame(values, index=self.labels, dtype=float)
 
     def render(self, context, child_widgets=None):  # type: ignore[no-untyped-def]
         values = {kind: self.values(context, kind) for kind in PER_CLASS}
