@@ -42,7 +42,7 @@ def read_source(settings: Ingest) -> tuple[pa.Table, str]:
     if len(table) == 0:
         raise UserError(f"{served_by}: no rows; expected messages with the columns {', '.join(wanted.values())}")
     columns = {key.removesuffix("_column"): as_strings(table[name], name, served_by) for key, name in wanted.items()}
-    ids = columns.get("id", pa.chunked_array([pc.cast(pa.array(np.arange(1, len(table) + 1)), pa.string())]))
+    ids = columns.get("id", pa.chunked_array([pc.cast(pa.array(np.arange(1, len(table) + 1)), pa.large_string())]))
     if ids.null_count or pc.count_distinct(ids).as_py() < len(ids):
         raise UserError(f"{served_by}: the column {settings.id_column!r} (ingest.id_column) must name each row once")
     return pa.table({"id": ids, "text": columns["text"], "label": columns["label"]}), served_by
@@ -64,7 +64,9 @@ def mapped(labels: pa.ChunkedArray, label_map: dict[str | int | bool, str] | Non
     """Labels through the map; raises UserError for a value that the map lacks, with its row."""
     if label_map is None:
         return labels
-    known = {str(key).lower() if isinstance(key, bool) else str(key): value for key, value in label_map.items()}
+    # Arrow writes a boolean as true, pandas as True.
+    spellings = {key: [str(key).lower(), str(key)] if isinstance(key, bool) else [str(key)] for key in label_map}
+    known = {spelling: label_map[key] for key, each in spellings.items() for spelling in each}
     at = pc.index_in(labels, pa.array(list(known), labels.type))
     missing = pc.and_(pc.is_null(at), pc.is_valid(labels))
     row = pc.index(missing, True).as_py()
@@ -78,7 +80,7 @@ def mapped(labels: pa.ChunkedArray, label_map: dict[str | int | bool, str] | Non
 
 def drop(table: pa.Table, doomed: np.ndarray, reason: str, dropped: dict[str, int]) -> pa.Table:
     """The table without the doomed (n,) rows, which are counted under the reason."""
-    dropped[reason] = int(doomed.sum())
+    dropped[reason] += int(doomed.sum())
     return table.filter(pa.array(~doomed)) if doomed.any() else table
 
 
@@ -93,7 +95,7 @@ def without_blanks(table: pa.Table, dropped: dict[str, int], served_by: str) -> 
     return drop(table, blank["label"][~blank["text"]], "missing_label", dropped)
 
 
-def without_conflicts(table: pa.Table, texts: np.ndarray, rule: str, dropped: dict[str, int], served_by: str) -> np.ndarray:
+def conflicts(table: pa.Table, texts: np.ndarray, rule: str, served_by: str) -> np.ndarray:
     """Rows (n,) whose text also stands with another label; raises UserError when the rule is to fail."""
     labels = pd.factorize(table["label"].to_numpy())[0]
     frame = pd.DataFrame({"text": texts, "label": labels}).groupby("text", sort=False)["label"]
@@ -106,78 +108,101 @@ def without_conflicts(table: pa.Table, texts: np.ndarray, rule: str, dropped: di
             f" text but the labels {table['label'][first].as_py()!r} and {table['label'][other].as_py()!r};"
             " ingest.conflicts: drop leaves out both"
         )
-    dropped["conflict"] = int(conflicting.sum())
     return conflicting
 
 
-def assign_splits(
-    labels: np.ndarray, names: list[str], groups: np.ndarray, settings: Ingest, feedback: pa.ChunkedArray
-) -> np.ndarray:
-    """Split index (n,) of each row; the last rows are feedback and bring theirs, unless their group has one already."""
-    base = len(labels) - len(feedback)
+def without_repeats(table: pa.Table, settings: Ingest, dropped: dict[str, int], served_by: str) -> pa.Table:
+    """The table without texts of two labels and, if asked for, without exact duplicates; the first of equal rows stays."""
+    texts = fingerprints(table["text"])
+    conflicting = conflicts(table, texts, settings.conflicts, served_by)
+    repeated = pd.Series(texts).duplicated().to_numpy() & ~conflicting & settings.deduplicate
+    table = drop(table, conflicting, "conflict", dropped)
+    return drop(table, repeated[~conflicting], "duplicate", dropped)
+
+
+def with_splits(table: pa.Table, settings: Ingest, served_by: str) -> pa.Table:
+    """The table with group and split; raises UserError for fewer than two classes, and for a class too small to split."""
+    labels, found = pd.factorize(table["label"].to_numpy(), sort=True)
+    names = [str(name) for name in found]
+    if len(names) < 2:
+        raise UserError(f"{served_by}: a single class ({names[0] if names else 'none'}) is left; expected at least two")
+    groups = near_duplicate_groups(table["text"])
     units = groups if settings.split == "grouped" else np.arange(len(groups))
-    fractions = settings.fractions.model_dump()
-    split = stratified_grouped_split(labels[:base], units[:base], fractions, settings.seed, names)
-    if not len(feedback):
-        return split
-    own = pc.index_in(feedback, pa.array(SPLITS, feedback.type)).to_numpy()
-    of_group = pd.Series(split).groupby(groups[:base]).first().reindex(groups[base:]).to_numpy()
-    return np.concatenate([split, np.where(np.isnan(of_group), own, of_group).astype(np.int64)])
+    try:
+        split = stratified_grouped_split(labels, units, settings.fractions.model_dump(), settings.seed, names)
+    except UserError as error:
+        raise UserError(f"{served_by}: {error}") from error
+    names_of_splits = pa.array(SPLITS, pa.large_string())
+    return table.append_column("group", pa.array(groups)).append_column("split", names_of_splits.take(pa.array(split)))
+
+
+def read_feedback(labels: pa.Array) -> pa.Table:
+    """Columns id, text, label and split of the feedback; raises UserError for what a column may not hold, with the row."""
+    known = {"id": None, "text": None, "label": labels, "split": pa.array(SPLITS, pa.large_string())}
+    try:
+        table = parquet.read_table(FEEDBACK, columns=list(known))
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{FEEDBACK}: cannot be read as parquet: {' '.join(str(error).split())}") from error
+    columns = {}
+    for name, values in known.items():
+        if name not in table.column_names:
+            raise UserError(f"{FEEDBACK}: no column {name!r}; expected {', '.join(known)}")
+        columns[name] = as_strings(table[name], name, str(FEEDBACK))
+        accepted = pc.is_valid(columns[name]) if values is None else pc.is_in(columns[name], values)
+        row = pc.index(accepted, False).as_py()
+        if row >= 0:
+            expected = "expected text" if values is None else nearest(str(columns[name][row]), values.to_pylist())
+            raise UserError(f"{FEEDBACK}: row {row + 1} has the {name} {columns[name][row].as_py()!r}: {expected}")
+    return pa.table(columns)
+
+
+def joined(base: pa.Table, feedback: pa.Table, settings: Ingest, dropped: dict[str, int]) -> pa.Table:
+    """Base rows, whose splits stay, then feedback; its rows have the split of their group's first row."""
+    feedback = feedback.append_column("source", pa.repeat("feedback", len(feedback)))
+    columns = [name for name in base.column_names if name != "group"]
+    table = without_repeats(
+        pa.concat_tables([base.select(columns), feedback.select(columns)]), settings, dropped, str(FEEDBACK)
+    )
+    groups = near_duplicate_groups(table["text"])
+    frame = pd.DataFrame({"group": groups, "split": table["split"].to_numpy()})
+    of_group = frame.groupby("group")["split"].transform("first")
+    split = np.where(pc.equal(table["source"], "feedback"), of_group, frame["split"])
+    table = table.set_column(columns.index("split"), "split", pa.array(split, pa.large_string()))
+    return table.append_column("group", pa.array(groups)).select(base.column_names)
 
 
 def main() -> None:
     settings = read_params().ingest
     rows, served_by = read_source(settings)
     print(f"ingest: {len(rows):,} rows from {served_by}", file=sys.stderr)
-    rows = rows.set_column(2, "label", mapped(rows["label"], settings.label_map, served_by))
-    total = len(rows)
-    dropped: dict[str, int] = {}
-    rows = without_blanks(rows, dropped, served_by)
-
-    feedback = parquet.read_table(FEEDBACK)
-    names = ["id", "text", "label"]
-    table = pa.concat_tables([rows, feedback.select(names).cast(rows.schema)])
-    own_split = pa.concat_tables([pa.table({"split": pa.nulls(len(rows), pa.string())}), feedback.select(["split"])])
-    from_feedback = np.arange(len(table)) >= len(rows)
-
-    texts = fingerprints(table["text"])
-    conflicting = without_conflicts(table, texts, settings.conflicts, dropped, served_by)
-    repeated = pd.Series(texts).duplicated().to_numpy() & ~conflicting if settings.deduplicate else np.zeros(len(table), bool)
-    dropped["duplicate"] = int(repeated.sum())
-    kept = ~(conflicting | repeated)
-    table, own_split, from_feedback = table.filter(pa.array(kept)), own_split.filter(pa.array(kept)), from_feedback[kept]
-
-    labels, found = pd.factorize(table["label"].to_numpy(), sort=True)
-    names = [str(name) for name in found]
-    if len(names) < 2:
-        raise UserError(f"{served_by}: a single class ({names[0] if names else 'none'}) is left; expected at least two")
-    groups = near_duplicate_groups(table["text"])
-    split = assign_splits(labels, names, groups, settings, own_split["split"].filter(pa.array(from_feedback)))
-
-    source = pa.array(np.where(from_feedback, "feedback", settings.source))
-    table = table.append_column("group", pa.array(groups)).append_column("split", pa.array(np.array(SPLITS)[split]))
+    table = rows.set_column(2, "label", mapped(rows["label"], settings.label_map, served_by))
+    dropped = dict.fromkeys(["blank_text", "missing_label", "conflict", "duplicate"], 0)
+    table = without_repeats(without_blanks(table, dropped, served_by), settings, dropped, served_by)
+    table = with_splits(table, settings, served_by)
+    table = table.append_column("source", pa.repeat(settings.source, len(table)))
+    feedback = read_feedback(pc.unique(table["label"]))
+    if len(feedback):
+        table = joined(table, feedback, settings, dropped)
     with replaced(MESSAGES) as temporary:
-        parquet.write_table(table.append_column("source", source), temporary, compression="zstd")
-    counts = np.zeros((len(SPLITS), len(names)), dtype=int)
-    np.add.at(counts, (split, labels), 1)
+        parquet.write_table(table, temporary, compression="zstd")
+
+    counts = table.select(["label", "split"]).to_pandas().value_counts().unstack("label", fill_value=0)
+    groups = pc.count_distinct(table["group"]).as_py()
     write_json(
         INGEST,
         {
             "served_by": served_by,
-            "rows": total,
+            "rows": len(rows),
             "kept": len(table),
             "dropped": dropped,
-            "groups": int(groups.max()) + 1,
-            "labels": dict(zip(names, counts.sum(axis=0).tolist(), strict=True)),
-            "splits": {name: dict(zip(names, row.tolist(), strict=True)) for name, row in zip(SPLITS, counts, strict=True)},
-            "feedback": int(from_feedback.sum()),
+            "groups": groups,
+            "labels": counts.sum().to_dict(),
+            "splits": {name: counts.loc[name].to_dict() for name in SPLITS},
+            "feedback": pc.sum(pc.equal(table["source"], "feedback")).as_py(),
             "sha256": file_sha256(MESSAGES),
         },
     )
-    print(
-        f"ingest: {len(table):,} messages in {int(groups.max()) + 1:,} groups of near duplicates; dropped {dropped}",
-        file=sys.stderr,
-    )
+    print(f"ingest: {len(table):,} messages in {groups:,} groups of near duplicates; dropped {dropped}", file=sys.stderr)
 
 
 if __name__ == "__main__":

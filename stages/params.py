@@ -96,7 +96,7 @@ class Train(Section):
     batch_size: Count
     learning_rate: Positive
     warmup: Annotated[float, Field(ge=0, le=1)]
-    weight_decay: Annotated[float, Field(ge=0)]
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     max_grad_norm: Positive
     dropout: Annotated[float, Field(ge=0, lt=1)]
     frozen_layers: Annotated[int, Field(ge=0)]
@@ -156,10 +156,11 @@ def known_keys(section: type[BaseModel], place: tuple[str | int, ...]) -> list[s
 
 
 def complaint(error: ValidationError) -> str:
-    """One line on the first thing that is wrong."""
-    first = error.errors()[0]
-    place = tuple(part for part in first["loc"])
-    where = ".".join(map(str, place))
+    """One line on one thing that is wrong: the deepest, which of the branches of a union is the one meant."""
+    first = max(error.errors(), key=lambda each: len(each["loc"]))
+    # Pydantic names the branch of a union too, as in dict[str,float].
+    place = tuple(part for part in first["loc"] if "[" not in str(part))
+    where = ".".join(map(str, place)) or "the file"
     if first["type"] == "extra_forbidden":
         return f"unknown key {where!r}: {nearest(str(place[-1]), known_keys(Params, place[:-1]))}"
     if first["type"] == "missing":

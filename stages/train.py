@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from dvclive import Live
 from scipy.special import log_softmax
+from scmrepo.exceptions import SCMError
 
 from ballast import models
 from ballast.command import parser, run
@@ -24,6 +26,14 @@ from stages.cards import read_card
 from stages.files import CURVES, DURATIONS, LOGITS, MODELS, SAMPLES, replaced, replaced_folder, write_json
 from stages.messages import read_messages
 from stages.params import read_params
+
+
+def live_curves(folder: Path) -> Live:
+    """DVCLive without experiments of its own; raises UserError in a git repository that has no commit, where it would fail."""
+    try:
+        return Live(str(folder), save_dvc_exp=False, report=None, dvcyaml=None)
+    except SCMError as error:
+        raise UserError(f"git: {error}; DVCLive needs a commit, run `git commit` first") from error
 
 
 def main(name: str, seed: int) -> None:
@@ -43,10 +53,7 @@ def main(name: str, seed: int) -> None:
     declared = technique.declared_prior(share)
     tenths = 0
 
-    with (
-        replaced_folder(CURVES / name / str(seed)) as curves,
-        Live(str(curves), save_dvc_exp=False, report=None, dvcyaml=None) as live,
-    ):
+    with replaced_folder(CURVES / name / str(seed)) as curves, live_curves(curves) as live:
 
         def on_step(step: int, steps: int, loss: float, learning_rate: float) -> None:
             nonlocal tenths

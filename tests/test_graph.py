@@ -12,7 +12,7 @@ import pytest
 import ballast
 from ballast.models import read_manifest
 from stages.files import CARDS, CURVES, EVALUATIONS, INGEST, LOGITS, MESSAGES, MODELS, PROBES, SAMPLES, read_json
-from tests.project import ROOT, TINY_TRAINING, Project, corpus, project_copy, ran, yaml
+from tests.project import ROOT, TINY_TRAINING, Outcome, Project, corpus, project_copy, ran, yaml
 
 COUNTS = dict(zip("abcdefgh", (2840, 1080, 640, 320, 180, 120, 75, 41), strict=True))
 WEIGHTS = {label: round(1 / count**0.5, 3) for label, count in COUNTS.items()}
@@ -72,20 +72,22 @@ def on_disk(project: Project, name: str) -> list[Path]:
     return [folder for folder in FOLDERS for path in (project.folder / folder).iterdir() if path.name.split(".")[0] == name]
 
 
-def until_trained(workspace: Project, technique: str, edits: dict[str, object]) -> None:
-    """Run the stages of one technique as far as its training."""
+def until_trained(workspace: Project, technique: str, edits: dict[str, object]) -> Outcome:
+    """Run the stages of one technique as far as its training: how that ended."""
     workspace.write("messages.csv", corpus({"ham": 120, "spam": 40}))
     workspace.edit(edits | {"techniques": {technique: {}}})
     entry = {"name": technique, "seed": 0}
-    for stage, arguments in {"ingest": {}, "techniques": {}, "resample": entry, "train": entry}.items():
+    for stage, arguments in {"ingest": {}, "techniques": {}, "resample": entry}.items():
         done = workspace.stage_here(stage, **arguments)
         assert done.code == 0, done.stderr
+    return workspace.stage_here("train", **entry)
 
 
-def test_training_needs_no_commit(workspace: Project, tiny_encoder: Path) -> None:
+def test_training_before_the_first_commit_says_to_commit(workspace: Project, tiny_encoder: Path) -> None:
     subprocess.run(["git", "init", "--quiet"], cwd=workspace.folder, check=True)
     workspace.write(".dvc/config", (ROOT / ".dvc/config").read_bytes())
-    until_trained(workspace, "tfidf", settings(tiny_encoder))
+    assert "git commit" in until_trained(workspace, "tfidf", settings(tiny_encoder)).error
+    assert not (workspace.folder / CURVES / "tfidf/0").exists()
 
 
 @pytest.fixture
@@ -111,7 +113,7 @@ def full_disk(workspace: Project) -> Iterator[Callable[[], None]]:
 def test_a_full_disk_leaves_the_earlier_model_whole(
     workspace: Project, full_disk: Callable[[], None], tiny_encoder: Path, technique: str
 ) -> None:
-    until_trained(workspace, technique, settings(tiny_encoder))
+    assert until_trained(workspace, technique, settings(tiny_encoder)).code == 0
     folder = workspace.folder / MODELS / technique / "0"
     before = {path: path.read_bytes() for path in folder.iterdir()}
     expected = ballast.load(folder).logits(["bababa", "bebe 7"])

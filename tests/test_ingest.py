@@ -457,7 +457,7 @@ def test_feedback_of_one_group_stays_in_one_split(workspace: Project) -> None:
         pytest.param(
             pd.DataFrame([("f0", "new", "ham", "dev")], columns=["id", "text", "label", "split"]), ["'dev'"], id="unknown split"
         ),
-        pytest.param(pd.DataFrame([("f0", "new", "ham")], columns=["id", "text", "label"]), ["'split'"], id="no split"),
+        pytest.param(pd.DataFrame([("f0", "new", "ham")], columns=["id", "text", "label"]), ["split"], id="no split"),
         pytest.param(
             pd.DataFrame([("f0", "new", "hma", "test")], columns=["id", "text", "label", "split"]),
             ["'hma'", "ham"],

@@ -86,7 +86,7 @@ def test_a_wrong_value_is_named(workspace: Project, edits: dict[str, Any], said:
 
 FILES: dict[str, tuple[bytes | None, tuple[str, ...]]] = {
     "no file": (None, ("no such file", "repository's root")),
-    "empty": (b"", ("found None",)),
+    "empty": (b"", ("the file: ", "found None")),
     "a list": (b"- ingest\n", ("found ['ingest']",)),
     "bad YAML": (b"ingest: {source: [\ntrain: 1\n", ("not valid YAML", "line 1", "expected ',' or ']'")),
     "a tab": (b"ingest:\n\tsource: file\n", ("not valid YAML", "line 2")),
