@@ -80,6 +80,8 @@ def fine_tune(technique: Technique, data: TrainingData, settings: TrainingSettin
     accelerator = make_accelerator(settings)
     set_seed(settings.seed)
     torch.use_deterministic_algorithms(True, warn_only=True)
+    # Filling memory that is about to be overwritten only helps to find faults in torch.
+    torch.utils.deterministic.fill_uninitialized_memory = False
     rng = np.random.default_rng(settings.seed)
 
     model = untrained_model(settings.model, data.label_names, settings.max_length, accelerator.device)
