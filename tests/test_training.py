@@ -11,12 +11,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
 import ballast
 from ballast import encoders, models
 from ballast.batching import shuffled_batches, sorted_batches
-from ballast.encoder_model import EncoderModel, choose_device, untrained_model
+from ballast.encoder_model import FIRST_TOKEN_HEADS, EncoderModel, choose_device, skip_unread_states, untrained_model
 from ballast.encoders import minilm_folder
 from ballast.errors import UserError
 from ballast.technique import Technique, TrainingData, TrainingSettings, cross_entropy
@@ -119,6 +119,26 @@ def test_dropout_is_set_everywhere_and_off_when_scoring(training: TrainingSettin
 def test_final_linear_is_the_head(training: TrainingSettings) -> None:
     model = untrained_model(training.model, ["a", "b", "c"], 16, torch.device("cpu"))
     assert final_linear(model.network, 3) is model.network.classifier
+
+
+@pytest.mark.parametrize("model_type", sorted(FIRST_TOKEN_HEADS))
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_states_that_the_head_does_not_read_can_be_skipped(model_type: str, attention: str) -> None:
+    """The same logits and the same gradients as the plain network's."""
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32, "vocab_size": 50}
+    config = AutoConfig.for_model(model_type, **sizes, max_position_embeddings=40, num_labels=3, pad_token_id=0)
+    inputs = {"input_ids": torch.randint(1, 50, (5, 12)), "attention_mask": (torch.arange(12) < 9).long().repeat(5, 1)}
+    torch.manual_seed(0)
+    network = AutoModelForSequenceClassification.from_config(config, attn_implementation=attention).eval()
+    found = []
+    for _ in range(2):
+        network.zero_grad()
+        logits = network(**inputs).logits
+        logits.logsumexp(dim=1).sum().backward()
+        found.append([logits.detach(), *(each.grad.clone() for each in network.parameters() if each.grad is not None)])
+        skip_unread_states(network)
+    for plain, skipped in zip(*found, strict=True):
+        torch.testing.assert_close(skipped, plain)
 
 
 def test_folder_loads_by_auto_classes_with_the_same_logits(trained: EncoderModel, tmp_path: Path) -> None:
