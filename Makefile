@@ -17,8 +17,8 @@ repro: setup   ## run the pipeline on the data that params.yaml names
 	dvc repro
 	@echo "The report: $(CURDIR)/reports/index.html"
 
-test: setup browser   ## run the tests
-	python -m pytest
+test: setup browser   ## run the tests, a file to a core
+	python -m pytest -n auto --dist loadfile
 
 check: setup   ## lint, types and import rooms
 	ruff check .

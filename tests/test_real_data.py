@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import os
 import shutil
 from pathlib import Path
 
@@ -22,7 +21,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Project:
     project.edit({"techniques": {"baseline": {}, "tfidf": {}}, "train.epochs": 1, "evaluate.resamples": 500})
     if (ROOT / "data/raw" / FILE).is_file():
         shutil.copy(ROOT / "data/raw" / FILE, project.folder / "data/raw" / FILE)
-    done = project.run("dvc", "repro", OMP_NUM_THREADS=str(os.cpu_count()))
+    done = project.run("dvc", "repro")
     assert done.code == 0, done.stderr
     assert project.repro() == set()
     return project
