@@ -18,7 +18,7 @@ repro: setup   ## run the pipeline on the data that params.yaml names
 	@echo "The report: $(CURDIR)/reports/index.html"
 
 test: setup browser   ## run the tests, a file to a core
-	python -m pytest -n auto --dist loadfile
+	python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 check: setup   ## lint, types and import rooms
 	ruff check .

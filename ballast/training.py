@@ -16,7 +16,6 @@ from transformers import PreTrainedModel, get_linear_schedule_with_warmup
 from ballast.batching import shuffled_batches
 from ballast.encoder_model import EncoderModel, choose_device, fast_bf16, pad, tokenize, untrained_model
 from ballast.errors import UserError
-from ballast.model import Model
 from ballast.technique import Technique, TrainingData, TrainingSettings
 
 # Points of the training curve and chances to notice a loss that is not finite.
@@ -60,11 +59,6 @@ def make_accelerator(settings: TrainingSettings) -> Accelerator:
     return Accelerator(cpu=device.type == "cpu", mixed_precision="bf16" if bf16 else "no")
 
 
-def train(technique: Technique, data: TrainingData, settings: TrainingSettings) -> Model:
-    """Train as the technique says: its own way, or by fine-tuning the encoder."""
-    return fine_tune(technique, data, settings) if technique.fit is None else technique.fit(data, settings)
-
-
 def fine_tune(technique: Technique, data: TrainingData, settings: TrainingSettings) -> EncoderModel:
     """Fine-tune an encoder and its head.
 
@@ -81,7 +75,7 @@ def fine_tune(technique: Technique, data: TrainingData, settings: TrainingSettin
     set_seed(settings.seed)
     torch.use_deterministic_algorithms(True, warn_only=True)
     # Filling memory that is about to be overwritten only helps to find faults in torch.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     rng = np.random.default_rng(settings.seed)
 
     model = untrained_model(settings.model, data.label_names, settings.max_length, accelerator.device)

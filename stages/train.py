@@ -20,8 +20,8 @@ from scmrepo.exceptions import SCMError
 from ballast import models
 from ballast.command import parser, run
 from ballast.errors import UserError
-from ballast.technique import TrainingData, TrainingSettings, weighted_share
-from ballast.training import train
+from ballast.model import Model
+from ballast.technique import Technique, TrainingData, TrainingSettings, weighted_share
 from stages.cards import read_card
 from stages.files import CURVES, DURATIONS, LOGITS, MODELS, SAMPLES, replaced, replaced_folder, write_json
 from stages.messages import read_messages
@@ -34,6 +34,16 @@ def live_curves(folder: Path) -> Live:
         return Live(str(folder), save_dvc_exp=False, report=None, dvcyaml=None)
     except SCMError as error:
         raise UserError(f"git: {error}; DVCLive needs a commit, run `git commit` first") from error
+
+
+def trained(technique: Technique, data: TrainingData, settings: TrainingSettings) -> Model:
+    """Train in the technique's own way, or by fine-tuning the encoder."""
+    if technique.fit is not None:
+        return technique.fit(data, settings)
+    # Seconds of imports that only an encoder needs.
+    from ballast.training import fine_tune
+
+    return fine_tune(technique, data, settings)
 
 
 def main(name: str, seed: int) -> None:
@@ -65,8 +75,8 @@ def main(name: str, seed: int) -> None:
                 print(f"train: {name} seed {seed}: step {step} of {steps}, loss {loss:.4f}", file=sys.stderr)
 
         started = time.perf_counter()
-        model = train(technique, data, TrainingSettings(**settings, seed=seed, on_step=on_step))
-        trained = time.perf_counter()
+        model = trained(technique, data, TrainingSettings(**settings, seed=seed, on_step=on_step))
+        ready = time.perf_counter()
         logits = {split: model.logits(messages.of(split)["text"].tolist()) for split in ("validation", "test")}
         scored = time.perf_counter()
         if not all(np.isfinite(each).all() for each in logits.values()):
@@ -84,9 +94,9 @@ def main(name: str, seed: int) -> None:
         np.savez(file, allow_pickle=False, **arrays)
     scored_texts = sum(map(len, logits.values()))
     durations = {
-        "training_seconds": trained - started,
+        "training_seconds": ready - started,
         "message_passes": len(data.texts) * settings["epochs"],
-        "scoring_seconds": scored - trained,
+        "scoring_seconds": scored - ready,
         "scored": scored_texts,
     }
     write_json(DURATIONS / name / f"{seed}.json", durations)

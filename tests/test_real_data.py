@@ -48,7 +48,7 @@ def test_both_models_tell_spam_from_ham(built: Project) -> None:
         f1 = board["techniques"][name]["corrected"]["spam.f1"]
         assert least < f1["value"] and 0.8 < f1["low"] < f1["high"] <= 1, (name, f1)
     with (built.folder / PROBE_TABLE).open() as file:
-        rows = [row for row in csv.DictReader(file) if row["text"] == "Call to claim your prize!" and row["label"] == "spam"]
+        rows = [row for row in csv.DictReader(file) if row["text"].startswith("URGENT") and row["label"] == "spam"]
     assert len(rows) == 2 and all(float(row["corrected"]) > 0.5 for row in rows)
 
 

@@ -15,7 +15,7 @@ from ballast.errors import UserError
 from ballast.technique import TrainingData, TrainingSettings, cross_entropy, weighted_share
 from ballast.techniques import accepted_parameters, build, known
 from ballast.techniques.class_weight import inverse_frequency
-from ballast.training import train
+from ballast.training import fine_tune
 
 # What a technique needs when it has no default of its own.
 PARAMETERS = {"class_weight": {"weights": "inverse"}}
@@ -107,7 +107,7 @@ def test_trains_saves_and_scores_several_classes(technique: str, tiny_encoder, t
         model=str(tiny_encoder), epochs=2, batch_size=8, learning_rate=1e-3, max_length=16, seed=0, device="cpu",
         on_step=lambda step, total, loss, rate: steps.append((step, total, loss, rate)),
     )  # fmt: skip
-    model = train(declared, data, training)
+    model = fine_tune(declared, data, training) if declared.fit is None else declared.fit(data, training)
     logits = model.logits(texts)
     assert logits.shape == (len(texts), classes) and logits.dtype == np.float32 and np.isfinite(logits).all()
     assert model.logits([]).shape == (0, classes)
