@@ -16,6 +16,7 @@ from transformers.utils import logging
 from ballast.batching import sorted_batches
 from ballast.encoders import encoder_source
 from ballast.errors import UserError
+from ballast.heads import restore_head
 from ballast.model import Model
 
 # Padded tokens of a scoring batch: enough to fill the matrix units, little enough for the caches of a CPU.
@@ -117,6 +118,7 @@ class EncoderModel(Model):
     def load_files(cls, folder: Path, labels: list[str]) -> EncoderModel:
         network = pretrained(AutoModelForSequenceClassification, str(folder))
         skip_unread_states(network)
+        restore_head(network, len(labels))
         tokenizer = pretrained(AutoTokenizer, str(folder))
         return cls(labels, network.to(choose_device("auto")), tokenizer, tokenizer.model_max_length)
 

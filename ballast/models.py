@@ -23,9 +23,13 @@ def class_of(kind: str) -> type[Model]:
         from ballast.tfidf_model import TfidfModel
 
         return TfidfModel
+    if kind in ("embedding", "one_class"):
+        from ballast.embedding_model import EmbeddingModel, OneClassModel
+
+        return EmbeddingModel if kind == "embedding" else OneClassModel
     if kind == "prior":
         return PriorModel
-    raise UserError(f"unknown kind of model {kind!r}; known: encoder, tfidf, prior")
+    raise UserError(f"unknown kind of model {kind!r}; known: encoder, tfidf, embedding, one_class, prior")
 
 
 def save(model: Model, folder: Path, details: dict[str, object]) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ballast.batching import shuffled_batches
 from ballast.errors import UserError
 from ballast.sampling import every_row
 
@@ -54,8 +55,19 @@ def cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor, progress: flo
     return weights * functional.cross_entropy(logits, labels, reduction="none")
 
 
-def plain_head(linear: nn.Linear) -> None:
+def plain_head(linear: nn.Linear) -> nn.Linear:
     """Leave the classification layer as the encoder's library initialises it."""
+    return linear
+
+
+def plain_texts(texts: Sequence[str], repeated: np.ndarray, rng: np.random.Generator) -> Sequence[str]:
+    """Leave the texts as they are."""
+    return texts
+
+
+def plain_batches(lengths: np.ndarray, labels: np.ndarray, batch_size: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """Every row once an epoch, in random batches of similar length."""
+    return shuffled_batches(lengths, batch_size, rng)
 
 
 def own_prior(share: np.ndarray) -> np.ndarray | None:
@@ -73,18 +85,22 @@ class Technique:
     """What one technique changes against the plain baseline.
 
     sample : (labels (n,), rng) -> rows (m,), weights (m,): which rows, how often, how heavy.
+    texts : (texts (m,), repeated (m,) booleans, rng) -> texts (m,): augmentation; `repeated` marks a row that stands before.
+    batches : (lengths (m,) in tokens, labels (m,), batch size, rng) -> the batches of an epoch, arrays of rows; m rows in all.
     class_weights : (K,) factor on each class's loss, or None for 1. The mean of sample weight times class weight
         over the sample divides the loss, never a batch's own sum: that would move the minimum.
     loss : (logits (b, K), labels (b,), weights (b,), progress in 0..1) -> per-example loss (b,).
-    head : initialises the final linear layer in place.
+    head : (final linear layer) -> the layer to train: itself, initialised, or another of the same shape.
     declared_prior : (weighted share of each class (K,)) -> the prior (K,) that the posteriors are right for, or None.
     fit : trains a model of its own; None fine-tunes the encoder that the settings name.
     """
 
     sample: Callable[[np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]] = every_row
+    texts: Callable[[Sequence[str], np.ndarray, np.random.Generator], Sequence[str]] = plain_texts
+    batches: Callable[[np.ndarray, np.ndarray, int, np.random.Generator], list[np.ndarray]] = plain_batches
     class_weights: np.ndarray | None = None
     loss: Callable[[Tensor, Tensor, Tensor, float], Tensor] = cross_entropy
-    head: Callable[[nn.Linear], None] = plain_head
+    head: Callable[[nn.Linear], nn.Linear] = plain_head
     declared_prior: Callable[[np.ndarray], np.ndarray | None] = own_prior
     fit: Callable[[TrainingData, TrainingSettings], Model] | None = None
 
@@ -99,11 +115,13 @@ def weighted_share(labels: np.ndarray, weights: np.ndarray, class_weights: np.nd
     return total / total.sum()
 
 
-def require_positive(name: str, value: object, *, at_most: float = np.inf) -> float:
-    """The number `value` of the parameter `name`; raises UserError unless 0 < value <= at_most."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= at_most or value == np.inf:
-        limit = "" if at_most == np.inf else f" and at most {at_most:g}"
-        raise UserError(f"{name} must be a number above 0{limit}, not {value!r}")
+def require_positive(name: str, value: object, *, at_least: float = 0.0, at_most: float = np.inf) -> float:
+    """The finite number `value` of the parameter `name`; raises UserError unless it is above 0 and within the limits."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not max(at_least, 0) <= value <= at_most or value in (0, np.inf):
+        lower = f"of at least {at_least:g}" if at_least else "above 0"
+        upper = "" if at_most == np.inf else f" and at most {at_most:g}"
+        raise UserError(f"{name} must be a number {lower}{upper}, not {value!r}")
     return float(value)
 
 

@@ -13,19 +13,13 @@ from torch import nn
 from tqdm import tqdm
 from transformers import PreTrainedModel, get_linear_schedule_with_warmup
 
-from ballast.batching import shuffled_batches
 from ballast.encoder_model import EncoderModel, choose_device, fast_bf16, pad, tokenize, untrained_model
 from ballast.errors import UserError
+from ballast.heads import head_of, set_head
 from ballast.technique import Technique, TrainingData, TrainingSettings
 
 # Points of the training curve and chances to notice a loss that is not finite.
 CURVE_POINTS = 100
-
-
-def final_linear(network: nn.Module, classes: int) -> nn.Linear:
-    """The linear layer that gives the K logits."""
-    layers = [each for each in network.modules() if isinstance(each, nn.Linear) and each.out_features == classes]
-    return layers[-1]
 
 
 def freeze(network: PreTrainedModel, layers: int) -> None:
@@ -79,7 +73,7 @@ def fine_tune(technique: Technique, data: TrainingData, settings: TrainingSettin
     rng = np.random.default_rng(settings.seed)
 
     model = untrained_model(settings.model, data.label_names, settings.max_length, accelerator.device)
-    technique.head(final_linear(model.network, len(data.label_names)))
+    set_head(model.network, technique.head(head_of(model.network, len(data.label_names))))
     freeze(model.network, settings.frozen_layers)
     set_dropout(model.network, settings.dropout)
 
@@ -100,7 +94,8 @@ def fine_tune(technique: Technique, data: TrainingData, settings: TrainingSettin
     network.train()
     every = max(1, steps // CURVE_POINTS)
     since_report: list[torch.Tensor] = []
-    batches = (batch for _ in range(settings.epochs) for batch in shuffled_batches(lengths, settings.batch_size, rng))
+    epochs = (technique.batches(lengths, data.labels, settings.batch_size, rng) for _ in range(settings.epochs))
+    batches = (batch for epoch in epochs for batch in epoch)
     for step, rows in enumerate(tqdm(batches, total=steps, desc="training", unit="step", disable=None, leave=False)):
         labels, batch_weights = (each[rows].to(accelerator.device) for each in (all_labels, all_weights))
         with accelerator.autocast():

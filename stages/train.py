@@ -53,8 +53,9 @@ def main(name: str, seed: int) -> None:
     technique = card.build(messages.counts("train"), messages.names)
     sample = pd.read_parquet(SAMPLES / name / f"{seed}.parquet")
     drawn = messages.table.loc[sample["row"]]
+    repeated = sample["row"].duplicated().to_numpy()
     data = TrainingData(
-        texts=drawn["text"].tolist(),
+        texts=technique.texts(drawn["text"].tolist(), repeated, np.random.default_rng(seed)),
         labels=drawn["class"].to_numpy(),
         weights=sample["weight"].to_numpy(),
         label_names=messages.names,

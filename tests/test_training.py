@@ -20,7 +20,7 @@ from ballast.encoder_model import FIRST_TOKEN_HEADS, EncoderModel, choose_device
 from ballast.encoders import minilm_folder
 from ballast.errors import UserError
 from ballast.technique import Technique, TrainingData, TrainingSettings, cross_entropy
-from ballast.training import final_linear, fine_tune, freeze, set_dropout
+from ballast.training import fine_tune, freeze, set_dropout
 
 NAMES = ["ham", "spam"]
 TEXTS = [f"{'free prize call now' if row % 4 == 0 else 'see you at the meeting'} {row}" for row in range(48)]
@@ -116,9 +116,9 @@ def test_dropout_is_set_everywhere_and_off_when_scoring(training: TrainingSettin
     assert not np.allclose(dropped.logits(TEXTS), trained.logits(TEXTS))
 
 
-def test_final_linear_is_the_head(training: TrainingSettings) -> None:
+def test_the_last_linear_layer_is_the_head(training: TrainingSettings) -> None:
     model = untrained_model(training.model, ["a", "b", "c"], 16, torch.device("cpu"))
-    assert final_linear(model.network, 3) is model.network.classifier
+    assert head_of(model.network, 3) is model.network.classifier
 
 
 @pytest.mark.parametrize("model_type", sorted(FIRST_TOKEN_HEADS))

@@ -20,11 +20,12 @@ def build(counts: np.ndarray, labels: Sequence[str]) -> Technique:
     """Zero the head's weights and set b_c = log pi_c, so that the first loss is the entropy of the prior."""
     log_prior = np.log(counts / counts.sum())
 
-    def head(linear: nn.Linear) -> None:
+    def head(linear: nn.Linear) -> nn.Linear:
         import torch
 
         with torch.no_grad():
             linear.weight.zero_()
             linear.bias.copy_(torch.from_numpy(log_prior))
+        return linear
 
     return Technique(head=head)

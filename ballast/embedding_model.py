@@ -1,0 +1,168 @@
+"""Classifiers on frozen embeddings: the encoder stays as pre-trained, only a small head is fitted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import torch
+from safetensors.numpy import load_file, save_file
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics.pairwise import rbf_kernel
+from sklearn.svm import OneClassSVM
+from tqdm import tqdm
+from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from ballast.batching import sorted_batches
+from ballast.encoder_model import TOKENS_PER_BATCH, choose_device, fast_bf16, pad, pretrained, tokenize
+from ballast.encoders import encoder_source
+from ballast.model import WEIGHTS, Model
+from ballast.technique import TrainingSettings
+
+ENCODER = "encoder"
+ITERATIONS = 2000
+
+
+@dataclass
+class Embedder:
+    """A pre-trained encoder whose mean token state, scaled to length 1, is a text's embedding (Reimers and Gurevych, 1908.10084)."""
+
+    network: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    max_length: int
+
+    @classmethod
+    def of(cls, source: str, max_length: int | None, device: str) -> Embedder:
+        """The encoder of a folder or a hub id; raises UserError when it cannot be loaded."""
+        tokenizer = pretrained(AutoTokenizer, source)
+        if tokenizer.pad_token_id is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        network = pretrained(AutoModel, source, dtype=torch.float32).to(choose_device(device))
+        return cls(network, tokenizer, max_length or tokenizer.model_max_length)
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        """Embeddings (n, d) float32 of texts (n,)."""
+        device = self.network.device
+        ids = tokenize(self.tokenizer, texts, self.max_length)
+        embeddings = np.empty((len(ids), self.network.config.hidden_size), dtype=np.float32)
+        batches = sorted_batches(np.array([len(each) for each in ids], dtype=np.int64), TOKENS_PER_BATCH[device.type])
+        self.network.eval()
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=fast_bf16(device)):
+            for rows in tqdm(batches, desc="embedding", unit="batch", disable=None, leave=False):
+                inputs = pad(ids, rows, self.tokenizer.pad_token_id, device)
+                states, mask = self.network(**inputs).last_hidden_state.float(), inputs["attention_mask"].unsqueeze(-1)
+                mean = (states * mask).sum(dim=1) / mask.sum(dim=1)
+                embeddings[rows] = torch.nn.functional.normalize(mean).cpu().numpy()
+        return embeddings
+
+    def save(self, folder: Path) -> None:
+        """Write encoder and tokenizer into a folder."""
+        self.network.save_pretrained(folder)
+        self.tokenizer.model_max_length = self.max_length
+        self.tokenizer.save_pretrained(folder)
+
+    @property
+    def parameters(self) -> int:
+        """Number of weights."""
+        return sum(each.numel() for each in self.network.parameters())
+
+
+def embedder(settings: TrainingSettings) -> Embedder:
+    """The encoder that the settings name."""
+    return Embedder.of(encoder_source(settings.model), settings.max_length, settings.device)
+
+
+@dataclass
+class EmbeddingModel(Model):
+    """Logits are embeddings @ coefficients.T + intercept: coefficients (K, d), intercept (K,)."""
+
+    kind: ClassVar[str] = "embedding"
+    labels: list[str]
+    embedder: Embedder
+    coefficients: np.ndarray
+    intercept: np.ndarray
+
+    def logits(self, texts: Sequence[str]) -> np.ndarray:
+        return (self.embedder.embed(texts) @ self.coefficients.T + self.intercept).astype(np.float32)
+
+    def save_files(self, folder: Path) -> None:
+        self.embedder.save(folder / ENCODER)
+        save_file({"coefficients": self.coefficients, "intercept": self.intercept}, folder / WEIGHTS)
+
+    @classmethod
+    def load_files(cls, folder: Path, labels: list[str]) -> EmbeddingModel:
+        return cls(labels, Embedder.of(str(folder / ENCODER), None, "auto"), **load_file(folder / WEIGHTS))
+
+    @property
+    def parameters(self) -> int:
+        return self.embedder.parameters + self.coefficients.size + self.intercept.size
+
+
+@dataclass
+class OneClassModel(Model):
+    """A one-class support vector machine: the class it was trained on gets the decision value, the other its negative.
+
+    support (s, d), dual (s,), intercept (1,), gamma (1,) of the kernel; scale (1,) is the decision's deviation in training, so
+    that logits are of the size of one.
+    """
+
+    kind: ClassVar[str] = "one_class"
+    labels: list[str]
+    embedder: Embedder
+    trained_on: np.ndarray
+    support: np.ndarray
+    dual: np.ndarray
+    intercept: np.ndarray
+    gamma: np.ndarray
+    scale: np.ndarray
+
+    def logits(self, texts: Sequence[str]) -> np.ndarray:
+        if not len(texts):
+            return np.empty((0, 2), dtype=np.float32)
+        kernel = rbf_kernel(self.embedder.embed(texts), self.support, gamma=float(self.gamma[0]))
+        decision = (kernel @ self.dual + self.intercept) / self.scale
+        sign = np.where(np.arange(2) == self.trained_on[0], 1.0, -1.0)
+        return (decision[:, None] * sign).astype(np.float32)
+
+    def save_files(self, folder: Path) -> None:
+        self.embedder.save(folder / ENCODER)
+        names = ("trained_on", "support", "dual", "intercept", "gamma", "scale")
+        save_file({name: getattr(self, name) for name in names}, folder / WEIGHTS)
+
+    @classmethod
+    def load_files(cls, folder: Path, labels: list[str]) -> OneClassModel:
+        return cls(labels, Embedder.of(str(folder / ENCODER), None, "auto"), **load_file(folder / WEIGHTS))
+
+    @property
+    def parameters(self) -> int:
+        return self.embedder.parameters + self.support.size + self.dual.size
+
+
+def fit_linear_head(
+    encoder: Embedder, embeddings: np.ndarray, labels: np.ndarray, names: list[str], inverse_penalty: float
+) -> EmbeddingModel:
+    """A multinomial logistic regression on embeddings (m, d) of classes (m,)."""
+    regression = LogisticRegression(C=inverse_penalty, max_iter=ITERATIONS).fit(embeddings, labels)
+    coefficients, intercept = regression.coef_, regression.intercept_
+    if len(names) == 2:
+        coefficients, intercept = np.vstack([-coefficients, coefficients]) / 2, np.array([-intercept[0], intercept[0]]) / 2
+    return EmbeddingModel(names, encoder, coefficients.astype(np.float32), intercept.astype(np.float32))
+
+
+def fit_one_class(encoder: Embedder, embeddings: np.ndarray, names: list[str], trained_on: int, nu: float) -> OneClassModel:
+    """A one-class support vector machine on embeddings (m, d) of one class; `nu` bounds its share of outliers."""
+    machine = OneClassSVM(nu=nu).fit(embeddings)
+    scale = max(float(machine.decision_function(embeddings).std()), 1e-6)
+    return OneClassModel(
+        names,
+        encoder,
+        trained_on=np.array([trained_on]),
+        support=np.ascontiguousarray(machine.support_vectors_.astype(np.float32)),
+        dual=np.ascontiguousarray(machine.dual_coef_[0]),
+        intercept=np.asarray(machine.intercept_, dtype=np.float64),
+        gamma=np.array([machine._gamma]),
+        scale=np.array([scale]),
+    )

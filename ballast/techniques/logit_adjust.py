@@ -1,0 +1,35 @@
+"""Logit adjustment: the loss sees logits raised by the log prior, so that the model learns to do without it.
+
+Source: Menon et al., Long-Tail Learning via Logit Adjustment (2007.07314), equation 10; tau 1 is balanced softmax, Ren et al.
+(2007.10740).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.special import softmax
+
+from ballast.technique import Technique, require_positive
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def build(counts: np.ndarray, labels: Sequence[str], *, tau: float = 1.0) -> Technique:
+    """CE(z + tau log pi, y); the posteriors are right for a prior proportional to pi^(1 - tau): uniform at tau 1."""
+    strength = require_positive("logit_adjust.tau", tau)
+    log_prior = np.log(counts / counts.sum())
+
+    def loss(logits: Tensor, labels: Tensor, weights: Tensor, progress: float) -> Tensor:
+        from torch.nn import functional
+
+        adjusted = logits + logits.new_tensor(strength * log_prior)
+        return weights * functional.cross_entropy(adjusted, labels, reduction="none")
+
+    def declared_prior(share: np.ndarray) -> np.ndarray:
+        return np.asarray(softmax(np.log(share) - strength * log_prior))
+
+    return Technique(loss=loss, declared_prior=declared_prior)
