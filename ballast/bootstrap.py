@@ -5,7 +5,8 @@ Source: Field and Welsh, Bootstrapping Clustered Data (2007); Efron and Tibshira
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
+from typing import TypeVar
 
 import numpy as np
 from scipy.stats import norm
@@ -24,9 +25,12 @@ def resample_counts(groups: int, resamples: int, seed: int) -> Iterator[np.ndarr
         yield np.bincount(drawn.ravel(), minlength=rows * groups).reshape(rows, groups).astype(np.float32)
 
 
+Name = TypeVar("Name", bound=Hashable)
+
+
 def resampled(
-    statistics: Callable[[np.ndarray], dict[str, np.ndarray]], groups: int, resamples: int, seed: int
-) -> dict[str, np.ndarray]:
+    statistics: Callable[[np.ndarray], dict[Name, np.ndarray]], groups: int, resamples: int, seed: int
+) -> dict[Name, np.ndarray]:
     """Evaluate `statistics` (counts (b, groups) -> name -> (b,)) on every resample: name -> (resamples,)."""
     blocks = [statistics(counts) for counts in resample_counts(groups, resamples, seed)]
     return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}

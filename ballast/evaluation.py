@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +11,11 @@ from scipy.special import log_softmax, softmax
 
 from ballast.bootstrap import percentile_interval, resampled, wilson_interval
 from ballast.calibration import Calibration, fit_calibration
-from ballast.metrics import CALIBRATION_BINS, Metrics, Scored, one_vs_rest, ratio
+from ballast.comparison import Draws, over_seeds
+from ballast.metrics import CALIBRATION_BINS, Decisions, Metrics, Scored, one_vs_rest, ratio
 from ballast.operating_point import f1_threshold
+from ballast.post_hoc import Head, Scores, arms
+from ballast.prior_grid import prior_grid
 from ballast.priors import FittedPrior, correct, effective_prior, fit_prior
 
 # Points of a curve: enough for a smooth line, few enough for a page with dozens of techniques.
@@ -34,6 +37,7 @@ class SeedScores:
     validation: np.ndarray
     test: np.ndarray
     declared_prior: np.ndarray | None
+    head: Head | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,33 +51,61 @@ class Protocol:
     resamples: int
     confidence: float
     seed: int
+    seeds_drawn_by: int = 0
 
     def named(self, values: np.ndarray) -> dict[str, float]:
         """Values (K,) by label name."""
         return {name: float(value) for name, value in zip(self.names, values, strict=True)}
 
+    def class_shares(self) -> np.ndarray:
+        """Share (K,) of each class in the test split."""
+        return np.bincount(self.test.classes, minlength=len(self.names)) / len(self.test.classes)
+
     def production_weights(self) -> np.ndarray:
-        """Weights (n,) that give the test split the class shares of production; 1 where they are its own."""
-        share = np.bincount(self.test.classes, minlength=len(self.names)) / len(self.test.classes)
+        """Weight (K,) of each class's test messages that gives the shares of production; 1 where they are the split's own."""
+        share = self.class_shares()
         stratified = np.abs(share - self.production_prior).max() < 1 / len(self.test.classes)
-        weights = np.ones(len(self.names)) if stratified else self.production_prior / share
-        return weights[self.test.classes]
+        return np.ones(len(self.names)) if stratified else self.production_prior / share
+
+    def scored(self, logits: np.ndarray, class_weights: np.ndarray) -> Scored:
+        """The test split with logits (n, K) and the weight (K,) of each class's messages."""
+        return Scored(self.names, self.test.classes, logits, self.test.groups, class_weights)
 
 
-def intervals(metrics: Sequence[Metrics], protocol: Protocol) -> dict[str, dict[str, float]]:
-    """Each metric's mean over the seeds' `metrics`, with its bootstrap interval over groups of test messages.
+Statistic = Callable[[np.ndarray], dict[str, np.ndarray]]
 
-    Every seed sees the same resamples, so the interval covers the test sample and not the variation between seeds.
+
+def pooled_draws(families: Mapping[str, Sequence[Statistic]], protocol: Protocol) -> dict[str, dict[str, np.ndarray]]:
+    """Bootstrap draws (resamples,) of each metric's mean over seeds, by family; a family holds one statistic a seed.
+
+    All families, of all techniques, see the same resamples of the groups of test messages, so that differences are paired.
     """
-    groups = int(protocol.test.groups.max()) + 1
 
-    def mean_over_seeds(counts: np.ndarray) -> dict[str, np.ndarray]:
-        values = [each(counts) for each in metrics]
-        return {name: np.mean([value[name] for value in values], axis=0) for name in values[0]}
+    def of_resamples(counts: np.ndarray) -> dict[tuple[str, str, int], np.ndarray]:
+        return {
+            (family, name, at): values
+            for family, by_seed in families.items()
+            for at, statistic in enumerate(by_seed)
+            for name, values in statistic(counts).items()
+        }
 
-    point = {name: float(value[0]) for name, value in mean_over_seeds(np.ones((1, groups))).items()}
-    draws = resampled(mean_over_seeds, groups, protocol.resamples, protocol.seed)
-    return {name: with_interval(name, value, draws[name], point, protocol) for name, value in point.items()}
+    drawn = resampled(of_resamples, int(protocol.test.groups.max()) + 1, protocol.resamples, protocol.seed)
+    by_metric: dict[str, dict[str, list[np.ndarray]]] = {family: {} for family in families}
+    for (family, name, _), values in drawn.items():
+        by_metric[family].setdefault(name, []).append(values)
+    # The seeds drawn are the same for all metrics of a technique, and its own.
+    return {
+        family: {name: over_seeds(np.stack(values), np.random.default_rng(protocol.seeds_drawn_by)) for name, values in metrics.items()}
+        for family, metrics in by_metric.items()
+    }
+
+
+def intervals(
+    points: Sequence[Mapping[str, float]], draws: Mapping[str, np.ndarray], protocol: Protocol
+) -> dict[str, dict[str, float]]:
+    """Each metric's mean over seeds with its interval: over groups of test messages and, from three seeds on, over seeds."""
+    mean = {name: float(np.mean([point[name] for point in points])) for name in points[0]}
+    return {name: with_interval(name, value, draws[name], mean, protocol) for name, value in mean.items()}
 
 
 def with_interval(
@@ -181,6 +213,15 @@ class Adjusted:
             "confusion": {"raw": confusion(self.scores.test, protocol), "corrected": confusion(self.test, protocol)},
         }
 
+    def post_hoc(self, protocol: Protocol) -> dict[str, np.ndarray]:
+        """Test logits (n, K) of the arms that need no training."""
+        scores = Scores(
+            validation=self.scores.validation.astype(np.float64),
+            classes=protocol.validation.classes,
+            test=self.scores.test.astype(np.float64),
+        )
+        return arms(scores, self.effective, self.calibration, protocol.production_prior, self.scores.head)
+
 
 def adjusted(scores: SeedScores, protocol: Protocol) -> Adjusted:
     """Fit the effective prior and the calibration on validation; correct all logits to the production prior."""
@@ -198,48 +239,78 @@ def adjusted(scores: SeedScores, protocol: Protocol) -> Adjusted:
     )
 
 
-def evaluate(scores: Mapping[int, SeedScores], protocol: Protocol) -> dict[str, Any]:
+def pooled_priors(scores: Sequence[SeedScores], protocol: Protocol) -> dict[str, Any]:
+    """The declared prior, the mean over seeds, and the prior fitted on all seeds' validation logits."""
+    declared = [each.declared_prior for each in scores if each.declared_prior is not None]
+    fitted = fit_prior(
+        np.concatenate([each.validation for each in scores]).astype(np.float64),
+        np.tile(protocol.validation.classes, len(scores)),
+        np.tile(protocol.validation.groups, len(scores)),
+        confidence=protocol.confidence,
+    )
+    return {
+        "declared_prior": protocol.named(np.mean(declared, axis=0)) if declared else None,
+        "fitted_prior": fitted_as_json(fitted, protocol),
+    }
+
+
+def statistics(fitted: Sequence[Adjusted], grid: Mapping[str, np.ndarray], protocol: Protocol) -> dict[str, list[Statistic]]:
+    """Everything that is measured on test, one statistic a seed: raw, corrected, the post hoc arms, the grid of priors."""
+    ones, weights, share = np.ones(len(protocol.names)), protocol.production_weights(), protocol.class_shares()
+    families: dict[str, list[Statistic]] = {
+        "raw": [Metrics(protocol.scored(each.scores.test, ones)) for each in fitted],
+        "corrected": [Metrics(protocol.scored(each.test, weights)) for each in fitted],
+    }
+    by_arm = [each.post_hoc(protocol) for each in fitted]
+    for arm in by_arm[0]:
+        families[f"post_hoc.{arm}"] = [Decisions(protocol.scored(each[arm], weights)) for each in by_arm]
+    for ratio_name, prior in grid.items():
+        tests = {
+            "raw": [each.scores.test for each in fitted],
+            "corrected": [correct(each.scores.test.astype(np.float64), each.effective, prior) for each in fitted],
+        }
+        for family, logits in tests.items():
+            families[f"{family}@{ratio_name}"] = [Decisions(protocol.scored(each, prior / share)) for each in logits]
+    return families
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What is known of a technique: a summary for JSON, and what a comparison with others needs."""
+
+    summary: dict[str, Any]
+    draws: Draws
+
+
+def evaluate(scores: Mapping[int, SeedScores], protocol: Protocol) -> Evaluation:
     """Everything that is known of a technique from its logits by seed.
 
     `raw` numbers describe the test split and posteriors as they are; `corrected` numbers put the posteriors on the
     production prior and weigh the test split to it.
     """
-    test = protocol.test
     by_seed = {seed: adjusted(each, protocol) for seed, each in scores.items()}
-    ones, weights = np.ones(len(test.classes)), protocol.production_weights()
-    families = {
-        "raw": [
-            Metrics(Scored(protocol.names, test.classes, each.scores.test, test.groups, ones)) for each in by_seed.values()
-        ],
-        "corrected": [
-            Metrics(Scored(protocol.names, test.classes, each.test, test.groups, weights)) for each in by_seed.values()
-        ],
+    fitted, grid = list(by_seed.values()), prior_grid(protocol.class_shares())
+    families = statistics(fitted, grid, protocol)
+    everything = np.ones((1, int(protocol.test.groups.max()) + 1))
+    points = {
+        family: [{name: float(value[0]) for name, value in each(everything).items()} for each in by_seed]
+        for family, by_seed in families.items()
     }
-    first = next(iter(by_seed.values()))
-    declared = [each.declared_prior for each in scores.values() if each.declared_prior is not None]
-    pooled: dict[str, Any] = {name: intervals(metrics, protocol) for name, metrics in families.items()}
-    pooled["declared_prior"] = protocol.named(np.mean(declared, axis=0)) if declared else None
-    repeats = len(by_seed)
-    pooled["fitted_prior"] = fitted_as_json(
-        fit_prior(
-            np.concatenate([each.scores.validation for each in by_seed.values()]).astype(np.float64),
-            np.tile(protocol.validation.classes, repeats),
-            np.tile(protocol.validation.groups, repeats),
-            confidence=protocol.confidence,
-        ),
-        protocol,
-    )
-    seeds = {}
-    for at, (seed, each) in enumerate(by_seed.items()):
-        point = {
-            name: {metric: float(value[0]) for metric, value in metrics[at](np.ones((1, int(test.groups.max()) + 1))).items()}
-            for name, metrics in families.items()
-        }
-        seeds[str(seed)] = {**each.as_json(protocol), **point}
-    return {
+    draws = pooled_draws(families, protocol)
+    found = {family: intervals(points[family], draws[family], protocol) for family in families}
+    seeds = {
+        str(seed): {**each.as_json(protocol), "raw": points["raw"][at], "corrected": points["corrected"][at]}
+        for at, (seed, each) in enumerate(by_seed.items())
+    }
+    summary = {
         "labels": list(protocol.names),
         "production_prior": protocol.named(protocol.production_prior),
         "seeds": seeds,
-        "pooled": pooled,
-        "curves": curves(first.test, protocol),
+        "pooled": {"raw": found["raw"], "corrected": found["corrected"], **pooled_priors(list(scores.values()), protocol)},
+        "post_hoc": {family.removeprefix("post_hoc."): each for family, each in found.items() if family.startswith("post_hoc.")},
+        "prior_grid": {name: {family: found[f"{family}@{name}"] for family in ("raw", "corrected")} for name in grid},
+        "curves": curves(fitted[0].test, protocol),
     }
+    correct_decisions = np.stack([each.test.argmax(axis=1) == protocol.test.classes for each in fitted])
+    point = {name: each["value"] for name, each in found["corrected"].items()}
+    return Evaluation(summary=summary, draws=Draws(values=draws["corrected"], point=point, correct=correct_decisions))

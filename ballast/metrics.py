@@ -23,6 +23,14 @@ def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
     return np.divide(numerator, denominator, out=np.zeros(np.broadcast(numerator, denominator).shape), where=denominator > 0)
 
 
+def macro_f1(predicted: np.ndarray, labels: np.ndarray) -> float:
+    """Mean F1 of the classes that occur in labels (n,); predicted (n,)."""
+    classes = max(int(labels.max()), int(predicted.max())) + 1
+    hits = np.bincount(labels[predicted == labels], minlength=classes)
+    support, assigned = np.bincount(labels, minlength=classes), np.bincount(predicted, minlength=classes)
+    return float(ratio(2 * hits, support + assigned)[support > 0].mean())
+
+
 def one_vs_rest(log_posterior: np.ndarray, label: int) -> np.ndarray:
     """Log odds (n,) of one class against the others from log posteriors (n, K)."""
     others = np.delete(log_posterior, label, axis=1)
@@ -45,57 +53,38 @@ def indicator(columns: np.ndarray, width: int, values: np.ndarray) -> sparse.csr
 
 @dataclass(frozen=True)
 class Scored:
-    """A test set with scores: labels (n,), logits (n, K), groups (n,) numbered from 0, example weights (n,)."""
+    """A test set with scores: labels (n,), logits (n, K), groups (n,) numbered from 0, class_weights (K,) of its messages."""
 
     names: Sequence[str]
     labels: np.ndarray
     logits: np.ndarray
     groups: np.ndarray
-    weights: np.ndarray
+    class_weights: np.ndarray
 
     def of_groups(self, per_example: sparse.csr_array) -> sparse.csr_array:
         """Weighted sums per group (groups, m) of per-example values (n, m)."""
-        membership = indicator(self.groups, int(self.groups.max()) + 1, self.weights)
+        membership = indicator(self.groups, int(self.groups.max()) + 1, self.class_weights[self.labels])
         return sparse.csr_array(membership.T @ per_example)
 
 
-class Metrics:
-    """All metrics of one scored test set; `Metrics(scored)(counts)` gives name -> (b,)."""
+def summed(counts: np.ndarray, sums: np.ndarray) -> np.ndarray:
+    """Sums (b, m) over samples of counts (b, groups) and per-group sums (groups, m), in the precision of the counts."""
+    return (counts @ sums.astype(counts.dtype, copy=False)).astype(np.float64)
+
+
+class Decisions:
+    """What the predicted classes alone tell: accuracy, precision, recall, F1 and their like."""
 
     def __init__(self, scored: Scored) -> None:
-        self.names = scored.names
         classes = len(scored.names)
-        rows = np.arange(len(scored.labels))
-        ones = np.ones(len(rows))
-        log_posterior = log_softmax(scored.logits.astype(np.float64), axis=1)
-        posterior = np.exp(log_posterior)
-        predicted = scored.logits.argmax(axis=1)
-        truth = np.eye(classes)[scored.labels]
-        confidence = posterior[rows, predicted]
-        bins = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
-        parts = {
-            "confusion": indicator(scored.labels * classes + predicted, classes**2, ones),
-            "log_loss": sparse.csr_array(-log_posterior[rows, scored.labels][:, None]),
-            "brier": sparse.csr_array(((posterior - truth) ** 2).sum(axis=1)[:, None]),
-            "posterior": sparse.csr_array(posterior),
-            "gap": indicator(bins, CALIBRATION_BINS, confidence - (predicted == scored.labels)),
-        }
-        self.sums = {name: scored.of_groups(part).toarray() for name, part in parts.items()}
-        self.ranking = []
-        for label in range(classes):
-            bins = score_bins(one_vs_rest(log_posterior, label))
-            width = int(bins.max()) + 1
-            positive = scored.labels == label
-            self.ranking.append(
-                [scored.of_groups(indicator(bins, width, each.astype(float))) for each in (positive, ~positive)]
-            )
+        cell = scored.labels * classes + scored.logits.argmax(axis=1)
+        self.names = scored.names
+        self.sums = scored.of_groups(indicator(cell, classes**2, np.ones(len(cell)))).toarray()
 
     def __call__(self, counts: np.ndarray) -> dict[str, np.ndarray]:
         """Metrics of samples: counts (b, groups) -> name -> (b,)."""
         classes = len(self.names)
-        counts = counts.astype(np.float64)
-        sums = {name: counts @ each for name, each in self.sums.items()}
-        confusion = sums["confusion"].reshape(-1, classes, classes)
+        confusion = summed(counts, self.sums).reshape(-1, classes, classes)
         total = confusion.sum(axis=(1, 2))
         support, assigned = confusion.sum(axis=2), confusion.sum(axis=1)
         hits = np.einsum("bkk->bk", confusion)
@@ -111,23 +100,91 @@ class Metrics:
             "macro_f1": f1.mean(axis=1),
             "weighted_f1": ratio((f1 * support).sum(axis=1), total),
             "mcc": np.clip(np.divide(covariance, spread, out=np.zeros_like(spread), where=spread > 0), -1, 1),
-            "log_loss": ratio(sums["log_loss"][:, 0], total),
-            "brier": ratio(sums["brier"][:, 0], total),
-            "ece": ratio(np.abs(sums["gap"]).sum(axis=1), total),
         }
         for label, name in enumerate(self.names):
-            pr_auc, roc_auc = ranking_metrics(*(counts @ each for each in self.ranking[label]))
             values |= {
                 f"{name}.precision": precision[:, label],
                 f"{name}.recall": recall[:, label],
                 f"{name}.f1": f1[:, label],
                 f"{name}.support": support[:, label],
-                f"{name}.pr_auc": pr_auc,
-                f"{name}.roc_auc": roc_auc,
-                f"{name}.mean_probability": ratio(sums["posterior"][:, label], total),
                 f"{name}.share": ratio(assigned[:, label], total),
             }
         return values
+
+
+class Probabilities:
+    """What the posteriors tell: log loss, Brier score, calibration error, mean probability of each class."""
+
+    def __init__(self, scored: Scored) -> None:
+        rows = np.arange(len(scored.labels))
+        log_posterior = log_softmax(scored.logits.astype(np.float64), axis=1)
+        posterior = np.exp(log_posterior)
+        predicted = scored.logits.argmax(axis=1)
+        truth = np.eye(len(scored.names))[scored.labels]
+        confidence = posterior[rows, predicted]
+        bins = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+        columns = np.column_stack(
+            [
+                np.ones(len(rows)),
+                -log_posterior[rows, scored.labels],
+                ((posterior - truth) ** 2).sum(axis=1),
+                posterior,
+                indicator(bins, CALIBRATION_BINS, confidence - (predicted == scored.labels)).toarray(),
+            ]
+        )
+        self.names = scored.names
+        self.sums = scored.of_groups(sparse.csr_array(columns)).toarray()
+
+    def __call__(self, counts: np.ndarray) -> dict[str, np.ndarray]:
+        """Metrics of samples: counts (b, groups) -> name -> (b,)."""
+        classes = len(self.names)
+        total, log_loss, brier, posterior, gap = np.split(summed(counts, self.sums), [1, 2, 3, 3 + classes], axis=1)
+        means = ratio(posterior, total)
+        return {
+            "log_loss": ratio(log_loss, total)[:, 0],
+            "brier": ratio(brier, total)[:, 0],
+            "ece": ratio(np.abs(gap).sum(axis=1), total[:, 0]),
+            **{f"{name}.mean_probability": means[:, label] for label, name in enumerate(self.names)},
+        }
+
+
+class Ranking:
+    """How well scores order the messages: average precision and the area under the ROC curve of each class."""
+
+    def __init__(self, scored: Scored) -> None:
+        log_posterior = log_softmax(scored.logits.astype(np.float64), axis=1)
+        self.names = scored.names
+        self.binned = []
+        # Of two classes the second's scores are the first's, reversed.
+        for label in range(len(scored.names)) if len(scored.names) > 2 else [1]:
+            bins = score_bins(one_vs_rest(log_posterior, label))
+            width = int(bins.max()) + 1
+            sides = (scored.labels == label, scored.labels != label)
+            self.binned.append([scored.of_groups(indicator(bins, width, side.astype(np.float64))) for side in sides])
+
+    def __call__(self, counts: np.ndarray) -> dict[str, np.ndarray]:
+        """Metrics of samples: counts (b, groups) -> name -> (b,)."""
+        values = {}
+        for at, sides in enumerate(self.binned):
+            positive, negative = (counts @ side.astype(counts.dtype) for side in sides)
+            if len(self.names) == 2:
+                of_classes = [(negative[:, ::-1], positive[:, ::-1]), (positive, negative)]
+            else:
+                of_classes = [(positive, negative)]
+            for label, weights in enumerate(of_classes, start=at):
+                values[f"{self.names[label]}.pr_auc"], values[f"{self.names[label]}.roc_auc"] = ranking_metrics(*weights)
+        return values
+
+
+class Metrics:
+    """All metrics of one scored test set; `Metrics(scored)(counts)` gives name -> (b,)."""
+
+    def __init__(self, scored: Scored) -> None:
+        self.parts = [Decisions(scored), Probabilities(scored), Ranking(scored)]
+
+    def __call__(self, counts: np.ndarray) -> dict[str, np.ndarray]:
+        """Metrics of samples: counts (b, groups) -> name -> (b,)."""
+        return {name: values for part in self.parts for name, values in part(counts).items()}
 
 
 def ranking_metrics(positive: np.ndarray, negative: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -136,13 +193,13 @@ def ranking_metrics(positive: np.ndarray, negative: np.ndarray) -> tuple[np.ndar
     positive, negative : (b, bins) weights of the class and of the rest at each score, ascending. Ties count half in
     the ROC area (Hanley and McNeil 1982) and enter together in average precision, as in scikit-learn.
     """
-    true_positives = np.cumsum(positive[:, ::-1], axis=1)
-    false_positives = np.cumsum(negative[:, ::-1], axis=1)
-    precision = ratio(true_positives, true_positives + false_positives)
-    positives, negatives = true_positives[:, -1], false_positives[:, -1]
-    average_precision = ratio((positive[:, ::-1] * precision).sum(axis=1), positives)
-    above = true_positives - positive[:, ::-1] / 2
-    area = ratio((negative[:, ::-1] * above).sum(axis=1), positives * negatives)
+    positive, negative = positive[:, ::-1], negative[:, ::-1]
+    true_positives = np.cumsum(positive, axis=1)
+    false_positives = np.cumsum(negative, axis=1)
+    positives, negatives = true_positives[:, -1].astype(np.float64), false_positives[:, -1].astype(np.float64)
+    precision = true_positives / np.maximum(true_positives + false_positives, np.finfo(true_positives.dtype).tiny)
+    average_precision = ratio(np.einsum("bk,bk->b", positive, precision), positives)
+    area = ratio(np.einsum("bk,bk->b", negative, true_positives - positive / 2), positives * negatives)
     return average_precision, area
 
 

@@ -38,6 +38,10 @@ class Model(ABC):
     def parameters(self) -> int:
         """Number of weights: what the model costs to keep and to run."""
 
+    def head_arrays(self) -> dict[str, np.ndarray]:
+        """Row norms and bias (K,) of a linear head, as head_norms and head_bias; nothing where there is none."""
+        return {}
+
 
 @dataclass
 class PriorModel(Model):

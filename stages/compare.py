@@ -13,9 +13,14 @@ import numpy as np
 import pandas as pd
 from scipy.special import softmax
 
+from ballast.claims import claims, judge, nothing_helps
 from ballast.command import parser, run
+from ballast.comparison import Draws, compare
+from ballast.errors import UserError
+from ballast.metrics import LOSSES
 from ballast.priors import correct
 from stages.files import (
+    CLAIMS,
     CURVES,
     EVALUATIONS,
     LEADERBOARD,
@@ -33,8 +38,34 @@ from stages.params import read_params
 REFERENCE = "baseline"
 
 
-def leaderboard(evaluations: dict[str, Any]) -> dict[str, Any]:
-    """The pooled numbers of every technique."""
+def read_draws(name: str) -> Draws:
+    """What `evaluate` saved of a technique for its comparison with others."""
+    path = EVALUATIONS / f"{name}.npz"
+    try:
+        with np.load(path, allow_pickle=False) as saved:
+            metrics = saved["metrics"].tolist()
+            return Draws(
+                values=dict(zip(metrics, saved["draws"], strict=True)),
+                point=dict(zip(metrics, saved["point"].tolist(), strict=True)),
+                correct=saved["correct"],
+            )
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{path}: cannot be read as saved draws ({error}); run `dvc repro`") from error
+
+
+def reference_of(names: list[str]) -> str:
+    """The technique that all others are compared with."""
+    return REFERENCE if REFERENCE in names else names[0]
+
+
+def compared_metrics(labels: list[str]) -> list[str]:
+    """The metrics that techniques are compared by: overall, and of each class."""
+    overall = ["macro_f1", "balanced_accuracy", "accuracy", "mcc", "log_loss", "brier"]
+    return overall + [f"{label}.{metric}" for label in labels for metric in ("precision", "recall", "f1", "pr_auc")]
+
+
+def leaderboard(evaluations: dict[str, Any], comparisons: dict[str, Any]) -> dict[str, Any]:
+    """The pooled numbers of every technique, and how it compares with the reference."""
     first = next(iter(evaluations.values()))
     pooled = ("declared_prior", "fitted_prior", "raw", "corrected")
     techniques = {
@@ -43,12 +74,14 @@ def leaderboard(evaluations: dict[str, Any]) -> dict[str, Any]:
             "seeds": sorted(map(int, each["seeds"])),
             "parameters": each["parameters"],
             **{key: each["pooled"][key] for key in pooled},
+            "post_hoc": each["post_hoc"],
+            "comparison": comparisons.get(name),
         }
         for name, each in evaluations.items()
     }
     return {
         "labels": first["labels"],
-        "reference": REFERENCE if REFERENCE in evaluations else next(iter(evaluations)),
+        "reference": reference_of(list(evaluations)),
         "production_prior": first["production_prior"],
         "techniques": techniques,
     }
@@ -115,9 +148,15 @@ def main() -> None:
     params = read_params()
     names = list(params.techniques)
     evaluations = {name: read_json(EVALUATIONS / f"{name}.json") for name in names}
-    board = leaderboard(evaluations)
+    labels = next(iter(evaluations.values()))["labels"]
+    draws = {name: read_draws(name) for name in names}
+    comparisons = compare(draws, reference_of(names), compared_metrics(labels), params.evaluate.confidence, LOSSES)
+    board = leaderboard(evaluations, comparisons)
     write_json(LEADERBOARD, board)
     write_json(METRICS, short_metrics(board))
+    rarest = min(board["production_prior"], key=board["production_prior"].get)
+    stated = [*claims(rarest), nothing_helps(names, board["reference"])]
+    write_json(CLAIMS, judge(stated, draws, params.evaluate.confidence))
     tables = [probe_table(name, read_json(PROBES / f"{name}.json"), evaluations[name]) for name in names]
     write_table(pd.concat(tables), PROBE_TABLE)
     write_table(precision_recall(evaluations), PRECISION_RECALL)

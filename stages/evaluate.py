@@ -1,17 +1,23 @@
 """Evaluate one technique from its saved logits.
 
 Reads `logits/<name>/`, the labels and groups of validation and test, and the production prior; writes
-`evaluations/<name>.json`: per seed and pooled.
+`evaluations/<name>.json` (per seed and pooled) and `evaluations/<name>.npz` (bootstrap draws of the corrected metrics, and which
+messages each seed got right), from which techniques are compared.
 """
 
 from __future__ import annotations
 
+import zlib
+from pathlib import Path
+
 import numpy as np
 
 from ballast.command import parser, run
+from ballast.comparison import Draws
 from ballast.errors import UserError
 from ballast.evaluation import Labelled, Protocol, SeedScores, evaluate
-from stages.files import CARDS, EVALUATIONS, INGEST, LOGITS, read_json, write_json
+from ballast.post_hoc import Head
+from stages.files import CARDS, EVALUATIONS, INGEST, LOGITS, read_json, replaced, write_json
 from stages.messages import Messages, read_messages
 from stages.params import read_params
 
@@ -42,10 +48,24 @@ def seed_scores(name: str, seed: int) -> tuple[SeedScores, int]:
                 validation=saved["validation"],
                 test=saved["test"],
                 declared_prior=None if np.isnan(declared).any() else declared,
+                head=Head(norms=saved["head_norms"], bias=saved["head_bias"]) if "head_norms" in saved else None,
             )
             return scores, int(saved["parameters"])
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{path}: cannot be read as saved logits ({error}); run `dvc repro`") from error
+
+
+def write_draws(draws: Draws, path: Path) -> None:
+    """Write what a comparison needs as arrays."""
+    metrics = sorted(draws.values)
+    arrays = {
+        "metrics": np.array(metrics),
+        "draws": np.stack([draws.values[metric] for metric in metrics]).astype(np.float32),
+        "point": np.array([draws.point[metric] for metric in metrics]),
+        "correct": draws.correct,
+    }
+    with replaced(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
 def main(name: str) -> None:
@@ -61,10 +81,13 @@ def main(name: str) -> None:
         resamples=params.evaluate.resamples,
         confidence=params.evaluate.confidence,
         seed=params.evaluate.seed,
+        # Each technique draws seeds of its own: its second training has nothing to do with another's.
+        seeds_drawn_by=zlib.crc32(name.encode()),
     )
     evaluated = evaluate({seed: each for seed, (each, _) in scores.items()}, protocol)
     parameters = max(parameters for _, parameters in scores.values())
-    write_json(EVALUATIONS / f"{name}.json", {**evaluated, "technique": technique, "parameters": parameters})
+    write_draws(evaluated.draws, EVALUATIONS / f"{name}.npz")
+    write_json(EVALUATIONS / f"{name}.json", {**evaluated.summary, "technique": technique, "parameters": parameters})
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ EVALUATIONS = Path("evaluations")
 PROBES = Path("probes")
 REPORTS = Path("reports")
 LEADERBOARD = REPORTS / "leaderboard.json"
+CLAIMS = REPORTS / "claims.json"
 METRICS = REPORTS / "metrics.json"
 PROBE_TABLE = REPORTS / "probe.csv"
 PRECISION_RECALL = REPORTS / "precision_recall.csv"

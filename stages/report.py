@@ -19,7 +19,7 @@ from ballast.expected_shares import count_bounds
 from ballast.priors import correct
 from stages.evaluate import seed_scores
 from stages.evidently_pages import drift_page, techniques_page
-from stages.files import EVALUATIONS, INGEST, LEADERBOARD, PROBE_TABLE, REPORTS, SELECTED, VALIDATION, read_json, replaced
+from stages.files import CLAIMS, EVALUATIONS, INGEST, LEADERBOARD, PROBE_TABLE, REPORTS, SELECTED, VALIDATION, read_json, replaced
 from stages.messages import Messages, read_messages
 from stages.params import read_params
 from stages.report_page.view import Results, page
@@ -130,6 +130,7 @@ def read_results(messages: Messages) -> tuple[Results, Corrected]:
         validation=read_json(VALIDATION),
         board=board,
         evaluations=evaluations,
+        claims=read_json(CLAIMS),
         calibration={name: raw_calibration(seed_scores(name, first)[0].test, classes, labels) for name in names},
         # Texts such as "NA" are texts.
         probe=pd.read_csv(PROBE_TABLE, dtype={"technique": str, "text": str, "label": str}, keep_default_na=False),

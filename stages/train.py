@@ -91,7 +91,7 @@ def main(name: str, seed: int) -> None:
         models.save(model, folder, {**priors, "technique": card.technique, "settings": {**card.parameters}, "seed": seed})
     with replaced(LOGITS / name / f"{seed}.npz") as temporary, temporary.open("wb") as file:
         prior = np.full(len(messages.names), np.nan) if declared is None else declared
-        arrays = {**logits, "declared_prior": prior, "parameters": np.array(model.parameters)}
+        arrays = {**logits, "declared_prior": prior, "parameters": np.array(model.parameters), **model.head_arrays()}
         np.savez(file, allow_pickle=False, **arrays)
     scored_texts = sum(map(len, logits.values()))
     durations = {

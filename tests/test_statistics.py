@@ -28,11 +28,11 @@ def scored(classes: int, size: int = 400, seed: int = 0) -> Scored:
     rng = np.random.default_rng(seed)
     labels = np.concatenate([np.arange(classes), rng.choice(classes, size - classes, p=softmax(-np.arange(classes)))])
     logits = rng.normal(size=(size, classes)) + 1.5 * np.eye(classes)[labels]
-    return Scored([f"c{label}" for label in range(classes)], labels, logits, rng.integers(size // 2, size=size), np.ones(size))
+    return Scored([f"c{label}" for label in range(classes)], labels, logits, rng.integers(size // 2, size=size), np.ones(classes))
 
 
 def numbered(each: Scored) -> Scored:
-    return Scored(each.names, each.labels, each.logits, np.unique(each.groups, return_inverse=True)[1], each.weights)
+    return Scored(each.names, each.labels, each.logits, np.unique(each.groups, return_inverse=True)[1], each.class_weights)
 
 
 def expected_metrics(labels: np.ndarray, logits: np.ndarray, names: list[str], weights: np.ndarray) -> dict[str, float]:
@@ -70,8 +70,9 @@ def expected_metrics(labels: np.ndarray, logits: np.ndarray, names: list[str], w
 @pytest.mark.parametrize("classes", [2, 5])
 def test_metrics_agree_with_scikit_learn(classes: int) -> None:
     each = numbered(scored(classes))
-    weights = RNG.uniform(0.5, 2, size=len(each.labels))
-    each = Scored(each.names, each.labels, each.logits, each.groups, weights)
+    class_weights = RNG.uniform(0.5, 2, size=classes)
+    weights = class_weights[each.labels]
+    each = Scored(each.names, each.labels, each.logits, each.groups, class_weights)
     values = Metrics(each)(np.ones((1, each.groups.max() + 1)))
     assert set(values) == set(metric_names(each.names))
     for name, expected in expected_metrics(each.labels, each.logits, list(each.names), weights).items():
@@ -93,14 +94,14 @@ def test_ties_and_constant_scores_rank_as_in_scikit_learn() -> None:
     labels = np.array([0, 0, 1, 1, 0, 1])
     for column in ([0.0] * 6, [0, 1, 1, 2, 2, 2]):
         logits = np.stack([np.zeros(6), np.array(column, dtype=float)], axis=1)
-        values = Metrics(Scored(["no", "yes"], labels, logits, np.arange(6), np.ones(6)))(np.ones((1, 6)))
+        values = Metrics(Scored(["no", "yes"], labels, logits, np.arange(6), np.ones(2)))(np.ones((1, 6)))
         assert math.isclose(values["yes.pr_auc"][0], reference.average_precision_score(labels, column))
         assert math.isclose(values["yes.roc_auc"][0], reference.roc_auc_score(labels, column))
 
 
 def test_binned_ranking_agrees_with_the_exact_one() -> None:
     each = scored(2, size=60_000)
-    each = Scored(each.names, each.labels, each.logits, np.arange(60_000), each.weights)
+    each = Scored(each.names, each.labels, each.logits, np.arange(60_000), each.class_weights)
     values = Metrics(each)(np.ones((1, 60_000)))
     score, positive = one_vs_rest(log_softmax(each.logits, axis=1), 1), each.labels == 1
     assert math.isclose(values["c1.pr_auc"][0], reference.average_precision_score(positive, score), abs_tol=1e-3)
@@ -110,7 +111,7 @@ def test_binned_ranking_agrees_with_the_exact_one() -> None:
 def test_ece_by_hand() -> None:
     logits = logit(np.array([0.9, 0.9, 0.9, 0.9, 0.6, 0.6]))
     each = Scored(
-        ["no", "yes"], np.array([1, 1, 1, 0, 1, 0]), np.stack([np.zeros(6), logits], axis=1), np.arange(6), np.ones(6)
+        ["no", "yes"], np.array([1, 1, 1, 0, 1, 0]), np.stack([np.zeros(6), logits], axis=1), np.arange(6), np.ones(2)
     )
     assert math.isclose(Metrics(each)(np.ones((1, 6)))["ece"][0], (4 * abs(0.9 - 0.75) + 2 * abs(0.6 - 0.5)) / 6)
 
@@ -138,7 +139,7 @@ def test_resampling_groups_widens_the_interval_when_rows_repeat() -> None:
     tenfold = {"labels": np.tile(each.labels, 10), "logits": np.tile(each.logits, (10, 1))}
     widths = []
     for groups in (np.tile(np.arange(100), 10), np.arange(1000)):
-        metrics = Metrics(Scored(each.names, tenfold["labels"], tenfold["logits"], groups, np.ones(1000)))
+        metrics = Metrics(Scored(each.names, tenfold["labels"], tenfold["logits"], groups, np.ones(2)))
         low, high = percentile_interval(resampled(metrics, groups.max() + 1, 500, 0)["accuracy"], 0.95)
         widths.append(high - low)
     assert widths[0] > 2.5 * widths[1]
@@ -268,9 +269,9 @@ def seed_scores(each: Scored, declared: np.ndarray | None) -> SeedScores:
 
 def test_evaluation_pools_seeds_and_holds_every_metric() -> None:
     first, second = scored(3, size=1200, seed=0), scored(3, size=1200, seed=0)
-    second = Scored(first.names, first.labels, second.logits * 0.5, first.groups, first.weights)
+    second = Scored(first.names, first.labels, second.logits * 0.5, first.groups, first.class_weights)
     share = np.bincount(first.labels) / len(first.labels)
-    found = evaluate({0: seed_scores(first, share), 4: seed_scores(second, share)}, protocol(first, share))
+    found = evaluate({0: seed_scores(first, share), 4: seed_scores(second, share)}, protocol(first, share)).summary
     assert set(found["seeds"]) == {"0", "4"}
     for family in ("raw", "corrected"):
         assert set(found["pooled"][family]) == set(metric_names(first.names))
@@ -284,9 +285,9 @@ def test_evaluation_pools_seeds_and_holds_every_metric() -> None:
 def test_corrected_metrics_describe_production() -> None:
     """The same posteriors at ten times the share of the rare class: precision rises as Bayes' rule says."""
     labels, logits = gaussians(20_000, share=0.05, seed=0, prior=0.05)
-    each = Scored(["ham", "spam"], labels, logits, np.arange(20_000), np.ones(20_000))
+    each = Scored(["ham", "spam"], labels, logits, np.arange(20_000), np.ones(2))
     declared = np.array([0.95, 0.05])
-    found = evaluate({0: seed_scores(each, declared)}, protocol(each, np.array([0.5, 0.5])))["pooled"]["corrected"]
+    found = evaluate({0: seed_scores(each, declared)}, protocol(each, np.array([0.5, 0.5]))).summary["pooled"]["corrected"]
     fresh_labels, fresh_logits = gaussians(200_000, share=0.5, seed=1, prior=0.5)
     predicted = fresh_logits.argmax(axis=1)
     assert abs(found["spam.precision"]["value"] - reference.precision_score(fresh_labels, predicted)) < 0.02

@@ -18,10 +18,12 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from ballast.claims import MARGIN
 from ballast.metrics import LOSSES
 from ballast.selection import higher_is_better, satisfies
 from ballast.splitting import SPLITS
 from stages.params import Params
+from stages.report_page.comparison_view import differences, in_words, post_hoc, prior_grid
 from stages.report_page.drawing import (
     CURVE_UNITS,
     LEAST_IN_BIN,
@@ -61,6 +63,7 @@ class Results:
     mistakes: Sequence[Mapping[str, Any]]
     called: Mapping[str, int]
     bounds: Mapping[str, tuple[int, int]]
+    claims: Sequence[Mapping[str, Any]]
 
     @property
     def labels(self) -> list[str]:
@@ -220,6 +223,7 @@ def answer(results: Results) -> dict[str, str]:
         "f1": f"{found['value']:.3f}",
         "interval": f"{found['low']:.3f} to {found['high']:.3f}",
         "noise": f"With {support:,} “{label}” messages in the test set, {noise}",
+        "against": "" if seeds < ENOUGH_SEEDS else in_words(results.board, results.names, key, f"{label} F1"),
         "seeds": few if seeds < ENOUGH_SEEDS else "",
     }
 
@@ -452,6 +456,22 @@ def majority(results: Results) -> dict[str, str] | None:
     return None
 
 
+def comparisons(results: Results) -> dict[str, Any]:
+    """Differences from the reference, post hoc arms, other class shares and the claims, by label where they have one."""
+    board, names = results.board, results.names
+    shown = [("f1", "F1"), ("precision", "Precision"), ("recall", "Recall")]
+    tables = {"differences": [], "post_hoc": [], "grid": []}
+    for at, label in enumerate(results.labels):
+        metrics = [*((f"{label}.{metric}", title) for metric, title in shown), ("log_loss", "Log loss")]
+        tables["differences"].append((at, differences(board, names, metrics)))
+        tables["post_hoc"].append((at, post_hoc(board, names, f"{label}.f1")))
+        tables["grid"].append((at, prior_grid(results.evaluations, names, f"{label}.f1")))
+    made: dict[str, Any] = {
+        key: [{"label": at, **table} for at, table in each if table is not None] for key, each in tables.items()
+    }
+    return {**made, "post_hoc_metric": "F1 of the chosen class", "claims": results.claims, "margin": MARGIN}
+
+
 def source(name: str) -> Markup:
     """A stylesheet or script of ours, to stand in the page as it is."""
     return Markup((HERE / name).read_text(encoding="utf-8"))
@@ -483,6 +503,7 @@ def page(results: Results) -> str:
         thresholds=thresholds(results),
         data=data(results),
         drift=drift(results),
+        **comparisons(results),
         majority=majority(results),
         mistakes=results.mistakes,
         style=source("report.css"),
