@@ -19,6 +19,9 @@ SUPPORTED, CONTRADICTED, INCONCLUSIVE = "supported", "contradicted", "inconclusi
 # Two techniques whose metric differs by less are level for any practical purpose.
 MARGIN = 0.02
 
+# The raw probability of the rare class that a technique gives the first probe text.
+PROBE = "probe.probability"
+
 Direction = Literal["higher", "lower", "level", "not higher", "not lower"]
 
 
@@ -68,6 +71,12 @@ def claims(rare: str) -> list[Claim]:
         one("Upsampling overfits the rare class: its recall falls from training to test by more than the baseline's.",
             part("upsample", "higher", f"{rare}.recall_gap")),
         one("Downsampling loses data, and with it quality.", part("downsample", "lower")),
+        one("On an obvious message, weighted and bias-initialised models are surer than the baseline.",
+            part("class_weight", "higher", PROBE), part("bias_init", "higher", PROBE)),
+        one("On an obvious message, downsampling with upweighting and focal loss are less sure than the baseline.",
+            part("downsample_upweight", "lower", PROBE), part("focal", "lower", PROBE)),
+        one("Recall falls when training moves from balanced classes to one in ten.",
+            part("ratio_10", "lower", recall, "ratio_1")),
         one("One-class classification is poor where the classes are close.", part("one_class", "lower")),
         one("A simpler model suffices.", part("tfidf", "not lower")),
     ]  # fmt: skip

@@ -28,6 +28,14 @@ def over_seeds(draws: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return mean + np.sqrt(seeds / (seeds - 1)) * (share * (draws - mean)).sum(axis=0)
 
 
+def seed_draws(values: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:
+    """Draws (resamples,) of the mean of one value a seed, values (seeds,): Student's t of so few; constant below three seeds."""
+    seeds = len(values)
+    if seeds < MINIMUM_SEEDS:
+        return np.full(resamples, values.mean())
+    return values.mean() + values.std(ddof=1) / np.sqrt(seeds) * rng.standard_t(seeds - 1, size=resamples)
+
+
 def bootstrap_p(differences: np.ndarray) -> float:
     """Two-sided p-value of "no difference" from bootstrap differences (resamples,) (Davison and Hinkley 1997, 4.4)."""
     beyond = 1 + min((differences <= 0).sum(), (differences >= 0).sum())

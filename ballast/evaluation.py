@@ -32,10 +32,13 @@ class Labelled:
 
 @dataclass(frozen=True, kw_only=True)
 class SeedScores:
-    """One seed's logits (n, K) of validation and test, and its declared prior (K,) or None."""
+    """One seed's logits (n, K) of validation, of test and of some training messages with their classes, its declared prior (K,)
+    or None, and its head's norms and bias where it has a linear one."""
 
     validation: np.ndarray
     test: np.ndarray
+    train: np.ndarray
+    train_classes: np.ndarray
     declared_prior: np.ndarray | None
     head: Head | None = None
 
@@ -311,6 +314,6 @@ def evaluate(scores: Mapping[int, SeedScores], protocol: Protocol) -> Evaluation
         "prior_grid": {name: {family: found[f"{family}@{name}"] for family in ("raw", "corrected")} for name in grid},
         "curves": curves(fitted[0].test, protocol),
     }
+    gaps = recall_gaps(fitted, protocol, point := {name: each["value"] for name, each in found["corrected"].items()}, draws["corrected"])
     correct_decisions = np.stack([each.test.argmax(axis=1) == protocol.test.classes for each in fitted])
-    point = {name: each["value"] for name, each in found["corrected"].items()}
     return Evaluation(summary=summary, draws=Draws(values=draws["corrected"], point=point, correct=correct_decisions))

@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 from scipy.special import softmax
 
-from ballast.claims import claims, judge, nothing_helps
+from ballast.claims import PROBE, claims, judge, nothing_helps
 from ballast.command import parser, run
-from ballast.comparison import Draws, compare
+from ballast.comparison import Draws, compare, seed_draws
 from ballast.errors import UserError
 from ballast.metrics import LOSSES
 from ballast.priors import correct
@@ -51,6 +51,14 @@ def read_draws(name: str) -> Draws:
             )
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{path}: cannot be read as saved draws ({error}); run `dvc repro`") from error
+
+
+def with_probe(draws: Draws, name: str, probe: dict[str, Any], label: int) -> Draws:
+    """The draws with the raw probability of a label for the first probe text."""
+    values = np.array([softmax(logits[0])[label] for logits in probe["logits"].values()])
+    resamples = len(next(iter(draws.values.values())))
+    drawn = seed_draws(values, resamples, np.random.default_rng(zlib.crc32(name.encode())))
+    return replace(draws, values={**draws.values, PROBE: drawn}, point={**draws.point, PROBE: float(values.mean())})
 
 
 def reference_of(names: list[str]) -> str:
@@ -150,13 +158,14 @@ def main() -> None:
     evaluations = {name: read_json(EVALUATIONS / f"{name}.json") for name in names}
     labels = next(iter(evaluations.values()))["labels"]
     draws = {name: read_draws(name) for name in names}
+    rarest = min(labels, key=lambda label: evaluations[names[0]]["production_prior"][label])
+    probed = {name: with_probe(draws[name], name, read_json(PROBES / f"{name}.json"), labels.index(rarest)) for name in names}
     comparisons = compare(draws, reference_of(names), compared_metrics(labels), params.evaluate.confidence, LOSSES)
     board = leaderboard(evaluations, comparisons)
     write_json(LEADERBOARD, board)
     write_json(METRICS, short_metrics(board))
-    rarest = min(board["production_prior"], key=board["production_prior"].get)
     stated = [*claims(rarest), nothing_helps(names, board["reference"])]
-    write_json(CLAIMS, judge(stated, draws, params.evaluate.confidence))
+    write_json(CLAIMS, judge(stated, probed, params.evaluate.confidence))
     tables = [probe_table(name, read_json(PROBES / f"{name}.json"), evaluations[name]) for name in names]
     write_table(pd.concat(tables), PROBE_TABLE)
     write_table(precision_recall(evaluations), PRECISION_RECALL)

@@ -47,6 +47,8 @@ def seed_scores(name: str, seed: int) -> tuple[SeedScores, int]:
             scores = SeedScores(
                 validation=saved["validation"],
                 test=saved["test"],
+                train=saved["train"],
+                train_classes=saved["train_classes"],
                 declared_prior=None if np.isnan(declared).any() else declared,
                 head=Head(norms=saved["head_norms"], bias=saved["head_bias"]) if "head_norms" in saved else None,
             )

@@ -27,6 +27,14 @@ from stages.files import CURVES, DURATIONS, LOGITS, MODELS, SAMPLES, replaced, r
 from stages.messages import read_messages
 from stages.params import read_params
 
+# Training messages of each class that are scored, to see how far a technique fits them better than those of test.
+TRAIN_SCORED = 500
+
+
+def first_of_each_class(classes: pd.Series, most: int) -> pd.Index:
+    """The index of at most so many rows of each class, in the order of the table."""
+    return classes.index[classes.groupby(classes).cumcount() < most]
+
 
 def live_curves(folder: Path) -> Live:
     """DVCLive without experiments of its own; raises UserError in a git repository that has no commit, where it would fail."""
@@ -80,6 +88,8 @@ def main(name: str, seed: int) -> None:
         ready = time.perf_counter()
         logits = {split: model.logits(messages.of(split)["text"].tolist()) for split in ("validation", "test")}
         scored = time.perf_counter()
+        train_rows = first_of_each_class(messages.of("train")["class"], TRAIN_SCORED)
+        logits["train"] = model.logits(messages.table.loc[train_rows, "text"].tolist())
         if not all(np.isfinite(each).all() for each in logits.values()):
             raise UserError(f"{name} seed {seed}: the logits are not finite; lower train.learning_rate or the weights")
         classes = messages.of("validation")["class"].to_numpy()
@@ -91,9 +101,10 @@ def main(name: str, seed: int) -> None:
         models.save(model, folder, {**priors, "technique": card.technique, "settings": {**card.parameters}, "seed": seed})
     with replaced(LOGITS / name / f"{seed}.npz") as temporary, temporary.open("wb") as file:
         prior = np.full(len(messages.names), np.nan) if declared is None else declared
-        arrays = {**logits, "declared_prior": prior, "parameters": np.array(model.parameters), **model.head_arrays()}
+        train_classes = messages.table.loc[train_rows, "class"].to_numpy()
+        arrays = {**logits, "train_classes": train_classes, "declared_prior": prior, "parameters": np.array(model.parameters), **model.head_arrays()}
         np.savez(file, allow_pickle=False, **arrays)
-    scored_texts = sum(map(len, logits.values()))
+    scored_texts = sum(len(logits[split]) for split in ("validation", "test"))
     durations = {
         "training_seconds": ready - started,
         "message_passes": len(data.texts) * settings["epochs"],
