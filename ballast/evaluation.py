@@ -277,6 +277,17 @@ def statistics(fitted: Sequence[Adjusted], grid: Mapping[str, np.ndarray], proto
     return families
 
 
+def training_recall(fitted: Sequence[Adjusted], protocol: Protocol) -> np.ndarray:
+    """Recall (K,) of each class among the scored training messages, corrected, mean over seeds."""
+    recalls = []
+    for each in fitted:
+        logits = correct(each.scores.train.astype(np.float64), each.effective, protocol.production_prior)
+        right = logits.argmax(axis=1) == each.scores.train_classes
+        members = np.bincount(each.scores.train_classes, minlength=len(protocol.names))
+        recalls.append(np.bincount(each.scores.train_classes, weights=right, minlength=len(protocol.names)) / members)
+    return np.asarray(np.mean(recalls, axis=0))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
     """What is known of a technique: a summary for JSON, and what a comparison with others needs."""
@@ -314,6 +325,13 @@ def evaluate(scores: Mapping[int, SeedScores], protocol: Protocol) -> Evaluation
         "prior_grid": {name: {family: found[f"{family}@{name}"] for family in ("raw", "corrected")} for name in grid},
         "curves": curves(fitted[0].test, protocol),
     }
-    gaps = recall_gaps(fitted, protocol, point := {name: each["value"] for name, each in found["corrected"].items()}, draws["corrected"])
-    correct_decisions = np.stack([each.test.argmax(axis=1) == protocol.test.classes for each in fitted])
-    return Evaluation(summary=summary, draws=Draws(values=draws["corrected"], point=point, correct=correct_decisions))
+    point = {name: each["value"] for name, each in found["corrected"].items()}
+    trained = {f"{name}.recall": value for name, value in zip(protocol.names, training_recall(fitted, protocol), strict=True)}
+    gap_draws = {f"{name}_gap": value - draws["corrected"][name] for name, value in trained.items()}
+    gap_point = {f"{name}_gap": value - point[name] for name, value in trained.items()}
+    known = Draws(
+        values={**draws["corrected"], **gap_draws},
+        point={**point, **gap_point},
+        correct=np.stack([each.test.argmax(axis=1) == protocol.test.classes for each in fitted]),
+    )
+    return Evaluation(summary=summary, draws=known)

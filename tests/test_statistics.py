@@ -264,7 +264,13 @@ def protocol(each: Scored, production_prior: np.ndarray, resamples: int = 200) -
 
 def seed_scores(each: Scored, declared: np.ndarray | None) -> SeedScores:
     half = len(each.labels) // 2
-    return SeedScores(validation=each.logits[:half], test=each.logits[half:], declared_prior=declared)
+    return SeedScores(
+        validation=each.logits[:half],
+        test=each.logits[half:],
+        train=each.logits[:half],
+        train_classes=each.labels[:half],
+        declared_prior=declared,
+    )
 
 
 def test_evaluation_pools_seeds_and_holds_every_metric() -> None:
