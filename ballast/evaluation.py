@@ -73,22 +73,29 @@ def intervals(metrics: Sequence[Metrics], protocol: Protocol) -> dict[str, dict[
 
     point = {name: float(value[0]) for name, value in mean_over_seeds(np.ones((1, groups))).items()}
     draws = resampled(mean_over_seeds, groups, protocol.resamples, protocol.seed)
-    return {name: with_interval(name, value, draws[name], point, protocol) for name, value in point.items()}
+    trials = {"accuracy": float(len(protocol.test.classes))}
+    for label, name in enumerate(protocol.names):
+        trials[f"{name}.recall"] = float(metrics[0].members[label])
+        trials[f"{name}.precision"] = float(np.mean([each.assigned[label] for each in metrics]))
+    return {
+        # The number of messages is no estimate.
+        name: {"value": value, "low": value, "high": value}
+        if name.endswith(".support")
+        else with_interval(value, draws[name], trials.get(name), protocol)
+        for name, value in point.items()
+    }
 
 
-def with_interval(
-    name: str, value: float, draws: np.ndarray, point: Mapping[str, float], protocol: Protocol
-) -> dict[str, float]:
-    """A metric's value, low and high; a proportion that is 0 or 1 gets Wilson's interval over its denominator."""
-    label, _, metric = name.rpartition(".")
-    if metric == "support":
-        return {"value": value, "low": value, "high": value}
-    low, high = percentile_interval(draws, protocol.confidence)
-    if metric in ("precision", "recall", "accuracy") and value in (0.0, 1.0):
-        of_metric = {"precision": "share", "recall": "support"}
-        trials = float(len(protocol.test.classes)) if metric == "accuracy" else point[f"{label}.{of_metric[metric]}"]
-        trials *= len(protocol.test.classes) if metric == "precision" else 1
+def with_interval(value: float, draws: np.ndarray, trials: float | None, protocol: Protocol) -> dict[str, float]:
+    """A metric's value, low and high.
+
+    A proportion that is 0 or 1 has no spread in the bootstrap and gets Wilson's interval over its `trials`: messages seen, not
+    what they weigh.
+    """
+    if trials is not None and value in (0.0, 1.0):
         low, high = wilson_interval(value, trials, protocol.confidence)
+    else:
+        low, high = percentile_interval(draws, protocol.confidence)
     return {"value": value, "low": min(low, value), "high": max(high, value)}
 
 

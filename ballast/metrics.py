@@ -14,7 +14,8 @@ from scipy import sparse
 from scipy.special import log_softmax, logsumexp
 
 CALIBRATION_BINS = 15
-# More distinct scores than this are binned by quantile: ranking metrics then agree with the exact ones to 1e-3.
+# Above this many distinct scores only those of the class itself have a bin each, which leaves ranking metrics exact; above so
+# many of those they are binned by quantile, and ranking metrics agree with the exact ones to 1e-3.
 SCORE_BINS = 4096
 
 
@@ -29,13 +30,16 @@ def one_vs_rest(log_posterior: np.ndarray, label: int) -> np.ndarray:
     return log_posterior[:, label] - logsumexp(others, axis=1)
 
 
-def score_bins(scores: np.ndarray) -> np.ndarray:
-    """Bin (n,) of each score, ascending; equal scores share a bin, and few distinct scores have one each."""
+def score_bins(scores: np.ndarray, positive: np.ndarray) -> np.ndarray:
+    """Bin (n,) of each score, ascending; `positive` (n,) booleans mark the class. Few distinct scores have a bin each."""
     distinct, rank = np.unique(scores, return_inverse=True)
     if len(distinct) <= SCORE_BINS:
         return rank
-    edges = np.unique(np.quantile(scores, np.linspace(0, 1, SCORE_BINS + 1)[1:-1]))
-    return np.searchsorted(edges, scores, side="right")
+    marks = np.unique(scores[positive])
+    if len(marks) > SCORE_BINS:
+        marks = np.unique(np.quantile(marks, np.linspace(0, 1, SCORE_BINS)))
+    # A score at a mark has an odd bin, those between two marks share an even one.
+    return np.searchsorted(marks, scores, side="left") + np.searchsorted(marks, scores, side="right")
 
 
 def indicator(columns: np.ndarray, width: int, values: np.ndarray) -> sparse.csr_array:
@@ -65,11 +69,13 @@ class Metrics:
     def __init__(self, scored: Scored) -> None:
         self.names = scored.names
         classes = len(scored.names)
+        self.members = np.bincount(scored.labels, minlength=classes)
         rows = np.arange(len(scored.labels))
         ones = np.ones(len(rows))
         log_posterior = log_softmax(scored.logits.astype(np.float64), axis=1)
         posterior = np.exp(log_posterior)
         predicted = scored.logits.argmax(axis=1)
+        self.assigned = np.bincount(predicted, minlength=classes)
         truth = np.eye(classes)[scored.labels]
         confidence = posterior[rows, predicted]
         bins = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
@@ -83,9 +89,9 @@ class Metrics:
         self.sums = {name: scored.of_groups(part).toarray() for name, part in parts.items()}
         self.ranking = []
         for label in range(classes):
-            bins = score_bins(one_vs_rest(log_posterior, label))
-            width = int(bins.max()) + 1
             positive = scored.labels == label
+            bins = score_bins(one_vs_rest(log_posterior, label), positive)
+            width = int(bins.max()) + 1
             self.ranking.append(
                 [scored.of_groups(indicator(bins, width, each.astype(float))) for each in (positive, ~positive)]
             )

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from transformers import PreTrainedModel, get_linear_schedule_with_warmup
 
 from ballast.batching import shuffled_batches
-from ballast.encoder_model import EncoderModel, choose_device, fast_bf16, pad, tokenize, untrained_model
+from ballast.encoder_model import EncoderModel, choose_device, in_bf16, pad, tokenize, untrained_model
 from ballast.errors import UserError
 from ballast.technique import Technique, TrainingData, TrainingSettings
 
@@ -55,8 +55,7 @@ def set_dropout(network: nn.Module, probability: float) -> None:
 def make_accelerator(settings: TrainingSettings) -> Accelerator:
     """The accelerator for the device and precision asked for; `auto` precision is bf16 only where hardware has it."""
     device = choose_device(settings.device)
-    bf16 = settings.precision == "bf16" or (settings.precision == "auto" and fast_bf16(device))
-    return Accelerator(cpu=device.type == "cpu", mixed_precision="bf16" if bf16 else "no")
+    return Accelerator(cpu=device.type == "cpu", mixed_precision="bf16" if in_bf16(settings.precision, device) else "no")
 
 
 def fine_tune(technique: Technique, data: TrainingData, settings: TrainingSettings) -> EncoderModel:
@@ -78,7 +77,7 @@ def fine_tune(technique: Technique, data: TrainingData, settings: TrainingSettin
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     rng = np.random.default_rng(settings.seed)
 
-    model = untrained_model(settings.model, data.label_names, settings.max_length, accelerator.device)
+    model = untrained_model(settings.model, data.label_names, settings.max_length, accelerator.device, settings.precision)
     technique.head(final_linear(model.network, len(data.label_names)))
     freeze(model.network, settings.frozen_layers)
     set_dropout(model.network, settings.dropout)
