@@ -44,6 +44,11 @@ def fast_bf16(device: torch.device) -> bool:
     return device.type == "cpu" and bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
 
 
+def in_bf16(precision: str, device: torch.device) -> bool:
+    """Whether to compute in bf16: as asked for, and with `auto` where hardware has it."""
+    return precision == "bf16" or (precision == "auto" and fast_bf16(device))
+
+
 def choose_device(name: str) -> torch.device:
     """`auto` is the GPU where there is one; raises UserError when a device that was asked for is missing."""
     if name == "auto":
@@ -96,6 +101,7 @@ class EncoderModel(Model):
     network: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     max_length: int
+    precision: str = "auto"
 
     def logits(self, texts: Sequence[str]) -> np.ndarray:
         device = self.network.device
@@ -103,7 +109,7 @@ class EncoderModel(Model):
         scores = np.empty((len(ids), len(self.labels)), dtype=np.float32)
         batches = sorted_batches(np.array([len(each) for each in ids]), TOKENS_PER_BATCH[device.type])
         self.network.eval()
-        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=fast_bf16(device)):
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=in_bf16(self.precision, device)):
             for rows in tqdm(batches, desc="scoring", unit="batch", disable=None, leave=False):
                 inputs = pad(ids, rows, self.tokenizer.pad_token_id, device)
                 scores[rows] = self.network(**inputs).logits.float().cpu().numpy()
@@ -117,6 +123,7 @@ class EncoderModel(Model):
         return {"head_norms": np.linalg.norm(weight, axis=1), "head_bias": bias}
 
     def save_files(self, folder: Path) -> None:
+        self.network.config.precision = self.precision
         self.network.save_pretrained(folder)
         self.tokenizer.model_max_length = self.max_length
         self.tokenizer.save_pretrained(folder)
@@ -127,14 +134,17 @@ class EncoderModel(Model):
         skip_unread_states(network)
         restore_head(network, len(labels))
         tokenizer = pretrained(AutoTokenizer, str(folder))
-        return cls(labels, network.to(choose_device("auto")), tokenizer, tokenizer.model_max_length)
+        precision = getattr(network.config, "precision", "auto")
+        return cls(labels, network.to(choose_device("auto")), tokenizer, tokenizer.model_max_length, precision)
 
     @property
     def parameters(self) -> int:
         return sum(each.numel() for each in self.network.parameters())
 
 
-def untrained_model(name: str, labels: list[str], max_length: int, device: torch.device) -> EncoderModel:
+def untrained_model(
+    name: str, labels: list[str], max_length: int, device: torch.device, precision: str = "auto"
+) -> EncoderModel:
     """A pre-trained encoder with a new head of K = len(labels) classes, in fp32."""
     source = encoder_source(name)
     tokenizer = pretrained(AutoTokenizer, source)
@@ -155,4 +165,4 @@ def untrained_model(name: str, labels: list[str], max_length: int, device: torch
     if max_length > longest:
         raise UserError(f"train.max_length {max_length} is more than the {longest} positions of {name}")
     skip_unread_states(network)
-    return EncoderModel(labels, network.to(device), tokenizer, max_length)
+    return EncoderModel(labels, network.to(device), tokenizer, max_length, precision)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from scipy.special import log_softmax, softmax
 from ballast.bootstrap import percentile_interval, resampled, wilson_interval
 from ballast.calibration import Calibration, fit_calibration
 from ballast.comparison import Draws, over_seeds
-from ballast.metrics import CALIBRATION_BINS, Decisions, Metrics, Scored, one_vs_rest, ratio
+from ballast.metrics import CALIBRATION_BINS, Decisions, Metrics, Scored, Statistic, one_vs_rest, ratio, summed
 from ballast.operating_point import f1_threshold
 from ballast.post_hoc import Head, Scores, arms
 from ballast.prior_grid import prior_grid
@@ -75,21 +75,24 @@ class Protocol:
         return Scored(self.names, self.test.classes, logits, self.test.groups, class_weights)
 
 
-Statistic = Callable[[np.ndarray], dict[str, np.ndarray]]
-
-
-def pooled_draws(families: Mapping[str, Sequence[Statistic]], protocol: Protocol) -> dict[str, dict[str, np.ndarray]]:
+def pooled_draws(
+    families: Mapping[str, Sequence[Statistic]], protocol: Protocol
+) -> dict[str, dict[str, np.ndarray]]:
     """Bootstrap draws (resamples,) of each metric's mean over seeds, by family; a family holds one statistic a seed.
 
     All families, of all techniques, see the same resamples of the groups of test messages, so that differences are paired.
     """
+    keys = [(family, at) for family, by_seed in families.items() for at in range(len(by_seed))]
+    each = [families[family][at] for family, at in keys]
+    ends = np.cumsum([statistic.sums.shape[1] for statistic in each])[:-1]
+    stacked = np.hstack([statistic.sums.astype(np.float32) for statistic in each])
 
     def of_resamples(counts: np.ndarray) -> dict[tuple[str, str, int], np.ndarray]:
+        pieces = np.split(summed(counts, stacked), ends, axis=1)
         return {
             (family, name, at): values
-            for family, by_seed in families.items()
-            for at, statistic in enumerate(by_seed)
-            for name, values in statistic(counts).items()
+            for (family, at), statistic, piece in zip(keys, each, pieces, strict=True)
+            for name, values in statistic.of_sums(piece, counts).items()
         }
 
     drawn = resampled(of_resamples, int(protocol.test.groups.max()) + 1, protocol.resamples, protocol.seed)
@@ -98,32 +101,44 @@ def pooled_draws(families: Mapping[str, Sequence[Statistic]], protocol: Protocol
         by_metric[family].setdefault(name, []).append(values)
     # The seeds drawn are the same for all metrics of a technique, and its own.
     return {
-        family: {name: over_seeds(np.stack(values), np.random.default_rng(protocol.seeds_drawn_by)) for name, values in metrics.items()}
+        family: {
+            name: over_seeds(np.stack(values), np.random.default_rng(protocol.seeds_drawn_by))
+            for name, values in metrics.items()
+        }
         for family, metrics in by_metric.items()
     }
 
 
 def intervals(
-    points: Sequence[Mapping[str, float]], draws: Mapping[str, np.ndarray], protocol: Protocol
+    statistics: Sequence[Statistic],
+    points: Sequence[Mapping[str, float]],
+    draws: Mapping[str, np.ndarray],
+    protocol: Protocol,
 ) -> dict[str, dict[str, float]]:
     """Each metric's mean over seeds with its interval: over groups of test messages and, from three seeds on, over seeds."""
-    mean = {name: float(np.mean([point[name] for point in points])) for name in points[0]}
-    return {name: with_interval(name, value, draws[name], mean, protocol) for name, value in mean.items()}
+    found = {}
+    for name in points[0]:
+        value = float(np.mean([point[name] for point in points]))
+        trials = [each.trials[name] for each in statistics if name in each.trials]
+        found[name] = (
+            # The number of messages is no estimate.
+            {"value": value, "low": value, "high": value}
+            if name.endswith(".support")
+            else with_interval(value, draws[name], float(np.mean(trials)) if trials else None, protocol)
+        )
+    return found
 
 
-def with_interval(
-    name: str, value: float, draws: np.ndarray, point: Mapping[str, float], protocol: Protocol
-) -> dict[str, float]:
-    """A metric's value, low and high; a proportion that is 0 or 1 gets Wilson's interval over its denominator."""
-    label, _, metric = name.rpartition(".")
-    if metric == "support":
-        return {"value": value, "low": value, "high": value}
-    low, high = percentile_interval(draws, protocol.confidence)
-    if metric in ("precision", "recall", "accuracy") and value in (0.0, 1.0):
-        of_metric = {"precision": "share", "recall": "support"}
-        trials = float(len(protocol.test.classes)) if metric == "accuracy" else point[f"{label}.{of_metric[metric]}"]
-        trials *= len(protocol.test.classes) if metric == "precision" else 1
+def with_interval(value: float, draws: np.ndarray, trials: float | None, protocol: Protocol) -> dict[str, float]:
+    """A metric's value, low and high.
+
+    A proportion that is 0 or 1 has no spread in the bootstrap and gets Wilson's interval over its `trials`: messages seen, not
+    what they weigh.
+    """
+    if trials is not None and value in (0.0, 1.0):
         low, high = wilson_interval(value, trials, protocol.confidence)
+    else:
+        low, high = percentile_interval(draws, protocol.confidence)
     return {"value": value, "low": min(low, value), "high": max(high, value)}
 
 
@@ -257,10 +272,10 @@ def pooled_priors(scores: Sequence[SeedScores], protocol: Protocol) -> dict[str,
     }
 
 
-def statistics(fitted: Sequence[Adjusted], grid: Mapping[str, np.ndarray], protocol: Protocol) -> dict[str, list[Statistic]]:
+def statistics(fitted: Sequence[Adjusted], grid: Mapping[str, np.ndarray], protocol: Protocol) -> dict[str, Sequence[Statistic]]:
     """Everything that is measured on test, one statistic a seed: raw, corrected, the post hoc arms, the grid of priors."""
     ones, weights, share = np.ones(len(protocol.names)), protocol.production_weights(), protocol.class_shares()
-    families: dict[str, list[Statistic]] = {
+    families: dict[str, Sequence[Statistic]] = {
         "raw": [Metrics(protocol.scored(each.scores.test, ones)) for each in fitted],
         "corrected": [Metrics(protocol.scored(each.test, weights)) for each in fitted],
     }
@@ -307,11 +322,11 @@ def evaluate(scores: Mapping[int, SeedScores], protocol: Protocol) -> Evaluation
     families = statistics(fitted, grid, protocol)
     everything = np.ones((1, int(protocol.test.groups.max()) + 1))
     points = {
-        family: [{name: float(value[0]) for name, value in each(everything).items()} for each in by_seed]
-        for family, by_seed in families.items()
+        family: [{name: float(value[0]) for name, value in each(everything).items()} for each in of_seeds]
+        for family, of_seeds in families.items()
     }
     draws = pooled_draws(families, protocol)
-    found = {family: intervals(points[family], draws[family], protocol) for family in families}
+    found = {family: intervals(families[family], points[family], draws[family], protocol) for family in families}
     seeds = {
         str(seed): {**each.as_json(protocol), "raw": points["raw"][at], "corrected": points["corrected"][at]}
         for at, (seed, each) in enumerate(by_seed.items())

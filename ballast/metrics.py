@@ -6,8 +6,10 @@ gives (b,) values. Names and formulas follow scikit-learn; a ratio without a den
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 from scipy import sparse
@@ -37,13 +39,16 @@ def one_vs_rest(log_posterior: np.ndarray, label: int) -> np.ndarray:
     return log_posterior[:, label] - logsumexp(others, axis=1)
 
 
-def score_bins(scores: np.ndarray) -> np.ndarray:
-    """Bin (n,) of each score, ascending; equal scores share a bin, and few distinct scores have one each."""
+def score_bins(scores: np.ndarray, positive: np.ndarray) -> np.ndarray:
+    """Bin (n,) of each score, ascending; `positive` (n,) booleans mark the class. Few distinct scores have a bin each."""
     distinct, rank = np.unique(scores, return_inverse=True)
     if len(distinct) <= SCORE_BINS:
         return rank
-    edges = np.unique(np.quantile(scores, np.linspace(0, 1, SCORE_BINS + 1)[1:-1]))
-    return np.searchsorted(edges, scores, side="right")
+    marks = np.unique(scores[positive])
+    if len(marks) > SCORE_BINS:
+        marks = np.unique(np.quantile(marks, np.linspace(0, 1, SCORE_BINS)))
+    # A score at a mark has an odd bin, those between two marks share an even one.
+    return np.searchsorted(marks, scores, side="left") + np.searchsorted(marks, scores, side="right")
 
 
 def indicator(columns: np.ndarray, width: int, values: np.ndarray) -> sparse.csr_array:
@@ -72,22 +77,50 @@ def summed(counts: np.ndarray, sums: np.ndarray) -> np.ndarray:
     return (counts @ sums.astype(counts.dtype, copy=False)).astype(np.float64)
 
 
-class Decisions:
-    """What the predicted classes alone tell: accuracy, precision, recall, F1 and their like."""
+class Statistic(ABC):
+    """Metrics of one scored test set from sums over its groups; `statistic(counts)` gives name -> (b,).
 
-    def __init__(self, scored: Scored) -> None:
-        classes = len(scored.names)
-        cell = scored.labels * classes + scored.logits.argmax(axis=1)
-        self.names = scored.names
-        self.sums = scored.of_groups(indicator(cell, classes**2, np.ones(len(cell)))).toarray()
+    sums : (groups, m) weighted sums, so that those of many statistics can be taken in one matrix product.
+    trials : the number of messages behind each metric that is a proportion, unweighted.
+    """
+
+    names: Sequence[str]
+    sums: np.ndarray
+    trials: Mapping[str, float] = MappingProxyType({})
+
+    @abstractmethod
+    def of_sums(self, sums: np.ndarray, counts: np.ndarray) -> dict[str, np.ndarray]:
+        """Metrics of samples: their sums (b, m) and counts (b, groups) -> name -> (b,)."""
 
     def __call__(self, counts: np.ndarray) -> dict[str, np.ndarray]:
         """Metrics of samples: counts (b, groups) -> name -> (b,)."""
-        classes = len(self.names)
-        confusion = summed(counts, self.sums).reshape(-1, classes, classes)
-        total = confusion.sum(axis=(1, 2))
-        support, assigned = confusion.sum(axis=2), confusion.sum(axis=1)
-        hits = np.einsum("bkk->bk", confusion)
+        return self.of_sums(summed(counts, self.sums), counts)
+
+
+class Decisions(Statistic):
+    """What the predicted classes alone tell: accuracy, precision, recall, F1 and their like.
+
+    sums : (groups, 3K) right messages of each class, messages assigned to it, and its members.
+    """
+
+    def __init__(self, scored: Scored) -> None:
+        classes = len(scored.names)
+        predicted = scored.logits.argmax(axis=1)
+        ones = np.ones(len(predicted))
+        right = indicator(scored.labels, classes, (predicted == scored.labels).astype(np.float64))
+        columns = sparse.hstack([right, indicator(predicted, classes, ones), indicator(scored.labels, classes, ones)])
+        members, assigned = (np.bincount(each, minlength=classes).astype(float) for each in (scored.labels, predicted))
+        self.names = scored.names
+        self.sums = scored.of_groups(sparse.csr_array(columns)).toarray()
+        self.trials = {
+            "accuracy": float(len(predicted)),
+            **{f"{name}.recall": members[label] for label, name in enumerate(scored.names)},
+            **{f"{name}.precision": assigned[label] for label, name in enumerate(scored.names)},
+        }
+
+    def of_sums(self, sums: np.ndarray, counts: np.ndarray) -> dict[str, np.ndarray]:
+        hits, assigned, support = np.split(sums, 3, axis=1)
+        total = support.sum(axis=1)
         precision, recall = ratio(hits, assigned), ratio(hits, support)
         f1 = ratio(2 * hits, support + assigned)
         correct = hits.sum(axis=1)
@@ -112,8 +145,11 @@ class Decisions:
         return values
 
 
-class Probabilities:
-    """What the posteriors tell: log loss, Brier score, calibration error, mean probability of each class."""
+class Probabilities(Statistic):
+    """What the posteriors tell: log loss, Brier score, calibration error, mean probability of each class.
+
+    sums : (groups, 3 + K + bins) messages, log loss, Brier score, posteriors, confidence less accuracy by bin.
+    """
 
     def __init__(self, scored: Scored) -> None:
         rows = np.arange(len(scored.labels))
@@ -135,10 +171,8 @@ class Probabilities:
         self.names = scored.names
         self.sums = scored.of_groups(sparse.csr_array(columns)).toarray()
 
-    def __call__(self, counts: np.ndarray) -> dict[str, np.ndarray]:
-        """Metrics of samples: counts (b, groups) -> name -> (b,)."""
-        classes = len(self.names)
-        total, log_loss, brier, posterior, gap = np.split(summed(counts, self.sums), [1, 2, 3, 3 + classes], axis=1)
+    def of_sums(self, sums: np.ndarray, counts: np.ndarray) -> dict[str, np.ndarray]:
+        total, log_loss, brier, posterior, gap = np.split(sums, [1, 2, 3, 3 + len(self.names)], axis=1)
         means = ratio(posterior, total)
         return {
             "log_loss": ratio(log_loss, total)[:, 0],
@@ -148,43 +182,40 @@ class Probabilities:
         }
 
 
-class Ranking:
+class Ranking(Statistic):
     """How well scores order the messages: average precision and the area under the ROC curve of each class."""
 
     def __init__(self, scored: Scored) -> None:
         log_posterior = log_softmax(scored.logits.astype(np.float64), axis=1)
         self.names = scored.names
+        self.sums = np.empty((int(scored.groups.max()) + 1, 0))
         self.binned = []
-        # Of two classes the second's scores are the first's, reversed.
-        for label in range(len(scored.names)) if len(scored.names) > 2 else [1]:
-            bins = score_bins(one_vs_rest(log_posterior, label))
-            width = int(bins.max()) + 1
+        for label in range(len(scored.names)):
             sides = (scored.labels == label, scored.labels != label)
+            bins = score_bins(one_vs_rest(log_posterior, label), sides[0])
+            width = int(bins.max()) + 1
             self.binned.append([scored.of_groups(indicator(bins, width, side.astype(np.float64))) for side in sides])
 
-    def __call__(self, counts: np.ndarray) -> dict[str, np.ndarray]:
-        """Metrics of samples: counts (b, groups) -> name -> (b,)."""
+    def of_sums(self, sums: np.ndarray, counts: np.ndarray) -> dict[str, np.ndarray]:
         values = {}
-        for at, sides in enumerate(self.binned):
-            positive, negative = (counts @ side.astype(counts.dtype) for side in sides)
-            if len(self.names) == 2:
-                of_classes = [(negative[:, ::-1], positive[:, ::-1]), (positive, negative)]
-            else:
-                of_classes = [(positive, negative)]
-            for label, weights in enumerate(of_classes, start=at):
-                values[f"{self.names[label]}.pr_auc"], values[f"{self.names[label]}.roc_auc"] = ranking_metrics(*weights)
+        for name, sides in zip(self.names, self.binned, strict=True):
+            values[f"{name}.pr_auc"], values[f"{name}.roc_auc"] = ranking_metrics(*(summed(counts, side) for side in sides))
         return values
 
 
-class Metrics:
+class Metrics(Statistic):
     """All metrics of one scored test set; `Metrics(scored)(counts)` gives name -> (b,)."""
 
     def __init__(self, scored: Scored) -> None:
-        self.parts = [Decisions(scored), Probabilities(scored), Ranking(scored)]
+        decisions = Decisions(scored)
+        self.parts: list[Statistic] = [decisions, Probabilities(scored), Ranking(scored)]
+        self.trials = decisions.trials
+        self.sums = np.hstack([part.sums for part in self.parts])
 
-    def __call__(self, counts: np.ndarray) -> dict[str, np.ndarray]:
-        """Metrics of samples: counts (b, groups) -> name -> (b,)."""
-        return {name: values for part in self.parts for name, values in part(counts).items()}
+    def of_sums(self, sums: np.ndarray, counts: np.ndarray) -> dict[str, np.ndarray]:
+        ends = np.cumsum([part.sums.shape[1] for part in self.parts])[:-1]
+        pieces = zip(self.parts, np.split(sums, ends, axis=1), strict=True)
+        return {name: values for part, piece in pieces for name, values in part.of_sums(piece, counts).items()}
 
 
 def ranking_metrics(positive: np.ndarray, negative: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -13,7 +13,7 @@ from torch import nn
 from tqdm import tqdm
 from transformers import PreTrainedModel, get_linear_schedule_with_warmup
 
-from ballast.encoder_model import EncoderModel, choose_device, fast_bf16, pad, tokenize, untrained_model
+from ballast.encoder_model import EncoderModel, choose_device, in_bf16, pad, tokenize, untrained_model
 from ballast.errors import UserError
 from ballast.heads import head_of, set_head
 from ballast.technique import Technique, TrainingData, TrainingSettings
@@ -49,7 +49,7 @@ def set_dropout(network: nn.Module, probability: float) -> None:
 def make_accelerator(settings: TrainingSettings) -> Accelerator:
     """The accelerator for the device and precision asked for; `auto` precision is bf16 only where hardware has it."""
     device = choose_device(settings.device)
-    bf16 = settings.precision == "bf16" or (settings.precision == "auto" and fast_bf16(device))
+    bf16 = in_bf16(settings.precision, device)
     return Accelerator(cpu=device.type == "cpu", mixed_precision="bf16" if bf16 else "no")
 
 
@@ -72,7 +72,7 @@ def fine_tune(technique: Technique, data: TrainingData, settings: TrainingSettin
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     rng = np.random.default_rng(settings.seed)
 
-    model = untrained_model(settings.model, data.label_names, settings.max_length, accelerator.device)
+    model = untrained_model(settings.model, data.label_names, settings.max_length, accelerator.device, settings.precision)
     set_head(model.network, technique.head(head_of(model.network, len(data.label_names))))
     freeze(model.network, settings.frozen_layers)
     set_dropout(model.network, settings.dropout)

@@ -26,8 +26,10 @@ def imported(file: Path, root: Path) -> set[Path]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             modules += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            modules += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.ImportFrom):
+            package = file.relative_to(root).with_suffix("").parts[: -node.level] if node.level else ()
+            module = ".".join([*package, *([node.module] if node.module else [])])
+            modules += [module, *(f"{module}.{alias.name}" for alias in node.names)]
     return {path for module in modules if (path := file_of(module, root))}
 
 

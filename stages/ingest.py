@@ -68,7 +68,9 @@ def mapped(labels: pa.ChunkedArray, label_map: dict[str | int | bool, str] | Non
     spellings = {key: [str(key).lower(), str(key)] if isinstance(key, bool) else [str(key)] for key in label_map}
     known = {spelling: label_map[key] for key, each in spellings.items() for spelling in each}
     at = pc.index_in(labels, pa.array(list(known), labels.type))
-    missing = pc.and_(pc.is_null(at), pc.is_valid(labels))
+    # A label that is blank in the file is one that is missing, which is counted later.
+    named = pc.fill_null(pc.not_equal(pc.utf8_trim_whitespace(labels), ""), False)
+    missing = pc.and_(pc.is_null(at), named)
     row = pc.index(missing, True).as_py()
     if row >= 0:
         label = labels[row].as_py()

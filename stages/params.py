@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -19,7 +19,16 @@ Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 # A name becomes a file, a folder and a DVC stage.
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")]
-Prior = dict[str, Share]
+
+
+def label_names(shares: Any) -> Any:
+    """Labels as text, as ingest names them, whether YAML took them for numbers or truth values."""
+    if not isinstance(shares, dict):
+        return shares
+    return {str(key).lower() if isinstance(key, bool) else str(key): value for key, value in shares.items()}
+
+
+Prior = Annotated[dict[str, Share], BeforeValidator(label_names)]
 
 
 class Section(BaseModel):

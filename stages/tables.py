@@ -153,6 +153,8 @@ def read_hub(name: str, config: str | None, split: str, revision: str | None, wa
     label_column = wanted["label_column"]
     feature = rows.features[label_column]
     if isinstance(feature, datasets.ClassLabel):
-        names = pa.array(feature.names).take(pc.cast(table[label_column], pa.int64()).combine_chunks())
+        at = pc.cast(table[label_column], pa.int64()).combine_chunks()
+        # The hub's -1 is a message without a label.
+        names = pa.array(feature.names).take(pc.if_else(pc.less(at, 0), None, at))
         table = table.set_column(table.column_names.index(label_column), label_column, names)
     return table

@@ -97,8 +97,13 @@ def main(name: str, seed: int) -> None:
         live.summary["validation_log_loss"] = float(log_loss)
 
     with replaced_folder(MODELS / name / str(seed)) as folder:
-        priors = {"declared_prior": None if declared is None else dict(zip(messages.names, declared.tolist(), strict=True))}
-        models.save(model, folder, {**priors, "technique": card.technique, "settings": {**card.parameters}, "seed": seed})
+        details = {
+            "technique": card.technique,
+            "seed": seed,
+            "priors": {"declared": None if declared is None else dict(zip(messages.names, declared.tolist(), strict=True))},
+            "params": {"technique": {**card.parameters}, "train": settings},
+        }
+        models.save(model, folder, details)
     with replaced(LOGITS / name / f"{seed}.npz") as temporary, temporary.open("wb") as file:
         prior = np.full(len(messages.names), np.nan) if declared is None else declared
         train_classes = messages.table.loc[train_rows, "class"].to_numpy()

@@ -211,12 +211,15 @@ dataset_info:
 
 def test_a_hub_data_set_and_the_names_of_its_classes(workspace: Project) -> None:
     workspace.write("hub/README.md", DATASET_CARD)
-    workspace.write("hub/train.csv", GOOD.assign(label=(GOOD["label"] == "spam").astype(int)).rename(columns={"text": "sms"}))
+    labelled = GOOD.assign(label=(GOOD["label"] == "spam").astype(int))
+    unlabelled = pd.DataFrame({"text": ["nobody labelled this"], "label": [-1]})
+    workspace.write("hub/train.csv", pd.concat([labelled, unlabelled]).rename(columns={"text": "sms"}))
     hub = {"name": "./hub", "config": None, "split": "train", "revision": None}
     workspace.edit({"ingest.source": "hub", "ingest.hub": hub, "ingest.text_column": "sms"})
     done = workspace.stage("ingest", HF_HUB_OFFLINE="1", HF_HOME=str(workspace.folder / "cache"))
     assert done.code == 0, done.stderr
     assert same(messages(workspace))
+    assert summary(workspace)["dropped"]["missing_label"] == 1
     workspace.edit({"ingest.hub": hub | {"name": "./gone"}})
     assert "hub data set ./gone cannot be loaded" in workspace.stage("ingest", HF_HUB_OFFLINE="1").error
 
@@ -304,6 +307,13 @@ def test_blank_rows_are_dropped_and_counted(workspace: Project, name: str) -> No
     assert same(found)
     assert summary(workspace)["dropped"] == {"blank_text": 3, "missing_label": 1, "conflict": 0, "duplicate": 0}
     assert summary(workspace)["rows"] == ROWS + 4
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_blank_label_is_missing_with_a_label_map_too(workspace: Project, name: str) -> None:
+    blank = " " if name.endswith(("csv", "tsv")) else None
+    assert same(ingest(workspace, name, extended(("some text", blank)), label_map=MAP))
+    assert summary(workspace)["dropped"]["missing_label"] == 1
 
 
 def test_ids_are_kept(workspace: Project) -> None:

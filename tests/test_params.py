@@ -108,6 +108,13 @@ def test_a_broken_file_is_named(workspace: Project, content: bytes | None, said:
         assert words in workspace.stage_here("ingest").error
 
 
+def test_a_prior_may_name_numbers_and_truth_values(workspace: Project) -> None:
+    for prior, expected in ({0: 0.9, 1: 0.1}, ["0", "1"]), ({True: 0.1, False: 0.9}, ["true", "false"]):
+        workspace.edit({"production.prior": prior, "validate.expected_prior": prior})
+        read = read_params(workspace.folder / PARAMS)
+        assert set(read.production.prior) == set(read.validate_.expected_prior) == set(expected)
+
+
 @pytest.mark.parametrize("stage", ["ingest", "techniques"])
 def test_a_broken_file_as_a_user_sees_it(workspace: Project, stage: str) -> None:
     workspace.write("params.yaml", b"ingest: {")

@@ -832,6 +832,12 @@ def test_an_axis_leaves_out_only_what_is_far_behind(values: list[float], loss: b
     assert axis.low in axis.ticks and len(axis.ticks) >= 2 and list(axis.ticks) == sorted(set(axis.ticks))
 
 
+@pytest.mark.parametrize(("value", "loss", "limit"), [(1.0, False, 1), (0.0, True, np.inf), (0.0, False, 1), (0.5, False, 1)])
+def test_equal_estimates_still_have_an_axis(value: float, loss: bool, limit: float) -> None:
+    axis = shared_axis([{"value": value, "low": value, "high": value}] * 3, loss=loss, limit=limit)
+    assert axis.low < axis.high and axis.low <= value <= axis.high and 0 <= axis.at(value) <= 100
+
+
 def test_places_on_axes() -> None:
     axis = Axis(low=0.5, high=1)
     assert [axis.at(value) for value in (0.5, 0.75, 1, 0.2, 1.4)] == [0, 50, 100, 0, 100]

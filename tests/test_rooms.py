@@ -69,6 +69,9 @@ def test_imports_are_found_wherever_they_stand(tmp_path: Path) -> None:
         "ballast/c.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import ballast.e\nimport ballast.a",
         "ballast/d.py": "",
         "ballast/e.py": "",
+        "ballast/sub/__init__.py": "from . import f",
+        "ballast/sub/f.py": "from ..d import x\nfrom .g import y",
+        "ballast/sub/g.py": "",
     }
     project = Project(tmp_path, ROOT)
     for name, source in sources.items():
@@ -82,6 +85,7 @@ def test_imports_are_found_wherever_they_stand(tmp_path: Path) -> None:
     assert found("ballast/a.py") == everything
     assert found("ballast/a.py", "ballast/b.py") == {"ballast/__init__.py", "ballast/c.py"}
     assert found("ballast/e.py") == set()
+    assert found("ballast/sub/__init__.py") == {"ballast/sub/f.py", "ballast/sub/g.py", "ballast/d.py"}
     assert file_of("numpy.linalg", tmp_path) is None
 
 

@@ -108,6 +108,30 @@ def test_binned_ranking_agrees_with_the_exact_one() -> None:
     assert math.isclose(values["c1.roc_auc"][0], reference.roc_auc_score(positive, score), abs_tol=1e-3)
 
 
+@pytest.mark.parametrize(("size", "rare"), [(50_000, 10), (30_000, 6_000)])
+def test_ranking_of_a_rare_class_among_many_messages(size: int, rare: int) -> None:
+    labels = (np.arange(size) < rare).astype(int)
+    rng = np.random.default_rng(1)
+    for distance in (1.0, 2.0, 9.0):
+        score = rng.normal(size=size) + distance * labels
+        found = Metrics(Scored(["no", "yes"], labels, np.stack([-score, score], axis=1), np.arange(size), np.ones(size)))(
+            np.ones((1, size))
+        )
+        assert math.isclose(found["yes.pr_auc"][0], reference.average_precision_score(labels, score), abs_tol=1e-3)
+        assert math.isclose(found["yes.roc_auc"][0], reference.roc_auc_score(labels, score), abs_tol=1e-3)
+
+
+def test_wilson_counts_messages_and_not_their_weights() -> None:
+    labels = np.repeat([0, 1], [500, 100])
+    logits = 20.0 * np.eye(2)[labels]
+    each = Scored(["ham", "spam"], np.tile(labels, 2), np.tile(logits, (2, 1)), np.arange(1200), np.ones(1200))
+    share = np.array([5, 1]) / 6
+    for production in (share, np.array([0.5, 0.5]), np.array([0.99, 0.01])):
+        found = evaluate({0: seed_scores(each, share)}, protocol(each, production))["pooled"]["corrected"]
+        for metric in ("spam.recall", "spam.precision"):
+            assert found[metric]["value"] == 1 and math.isclose(found[metric]["low"], wilson_interval(1.0, 100, 0.95)[0])
+
+
 def test_ece_by_hand() -> None:
     logits = logit(np.array([0.9, 0.9, 0.9, 0.9, 0.6, 0.6]))
     each = Scored(

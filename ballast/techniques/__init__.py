@@ -49,10 +49,11 @@ def by_index(name: str, value: object, labels: Sequence[str]) -> object:
     """Turn the label names of a mapping into class indices; raises UserError for a name that is no label."""
     if not isinstance(value, Mapping):
         return value
-    unknown = [str(key) for key in value if str(key) not in labels]
+    by_label = {str(key).lower() if isinstance(key, bool) else str(key): each for key, each in value.items()}
+    unknown = [label for label in by_label if label not in labels]
     if unknown:
         raise UserError(f"{name} names the class {unknown[0]!r}: {nearest(unknown[0], labels)}")
-    return {list(labels).index(str(key)): each for key, each in value.items()}
+    return {list(labels).index(label): each for label, each in by_label.items()}
 
 
 def build(technique: str, counts: np.ndarray, labels: Sequence[str], parameters: Mapping[str, object]) -> Technique:

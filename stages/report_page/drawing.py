@@ -12,6 +12,8 @@ from scipy.special import logit
 
 # A technique this much farther from the best than the others would squeeze their intervals: it is marked at the edge.
 OUTLYING = 2.5
+# Estimates that are all the same still need an axis with two ends.
+LEAST_SPAN = 0.01
 # Log odds between the outermost share and the end of its axis.
 ROOM = 0.5
 # Units of a curve's square: fine enough for the part of it that is shown enlarged.
@@ -73,6 +75,8 @@ def shared_axis(estimates: Sequence[Mapping[str, float]], *, loss: bool, limit: 
             break
     low = min(each["low"] for each in ranked[:kept])
     high = max(each["high"] for each in ranked[:kept])
+    if high - low < LEAST_SPAN:
+        low, high = (0.0, LEAST_SPAN) if high < LEAST_SPAN else (high - LEAST_SPAN, high)
     step = nice_step(high - low, count)
     first = max(0, floor(low / step + 1e-9))
     last = max(first + 1, ceil(high / step - 1e-9))
