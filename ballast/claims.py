@@ -109,7 +109,7 @@ class Effect:
             return INCONCLUSIVE
         significant = self.p < 1 - confidence
         above, below = significant and self.value > 0, significant and self.value < 0
-        within = -MARGIN < self.low and self.high < MARGIN
+        within = self.low > -MARGIN and self.high < MARGIN
         shown, opposite = {
             "higher": (above, below),
             "lower": (below, above),
@@ -131,7 +131,12 @@ def measured(part: Part, techniques: Mapping[str, Draws], confidence: float) -> 
     low, high = np.quantile(differences, [(1 - confidence) / 2, (1 + confidence) / 2])
     seeds = min(len(own.correct), len(other.correct))
     return Effect(
-        part=part, value=value, low=float(min(low, value)), high=float(max(high, value)), p=bootstrap_p(differences), seeds=seeds
+        part=part,
+        value=value,
+        low=float(min(low, value)),
+        high=float(max(high, value)),
+        p=bootstrap_p(differences),
+        seeds=seeds,
     )
 
 

@@ -17,8 +17,8 @@ NO_DIFFERENCE = "no difference shown"
 def over_seeds(draws: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Bootstrap values (resamples,) of the mean over seeds of draws (seeds, resamples) over the test sample.
 
-    From three seeds on the seeds are resampled too, their deviations scaled by sqrt(S / (S - 1)), which makes the variance of so
-    small a sample unbiased (Rao and Wu, Resampling Inference with Complex Survey Data, 1988).
+    From three seeds on the seeds are resampled too, their deviations scaled by sqrt(S / (S - 1)), which makes the variance of
+    so small a sample unbiased (Rao and Wu, Resampling Inference with Complex Survey Data, 1988).
     """
     seeds, resamples = draws.shape
     mean = draws.mean(axis=0)
@@ -29,7 +29,7 @@ def over_seeds(draws: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def seed_draws(values: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:
-    """Draws (resamples,) of the mean of one value a seed, values (seeds,): Student's t of so few; constant below three seeds."""
+    """Draws (resamples,) of the mean of values (seeds,): Student's t of so few; constant below three seeds."""
     seeds = len(values)
     if seeds < MINIMUM_SEEDS:
         return np.full(resamples, values.mean())

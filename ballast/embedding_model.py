@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
@@ -20,7 +20,9 @@ from ballast.batching import sorted_batches
 from ballast.encoder_model import TOKENS_PER_BATCH, choose_device, fast_bf16, pad, pretrained, tokenize
 from ballast.encoders import encoder_source
 from ballast.model import WEIGHTS, Model
-from ballast.technique import TrainingSettings
+
+if TYPE_CHECKING:
+    from ballast.technique import TrainingSettings
 
 ENCODER = "encoder"
 ITERATIONS = 2000
@@ -28,7 +30,10 @@ ITERATIONS = 2000
 
 @dataclass
 class Embedder:
-    """A pre-trained encoder whose mean token state, scaled to length 1, is a text's embedding (Reimers and Gurevych, 1908.10084)."""
+    """A pre-trained encoder whose mean token state, scaled to length 1, is a text's embedding.
+
+    Source: Reimers and Gurevych, Sentence-BERT (1908.10084).
+    """
 
     network: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
@@ -149,7 +154,7 @@ def fit_linear_head(
     coefficients, intercept = regression.coef_, regression.intercept_
     if len(names) == 2:
         coefficients, intercept = np.vstack([-coefficients, coefficients]) / 2, np.array([-intercept[0], intercept[0]]) / 2
-    return EmbeddingModel(names, encoder, coefficients.astype(np.float32), intercept.astype(np.float32))
+    return EmbeddingModel(names, encoder, np.ascontiguousarray(coefficients, np.float32), intercept.astype(np.float32))
 
 
 def fit_one_class(encoder: Embedder, embeddings: np.ndarray, names: list[str], trained_on: int, nu: float) -> OneClassModel:

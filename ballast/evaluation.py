@@ -33,7 +33,8 @@ class Labelled:
 @dataclass(frozen=True, kw_only=True)
 class SeedScores:
     """One seed's logits (n, K) of validation, of test and of some training messages with their classes, its declared prior (K,)
-    or None, and its head's norms and bias where it has a linear one."""
+    or None, and its head's norms and bias where it has a linear one.
+    """
 
     validation: np.ndarray
     test: np.ndarray
@@ -75,9 +76,7 @@ class Protocol:
         return Scored(self.names, self.test.classes, logits, self.test.groups, class_weights)
 
 
-def pooled_draws(
-    families: Mapping[str, Sequence[Statistic]], protocol: Protocol
-) -> dict[str, dict[str, np.ndarray]]:
+def pooled_draws(families: Mapping[str, Sequence[Statistic]], protocol: Protocol) -> dict[str, dict[str, np.ndarray]]:
     """Bootstrap draws (resamples,) of each metric's mean over seeds, by family; a family holds one statistic a seed.
 
     All families, of all techniques, see the same resamples of the groups of test messages, so that differences are paired.
@@ -272,7 +271,9 @@ def pooled_priors(scores: Sequence[SeedScores], protocol: Protocol) -> dict[str,
     }
 
 
-def statistics(fitted: Sequence[Adjusted], grid: Mapping[str, np.ndarray], protocol: Protocol) -> dict[str, Sequence[Statistic]]:
+def statistics(
+    fitted: Sequence[Adjusted], grid: Mapping[str, np.ndarray], protocol: Protocol
+) -> dict[str, Sequence[Statistic]]:
     """Everything that is measured on test, one statistic a seed: raw, corrected, the post hoc arms, the grid of priors."""
     ones, weights, share = np.ones(len(protocol.names)), protocol.production_weights(), protocol.class_shares()
     families: dict[str, Sequence[Statistic]] = {
@@ -336,7 +337,9 @@ def evaluate(scores: Mapping[int, SeedScores], protocol: Protocol) -> Evaluation
         "production_prior": protocol.named(protocol.production_prior),
         "seeds": seeds,
         "pooled": {"raw": found["raw"], "corrected": found["corrected"], **pooled_priors(list(scores.values()), protocol)},
-        "post_hoc": {family.removeprefix("post_hoc."): each for family, each in found.items() if family.startswith("post_hoc.")},
+        "post_hoc": {
+            family.removeprefix("post_hoc."): each for family, each in found.items() if family.startswith("post_hoc.")
+        },
         "prior_grid": {name: {family: found[f"{family}@{name}"] for family in ("raw", "corrected")} for name in grid},
         "curves": curves(fitted[0].test, protocol),
     }

@@ -7,6 +7,8 @@ from scipy.special import expit
 
 from ballast.metrics import ratio
 
+ROUNDING = 1e-9
+
 
 def f1_threshold(log_odds: np.ndarray, positive: np.ndarray) -> float:
     """The probability above which a message is assigned to the class so that its F1 is highest.
@@ -49,11 +51,11 @@ def macro_f1_offsets(logits: np.ndarray, labels: np.ndarray, sweeps: int = 2) ->
         hits[:, label] = np.concatenate([[0], (labels[order] == label).cumsum()])
         macro = ratio(2 * hits, assigned + support).mean(axis=1)
         ends = np.concatenate([needed[order], [np.inf]])
-        # Equal needs move together, so only the last of them is a choice.
-        macro[1:][ends[:-1] == ends[1:]] = -1
+        # Needs that are equal but for rounding move together, so only the last of them is a choice.
+        macro[1:][np.diff(ends) < ROUNDING] = -1
         now = int((needed <= 0).sum())
         best = int(macro.argmax())
-        if macro[best] > macro[now] or macro[now] < 0:
+        if macro[best] > macro[now] or (needed == 0).any():
             low = needed[order[best - 1]] if best else needed[order[0]] - 2
             high = ends[best] if np.isfinite(ends[best]) else low + 2
             offsets[label] += (low + high) / 2

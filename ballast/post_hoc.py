@@ -48,7 +48,7 @@ def tau_normalised(scores: Scores, head: Head) -> np.ndarray:
 def arms(
     scores: Scores, effective: np.ndarray, calibration: Calibration, production: np.ndarray, head: Head | None
 ) -> dict[str, np.ndarray]:
-    """Test logits (m, K) by arm; `production` (K,) is the prior that decisions are made for, `effective` (K,) the model's own."""
+    """Test logits (m, K) by arm; `production` (K,) is the prior to decide for, `effective` (K,) the model's own."""
     classes = scores.test.shape[1]
     share = np.bincount(scores.classes, minlength=classes) / len(scores.classes)
     offsets = macro_f1_offsets(correct(scores.validation, effective, production), scores.classes)

@@ -117,12 +117,12 @@ def weighted_share(labels: np.ndarray, weights: np.ndarray, class_weights: np.nd
 
 def require_positive(name: str, value: object, *, at_least: float = 0.0, at_most: float = np.inf) -> float:
     """The finite number `value` of the parameter `name`; raises UserError unless it is above 0 and within the limits."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not max(at_least, 0) <= value <= at_most or value in (0, np.inf):
+    number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else np.nan
+    if not max(at_least, 0) <= number <= at_most or number in (0, np.inf):
         lower = f"of at least {at_least:g}" if at_least else "above 0"
         upper = "" if at_most == np.inf else f" and at most {at_most:g}"
         raise UserError(f"{name} must be a number {lower}{upper}, not {value!r}")
-    return float(value)
+    return number
 
 
 def per_class(name: str, values: object, labels: Sequence[str]) -> np.ndarray:

@@ -6,6 +6,8 @@ numbers that `dvc metrics show` and `dvc exp show` list), `reports/probe.csv` an
 
 from __future__ import annotations
 
+import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 

@@ -1,8 +1,8 @@
 """Evaluate one technique from its saved logits.
 
 Reads `logits/<name>/`, the labels and groups of validation and test, and the production prior; writes
-`evaluations/<name>.json` (per seed and pooled) and `evaluations/<name>.npz` (bootstrap draws of the corrected metrics, and which
-messages each seed got right), from which techniques are compared.
+`evaluations/<name>.json` (per seed and pooled) and `evaluations/<name>.npz` (bootstrap draws of the corrected metrics,
+and which messages each seed got right), from which techniques are compared.
 """
 
 from __future__ import annotations

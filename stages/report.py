@@ -19,7 +19,18 @@ from ballast.expected_shares import count_bounds
 from ballast.priors import correct
 from stages.evaluate import seed_scores
 from stages.evidently_pages import drift_page, techniques_page
-from stages.files import CLAIMS, EVALUATIONS, INGEST, LEADERBOARD, PROBE_TABLE, REPORTS, SELECTED, VALIDATION, read_json, replaced
+from stages.files import (
+    CLAIMS,
+    EVALUATIONS,
+    INGEST,
+    LEADERBOARD,
+    PROBE_TABLE,
+    REPORTS,
+    SELECTED,
+    VALIDATION,
+    read_json,
+    replaced,
+)
 from stages.messages import Messages, read_messages
 from stages.params import read_params
 from stages.report_page.view import Results, page

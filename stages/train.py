@@ -107,7 +107,13 @@ def main(name: str, seed: int) -> None:
     with replaced(LOGITS / name / f"{seed}.npz") as temporary, temporary.open("wb") as file:
         prior = np.full(len(messages.names), np.nan) if declared is None else declared
         train_classes = messages.table.loc[train_rows, "class"].to_numpy()
-        arrays = {**logits, "train_classes": train_classes, "declared_prior": prior, "parameters": np.array(model.parameters), **model.head_arrays()}
+        arrays = {
+            **logits,
+            "train_classes": train_classes,
+            "declared_prior": prior,
+            "parameters": np.array(model.parameters),
+            **model.head_arrays(),
+        }
         np.savez(file, allow_pickle=False, **arrays)
     scored_texts = sum(len(logits[split]) for split in ("validation", "test"))
     durations = {

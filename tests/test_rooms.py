@@ -186,7 +186,7 @@ def test_these_stages_load_nothing_that_trains(name: str, workspace: Project) ->
     scores = {split: np.random.default_rng(0).normal(size=(count, 2)) for split, count in counts.items()}
     saved = workspace.folder / LOGITS / "class_weight/0.npz"
     saved.parent.mkdir(parents=True)
-    np.savez(saved, **scores, declared_prior=[0.5, 0.5], parameters=1)
+    np.savez(saved, **scores, train_classes=np.arange(counts["train"]) % 2, declared_prior=[0.5, 0.5], parameters=1)
     arguments = {"resample": "'class_weight', 0", "evaluate": "'class_weight'"}[name]
     listing = f"import sys; from stages.{name} import main; main({arguments}); print(*sys.modules)"
     done = workspace.run(sys.executable, "-c", listing)

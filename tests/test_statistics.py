@@ -28,7 +28,9 @@ def scored(classes: int, size: int = 400, seed: int = 0) -> Scored:
     rng = np.random.default_rng(seed)
     labels = np.concatenate([np.arange(classes), rng.choice(classes, size - classes, p=softmax(-np.arange(classes)))])
     logits = rng.normal(size=(size, classes)) + 1.5 * np.eye(classes)[labels]
-    return Scored([f"c{label}" for label in range(classes)], labels, logits, rng.integers(size // 2, size=size), np.ones(classes))
+    return Scored(
+        [f"c{label}" for label in range(classes)], labels, logits, rng.integers(size // 2, size=size), np.ones(classes)
+    )
 
 
 def numbered(each: Scored) -> Scored:
@@ -124,10 +126,10 @@ def test_ranking_of_a_rare_class_among_many_messages(size: int, rare: int) -> No
 def test_wilson_counts_messages_and_not_their_weights() -> None:
     labels = np.repeat([0, 1], [500, 100])
     logits = 20.0 * np.eye(2)[labels]
-    each = Scored(["ham", "spam"], np.tile(labels, 2), np.tile(logits, (2, 1)), np.arange(1200), np.ones(1200))
+    each = Scored(["ham", "spam"], np.tile(labels, 2), np.tile(logits, (2, 1)), np.arange(1200), np.ones(2))
     share = np.array([5, 1]) / 6
     for production in (share, np.array([0.5, 0.5]), np.array([0.99, 0.01])):
-        found = evaluate({0: seed_scores(each, share)}, protocol(each, production))["pooled"]["corrected"]
+        found = evaluate({0: seed_scores(each, share)}, protocol(each, production)).summary["pooled"]["corrected"]
         for metric in ("spam.recall", "spam.precision"):
             assert found[metric]["value"] == 1 and math.isclose(found[metric]["low"], wilson_interval(1.0, 100, 0.95)[0])
 

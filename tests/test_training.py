@@ -19,6 +19,7 @@ from ballast.batching import shuffled_batches, sorted_batches
 from ballast.encoder_model import FIRST_TOKEN_HEADS, EncoderModel, choose_device, skip_unread_states, untrained_model
 from ballast.encoders import minilm_folder
 from ballast.errors import UserError
+from ballast.heads import head_of
 from ballast.technique import Technique, TrainingData, TrainingSettings, cross_entropy
 from ballast.training import fine_tune, freeze, set_dropout
 

@@ -26,7 +26,7 @@ def balanced_rows(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def batches(lengths: np.ndarray, labels: np.ndarray, batch_size: int, rng: np.random.Generator) -> list[np.ndarray]:
     """One epoch of balanced batches of similar length."""
     rows = balanced_rows(labels, rng)
-    return [rows[batch] for batch in shuffled_batches(lengths[rows], labels[rows], batch_size, rng)]
+    return [rows[batch] for batch in shuffled_batches(lengths[rows], batch_size, rng)]
 
 
 def build(counts: np.ndarray, labels: Sequence[str]) -> Technique:

@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 
 
 def build(
-    counts: np.ndarray, labels: Sequence[str], *, ratio: float = 1.0, shrinkage: float = 0.1, C: float = 10.0  # noqa: N803
+    counts: np.ndarray,
+    labels: Sequence[str],
+    *,
+    ratio: float = 1.0,
+    shrinkage: float = 0.1,
+    C: float = 10.0,  # noqa: N803
 ) -> Technique:
     """Raise the smaller classes as upsample does; `shrinkage` is the noise in units of the kernel's optimal width."""
     wanted = upsampled_counts(counts, require_positive("rose.ratio", ratio))

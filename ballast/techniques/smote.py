@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 
 
 def build(
-    counts: np.ndarray, labels: Sequence[str], *, ratio: float = 1.0, neighbours: int = 5, C: float = 10.0  # noqa: N803
+    counts: np.ndarray,
+    labels: Sequence[str],
+    *,
+    ratio: float = 1.0,
+    neighbours: int = 5,
+    C: float = 10.0,  # noqa: N803
 ) -> Technique:
     """Raise the smaller classes as upsample does, then fit a logistic regression with inverse penalty `C`."""
     wanted = upsampled_counts(counts, require_positive("smote.ratio", ratio))

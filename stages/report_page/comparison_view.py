@@ -1,4 +1,4 @@
-"""What the report shows of differences: against the reference, against what costs nothing, under other priors, and the claims."""
+"""Differences in the report: against the reference, against what costs nothing, under other priors, and the claims."""
 
 from __future__ import annotations
 
@@ -62,7 +62,9 @@ def in_words(board: Mapping[str, Any], names: Sequence[str], metric: str, metric
     worse = [name for name, verdict in verdicts.items() if verdict == "worse"]
     if any("inconclusive" in verdict for verdict in verdicts.values()):
         return f"Against {board['reference']} no difference can be claimed from so few trainings."
-    said = f"{', '.join(better)} {'is' if len(better) == 1 else 'are'} better" if better else "no technique is shown to be better"
+    said = (
+        f"{', '.join(better)} {'is' if len(better) == 1 else 'are'} better" if better else "no technique is shown to be better"
+    )
     return f"By {metric_name} {said} than {board['reference']}" + (f"; {', '.join(worse)} worse." if worse else ".")
 
 
@@ -74,9 +76,7 @@ def post_hoc(board: Mapping[str, Any], names: Sequence[str], metric: str) -> dic
         name: [techniques[name]["corrected"][metric], *(techniques[name]["post_hoc"].get(arm, {}).get(metric) for arm in ARMS)]
         for name in names
     }
-    axis = shared_axis(
-        [each for row in estimates.values() for each in row if each], loss=not higher_is_better(metric), limit=1
-    )
+    axis = shared_axis([each for row in estimates.values() for each in row if each], loss=not higher_is_better(metric), limit=1)
     rows = [
         {
             "at": names.index(name),

@@ -460,7 +460,7 @@ def comparisons(results: Results) -> dict[str, Any]:
     """Differences from the reference, post hoc arms, other class shares and the claims, by label where they have one."""
     board, names = results.board, results.names
     shown = [("f1", "F1"), ("precision", "Precision"), ("recall", "Recall")]
-    tables = {"differences": [], "post_hoc": [], "grid": []}
+    tables: dict[str, list[tuple[int, Any]]] = {"differences": [], "post_hoc": [], "grid": []}
     for at, label in enumerate(results.labels):
         metrics = [*((f"{label}.{metric}", title) for metric, title in shown), ("log_loss", "Log loss")]
         tables["differences"].append((at, differences(board, names, metrics)))
