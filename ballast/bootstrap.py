@@ -5,24 +5,30 @@ Source: Field and Welsh, Bootstrapping Clustered Data (2007); Efron and Tibshira
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
-from scipy.stats import norm
+from scipy.special import ndtri
 
+# Fewer say nothing about how much a training varies.
+MINIMUM_SEEDS = 3
 # Resamples are drawn a block at a time, so that memory stays bounded whatever the number of groups.
 COUNTS_AT_ONCE = 1 << 24
 
 
 def resample_counts(groups: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
-    """How often each group is drawn: blocks (b, groups) float32 whose rows each sum to `groups`."""
+    """How often each group is drawn: blocks (b, groups) float32 whose rows each sum to `groups`.
+
+    A block is stored by column: products with sparse sums then need no copy of it.
+    """
     rng = np.random.default_rng(seed)
     block = max(1, COUNTS_AT_ONCE // groups)
     for start in range(0, resamples, block):
         rows = min(block, resamples - start)
-        drawn = rng.integers(groups, size=(rows, groups)) + np.arange(rows)[:, None] * groups
-        yield np.bincount(drawn.ravel(), minlength=rows * groups).reshape(rows, groups).astype(np.float32)
+        drawn = [np.bincount(rng.integers(groups, size=groups, dtype=np.uint32), minlength=groups) for _ in range(rows)]
+        yield np.asfortranarray(drawn, dtype=np.float32)
 
 
 Name = TypeVar("Name", bound=Hashable)
@@ -36,6 +42,17 @@ def resampled(
     return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
 
 
+def seed_noise(deviation: float, seeds: int, resamples: int, rng: np.random.Generator, degrees: float) -> np.ndarray:
+    """How far the mean over seeds may lie from that over all possible trainings: (resamples,) draws of Student's t.
+
+    deviation : standard deviation between seeds, estimated with so many degrees of freedom. Below three seeds it is unknown,
+    and 0 stands for that: nothing is claimed then.
+    """
+    if seeds < MINIMUM_SEEDS:
+        return np.zeros(resamples)
+    return deviation / np.sqrt(seeds) * rng.standard_t(degrees, size=resamples)
+
+
 def percentile_interval(values: np.ndarray, confidence: float) -> tuple[float, float]:
     """The percentile interval of bootstrap values (resamples,)."""
     low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
@@ -46,7 +63,25 @@ def wilson_interval(share: float, trials: float, confidence: float) -> tuple[flo
     """Wilson's interval of a proportion: the bootstrap's has no width where the proportion is 0 or 1 (Wilson 1927)."""
     if trials <= 0:
         return 0.0, 1.0
-    z = norm.ppf((1 + confidence) / 2)
+    z = ndtri((1 + confidence) / 2)
     centre = (share + z**2 / (2 * trials)) / (1 + z**2 / trials)
     margin = z / (1 + z**2 / trials) * np.sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2))
     return float(max(0, centre - margin)), float(min(1, centre + margin))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draws:
+    """What is known of a technique's metrics for a comparison.
+
+    values : metric -> (resamples,) bootstrap draws of the mean over seeds, over groups of test messages.
+    seeds : metric -> (S,) value of each seed.
+    correct : (S, n) which messages each seed got right.
+    """
+
+    values: Mapping[str, np.ndarray]
+    seeds: Mapping[str, np.ndarray]
+    correct: np.ndarray
+
+    def point(self, metric: str) -> float:
+        """The metric's mean over seeds."""
+        return float(np.mean(self.seeds[metric]))

@@ -13,14 +13,22 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ballast.comparison import MINIMUM_SEEDS, Draws, bootstrap_p, holm, seeds_in_words
+from ballast.bootstrap import MINIMUM_SEEDS, Draws
+from ballast.comparison import bootstrap_p, holm, seeds_in_words
 
 SUPPORTED, CONTRADICTED, INCONCLUSIVE = "supported", "contradicted", "inconclusive"
 # Two techniques whose metric differs by less are level for any practical purpose.
 MARGIN = 0.02
 
-# The raw probability of the rare class that a technique gives the first probe text.
+# The probability of the rare class that a technique gives the first probe text.
 PROBE = "probe.probability"
+
+# Where a claim was made: the articles on SMS spam, by what they compare.
+TECHNIQUES, CONFIDENCE, RATIOS = (
+    "article on techniques",
+    "article on the probability of an obvious spam",
+    "article on class ratios",
+)
 
 Direction = Literal["higher", "lower", "level", "not higher", "not lower"]
 
@@ -37,9 +45,10 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """A claim in words, and what must be so for it to hold."""
+    """A claim in words, where it was made, and what must be so for it to hold."""
 
     words: str
+    source: str
     parts: Sequence[Part]
 
 
@@ -48,8 +57,8 @@ def claims(rare: str) -> list[Claim]:
     f1, recall, precision = f"{rare}.f1", f"{rare}.recall", f"{rare}.precision"
     all_metrics = ("accuracy", "macro_f1", precision, recall, f1)
 
-    def one(words: str, *parts: Part) -> Claim:
-        return Claim(words=words, parts=parts)
+    def one(words: str, *parts: Part, source: str = TECHNIQUES) -> Claim:
+        return Claim(words=words, source=source, parts=parts)
 
     def part(technique: str, direction: Direction, metric: str = f1, reference: str = "baseline") -> Part:
         return Part(technique=technique, metric=metric, direction=direction, reference=reference)
@@ -72,11 +81,11 @@ def claims(rare: str) -> list[Claim]:
             part("upsample", "higher", f"{rare}.recall_gap")),
         one("Downsampling loses data, and with it quality.", part("downsample", "lower")),
         one("On an obvious message, weighted and bias-initialised models are surer than the baseline.",
-            part("class_weight", "higher", PROBE), part("bias_init", "higher", PROBE)),
+            part("class_weight", "higher", PROBE), part("bias_init", "higher", PROBE), source=CONFIDENCE),
         one("On an obvious message, downsampling with upweighting and focal loss are less sure than the baseline.",
-            part("downsample_upweight", "lower", PROBE), part("focal", "lower", PROBE)),
+            part("downsample_upweight", "lower", PROBE), part("focal", "lower", PROBE), source=CONFIDENCE),
         one("Recall falls when training moves from balanced classes to one in ten.",
-            part("ratio_10", "lower", recall, "ratio_1")),
+            part("ratio_10", "lower", recall, "ratio_1"), source=RATIOS),
         one("One-class classification is poor where the classes are close.", part("one_class", "lower")),
         one("A simpler model suffices.", part("tfidf", "not lower")),
     ]  # fmt: skip
@@ -89,7 +98,7 @@ def nothing_helps(techniques: Sequence[str], reference: str) -> Claim:
         for name in techniques
         if name != reference
     ]
-    return Claim(words="When only accuracy counts, no technique helps.", parts=parts)
+    return Claim(words="When only accuracy counts, no technique helps.", source=TECHNIQUES, parts=parts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +136,7 @@ def measured(part: Part, techniques: Mapping[str, Draws], confidence: float) -> 
         return None
     own, other = (each for each in pair if each is not None)
     differences = own.values[part.metric] - other.values[part.metric]
-    value = own.point[part.metric] - other.point[part.metric]
+    value = own.point(part.metric) - other.point(part.metric)
     low, high = np.quantile(differences, [(1 - confidence) / 2, (1 + confidence) / 2])
     seeds = min(len(own.correct), len(other.correct))
     return Effect(
@@ -160,6 +169,7 @@ def judged(claim: Claim, effects: Sequence[Effect], confidence: float) -> dict[s
     first = effects[0] if effects else None
     return {
         "claim": claim.words,
+        "source": claim.source,
         "effect": first.value if first else None,
         "low": first.low if first else None,
         "high": first.high if first else None,
@@ -195,4 +205,15 @@ def judge(stated: Sequence[Claim], techniques: Mapping[str, Draws], confidence: 
     return [
         judged(claim, [each for name, each in effects.items() if name.startswith(f"{at}.")], confidence)
         for at, claim in enumerate(stated)
+    ]
+
+
+def judge_both(
+    stated: Sequence[Claim], raw: Mapping[str, Draws], corrected: Mapping[str, Draws], confidence: float
+) -> list[dict[str, Any]]:
+    """All claims judged on raw metrics, as the articles measured them, and beside that on corrected ones."""
+    of_corrected = judge(stated, corrected, confidence)
+    return [
+        {**found, "corrected": {key: other[key] for key in ("effect", "low", "high", "verdict", "parts")}}
+        for found, other in zip(judge(stated, raw, confidence), of_corrected, strict=True)
     ]

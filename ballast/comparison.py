@@ -2,38 +2,40 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 from scipy.stats import binom
-from statsmodels.stats.multitest import multipletests
 
-# Fewer say nothing about how much a training varies.
-MINIMUM_SEEDS = 3
+from ballast.bootstrap import MINIMUM_SEEDS, Draws, seed_noise
+
 NO_DIFFERENCE = "no difference shown"
 
 
-def over_seeds(draws: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Bootstrap values (resamples,) of the mean over seeds of draws (seeds, resamples) over the test sample.
+def with_seed_variation(techniques: Mapping[str, Draws]) -> dict[str, Draws]:
+    """The draws of techniques with the variation between seeds added to that of the test sample.
 
-    From three seeds on the seeds are resampled too, their deviations scaled by sqrt(S / (S - 1)), which makes the variance of
-    so small a sample unbiased (Rao and Wu, Resampling Inference with Complex Survey Data, 1988).
+    A deviation from three seeds is too often far too small by chance, so each technique gets its own or that of all techniques
+    together, whichever is larger. Each draws seeds of its own: its trainings have nothing to do with another's.
     """
-    seeds, resamples = draws.shape
-    mean = draws.mean(axis=0)
-    if seeds < MINIMUM_SEEDS:
-        return mean
-    share = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples).T / seeds
-    return mean + np.sqrt(seeds / (seeds - 1)) * (share * (draws - mean)).sum(axis=0)
-
-
-def seed_draws(values: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:
-    """Draws (resamples,) of the mean of values (seeds,): Student's t of so few; constant below three seeds."""
-    seeds = len(values)
-    if seeds < MINIMUM_SEEDS:
-        return np.full(resamples, values.mean())
-    return values.mean() + values.std(ddof=1) / np.sqrt(seeds) * rng.standard_t(seeds - 1, size=resamples)
+    degrees = sum(len(each.correct) - 1 for each in techniques.values())
+    pooled = {
+        metric: np.sqrt(sum(((each.seeds[metric] - each.point(metric)) ** 2).sum() for each in techniques.values()) / degrees)
+        for metric in next(iter(techniques.values())).values
+        if degrees
+    }
+    varied = {}
+    for name, each in techniques.items():
+        rng = np.random.default_rng(zlib.crc32(name.encode()))
+        seeds = len(each.correct)
+        values = {}
+        for metric, drawn in each.values.items():
+            own = float(np.std(each.seeds[metric], ddof=1)) if seeds > 1 else 0.0
+            values[metric] = drawn + seed_noise(max(own, pooled.get(metric, 0.0)), seeds, len(drawn), rng, max(degrees, 1))
+        varied[name] = replace(each, values=values)
+    return varied
 
 
 def bootstrap_p(differences: np.ndarray) -> float:
@@ -59,11 +61,12 @@ def mcnemar_over_seeds(correct: np.ndarray, reference_correct: np.ndarray) -> fl
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
-    """P-values adjusted for their number (Holm 1979)."""
-    if not p_values:
-        return {}
-    adjusted = multipletests(list(p_values.values()), method="holm")[1]
-    return dict(zip(p_values, map(float, adjusted), strict=True))
+    """P-values adjusted for their number (Holm, A Simple Sequentially Rejective Multiple Test Procedure, 1979)."""
+    names = sorted(p_values, key=lambda name: p_values[name])
+    left = np.arange(len(names), 0, -1)
+    adjusted = np.minimum(1, np.maximum.accumulate(left * np.array([p_values[name] for name in names])))
+    by_name = dict(zip(names, adjusted.tolist(), strict=True))
+    return {name: by_name[name] for name in p_values}
 
 
 def seeds_in_words(seeds: int) -> str:
@@ -80,21 +83,13 @@ def verdict(difference: float, adjusted_p: float, seeds: int, confidence: float,
     return "better" if (difference > 0) == higher_is_better else "worse"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Draws:
-    """A technique's bootstrap draws (resamples,) by metric, its point values, and which messages each seed got right (S, n)."""
-
-    values: Mapping[str, np.ndarray]
-    point: Mapping[str, float]
-    correct: np.ndarray
-
-
 def compare(
     techniques: Mapping[str, Draws], reference: str, metrics: Sequence[str], confidence: float, losses: frozenset[str]
 ) -> dict[str, dict[str, object]]:
     """Every technique against the reference: differences with intervals and verdicts; p-values are adjusted per metric.
 
-    The draws of all techniques stand on the same resamples of the test groups, which makes their differences paired.
+    The draws of all techniques stand on the same resamples of the test groups, which makes their differences paired; the
+    variation between seeds is in them already (`with_seed_variation`).
     """
     others = [name for name in techniques if name != reference]
     base = techniques[reference]
@@ -106,7 +101,7 @@ def compare(
         differences = {name: techniques[name].values[metric] - base.values[metric] for name in others}
         p_values = {name: bootstrap_p(each) for name, each in differences.items()}
         for name, adjusted in holm(p_values).items():
-            value = techniques[name].point[metric] - base.point[metric]
+            value = techniques[name].point(metric) - base.point(metric)
             low, high = np.quantile(differences[name], [(1 - confidence) / 2, (1 + confidence) / 2])
             seeds = min(len(techniques[name].correct), len(base.correct))
             better = metric not in losses

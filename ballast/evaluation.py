@@ -9,10 +9,20 @@ from typing import Any
 import numpy as np
 from scipy.special import log_softmax, softmax
 
-from ballast.bootstrap import percentile_interval, resampled, wilson_interval
+from ballast.bootstrap import Draws, percentile_interval, resampled, seed_noise, wilson_interval
 from ballast.calibration import Calibration, fit_calibration
-from ballast.comparison import Draws, over_seeds
-from ballast.metrics import CALIBRATION_BINS, Decisions, Metrics, Scored, Statistic, one_vs_rest, ratio, summed
+from ballast.metrics import (
+    CALIBRATION_BINS,
+    Decisions,
+    Members,
+    Metrics,
+    Scored,
+    Statistic,
+    one_vs_rest,
+    ratio,
+    side_by_side,
+    summed,
+)
 from ballast.operating_point import f1_threshold
 from ballast.post_hoc import Head, Scores, arms
 from ballast.prior_grid import prior_grid
@@ -55,7 +65,6 @@ class Protocol:
     resamples: int
     confidence: float
     seed: int
-    seeds_drawn_by: int = 0
 
     def named(self, values: np.ndarray) -> dict[str, float]:
         """Values (K,) by label name."""
@@ -84,10 +93,10 @@ def pooled_draws(families: Mapping[str, Sequence[Statistic]], protocol: Protocol
     keys = [(family, at) for family, by_seed in families.items() for at in range(len(by_seed))]
     each = [families[family][at] for family, at in keys]
     ends = np.cumsum([statistic.sums.shape[1] for statistic in each])[:-1]
-    stacked = np.hstack([statistic.sums.astype(np.float32) for statistic in each])
+    stacked = side_by_side([statistic.sums for statistic in each], np.float32)
 
     def of_resamples(counts: np.ndarray) -> dict[tuple[str, str, int], np.ndarray]:
-        pieces = np.split(summed(counts, stacked), ends, axis=1)
+        pieces = np.split(summed(counts, stacked).astype(np.float64), ends, axis=1)
         return {
             (family, name, at): values
             for (family, at), statistic, piece in zip(keys, each, pieces, strict=True)
@@ -95,17 +104,10 @@ def pooled_draws(families: Mapping[str, Sequence[Statistic]], protocol: Protocol
         }
 
     drawn = resampled(of_resamples, int(protocol.test.groups.max()) + 1, protocol.resamples, protocol.seed)
-    by_metric: dict[str, dict[str, list[np.ndarray]]] = {family: {} for family in families}
+    means: dict[str, dict[str, np.ndarray]] = {family: {} for family in families}
     for (family, name, _), values in drawn.items():
-        by_metric[family].setdefault(name, []).append(values)
-    # The seeds drawn are the same for all metrics of a technique, and its own.
-    return {
-        family: {
-            name: over_seeds(np.stack(values), np.random.default_rng(protocol.seeds_drawn_by))
-            for name, values in metrics.items()
-        }
-        for family, metrics in by_metric.items()
-    }
+        means[family][name] = means[family].get(name, 0) + values / len(families[family])
+    return means
 
 
 def intervals(
@@ -117,13 +119,17 @@ def intervals(
     """Each metric's mean over seeds with its interval: over groups of test messages and, from three seeds on, over seeds."""
     found = {}
     for name in points[0]:
-        value = float(np.mean([point[name] for point in points]))
+        by_seed = np.array([point[name] for point in points])
+        value, seeds = float(by_seed.mean()), len(by_seed)
+        deviation = float(by_seed.std(ddof=1)) if seeds > 1 else 0.0
+        rng = np.random.default_rng(protocol.seed)
+        varied = draws[name] + seed_noise(deviation, seeds, protocol.resamples, rng, seeds - 1)
         trials = [each.trials[name] for each in statistics if name in each.trials]
         found[name] = (
             # The number of messages is no estimate.
             {"value": value, "low": value, "high": value}
             if name.endswith(".support")
-            else with_interval(value, draws[name], float(np.mean(trials)) if trials else None, protocol)
+            else with_interval(value, varied, float(np.mean(trials)) if trials else None, protocol)
         )
     return found
 
@@ -276,40 +282,59 @@ def statistics(
 ) -> dict[str, Sequence[Statistic]]:
     """Everything that is measured on test, one statistic a seed: raw, corrected, the post hoc arms, the grid of priors."""
     ones, weights, share = np.ones(len(protocol.names)), protocol.production_weights(), protocol.class_shares()
-    families: dict[str, Sequence[Statistic]] = {
-        "raw": [Metrics(protocol.scored(each.scores.test, ones)) for each in fitted],
-        "corrected": [Metrics(protocol.scored(each.test, weights)) for each in fitted],
-    }
+    members = Members(protocol.test.classes, protocol.test.groups, len(protocol.names))
+
+    def decisions(logits: Sequence[np.ndarray], class_weights: np.ndarray) -> list[Statistic]:
+        return [Decisions(protocol.scored(each, class_weights), members) for each in logits]
+
+    raw = [Metrics(protocol.scored(each.scores.test, ones), members) for each in fitted]
+    corrected = [
+        # Of two classes a correction keeps the order of the messages.
+        Metrics(protocol.scored(each.test, weights), members, of_raw.order if len(protocol.names) == 2 else None)
+        for each, of_raw in zip(fitted, raw, strict=True)
+    ]
+    families: dict[str, Sequence[Statistic]] = {"raw": raw, "corrected": corrected}
     by_arm = [each.post_hoc(protocol) for each in fitted]
     for arm in by_arm[0]:
-        families[f"post_hoc.{arm}"] = [Decisions(protocol.scored(each[arm], weights)) for each in by_arm]
+        families[f"post_hoc.{arm}"] = decisions([each[arm] for each in by_arm], weights)
     for ratio_name, prior in grid.items():
-        tests = {
-            "raw": [each.scores.test for each in fitted],
-            "corrected": [correct(each.scores.test.astype(np.float64), each.effective, prior) for each in fitted],
-        }
-        for family, logits in tests.items():
-            families[f"{family}@{ratio_name}"] = [Decisions(protocol.scored(each, prior / share)) for each in logits]
+        moved = [correct(each.scores.test.astype(np.float64), each.effective, prior) for each in fitted]
+        families[f"raw@{ratio_name}"] = decisions([each.scores.test for each in fitted], prior / share)
+        families[f"corrected@{ratio_name}"] = decisions(moved, prior / share)
     return families
 
 
-def training_recall(fitted: Sequence[Adjusted], protocol: Protocol) -> np.ndarray:
-    """Recall (K,) of each class among the scored training messages, corrected, mean over seeds."""
-    recalls = []
-    for each in fitted:
-        logits = correct(each.scores.train.astype(np.float64), each.effective, protocol.production_prior)
-        right = logits.argmax(axis=1) == each.scores.train_classes
-        members = np.bincount(each.scores.train_classes, minlength=len(protocol.names))
-        recalls.append(np.bincount(each.scores.train_classes, weights=right, minlength=len(protocol.names)) / members)
-    return np.asarray(np.mean(recalls, axis=0))
+def training_recall(logits: np.ndarray, classes: np.ndarray, names: Sequence[str]) -> dict[str, float]:
+    """Recall of each class among training messages with logits (n, K) and classes (n,), by label name."""
+    members = np.bincount(classes, minlength=len(names))
+    hits = np.bincount(classes, weights=logits.argmax(axis=1) == classes, minlength=len(names))
+    return dict(zip(names, ratio(hits, members).tolist(), strict=True))
+
+
+def known_of(
+    draws: Mapping[str, np.ndarray],
+    points: Sequence[Mapping[str, float]],
+    test: Sequence[np.ndarray],
+    trained: Sequence[Mapping[str, float]],
+    protocol: Protocol,
+) -> Draws:
+    """What a comparison needs: draws and points of test, and by how much each class's recall falls from training to test."""
+    seeds = {name: np.array([point[name] for point in points]) for name in points[0]}
+    values = dict(draws)
+    for name in protocol.names:
+        recalls = np.array([each[name] for each in trained])
+        seeds[f"{name}.recall_gap"] = recalls - seeds[f"{name}.recall"]
+        values[f"{name}.recall_gap"] = recalls.mean() - draws[f"{name}.recall"]
+    return Draws(values=values, seeds=seeds, correct=np.stack([each.argmax(axis=1) == protocol.test.classes for each in test]))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """What is known of a technique: a summary for JSON, and what a comparison with others needs."""
+    """What is known of a technique: a summary for JSON, and what a comparison with others needs, raw and corrected."""
 
     summary: dict[str, Any]
-    draws: Draws
+    raw: Draws
+    corrected: Draws
 
 
 def evaluate(scores: Mapping[int, SeedScores], protocol: Protocol) -> Evaluation:
@@ -343,13 +368,16 @@ def evaluate(scores: Mapping[int, SeedScores], protocol: Protocol) -> Evaluation
         "prior_grid": {name: {family: found[f"{family}@{name}"] for family in ("raw", "corrected")} for name in grid},
         "curves": curves(fitted[0].test, protocol),
     }
-    point = {name: each["value"] for name, each in found["corrected"].items()}
-    trained = {f"{name}.recall": value for name, value in zip(protocol.names, training_recall(fitted, protocol), strict=True)}
-    gap_draws = {f"{name}_gap": value - draws["corrected"][name] for name, value in trained.items()}
-    gap_point = {f"{name}_gap": value - point[name] for name, value in trained.items()}
-    known = Draws(
-        values={**draws["corrected"], **gap_draws},
-        point={**point, **gap_point},
-        correct=np.stack([each.test.argmax(axis=1) == protocol.test.classes for each in fitted]),
-    )
-    return Evaluation(summary=summary, draws=known)
+    train = {
+        "raw": [each.scores.train for each in fitted],
+        "corrected": [correct(each.scores.train, each.effective, protocol.production_prior) for each in fitted],
+    }
+    test = {"raw": [each.scores.test for each in fitted], "corrected": [each.test for each in fitted]}
+    known = {}
+    for family in ("raw", "corrected"):
+        trained = [
+            training_recall(logits, each.scores.train_classes, protocol.names)
+            for logits, each in zip(train[family], fitted, strict=True)
+        ]
+        known[family] = known_of(draws[family], points[family], test[family], trained, protocol)
+    return Evaluation(summary=summary, **known)

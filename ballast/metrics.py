@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import numpy as np
@@ -17,7 +17,7 @@ from scipy.special import log_softmax, logsumexp
 
 CALIBRATION_BINS = 15
 # More distinct scores than this are binned by quantile: ranking metrics then agree with the exact ones to 1e-3.
-SCORE_BINS = 4096
+SCORE_BINS = 1024
 
 
 def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
@@ -39,14 +39,19 @@ def one_vs_rest(log_posterior: np.ndarray, label: int) -> np.ndarray:
     return log_posterior[:, label] - logsumexp(others, axis=1)
 
 
-def score_bins(scores: np.ndarray, positive: np.ndarray) -> np.ndarray:
-    """Bin (n,) of each score, ascending; `positive` (n,) booleans mark the class. Few distinct scores have a bin each."""
+def score_bins(scores: np.ndarray, classes: Sequence[np.ndarray]) -> np.ndarray:
+    """Bin (n,) of each score, ascending, fine where the scores of `classes` lie, (n,) booleans each.
+
+    Few distinct scores have a bin each.
+    """
     distinct, rank = np.unique(scores, return_inverse=True)
     if len(distinct) <= SCORE_BINS:
         return rank
-    marks = np.unique(scores[positive])
-    if len(marks) > SCORE_BINS:
-        marks = np.unique(np.quantile(marks, np.linspace(0, 1, SCORE_BINS)))
+    of_classes = [np.unique(scores[members]) for members in classes]
+    quantiles = np.linspace(0, 1, SCORE_BINS)
+    marks = np.unique(
+        np.concatenate([each if len(each) <= SCORE_BINS else np.quantile(each, quantiles) for each in of_classes])
+    )
     # A score at a mark has an odd bin, those between two marks share an even one.
     return np.searchsorted(marks, scores, side="left") + np.searchsorted(marks, scores, side="right")
 
@@ -72,9 +77,20 @@ class Scored:
         return sparse.csr_array(membership.T @ per_example)
 
 
+def sums_of_cells(groups: np.ndarray, columns: np.ndarray, width: int, values: np.ndarray) -> np.ndarray:
+    """Sums (groups, width) of `values` (n,) in cells of `groups` (n,) and `columns` (n,), stored by column."""
+    height = int(groups.max()) + 1
+    return np.bincount(columns * height + groups, weights=values, minlength=height * width).reshape(width, height).T
+
+
+def side_by_side(sums: Sequence[np.ndarray], dtype: type = np.float64) -> np.ndarray:
+    """Sums (groups, m) each, next to each other and stored by column."""
+    return np.vstack([each.T for each in sums], dtype=dtype, casting="same_kind").T
+
+
 def summed(counts: np.ndarray, sums: np.ndarray) -> np.ndarray:
     """Sums (b, m) over samples of counts (b, groups) and per-group sums (groups, m), in the precision of the counts."""
-    return (counts @ sums.astype(counts.dtype, copy=False)).astype(np.float64)
+    return counts @ sums.astype(counts.dtype, copy=False)
 
 
 class Statistic(ABC):
@@ -97,29 +113,48 @@ class Statistic(ABC):
         return self.of_sums(summed(counts, self.sums), counts)
 
 
+class Members:
+    """The messages (b, K) of each class in samples, which all statistics of one test set share; the last answer is kept."""
+
+    def __init__(self, labels: np.ndarray, groups: np.ndarray, classes: int) -> None:
+        self.sums = sums_of_cells(groups, labels, classes, np.ones(len(labels)))
+        self.counts: np.ndarray | None = None
+        self.found = np.empty((0, classes))
+
+    def of_samples(self, counts: np.ndarray) -> np.ndarray:
+        """Members (b, K) in samples of counts (b, groups)."""
+        if counts is not self.counts:
+            self.counts, self.found = counts, summed(counts, self.sums).astype(np.float64)
+        return self.found
+
+
 class Decisions(Statistic):
     """What the predicted classes alone tell: accuracy, precision, recall, F1 and their like.
 
-    sums : (groups, 3K) right messages of each class, messages assigned to it, and its members.
+    sums : (groups, 2K) right messages of each class, unweighted, and messages wrongly assigned to it.
     """
 
-    def __init__(self, scored: Scored) -> None:
+    def __init__(self, scored: Scored, members: Members | None = None) -> None:
         classes = len(scored.names)
         predicted = scored.logits.argmax(axis=1)
-        ones = np.ones(len(predicted))
-        right = indicator(scored.labels, classes, (predicted == scored.labels).astype(np.float64))
-        columns = sparse.hstack([right, indicator(predicted, classes, ones), indicator(scored.labels, classes, ones)])
-        members, assigned = (np.bincount(each, minlength=classes).astype(float) for each in (scored.labels, predicted))
+        weights = scored.class_weights[scored.labels]
+        right = predicted == scored.labels
+        columns = ((scored.labels, right.astype(np.float64)), (predicted, weights * ~right))
+        support, assigned = (np.bincount(each, minlength=classes).astype(float) for each in (scored.labels, predicted))
+        self.members = members or Members(scored.labels, scored.groups, classes)
+        self.class_weights = scored.class_weights
         self.names = scored.names
-        self.sums = scored.of_groups(sparse.csr_array(columns)).toarray()
+        self.sums = side_by_side([sums_of_cells(scored.groups, column, classes, values) for column, values in columns])
         self.trials = {
             "accuracy": float(len(predicted)),
-            **{f"{name}.recall": members[label] for label, name in enumerate(scored.names)},
+            **{f"{name}.recall": support[label] for label, name in enumerate(scored.names)},
             **{f"{name}.precision": assigned[label] for label, name in enumerate(scored.names)},
         }
 
     def of_sums(self, sums: np.ndarray, counts: np.ndarray) -> dict[str, np.ndarray]:
-        hits, assigned, support = np.split(sums, 3, axis=1)
+        right, wrong = np.split(sums, 2, axis=1)
+        hits, support = right * self.class_weights, self.members.of_samples(counts) * self.class_weights
+        assigned = hits + wrong
         total = support.sum(axis=1)
         precision, recall = ratio(hits, assigned), ratio(hits, support)
         f1 = ratio(2 * hits, support + assigned)
@@ -148,10 +183,10 @@ class Decisions(Statistic):
 class Probabilities(Statistic):
     """What the posteriors tell: log loss, Brier score, calibration error, mean probability of each class.
 
-    sums : (groups, 3 + K + bins) messages, log loss, Brier score, posteriors, confidence less accuracy by bin.
+    sums : (groups, 2 + K + bins) log loss, Brier score, posteriors, confidence less accuracy by bin.
     """
 
-    def __init__(self, scored: Scored) -> None:
+    def __init__(self, scored: Scored, members: Members | None = None) -> None:
         rows = np.arange(len(scored.labels))
         log_posterior = log_softmax(scored.logits.astype(np.float64), axis=1)
         posterior = np.exp(log_posterior)
@@ -159,20 +194,18 @@ class Probabilities(Statistic):
         truth = np.eye(len(scored.names))[scored.labels]
         confidence = posterior[rows, predicted]
         bins = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
-        columns = np.column_stack(
-            [
-                np.ones(len(rows)),
-                -log_posterior[rows, scored.labels],
-                ((posterior - truth) ** 2).sum(axis=1),
-                posterior,
-                indicator(bins, CALIBRATION_BINS, confidence - (predicted == scored.labels)).toarray(),
-            ]
-        )
+        own = -log_posterior[rows, scored.labels], ((posterior - truth) ** 2).sum(axis=1), *posterior.T
+        weights = scored.class_weights[scored.labels]
+        columns = [sums_of_cells(scored.groups, np.zeros_like(rows), 1, weights * each) for each in own]
+        gap = sums_of_cells(scored.groups, bins, CALIBRATION_BINS, weights * (confidence - (predicted == scored.labels)))
         self.names = scored.names
-        self.sums = scored.of_groups(sparse.csr_array(columns)).toarray()
+        self.members = members or Members(scored.labels, scored.groups, len(scored.names))
+        self.class_weights = scored.class_weights
+        self.sums = side_by_side([*columns, gap])
 
     def of_sums(self, sums: np.ndarray, counts: np.ndarray) -> dict[str, np.ndarray]:
-        total, log_loss, brier, posterior, gap = np.split(sums, [1, 2, 3, 3 + len(self.names)], axis=1)
+        log_loss, brier, posterior, gap = np.split(sums, [1, 2, 2 + len(self.names)], axis=1)
+        total = (self.members.of_samples(counts) @ self.class_weights)[:, None]
         means = ratio(posterior, total)
         return {
             "log_loss": ratio(log_loss, total)[:, 0],
@@ -182,35 +215,80 @@ class Probabilities(Statistic):
         }
 
 
-class Ranking(Statistic):
-    """How well scores order the messages: average precision and the area under the ROC curve of each class."""
+# Weights (b, bins) of a class and of the rest at each score, then of both at the scores from there to the class's end.
+Sides = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+
+
+class Order:
+    """The order of the messages by the scores of each class: weights of the class and of the rest in bins of equal score.
+
+    Of two classes the second's bins serve both, the first's scores being the second's reversed; the weights are then left out,
+    and a correction to another prior keeps the order.
+    """
 
     def __init__(self, scored: Scored) -> None:
         log_posterior = log_softmax(scored.logits.astype(np.float64), axis=1)
+        two = len(scored.names) == 2
+        counted = replace(scored, class_weights=np.ones(2)) if two else scored
+        self.binned = []
+        for label in [1] if two else range(len(scored.names)):
+            sides = (scored.labels == label, scored.labels != label)
+            bins = score_bins(one_vs_rest(log_posterior, label), sides if two else sides[:1])
+            width = int(bins.max()) + 1
+            self.binned.append([counted.of_groups(indicator(bins, width, side.astype(np.float64))) for side in sides])
+        self.counts: np.ndarray | None = None
+        self.sides: list[Sides] = []
+
+    def of_samples(self, counts: np.ndarray) -> list[Sides]:
+        """The sides of each class in samples of counts (b, groups); the last answer is kept."""
+        if counts is not self.counts:
+            self.counts, self.sides = counts, []
+            for binned in self.binned:
+                positive, negative = (np.ascontiguousarray(summed(counts, side)) for side in binned)
+                self.sides.append((positive, negative, at_or_above(positive), at_or_above(negative)))
+        return self.sides
+
+
+class Ranking(Statistic):
+    """How well scores order the messages: average precision and the area under the ROC curve of each class.
+
+    `order` : that of the same scores, where it is known.
+    """
+
+    def __init__(self, scored: Scored, order: Order | None = None) -> None:
         self.names = scored.names
         self.sums = np.empty((int(scored.groups.max()) + 1, 0))
-        self.binned = []
-        for label in range(len(scored.names)):
-            sides = (scored.labels == label, scored.labels != label)
-            bins = score_bins(one_vs_rest(log_posterior, label), sides[0])
-            width = int(bins.max()) + 1
-            self.binned.append([scored.of_groups(indicator(bins, width, side.astype(np.float64))) for side in sides])
+        self.order = order or Order(scored)
+        self.class_weights = scored.class_weights
 
     def of_sums(self, sums: np.ndarray, counts: np.ndarray) -> dict[str, np.ndarray]:
+        sides = self.order.of_samples(counts)
+        weights = [(1.0, 1.0)] * len(sides)
+        if len(self.names) == 2:
+            first, second = map(float, self.class_weights)
+            [(positive, negative, positive_above, negative_above)] = sides
+            # From the other end: what lies at or below.
+            positive_below, negative_below = (
+                above[:, :1] - above + at for at, above in ((positive, positive_above), (negative, negative_above))
+            )
+            sides = [(negative, positive, negative_below, positive_below), *sides]
+            weights = [(first, second), (second, first)]
         values = {}
-        for name, sides in zip(self.names, self.binned, strict=True):
-            values[f"{name}.pr_auc"], values[f"{name}.roc_auc"] = ranking_metrics(*(summed(counts, side) for side in sides))
+        for name, side, (own, rest) in zip(self.names, sides, weights, strict=True):
+            values[f"{name}.pr_auc"], values[f"{name}.roc_auc"] = ranking_metrics(side, own, rest)
         return values
 
 
 class Metrics(Statistic):
     """All metrics of one scored test set; `Metrics(scored)(counts)` gives name -> (b,)."""
 
-    def __init__(self, scored: Scored) -> None:
-        decisions = Decisions(scored)
-        self.parts: list[Statistic] = [decisions, Probabilities(scored), Ranking(scored)]
+    def __init__(self, scored: Scored, members: Members | None = None, order: Order | None = None) -> None:
+        members = members or Members(scored.labels, scored.groups, len(scored.names))
+        decisions, ranking = Decisions(scored, members), Ranking(scored, order)
+        self.parts: list[Statistic] = [decisions, Probabilities(scored, members), ranking]
+        self.order = ranking.order
         self.trials = decisions.trials
-        self.sums = np.hstack([part.sums for part in self.parts])
+        self.sums = side_by_side([part.sums for part in self.parts])
 
     def of_sums(self, sums: np.ndarray, counts: np.ndarray) -> dict[str, np.ndarray]:
         ends = np.cumsum([part.sums.shape[1] for part in self.parts])[:-1]
@@ -218,20 +296,23 @@ class Metrics(Statistic):
         return {name: values for part, piece in pieces for name, values in part.of_sums(piece, counts).items()}
 
 
-def ranking_metrics(positive: np.ndarray, negative: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Average precision and area under the ROC curve, (b,) each.
+def at_or_above(weights: np.ndarray) -> np.ndarray:
+    """Weights (b, bins) at each score or above it, bins ascending."""
+    return np.cumsum(weights[:, ::-1], axis=1)[:, ::-1]
 
-    positive, negative : (b, bins) weights of the class and of the rest at each score, ascending. Ties count half in
-    the ROC area (Hanley and McNeil 1982) and enter together in average precision, as in scikit-learn.
+
+def ranking_metrics(sides: Sides, own: float, rest: float) -> tuple[np.ndarray, np.ndarray]:
+    """Average precision and area under the ROC curve, (b,) each; `own` and `rest` are factors on the sides' weights.
+
+    Ties count half in the ROC area (Hanley and McNeil 1982) and enter together in average precision, as in scikit-learn.
     """
-    positive, negative = positive[:, ::-1], negative[:, ::-1]
-    true_positives = np.cumsum(positive, axis=1)
-    false_positives = np.cumsum(negative, axis=1)
-    positives, negatives = true_positives[:, -1].astype(np.float64), false_positives[:, -1].astype(np.float64)
-    precision = true_positives / np.maximum(true_positives + false_positives, np.finfo(true_positives.dtype).tiny)
+    positive, negative, positive_above, negative_above = sides
+    positives, negatives = positive_above.max(axis=1), negative_above.max(axis=1)
+    above = own * positive_above
+    precision = above / np.maximum(above + rest * negative_above, np.finfo(above.dtype).tiny)
     average_precision = ratio(np.einsum("bk,bk->b", positive, precision), positives)
-    area = ratio(np.einsum("bk,bk->b", negative, true_positives - positive / 2), positives * negatives)
-    return average_precision, area
+    area = np.einsum("bk,bk->b", negative, positive_above) - np.einsum("bk,bk->b", negative, positive) / 2
+    return average_precision, ratio(area, positives.astype(np.float64) * negatives)
 
 
 # Metrics for which less is better.

@@ -8,8 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import expit, log_softmax, logsumexp, softmax
-from scipy.stats import norm
+from scipy.special import expit, log_softmax, logsumexp, ndtri, softmax
 
 NEWTON_STEPS = 100
 GRADIENT_TOLERANCE = 1e-10
@@ -88,7 +87,7 @@ def fit_prior(logits: np.ndarray, labels: np.ndarray, groups: np.ndarray, *, con
     jacobian = np.eye(classes) - np.where(np.eye(classes, dtype=bool), 0, np.exp(log_prior - log_rest[:, None]))
     deviation = np.sqrt(np.maximum(np.einsum("ci,ij,cj->c", jacobian, covariance, jacobian), 0))
     log_odds = log_prior - log_rest
-    margin = norm.ppf((1 + confidence) / 2) * deviation
+    margin = ndtri((1 + confidence) / 2) * deviation
     return FittedPrior(prior=np.exp(log_prior), low=expit(log_odds - margin), high=expit(log_odds + margin))
 
 

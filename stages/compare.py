@@ -6,7 +6,6 @@ numbers that `dvc metrics show` and `dvc exp show` list), `reports/probe.csv` an
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,10 @@ import numpy as np
 import pandas as pd
 from scipy.special import softmax
 
-from ballast.claims import PROBE, claims, judge, nothing_helps
+from ballast.bootstrap import Draws
+from ballast.claims import PROBE, claims, judge_both, nothing_helps
 from ballast.command import parser, run
-from ballast.comparison import Draws, compare, seed_draws
+from ballast.comparison import compare, with_seed_variation
 from ballast.errors import UserError
 from ballast.metrics import LOSSES
 from ballast.priors import correct
@@ -38,29 +38,29 @@ from stages.files import (
 from stages.params import read_params
 
 REFERENCE = "baseline"
+FAMILIES = ("raw", "corrected")
 
 
-def read_draws(name: str) -> Draws:
-    """What `evaluate` saved of a technique for its comparison with others."""
+def read_draws(name: str, family: str) -> Draws:
+    """What `evaluate` saved of a technique for its comparison with others; `family` is raw or corrected."""
     path = EVALUATIONS / f"{name}.npz"
     try:
         with np.load(path, allow_pickle=False) as saved:
-            metrics = saved["metrics"].tolist()
+            metrics = saved[f"{family}.metrics"].tolist()
             return Draws(
-                values=dict(zip(metrics, saved["draws"], strict=True)),
-                point=dict(zip(metrics, saved["point"].tolist(), strict=True)),
-                correct=saved["correct"],
+                values=dict(zip(metrics, saved[f"{family}.draws"], strict=True)),
+                seeds=dict(zip(metrics, saved[f"{family}.seeds"], strict=True)),
+                correct=saved[f"{family}.correct"],
             )
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{path}: cannot be read as saved draws ({error}); run `dvc repro`") from error
 
 
-def with_probe(draws: Draws, name: str, probe: dict[str, Any], label: int) -> Draws:
-    """The draws with the raw probability of a label for the first probe text."""
-    values = np.array([softmax(logits[0])[label] for logits in probe["logits"].values()])
+def with_probe(draws: Draws, probabilities: np.ndarray) -> Draws:
+    """The draws with the probabilities (S,) of the rare class for the first probe text; they owe nothing to the test sample."""
     resamples = len(next(iter(draws.values.values())))
-    drawn = seed_draws(values, resamples, np.random.default_rng(zlib.crc32(name.encode())))
-    return replace(draws, values={**draws.values, PROBE: drawn}, point={**draws.point, PROBE: float(values.mean())})
+    values = {**draws.values, PROBE: np.full(resamples, probabilities.mean())}
+    return replace(draws, values=values, seeds={**draws.seeds, PROBE: probabilities})
 
 
 def reference_of(names: list[str]) -> str:
@@ -85,7 +85,7 @@ def leaderboard(evaluations: dict[str, Any], comparisons: dict[str, Any]) -> dic
             "parameters": each["parameters"],
             **{key: each["pooled"][key] for key in pooled},
             "post_hoc": each["post_hoc"],
-            "comparison": comparisons.get(name),
+            "comparison": None if comparisons[name]["raw"] is None else comparisons[name],
         }
         for name, each in evaluations.items()
     }
@@ -127,6 +127,12 @@ def probe_table(name: str, probe: dict[str, Any], evaluation: dict[str, Any]) ->
     return pd.concat(parts)
 
 
+def first_probe(table: pd.DataFrame, label: str, family: str) -> np.ndarray:
+    """The probabilities (S,) of a label for the first probe text of a technique's table, by seed."""
+    of_label = table[(table["label"] == label) & (table["text"] == table["text"].iloc[0])]
+    return of_label[family].to_numpy()
+
+
 def precision_recall(evaluations: dict[str, Any]) -> pd.DataFrame:
     """Precision and recall of every technique and label, in the order of falling thresholds."""
     parts = [
@@ -159,17 +165,23 @@ def main() -> None:
     names = list(params.techniques)
     evaluations = {name: read_json(EVALUATIONS / f"{name}.json") for name in names}
     labels = next(iter(evaluations.values()))["labels"]
-    draws = {name: read_draws(name) for name in names}
     rarest = min(labels, key=lambda label: evaluations[names[0]]["production_prior"][label])
-    probed = {name: with_probe(draws[name], name, read_json(PROBES / f"{name}.json"), labels.index(rarest)) for name in names}
-    comparisons = compare(draws, reference_of(names), compared_metrics(labels), params.evaluate.confidence, LOSSES)
-    board = leaderboard(evaluations, comparisons)
+    tables = {name: probe_table(name, read_json(PROBES / f"{name}.json"), evaluations[name]) for name in names}
+    compared, probed = {}, {}
+    for family in FAMILIES:
+        draws = {
+            name: with_probe(read_draws(name, family), first_probe(table, rarest, family)) for name, table in tables.items()
+        }
+        probed[family] = with_seed_variation(draws)
+        compared[family] = compare(
+            probed[family], reference_of(names), compared_metrics(labels), params.evaluate.confidence, LOSSES
+        )
+    board = leaderboard(evaluations, {name: {family: compared[family].get(name) for family in FAMILIES} for name in names})
     write_json(LEADERBOARD, board)
     write_json(METRICS, short_metrics(board))
     stated = [*claims(rarest), nothing_helps(names, board["reference"])]
-    write_json(CLAIMS, judge(stated, probed, params.evaluate.confidence))
-    tables = [probe_table(name, read_json(PROBES / f"{name}.json"), evaluations[name]) for name in names]
-    write_table(pd.concat(tables), PROBE_TABLE)
+    write_json(CLAIMS, judge_both(stated, probed["raw"], probed["corrected"], params.evaluate.confidence))
+    write_table(pd.concat(tables.values()), PROBE_TABLE)
     write_table(precision_recall(evaluations), PRECISION_RECALL)
     write_table(training_loss(names, params.train.seeds), TRAINING_LOSS)
 

@@ -1,19 +1,19 @@
 """Evaluate one technique from its saved logits.
 
 Reads `logits/<name>/`, the labels and groups of validation and test, and the production prior; writes
-`evaluations/<name>.json` (per seed and pooled) and `evaluations/<name>.npz` (bootstrap draws of the corrected metrics,
-and which messages each seed got right), from which techniques are compared.
+`evaluations/<name>.json` (per seed and pooled) and `evaluations/<name>.npz` (bootstrap draws of the metrics, and which
+messages each seed got right), from which techniques are compared.
 """
 
 from __future__ import annotations
 
-import zlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
+from ballast.bootstrap import Draws
 from ballast.command import parser, run
-from ballast.comparison import Draws
 from ballast.errors import UserError
 from ballast.evaluation import Labelled, Protocol, SeedScores, evaluate
 from ballast.post_hoc import Head
@@ -57,17 +57,19 @@ def seed_scores(name: str, seed: int) -> tuple[SeedScores, int]:
         raise UserError(f"{path}: cannot be read as saved logits ({error}); run `dvc repro`") from error
 
 
-def write_draws(draws: Draws, path: Path) -> None:
-    """Write what a comparison needs as arrays."""
-    metrics = sorted(draws.values)
-    arrays = {
-        "metrics": np.array(metrics),
-        "draws": np.stack([draws.values[metric] for metric in metrics]).astype(np.float32),
-        "point": np.array([draws.point[metric] for metric in metrics]),
-        "correct": draws.correct,
-    }
+def write_draws(families: Mapping[str, Draws], path: Path) -> None:
+    """Write what a comparison needs as arrays, `<family>.<what>`."""
+    arrays: dict[str, np.ndarray] = {}
+    for family, draws in families.items():
+        metrics = sorted(draws.values)
+        arrays |= {
+            f"{family}.metrics": np.array(metrics),
+            f"{family}.draws": np.stack([draws.values[metric] for metric in metrics]).astype(np.float32),
+            f"{family}.seeds": np.stack([draws.seeds[metric] for metric in metrics]),
+            f"{family}.correct": draws.correct,
+        }
     with replaced(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays)
+        np.savez(file, allow_pickle=False, **arrays)
 
 
 def main(name: str) -> None:
@@ -83,12 +85,10 @@ def main(name: str) -> None:
         resamples=params.evaluate.resamples,
         confidence=params.evaluate.confidence,
         seed=params.evaluate.seed,
-        # Each technique draws seeds of its own: its second training has nothing to do with another's.
-        seeds_drawn_by=zlib.crc32(name.encode()),
     )
     evaluated = evaluate({seed: each for seed, (each, _) in scores.items()}, protocol)
     parameters = max(parameters for _, parameters in scores.values())
-    write_draws(evaluated.draws, EVALUATIONS / f"{name}.npz")
+    write_draws({"raw": evaluated.raw, "corrected": evaluated.corrected}, EVALUATIONS / f"{name}.npz")
     write_json(EVALUATIONS / f"{name}.json", {**evaluated.summary, "technique": technique, "parameters": parameters})
 
 

@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 from scipy.special import logit, softmax
 from scipy.stats import binomtest
 from sklearn.metrics import f1_score
+from statsmodels.stats.multitest import multipletests
 
+from ballast.bootstrap import Draws
 from ballast.calibration import Calibration
 from ballast.claims import CONTRADICTED, INCONCLUSIVE, SUPPORTED, Claim, Part, claims, judge, nothing_helps
-from ballast.comparison import Draws, bootstrap_p, compare, holm, mcnemar_over_seeds, mcnemar_p, over_seeds, verdict
+from ballast.comparison import bootstrap_p, compare, holm, mcnemar_over_seeds, mcnemar_p, verdict, with_seed_variation
 from ballast.metrics import macro_f1
 from ballast.operating_point import macro_f1_offsets
 from ballast.post_hoc import Head, Scores, arms
@@ -28,17 +30,24 @@ def draws(value: float, spread: float, seeds: int = 3, metric: str = "spam.f1", 
     """Draws of one metric around a value, by seeds that are right about a share of 1,000 messages."""
     rng = np.random.default_rng(int(1000 * value))
     values = value + spread * rng.normal(size=2000)
-    return Draws(values={metric: values}, point={metric: value}, correct=rng.random((seeds, 1000)) < right)
+    return Draws(values={metric: values}, seeds={metric: np.full(seeds, value)}, correct=rng.random((seeds, 1000)) < right)
 
 
-def test_few_seeds_are_averaged_and_three_widen_the_interval() -> None:
-    by_seed = np.stack([center + 0.01 * RNG.normal(size=4000) for center in (0.90, 0.93, 0.96)])
-    np.testing.assert_array_equal(over_seeds(by_seed[:2], RNG), by_seed[:2].mean(axis=0))
-    pooled = over_seeds(by_seed, RNG)
-    assert math.isclose(pooled.mean(), by_seed.mean(), abs_tol=2e-3)
-    # The unbiased variance of three trainings, by the mean of three, beside that of the test sample.
-    expected = np.var([0.90, 0.93, 0.96], ddof=1) / 3 + 0.01**2 / 3
-    assert math.isclose(pooled.var(), expected, rel_tol=0.1)
+def test_seeds_widen_the_draws_by_the_larger_of_their_own_and_the_common_deviation() -> None:
+    steady, wild = draws(0.9, 0.0), draws(0.8, 0.0)
+    wild = Draws(values=wild.values, seeds={"spam.f1": np.array([0.75, 0.80, 0.85])}, correct=wild.correct)
+    varied = with_seed_variation({"steady": steady, "wild": wild})
+    degrees = 4
+    spread = degrees / (degrees - 2)
+    own = wild.seeds["spam.f1"].var(ddof=1)
+    assert math.isclose(varied["wild"].values["spam.f1"].var(), spread * own / 3, rel_tol=0.4)
+    assert math.isclose(varied["steady"].values["spam.f1"].var(), spread * own / 2 / 3, rel_tol=0.4)
+    assert abs(np.corrcoef(varied["wild"].values["spam.f1"], varied["steady"].values["spam.f1"])[0, 1]) < 0.1
+
+
+def test_one_seed_adds_nothing() -> None:
+    one = draws(0.9, 0.01, seeds=1)
+    np.testing.assert_array_equal(with_seed_variation({"one": one})["one"].values["spam.f1"], one.values["spam.f1"])
 
 
 def test_bootstrap_p_is_small_only_beyond_zero() -> None:
@@ -75,6 +84,13 @@ def test_holm_by_hand() -> None:
     assert holm({}) == {}
 
 
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
+@settings(max_examples=10, deadline=None)
+def test_holm_is_that_of_statsmodels(p_values: list[float]) -> None:
+    found = holm({str(at): p for at, p in enumerate(p_values)})
+    np.testing.assert_allclose(list(found.values()), multipletests(p_values, method="holm")[1])
+
+
 def test_verdicts_in_words() -> None:
     keywords = {"confidence": 0.95, "higher_is_better": True}
     assert verdict(0.1, 0.001, 1, **keywords) == "one seed: inconclusive"
@@ -86,7 +102,9 @@ def test_verdicts_in_words() -> None:
 
 def test_a_comparison_is_paired_and_adjusted() -> None:
     base = draws(0.9, 0.02)
-    shifted = Draws(values={"spam.f1": base.values["spam.f1"] + 0.01}, point={"spam.f1": 0.91}, correct=base.correct)
+    shifted = Draws(
+        values={"spam.f1": base.values["spam.f1"] + 0.01}, seeds={"spam.f1": np.full(3, 0.91)}, correct=base.correct
+    )
     noisy = draws(0.905, 0.02)
     found = compare({"baseline": base, "shifted": shifted, "noisy": noisy}, "baseline", ["spam.f1"], 0.95, frozenset())
     assert set(found) == {"shifted", "noisy"}
@@ -100,7 +118,7 @@ def test_a_comparison_is_paired_and_adjusted() -> None:
 
 
 def judged(direction: str, own: float, other: float, *, seeds: int = 3, spread: float = 0.002) -> str:
-    claim = Claim(words="", parts=[Part(technique="focal", metric="spam.f1", direction=direction)])
+    claim = Claim(words="", source="", parts=[Part(technique="focal", metric="spam.f1", direction=direction)])
     [found] = judge([claim], {"focal": draws(own, spread, seeds), "baseline": draws(other, spread, seeds)}, 0.95)
     return found["verdict"]
 
@@ -130,12 +148,12 @@ def test_a_claim_of_several_parts_needs_them_all() -> None:
 
     def of(*names: str) -> str:
         parts = [Part(technique=name, metric="spam.f1", direction="higher") for name in names]
-        return judge([Claim(words="", parts=parts)], techniques, 0.95)[0]["verdict"]
+        return judge([Claim(words="", source="", parts=parts)], techniques, 0.95)[0]["verdict"]
 
     assert of("up") == SUPPORTED and of("up", "same") == INCONCLUSIVE and of("up", "down") == CONTRADICTED
     assert of("up", "absent") == INCONCLUSIVE
     [absent] = judge(
-        [Claim(words="", parts=[Part(technique="absent", metric="spam.f1", direction="higher")])], techniques, 0.95
+        [Claim(words="", source="", parts=[Part(technique="absent", metric="spam.f1", direction="higher")])], techniques, 0.95
     )
     assert absent["effect"] is None and "absent" in absent["note"]
 

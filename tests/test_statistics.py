@@ -116,7 +116,7 @@ def test_ranking_of_a_rare_class_among_many_messages(size: int, rare: int) -> No
     rng = np.random.default_rng(1)
     for distance in (1.0, 2.0, 9.0):
         score = rng.normal(size=size) + distance * labels
-        found = Metrics(Scored(["no", "yes"], labels, np.stack([-score, score], axis=1), np.arange(size), np.ones(size)))(
+        found = Metrics(Scored(["no", "yes"], labels, np.stack([-score, score], axis=1), np.arange(size), np.ones(2)))(
             np.ones((1, size))
         )
         assert math.isclose(found["yes.pr_auc"][0], reference.average_precision_score(labels, score), abs_tol=1e-3)

@@ -25,9 +25,11 @@ def difference_axis(estimates: Sequence[Mapping[str, float]], most: float = 0.1)
     return Axis(low=-end, high=end, ticks=(-end, 0.0, end))
 
 
-def differences(board: Mapping[str, Any], names: Sequence[str], metrics: Sequence[tuple[str, str]]) -> dict[str, Any] | None:
+def differences(
+    board: Mapping[str, Any], names: Sequence[str], metrics: Sequence[tuple[str, str]], family: str
+) -> dict[str, Any] | None:
     """Rows of every technique's difference from the reference for some metrics (key, title); None with nothing to compare."""
-    compared = {name: board["techniques"][name]["comparison"] for name in names if name != board["reference"]}
+    compared = {name: board["techniques"][name]["comparison"][family] for name in names if name != board["reference"]}
     if not compared:
         return None
     axes = {
@@ -52,7 +54,7 @@ def differences(board: Mapping[str, Any], names: Sequence[str], metrics: Sequenc
 def in_words(board: Mapping[str, Any], names: Sequence[str], metric: str, metric_name: str) -> str:
     """One sentence: which techniques differ from the reference."""
     verdicts = {
-        name: board["techniques"][name]["comparison"]["metrics"][metric]["verdict"]
+        name: board["techniques"][name]["comparison"]["corrected"]["metrics"][metric]["verdict"]
         for name in names
         if name != board["reference"]
     }

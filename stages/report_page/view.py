@@ -463,7 +463,9 @@ def comparisons(results: Results) -> dict[str, Any]:
     tables: dict[str, list[tuple[int, Any]]] = {"differences": [], "post_hoc": [], "grid": []}
     for at, label in enumerate(results.labels):
         metrics = [*((f"{label}.{metric}", title) for metric, title in shown), ("log_loss", "Log loss")]
-        tables["differences"].append((at, differences(board, names, metrics)))
+        for family in FAMILIES:
+            found = differences(board, names, metrics, family)
+            tables["differences"].append((at, found and {**found, "family": family}))
         tables["post_hoc"].append((at, post_hoc(board, names, f"{label}.f1")))
         tables["grid"].append((at, prior_grid(results.evaluations, names, f"{label}.f1")))
     made: dict[str, Any] = {
