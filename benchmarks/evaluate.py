@@ -1,0 +1,132 @@
+"""Time `evaluate` and `compare` on made-up logits of many techniques, seeds and test messages; writes benchmarks/evaluate.json.
+
+How far the ranking metrics, which are taken from score bins, lie from scikit-learn's on the same scores is measured beside.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from ruamel.yaml import YAML
+from scipy.special import log_softmax
+from sklearn.metrics import average_precision_score, roc_auc_score
+from tqdm import tqdm
+
+ROOT = Path(__file__).resolve().parents[1]
+LABELS, SHARES = ["ham", "spam"], np.array([0.87, 0.13])
+
+
+def write_messages(folder: Path, test: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """A table of messages with as many of test, and a quarter as many of validation and train: classes (n,) by split."""
+    sizes = {"train": test // 4, "validation": test // 4, "test": test}
+    classes = {split: rng.choice(2, size, p=SHARES) for split, size in sizes.items()}
+    total = sum(sizes.values())
+    table = pd.DataFrame(
+        {
+            "id": np.arange(total).astype(str),
+            "text": "made up",
+            "label": np.array(LABELS)[np.concatenate(list(classes.values()))],
+            "group": np.sort(rng.integers(0, int(0.9 * total), total)),
+            "split": np.repeat(list(sizes), list(sizes.values())),
+            "source": "made up",
+        }
+    )
+    (folder / "data/techniques").mkdir(parents=True)
+    table.to_parquet(folder / "data/messages.parquet", index=False)
+    counts = {label: int((table["label"] == label).sum()) for label in LABELS}
+    (folder / "data/ingest.json").write_text(json.dumps({"labels": counts}))
+    return classes
+
+
+def made_up_logits(classes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Logits (n, 2) that tell the classes apart with few mistakes."""
+    return (2.5 * np.eye(2)[classes] + rng.normal(size=(len(classes), 2)) + np.log(SHARES)).astype(np.float32)
+
+
+def write_technique(folder: Path, name: str, seeds: int, classes: dict[str, np.ndarray], rng: np.random.Generator) -> None:
+    """Card, logits and probe of a technique."""
+    card = {"name": name, "technique": "baseline", "parameters": {}, "sources": {}}
+    (folder / f"data/techniques/{name}.json").write_text(json.dumps(card))
+    (folder / "logits" / name).mkdir(parents=True)
+    for seed in range(seeds):
+        logits = {split: made_up_logits(each, rng) for split, each in classes.items()}
+        np.savez(
+            folder / "logits" / name / f"{seed}.npz",
+            **logits, train_classes=classes["train"], declared_prior=SHARES, parameters=1,
+            head_norms=np.ones(2), head_bias=np.zeros(2),
+        )  # fmt: skip
+    (folder / "probes").mkdir(exist_ok=True)
+    probe = {"texts": ["made up"], "labels": LABELS, "logits": {str(seed): [[0.0, 1.0]] for seed in range(seeds)}}
+    (folder / f"probes/{name}.json").write_text(json.dumps(probe))
+
+
+def timed(folder: Path, *command: str) -> float:
+    """Seconds that a stage takes as a process of its own."""
+    started = time.perf_counter()
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-m", *command], cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - started
+
+
+def ranking_error(folder: Path, name: str, classes: np.ndarray) -> float:
+    """The largest difference of the first seed's ranking metrics from scikit-learn's."""
+    measured = json.loads((folder / f"evaluations/{name}.json").read_text())["seeds"]["0"]["raw"]
+    with np.load(folder / f"logits/{name}/0.npz") as saved:
+        scores = log_softmax(saved["test"].astype(float), axis=1)
+    odds = scores[:, 1] - scores[:, 0]
+    exact = {"pr_auc": average_precision_score, "roc_auc": roc_auc_score}
+    return max(
+        abs(measured[f"{label}.{metric}"] - function(classes == at, odds if at else -odds))
+        for at, label in enumerate(LABELS)
+        for metric, function in exact.items()
+    )
+
+
+def main(techniques: int, seeds: int, test: int) -> None:
+    """Write the made-up project, run the stages, write what was measured."""
+    rng = np.random.default_rng(0)
+    names = ["baseline", *(f"technique_{at}" for at in range(1, techniques))]
+    yaml = YAML()
+    params = yaml.load(ROOT / "params.yaml")
+    params["techniques"] = {name: {"technique": "baseline"} for name in names} | {"baseline": {}}
+    params["train"]["seeds"] = list(range(seeds))
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        yaml.dump(params, folder / "params.yaml")
+        classes = write_messages(folder, test, rng)
+        for name in tqdm(names, desc="made-up logits"):
+            write_technique(folder, name, seeds, classes, rng)
+        evaluated = [timed(folder, "stages.evaluate", name) for name in tqdm(names, desc="evaluate")]
+        compared = timed(folder, "stages.compare")
+        error = ranking_error(folder, "baseline", classes["test"])
+    result = {
+        "techniques": techniques,
+        "seeds": seeds,
+        "test_messages": test,
+        "resamples": params["evaluate"]["resamples"],
+        "evaluate_seconds": round(sum(evaluated), 1),
+        "compare_seconds": round(compared, 1),
+        "ranking_error": float(f"{error:.1e}"),
+        "cpus": os.cpu_count(),
+        "machine": platform.machine(),
+    }
+    (ROOT / "benchmarks/evaluate.json").write_text(json.dumps(result, indent=2, sort_keys=True) + "\n")
+    print(json.dumps(result, indent=2, sort_keys=True))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--techniques", type=int, default=25)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--test", type=int, default=100_000, help="test messages")
+    main(**vars(parser.parse_args()))
