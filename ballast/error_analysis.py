@@ -141,7 +141,7 @@ def in_slices(
     labels: Sequence[str],
     confidence: float,
 ) -> dict[str, dict[str, dict[str, Estimate | None] | None]]:
-    """slice -> label -> `class_in_slice`: predicted (S, n), classes and groups (n,), masks (n,) of each slice, K labels."""
+    """Slice -> label -> `class_in_slice`: predicted (S, n), classes and groups (n,), masks (n,) of each slice, K labels."""
     return {
         name: {
             label: class_in_slice(predicted[:, mask] == at, classes[mask] == at, groups[mask], confidence)

@@ -134,7 +134,7 @@ def main() -> None:
         shared = {"count": len(rows), "shown": named.entries(rows[:most], production)}
         doubted, likely = label_suspects(own_shares, classes)
         entries = named.entries(doubted[:most], own_shares)
-        shown = [{**entry, "quality": round(float(each), DIGITS)} for entry, each in zip(entries, likely, strict=False)]
+        shown = [{**entry, "quality": round(float(each), DIGITS)} for entry, each in zip(entries, likely[:most], strict=True)]
         suspects = {"count": len(doubted), "shown": shown}
     listed = [shared, suspects, *mistakes.values()]
     content = {
