@@ -34,22 +34,23 @@ def beats_majority(predicted: np.ndarray, classes: np.ndarray) -> bool:
     return macro_f1(predicted, classes) > macro_f1(np.full_like(classes, np.bincount(classes).argmax()), classes)
 
 
-def label_suspects(posterior: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows whose label the posteriors (n, K) doubt, the least likely first, and the probability of each one's label.
+def label_suspects(posterior: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows (m,) whose label is not the most probable by posterior (n, K), the least likely label first.
 
-    Confident learning: a message counts as of another class when that class's probability is above its mean among the class's
-    own members, so that a rare class is not doubted for being rare (Northcutt, Jiang and Chuang 2021, 1911.00068).
-    The posteriors must be out of sample.
+    With them the probability of each one's label (m,), and whether confident learning finds an issue (m,): some other class is
+    more probable than it is on average among that class's own members, so that no class is doubted for being rare
+    (Northcutt, Jiang and Chuang 2021, 1911.00068). On well separated data it finds few or none. The posteriors must be out of
+    sample.
     """
     # Seconds of imports that nothing else here needs.
     from cleanlab.filter import find_label_issues
     from cleanlab.rank import get_label_quality_scores
 
-    rows = find_label_issues(
-        classes, posterior, filter_by="confident_learning", return_indices_ranked_by="self_confidence", n_jobs=1
-    )
     quality = get_label_quality_scores(classes, posterior, method="self_confidence")
-    return rows, quality[rows]
+    issues = find_label_issues(classes, posterior, filter_by="confident_learning", n_jobs=1)
+    wrong = np.flatnonzero(posterior.argmax(axis=1) != classes)
+    rows = wrong[np.argsort(quality[wrong], kind="stable")]
+    return rows, quality[rows], issues[rows]
 
 
 def nearest(training: Sequence[str], texts: Sequence[str], most: int) -> tuple[np.ndarray, np.ndarray]:

@@ -40,6 +40,7 @@ from stages.files import (
 from stages.params import read_params
 
 REFERENCE = "baseline"
+PERTURBATION_COLUMNS = ["technique", "seed", "perturbation", "text", "label", "raw", "corrected", "skipped"]
 
 
 def read_draws(name: str) -> Draws:
@@ -137,8 +138,7 @@ def probe_table(name: str, probe: dict[str, Any], evaluation: dict[str, Any]) ->
 
 def perturbation_table(name: str, probe: dict[str, Any], evaluation: dict[str, Any]) -> pd.DataFrame:
     """The same of the probe texts perturbed; those that were not scored say why and have no probability."""
-    parts = [pd.DataFrame(columns=["technique", "seed", "perturbation", "text", "label", "raw", "corrected", "skipped"])]
-    labels = probe["labels"]
+    labels, parts = probe["labels"], []
     for perturbation, each in probe["perturbed"].items():
         scored = [probe["texts"][at] for at in each["scored"]]
         found = probabilities(name, scored, labels, each["logits"], evaluation)
@@ -146,7 +146,7 @@ def perturbation_table(name: str, probe: dict[str, Any], evaluation: dict[str, A
         left_out = pd.DataFrame(skipped, columns=["text", "skipped"]).merge(pd.DataFrame({"label": labels}), how="cross")
         left_out = left_out.merge(pd.DataFrame({"seed": list(map(int, each["logits"]))}), how="cross").assign(technique=name)
         parts += [found.assign(perturbation=perturbation), left_out.assign(perturbation=perturbation)]
-    return pd.concat([part for part in parts if len(part)] or parts[:1])[parts[0].columns]
+    return pd.concat([pd.DataFrame(), *parts]).reindex(columns=PERTURBATION_COLUMNS)
 
 
 def precision_recall(evaluations: dict[str, Any]) -> pd.DataFrame:

@@ -125,17 +125,19 @@ def main() -> None:
             own_shares += found.own_shares
 
     shared: dict[str, Any] = {"count": 0, "shown": []}
-    suspects: dict[str, Any] = {"count": 0, "shown": []}
+    suspects: dict[str, Any] = {"count": 0, "issues": 0, "shown": []}
     if counted:
         production, own_shares = production / len(counted), own_shares / len(counted)
         # Of what all call wrong, the least likely labels first.
         rows = np.flatnonzero(wrong_by_all)
         rows = rows[np.argsort(production[rows, classes[rows]], kind="stable")]
         shared = {"count": len(rows), "shown": named.entries(rows[:most], production)}
-        doubted, likely = label_suspects(own_shares, classes)
-        entries = named.entries(doubted[:most], own_shares)
-        shown = [{**entry, "quality": round(float(each), DIGITS)} for entry, each in zip(entries, likely[:most], strict=True)]
-        suspects = {"count": len(doubted), "shown": shown}
+        doubted, quality, issues = label_suspects(own_shares, classes)
+        shown = [
+            {**entry, "quality": round(float(quality[at]), DIGITS), "issue": bool(issues[at])}
+            for at, entry in enumerate(named.entries(doubted[:most], own_shares))
+        ]
+        suspects = {"count": len(doubted), "issues": int(issues.sum()), "shown": shown}
     listed = [shared, suspects, *mistakes.values()]
     content = {
         "labels": labels,

@@ -111,6 +111,7 @@ def read_results(messages: Messages) -> tuple[Results, Corrected]:
     bounds = zip(*count_bounds(production, len(test), params.validate_.false_alarm), strict=True)
     first = params.train.seeds[0]
     errors = read_json(ERRORS)
+    shown = rows_of(errors) if params.report.show_texts else []
     results = Results(
         params=params,
         ingest=read_json(INGEST),
@@ -123,7 +124,7 @@ def read_results(messages: Messages) -> tuple[Results, Corrected]:
         perturbations=read_probe(PERTURBATION_TABLE),
         selected=selected,
         errors=errors,
-        texts=messages.table.loc[rows_of(errors), "text"].to_dict() if params.report.show_texts else {},
+        texts=dict(zip(shown, messages.table.loc[shown, "text"], strict=True)),
         called=dict(zip(labels, called.tolist(), strict=True)),
         bounds={label: (int(low), int(high)) for label, (low, high) in zip(labels, bounds, strict=True)},
     )

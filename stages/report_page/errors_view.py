@@ -112,7 +112,7 @@ def errors(
             for at, name in enumerate(names)
         ],
         "shared": listed(found, found["shared"], texts),
-        "suspects": listed(found, found["suspects"], texts),
+        "suspects": {**listed(found, found["suspects"], texts), "issues": found["suspects"]["issues"]},
         "slices": [
             {"label": at, **of_one(found, selected, label), "all": of_all(found, names, label)}
             for at, label in enumerate(labels)
@@ -123,6 +123,11 @@ def errors(
 def by_text(table: pd.DataFrame, family: str, labels: Sequence[str]) -> pd.DataFrame:
     """Posteriors of the labels by probe text, mean over the seeds."""
     return table.pivot_table(index="text", columns="label", values=family, aggfunc="mean")[list(labels)]
+
+
+def fall(found: Mapping[str, Any], skipped: str) -> dict[str, Any]:
+    """A cell: what `falls` found of one class, the change in hundredths, and which texts were left out."""
+    return {**found, "change": round(100 * (found["after"] - found["before"])) if found["called"] else 0, "skipped": skipped}
 
 
 def perturbed(
@@ -147,15 +152,11 @@ def perturbed(
                 after = by_text(part, family, labels) if len(part) else before.iloc[:0]
                 found.append(falls(before.loc[after.index].to_numpy(), after.to_numpy()))
             for index in range(len(labels)):
-                row = {
-                    "at": at,
-                    "name": name,
-                    "cells": [
-                        {key: each[key][index].item() for key in each} | {"skipped": skipped.get((name, kind), "")}
-                        for kind, each in zip(kinds, found, strict=True)
-                    ],
-                }
-                cells.setdefault((index, family), []).append(row)
+                row = [
+                    fall({key: each[key][index].item() for key in each}, skipped.get((name, kind), ""))
+                    for kind, each in zip(kinds, found, strict=True)
+                ]
+                cells.setdefault((index, family), []).append({"at": at, "name": name, "cells": row})
     return {
         "kinds": kinds,
         "tables": [{"label": index, "family": family, "rows": rows} for (index, family), rows in cells.items()],
