@@ -27,7 +27,7 @@ def leet(text: str) -> str:
 
 def spacing(text: str) -> str:
     """A space between the letters of each word, two between words: f r e e."""
-    return WORD.sub(lambda word: " ".join(word[0]), SPACE.sub("  ", text))
+    return WORD.sub(lambda word: " ".join(word[0]), SPACE.sub("  ", text)) if WORD.search(text) else text
 
 
 def homoglyphs(text: str) -> str:

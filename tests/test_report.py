@@ -135,7 +135,9 @@ def build(
     held = {"name": f"enough {labels[0]}", "success": True, "severity": "critical", "observed": 1234, "expected": "at least 3"}
     failed = held | {"name": "is a warning", "success": False, "severity": "warning"}
     write_json(folder / VALIDATION, {"success": True, "expectations": [held, failed]})
-    classes = {split: np.searchsorted(labels, rows["label"][rows["split"] == split].tolist()) for split in SPLITS}
+    classes = {
+        split: np.searchsorted(labels, rows["label"][rows["split"] == split].tolist()) for split in ("validation", "test")
+    }
     prior = np.array([counts[label] for label in labels]) / len(rows)
     built = Built(project, list(texts))
     for at, (name, file) in enumerate(techniques.items()):
@@ -151,7 +153,9 @@ def build(
             path = folder / LOGITS / name / f"{seed}.npz"
             path.parent.mkdir(parents=True, exist_ok=True)
             declared = prior if at % 2 else np.full(len(labels), np.nan)
-            arrays = {"train_classes": classes["train"], "declared_prior": declared, "parameters": 22_700_000 if at else 82_400}
+            # What was scored of train does not matter here.
+            arrays = {"train": logits["test"], "train_classes": classes["test"], "declared_prior": declared}
+            arrays |= {"parameters": 22_700_000 if at else 82_400}
             np.savez(path, **logits, **arrays)
             probes[str(seed)] = rng.normal(0, 2, (len(texts), len(labels))).tolist()
         # The first text was too long once it was perturbed.
@@ -720,7 +724,7 @@ def test_the_same_results_give_the_same_pages(two: Built) -> None:
 
 def test_the_page_stays_light(two: Built, eight: Built) -> None:
     assert len(two.html("index.html")) < 400_000
-    assert len(eight.html("index.html")) < 3_500_000
+    assert len(eight.html("index.html")) < 4_000_000
 
 
 def test_a_missing_result_is_the_users_error(two: Built, tmp_path: Path) -> None:
