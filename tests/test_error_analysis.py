@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -221,8 +222,6 @@ def test_the_same_logits_give_the_same_bytes(analysed: Project) -> None:
 
 
 def test_techniques_that_only_answer_the_largest_class_leave_nothing_to_share(analysed: Project, tmp_path: Path) -> None:
-    import shutil
-
     shutil.copytree(analysed.folder, tmp_path / "copy")
     alone = Project(tmp_path / "copy", ROOT)
     alone.edit({"techniques": {"majority": {}}})

@@ -69,9 +69,7 @@ def test_falls_are_those_of_the_texts_that_were_called_the_class() -> None:
 def trained(project: Project, techniques: dict[str, object], edits: dict[str, object]) -> None:
     """Train techniques with one seed."""
     project.write("messages.csv", corpus({"ham": 120, "spam": 40}))
-    project.edit(
-        {"techniques": techniques, "probe.texts": TEXTS, "probe.padding": WORDS[20], "evaluate.resamples": 100, **edits}
-    )
+    project.edit({"techniques": techniques, "probe.texts": TEXTS, "probe.padding": WORDS[20], **edits})
     assert project.stage_here("ingest").code == project.stage_here("techniques").code == 0
     validated = project.stage_here("validate")
     assert validated.code == 0, validated.stderr
@@ -83,20 +81,21 @@ def trained(project: Project, techniques: dict[str, object], edits: dict[str, ob
 
 def test_texts_that_would_be_cut_are_errors_and_perturbed_ones_are_left_out(workspace: Project, tiny_encoder: Path) -> None:
     edits = {"train.model": str(tiny_encoder), **{f"train.{key}": value for key, value in TINY_TRAINING.items()}}
-    trained(workspace, {"baseline": {}, "majority": {}}, edits | {"train.max_length": 12})
+    trained(workspace, {"baseline": {}, "smote": {}, "majority": {}}, edits | {"train.max_length": 12})
     done = workspace.stage_here("probe", name="baseline")
     assert done.code == 0, done.stderr
     probe = read_json(workspace.folder / PROBES / "baseline.json")
     assert probe["texts"] == TEXTS and set(probe["perturbed"]) == set(ALL)
     # Each word of the corpus is one token; apart, each of its letters is one.
     spaced, leeted = probe["perturbed"]["spacing"], probe["perturbed"]["leet"]
-    assert spaced["skipped"] == {"0": "too long", "1": "too long"} and spaced["scored"] == [2]
+    assert spaced["skipped"] == {"0": "too long", "1": "too long", "2": "unchanged"} and spaced["scored"] == []
     assert spaced["texts"][0] == "  ".join(" ".join(word) for word in TEXTS[0].split())
     assert leeted["skipped"]["2"] == "unchanged" and len(leeted["logits"]["0"]) == len(leeted["scored"])
 
     workspace.edit({"probe.texts": [TEXTS[0], " ".join(WORDS[:14])]})
-    error = workspace.stage_here("probe", name="baseline").error
-    assert "probe.texts entry 2 has 16 tokens, but baseline reads 12 (train.max_length); shorten it" in error
+    for name in ("baseline", "smote"):
+        error = workspace.stage_here("probe", name=name).error
+        assert f"probe.texts entry 2 has 16 tokens, but {name} reads 12 (train.max_length); shorten it" in error
     assert workspace.stage_here("probe", name="majority").code == 0, "it reads texts of any length"
 
 
