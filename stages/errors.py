@@ -14,7 +14,7 @@ import pandas as pd
 from scipy.special import softmax
 
 from ballast.command import parser, run
-from ballast.error_analysis import beats_majority, in_slices, label_suspects, nearest, slices, surest_mistakes
+from ballast.error_analysis import LEAST_IN_SLICE, beats_majority, in_slices, label_suspects, nearest, slices, surest_mistakes
 from ballast.priors import correct
 from stages.corrected import Corrected
 from stages.files import ERRORS, EVALUATIONS, read_json, write_json
@@ -148,6 +148,7 @@ def main() -> None:
         "suspects": suspects,
         "neighbours": neighbours(messages, sorted({entry["row"] for each in listed for entry in each["shown"]})),
         "slices": {
+            "least": LEAST_IN_SLICE,
             "order": list(masks),
             "messages": {name: int(mask.sum()) for name, mask in masks.items()},
             "support": {

@@ -113,6 +113,7 @@ def errors(
         ],
         "shared": listed(found, found["shared"], texts),
         "suspects": {**listed(found, found["suspects"], texts), "issues": found["suspects"]["issues"]},
+        "least": found["slices"]["least"],
         "slices": [
             {"label": at, **of_one(found, selected, label), "all": of_all(found, names, label)}
             for at, label in enumerate(labels)
