@@ -17,7 +17,7 @@ from tqdm import tqdm
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from ballast.batching import sorted_batches
-from ballast.encoder_model import TOKENS_PER_BATCH, choose_device, fast_bf16, pad, pretrained, tokenize
+from ballast.encoder_model import TOKENS_PER_BATCH, choose_device, count_tokens, fast_bf16, pad, pretrained, tokenize
 from ballast.encoders import encoder_source
 from ballast.model import WEIGHTS, Model
 
@@ -63,6 +63,10 @@ class Embedder:
                 embeddings[rows] = torch.nn.functional.normalize(mean).cpu().numpy()
         return embeddings
 
+    def token_counts(self, texts: Sequence[str]) -> tuple[np.ndarray, int]:
+        """Tokens of each text (n,) and how many of them are read."""
+        return count_tokens(self.tokenizer, texts), self.max_length
+
     def save(self, folder: Path) -> None:
         """Write encoder and tokenizer into a folder."""
         self.network.save_pretrained(folder)
@@ -92,6 +96,9 @@ class EmbeddingModel(Model):
 
     def logits(self, texts: Sequence[str]) -> np.ndarray:
         return (self.embedder.embed(texts) @ self.coefficients.T + self.intercept).astype(np.float32)
+
+    def token_counts(self, texts: Sequence[str]) -> tuple[np.ndarray, int]:
+        return self.embedder.token_counts(texts)
 
     def save_files(self, folder: Path) -> None:
         self.embedder.save(folder / ENCODER)
@@ -131,6 +138,9 @@ class OneClassModel(Model):
         decision = (kernel @ self.dual + self.intercept) / self.scale
         sign = np.where(np.arange(2) == self.trained_on[0], 1.0, -1.0)
         return (decision[:, None] * sign).astype(np.float32)
+
+    def token_counts(self, texts: Sequence[str]) -> tuple[np.ndarray, int]:
+        return self.embedder.token_counts(texts)
 
     def save_files(self, folder: Path) -> None:
         self.embedder.save(folder / ENCODER)

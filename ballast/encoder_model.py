@@ -81,6 +81,11 @@ def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_lengt
     return tokenizer(list(texts), truncation=True, max_length=max_length)["input_ids"]
 
 
+def count_tokens(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> np.ndarray:
+    """Tokens (n,) of whole texts (n,), those that mark begin and end among them."""
+    return np.array([len(ids) for ids in tokenizer(list(texts), verbose=False)["input_ids"]], dtype=np.int64)
+
+
 def pad(ids: list[list[int]], rows: np.ndarray, padding: int, device: torch.device) -> dict[str, torch.Tensor]:
     """Model inputs of some rows: input_ids (b, t) and attention_mask (b, t), t the longest row."""
     longest = max(len(ids[row]) for row in rows)
@@ -114,6 +119,9 @@ class EncoderModel(Model):
                 inputs = pad(ids, rows, self.tokenizer.pad_token_id, device)
                 scores[rows] = self.network(**inputs).logits.float().cpu().numpy()
         return scores
+
+    def token_counts(self, texts: Sequence[str]) -> tuple[np.ndarray, int]:
+        return count_tokens(self.tokenizer, texts), self.max_length
 
     def head_arrays(self) -> dict[str, np.ndarray]:
         head = head_of(self.network, len(self.labels))

@@ -160,7 +160,9 @@ class Decisions(Statistic):
         f1 = ratio(2 * hits, support + assigned)
         correct = hits.sum(axis=1)
         covariance = correct * total - (support * assigned).sum(axis=1)
-        spread = np.sqrt((total**2 - (assigned**2).sum(axis=1)) * (total**2 - (support**2).sum(axis=1)))
+        # One class alone leaves 0, which rounding may put below.
+        spreads = [np.maximum(total**2 - (each**2).sum(axis=1), 0) for each in (assigned, support)]
+        spread = np.sqrt(spreads[0] * spreads[1])
         present = support > 0
         values = {
             "accuracy": ratio(correct, total),

@@ -38,6 +38,10 @@ class Model(ABC):
     def parameters(self) -> int:
         """Number of weights: what the model costs to keep and to run."""
 
+    def token_counts(self, texts: Sequence[str]) -> tuple[np.ndarray, int] | None:
+        """Tokens of each text (n,) and how many of them are read; None where texts of any length are read whole."""
+        return None
+
     def head_arrays(self) -> dict[str, np.ndarray]:
         """Row norms and bias (K,) of a linear head, as head_norms and head_bias; nothing where there is none."""
         return {}

@@ -66,7 +66,12 @@ def write_technique(folder: Path, name: str, seeds: int, classes: dict[str, np.n
             head_norms=np.ones(2), head_bias=np.zeros(2),
         )  # fmt: skip
     (folder / "probes").mkdir(exist_ok=True)
-    probe = {"texts": ["made up"], "labels": LABELS, "logits": {str(seed): [[0.0, 1.0]] for seed in range(seeds)}}
+    probe = {
+        "texts": ["made up"],
+        "labels": LABELS,
+        "perturbed": {},
+        "logits": {str(seed): [[0.0, 1.0]] for seed in range(seeds)},
+    }
     (folder / f"probes/{name}.json").write_text(json.dumps(probe))
 
 

@@ -1,7 +1,8 @@
 """Put all techniques side by side.
 
 Reads the evaluations, probes and training curves; writes `reports/leaderboard.json`, `reports/metrics.json` (the few
-numbers that `dvc metrics show` and `dvc exp show` list), `reports/probe.csv` and the tables that `dvc plots show` draws.
+numbers that `dvc metrics show` and `dvc exp show` list), `reports/probe.csv`, `reports/perturbations.csv` and the tables
+that `dvc plots show` draws.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from stages.files import (
     EVALUATIONS,
     LEADERBOARD,
     METRICS,
+    PERTURBATION_TABLE,
     PRECISION_RECALL,
     PROBE_TABLE,
     PROBES,
@@ -39,6 +41,7 @@ from stages.params import read_params
 
 REFERENCE = "baseline"
 FAMILIES = ("raw", "corrected")
+PERTURBATION_COLUMNS = ["technique", "seed", "perturbation", "text", "label", "raw", "corrected", "skipped"]
 
 
 def read_draws(name: str, family: str) -> Draws:
@@ -107,24 +110,43 @@ def short_metrics(board: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def probe_table(name: str, probe: dict[str, Any], evaluation: dict[str, Any]) -> pd.DataFrame:
-    """Probabilities of each probe text and label, raw and corrected to the production prior, by seed."""
-    labels = probe["labels"]
+def probabilities(
+    name: str, texts: list[str], labels: list[str], logits: dict[str, Any], evaluation: dict[str, Any]
+) -> pd.DataFrame:
+    """Probabilities of some texts and labels, raw and corrected to the production prior, by seed."""
     target = np.array([evaluation["production_prior"][label] for label in labels])
     parts = []
-    for seed, logits in probe["logits"].items():
+    for seed, of_seed in logits.items():
         effective = np.array([evaluation["seeds"][seed]["effective_prior"][label] for label in labels])
-        scores = np.array(logits)
+        scores = np.array(of_seed).reshape(-1, len(labels))
         columns = {
             "technique": name,
             "seed": int(seed),
-            "text": np.repeat(probe["texts"], len(labels)),
-            "label": np.tile(labels, len(probe["texts"])),
+            "text": np.repeat(texts, len(labels)),
+            "label": np.tile(labels, len(texts)),
             "raw": softmax(scores, axis=1).ravel().round(6),
             "corrected": softmax(correct(scores, effective, target), axis=1).ravel().round(6),
         }
         parts.append(pd.DataFrame(columns))
     return pd.concat(parts)
+
+
+def probe_table(name: str, probe: dict[str, Any], evaluation: dict[str, Any]) -> pd.DataFrame:
+    """Probabilities of each probe text and label, by seed."""
+    return probabilities(name, probe["texts"], probe["labels"], probe["logits"], evaluation)
+
+
+def perturbation_table(name: str, probe: dict[str, Any], evaluation: dict[str, Any]) -> pd.DataFrame:
+    """The same of the probe texts perturbed; those that were not scored say why and have no probability."""
+    labels, parts = probe["labels"], []
+    for perturbation, each in probe["perturbed"].items():
+        scored = [probe["texts"][at] for at in each["scored"]]
+        found = probabilities(name, scored, labels, each["logits"], evaluation)
+        skipped = [(probe["texts"][int(at)], reason) for at, reason in each["skipped"].items()]
+        left_out = pd.DataFrame(skipped, columns=["text", "skipped"]).merge(pd.DataFrame({"label": labels}), how="cross")
+        left_out = left_out.merge(pd.DataFrame({"seed": list(map(int, each["logits"]))}), how="cross").assign(technique=name)
+        parts += [found.assign(perturbation=perturbation), left_out.assign(perturbation=perturbation)]
+    return pd.concat([pd.DataFrame(), *parts]).reindex(columns=PERTURBATION_COLUMNS)
 
 
 def first_probe(table: pd.DataFrame, label: str, family: str) -> np.ndarray:
@@ -166,7 +188,8 @@ def main() -> None:
     evaluations = {name: read_json(EVALUATIONS / f"{name}.json") for name in names}
     labels = next(iter(evaluations.values()))["labels"]
     rarest = min(labels, key=lambda label: evaluations[names[0]]["production_prior"][label])
-    tables = {name: probe_table(name, read_json(PROBES / f"{name}.json"), evaluations[name]) for name in names}
+    probes = {name: read_json(PROBES / f"{name}.json") for name in names}
+    tables = {name: probe_table(name, probes[name], evaluations[name]) for name in names}
     compared, probed = {}, {}
     for family in FAMILIES:
         draws = {
@@ -182,6 +205,7 @@ def main() -> None:
     stated = [*claims(rarest), nothing_helps(names, board["reference"])]
     write_json(CLAIMS, judge_both(stated, probed["raw"], probed["corrected"], params.evaluate.confidence))
     write_table(pd.concat(tables.values()), PROBE_TABLE)
+    write_table(pd.concat([perturbation_table(name, probes[name], evaluations[name]) for name in names]), PERTURBATION_TABLE)
     write_table(precision_recall(evaluations), PRECISION_RECALL)
     write_table(training_loss(names, params.train.seeds), TRAINING_LOSS)
 

@@ -129,6 +129,8 @@ class Evaluate(Section):
 
 class Probe(Section):
     texts: Annotated[list[str], Field(min_length=1)]
+    perturbations: list[str]
+    padding: Annotated[str, Field(pattern=r"\S")]
 
 
 class Select(Section):
@@ -139,6 +141,7 @@ class Select(Section):
 
 class Report(Section):
     show_texts: bool
+    mistakes: Count
     sample: Count
 
 

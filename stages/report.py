@@ -1,12 +1,13 @@
 """Write the report: `reports/index.html` and the two Evidently pages.
 
-Reads the results of all stages before it and the saved logits; computes nothing anew but curves of raw posteriors, the
-worst mistakes and the test of the test set against the production prior.
+Reads the results of all stages before it and the saved logits; computes nothing anew but curves of raw posteriors
+and the test of the test set against the production prior.
 """
 
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,14 +17,16 @@ from scipy.special import softmax
 from ballast.command import parser, run
 from ballast.evaluation import calibration_curve
 from ballast.expected_shares import count_bounds
-from ballast.priors import correct
+from stages.corrected import Corrected
 from stages.evaluate import seed_scores
 from stages.evidently_pages import drift_page, techniques_page
 from stages.files import (
     CLAIMS,
+    ERRORS,
     EVALUATIONS,
     INGEST,
     LEADERBOARD,
+    PERTURBATION_TABLE,
     PROBE_TABLE,
     REPORTS,
     SELECTED,
@@ -33,35 +36,14 @@ from stages.files import (
 )
 from stages.messages import Messages, read_messages
 from stages.params import read_params
+from stages.report_page.errors_view import rows_of
 from stages.report_page.view import Results, page
-
-MISTAKES = 12
-# A longer message would make the table of mistakes unreadable.
-SHOWN_CHARACTERS = 300
 
 
 def raw_calibration(logits: np.ndarray, classes: np.ndarray, labels: list[str]) -> dict[str, Any]:
     """Calibration curve of each label from raw logits (n, K) and classes (n,)."""
     posterior = softmax(logits.astype(np.float64), axis=1)
     return {label: calibration_curve(posterior[:, at], classes == at) for at, label in enumerate(labels)}
-
-
-def worst_mistakes(posterior: np.ndarray, rows: pd.DataFrame, labels: list[str]) -> list[dict[str, Any]]:
-    """The test messages that are called wrong with the most confidence: posterior (n, K), rows with text and class."""
-    predicted = posterior.argmax(axis=1)
-    confidence = posterior.max(axis=1)
-    wrong = np.flatnonzero(predicted != rows["class"].to_numpy())
-    worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:MISTAKES]
-    texts = rows["text"].to_numpy()
-    return [
-        {
-            "text": texts[row] if len(texts[row]) <= SHOWN_CHARACTERS else f"{texts[row][:SHOWN_CHARACTERS]}…",
-            "label": labels[rows["class"].iloc[row]],
-            "predicted": labels[predicted[row]],
-            "probability": float(confidence[row]),
-        }
-        for row in worst
-    ]
 
 
 def with_shares(classes: np.ndarray, shares: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
@@ -81,20 +63,6 @@ def columns_of(logits: np.ndarray, classes: np.ndarray, rows: np.ndarray) -> dic
     """Class, called class and probabilities of some rows of corrected logits (n, K)."""
     chosen = logits[rows]
     return {"classes": classes[rows], "predicted": chosen.argmax(axis=1), "probability": softmax(chosen, axis=1)}
-
-
-class Corrected:
-    """Saved logits by technique and seed, on the production prior."""
-
-    def __init__(self, evaluations: dict[str, Any], labels: list[str], production: np.ndarray) -> None:
-        self.evaluations, self.labels, self.production = evaluations, labels, production
-
-    def logits(self, name: str, seed: int, split: str) -> np.ndarray:
-        """Corrected logits (n, K) of `validation` or `test`."""
-        effective = self.evaluations[name]["seeds"][str(seed)]["effective_prior"]
-        scores, _ = seed_scores(name, seed)
-        logits = scores.validation if split == "validation" else scores.test
-        return correct(logits.astype(np.float64), np.array([effective[label] for label in self.labels]), self.production)
 
 
 def evidently_pages(results: Results, corrected: Corrected, messages: Messages) -> dict[str, str]:
@@ -120,6 +88,13 @@ def evidently_pages(results: Results, corrected: Corrected, messages: Messages) 
     }
 
 
+def read_probe(path: Path) -> pd.DataFrame:
+    """A table of probabilities of probe texts, in which a text such as "NA" is a text."""
+    names = dict.fromkeys(("technique", "perturbation", "text", "label", "skipped"), str)
+    missing = {"raw": [""], "corrected": [""]}
+    return pd.read_csv(path, dtype=names, keep_default_na=False, na_values=missing)
+
+
 def read_results(messages: Messages) -> tuple[Results, Corrected]:
     """Everything that the earlier stages found, and the logits behind it."""
     params = read_params()
@@ -135,6 +110,8 @@ def read_results(messages: Messages) -> tuple[Results, Corrected]:
     called = np.bincount(posterior.argmax(axis=1), minlength=len(labels))
     bounds = zip(*count_bounds(production, len(test), params.validate_.false_alarm), strict=True)
     first = params.train.seeds[0]
+    errors = read_json(ERRORS)
+    shown = rows_of(errors) if params.report.show_texts else []
     results = Results(
         params=params,
         ingest=read_json(INGEST),
@@ -143,10 +120,11 @@ def read_results(messages: Messages) -> tuple[Results, Corrected]:
         evaluations=evaluations,
         claims=read_json(CLAIMS),
         calibration={name: raw_calibration(seed_scores(name, first)[0].test, classes, labels) for name in names},
-        # Texts such as "NA" are texts.
-        probe=pd.read_csv(PROBE_TABLE, dtype={"technique": str, "text": str, "label": str}, keep_default_na=False),
+        probe=read_probe(PROBE_TABLE),
+        perturbations=read_probe(PERTURBATION_TABLE),
         selected=selected,
-        mistakes=worst_mistakes(posterior, test, labels),
+        errors=errors,
+        texts=dict(zip(shown, messages.table.loc[shown, "text"], strict=True)),
         called=dict(zip(labels, called.tolist(), strict=True)),
         bounds={label: (int(low), int(high)) for label, (low, high) in zip(labels, bounds, strict=True)},
     )

@@ -16,6 +16,7 @@ from ballast.command import parser, run
 from ballast.encoders import file_sha256
 from ballast.errors import UserError, nearest
 from ballast.metrics import metric_names
+from ballast.perturbations import perturbations
 from ballast.techniques import module_of
 from stages.cards import Card
 from stages.files import (
@@ -99,6 +100,7 @@ def main() -> None:
     labels = list(ingested["labels"])
     counts = np.array([ingested["splits"]["train"][label] for label in labels])
     check_names(params, labels)
+    perturbations(params.probe.perturbations, params.probe.padding)
     cards = [card_of(name, entry, counts, labels) for name, entry in params.techniques.items()]
     with replaced_folder(CARDS) as folder:
         for card in cards:

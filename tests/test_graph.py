@@ -26,7 +26,7 @@ STAGES = yaml.load(ROOT / "dvc.yaml")["stages"]
 # Where an entry's files are.
 FOLDERS = (CARDS, SAMPLES, MODELS, LOGITS, CURVES, EVALUATIONS, PROBES)
 # What follows the comparison: it runs when the leaderboard has changed.
-DOWNSTREAM = {name for name in ("select", "report") if name in STAGES}
+DOWNSTREAM = {name for name in ("errors", "select", "report") if name in STAGES}
 MINE = b'''"""Give every message the shares of the training split."""
 
 from collections.abc import Sequence

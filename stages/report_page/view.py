@@ -35,6 +35,7 @@ from stages.report_page.drawing import (
     share_axis,
     shared_axis,
 )
+from stages.report_page.errors_view import errors, perturbed
 
 HERE = Path(__file__).parent
 FAMILIES = ("corrected", "raw")
@@ -47,7 +48,7 @@ class Results:
     """Everything the page shows.
 
     calibration : technique -> label -> calibration curve of the raw posteriors, first seed.
-    mistakes : the selected technique's worst mistakes: text, label, predicted, probability.
+    errors, texts : what the techniques get wrong, by row of the messages; the texts of those rows, none if they are hidden.
     called : test messages that the selected technique gives each label.
     bounds : label -> least and most test messages of a draw from the production prior.
     """
@@ -60,7 +61,9 @@ class Results:
     calibration: Mapping[str, Any]
     probe: pd.DataFrame
     selected: Mapping[str, Any]
-    mistakes: Sequence[Mapping[str, Any]]
+    perturbations: pd.DataFrame
+    errors: Mapping[str, Any]
+    texts: Mapping[int, str]
     called: Mapping[str, int]
     bounds: Mapping[str, tuple[int, int]]
     claims: Sequence[Mapping[str, Any]]
@@ -507,7 +510,8 @@ def page(results: Results) -> str:
         drift=drift(results),
         **comparisons(results),
         majority=majority(results),
-        mistakes=results.mistakes,
+        errors=errors(results.errors, results.texts, results.names, results.labels, results.selected["technique"]),
+        perturbed=perturbed(results.probe, results.perturbations, results.names, results.labels),
         style=source("report.css"),
         script=script,
         script_digest=digest,
