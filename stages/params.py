@@ -10,6 +10,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from ballast.errors import UserError, nearest
+from ballast.labels import by_label
 
 PARAMS = Path("params.yaml")
 
@@ -22,10 +23,8 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")]
 
 
 def label_names(shares: Any) -> Any:
-    """Labels as text, as ingest names them, whether YAML took them for numbers or truth values."""
-    if not isinstance(shares, dict):
-        return shares
-    return {str(key).lower() if isinstance(key, bool) else str(key): value for key, value in shares.items()}
+    """Labels as text; what is no mapping is left to complain about."""
+    return by_label(shares) if isinstance(shares, dict) else shares
 
 
 Prior = Annotated[dict[str, Share], BeforeValidator(label_names)]

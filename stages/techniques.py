@@ -15,6 +15,7 @@ import ballast
 from ballast.command import parser, run
 from ballast.encoders import file_sha256
 from ballast.errors import UserError, nearest
+from ballast.labels import check_all_labels
 from ballast.metrics import metric_names
 from ballast.techniques import module_of
 from stages.cards import Card
@@ -66,8 +67,8 @@ def check_names(params: Params, labels: list[str]) -> None:
     for key, metric in [("metric", params.select.metric), *(("constraints", name) for name in params.select.constraints)]:
         if metric not in known:
             raise UserError(f"params.yaml: select.{key}: unknown metric {metric!r}: {nearest(metric, known)}")
-    if params.production.prior != "data" and sorted(params.production.prior) != labels:
-        raise UserError(f"params.yaml: production.prior must give a share for each of {', '.join(labels)}")
+    if params.production.prior != "data":
+        check_all_labels("params.yaml: production.prior", params.production.prior, labels)
 
 
 def prune(names: set[str], seeds: set[int]) -> None:
