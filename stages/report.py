@@ -26,6 +26,7 @@ from stages.files import (
     LEADERBOARD,
     PROBE_TABLE,
     REPORTS,
+    SEARCH,
     SELECTED,
     VALIDATION,
     read_json,
@@ -142,6 +143,7 @@ def read_results(messages: Messages) -> tuple[Results, Corrected]:
         board=board,
         evaluations=evaluations,
         claims=read_json(CLAIMS),
+        search=read_json(SEARCH) if params.search.trials else {},
         calibration={name: raw_calibration(seed_scores(name, first)[0].test, classes, labels) for name in names},
         # Texts such as "NA" are texts.
         probe=pd.read_csv(PROBE_TABLE, dtype={"technique": str, "text": str, "label": str}, keep_default_na=False),

@@ -35,6 +35,7 @@ from stages.report_page.drawing import (
     share_axis,
     shared_axis,
 )
+from stages.report_page.search_view import searched
 
 HERE = Path(__file__).parent
 FAMILIES = ("corrected", "raw")
@@ -64,6 +65,7 @@ class Results:
     called: Mapping[str, int]
     bounds: Mapping[str, tuple[int, int]]
     claims: Sequence[Mapping[str, Any]]
+    search: Mapping[str, Any]
 
     @property
     def labels(self) -> list[str]:
@@ -504,6 +506,7 @@ def page(results: Results) -> str:
         data=data(results),
         drift=drift(results),
         **comparisons(results),
+        searched=searched(results.search),
         majority=majority(results),
         mistakes=results.mistakes,
         style=source("report.css"),
