@@ -15,6 +15,8 @@ import numpy as np
 from scipy import sparse
 from scipy.special import log_softmax, logsumexp
 
+from ballast.errors import UserError, nearest
+
 CALIBRATION_BINS = 15
 # More distinct scores than this are binned by quantile: ranking metrics then agree with the exact ones to 1e-3.
 SCORE_BINS = 1024
@@ -326,3 +328,10 @@ def metric_names(labels: Sequence[str]) -> list[str]:
     overall = ["accuracy", "balanced_accuracy", "macro_f1", "weighted_f1", "mcc", "log_loss", "brier", "ece"]
     per_class = ["precision", "recall", "f1", "support", "pr_auc", "roc_auc", "mean_probability", "share"]
     return overall + [f"{label}.{metric}" for label in labels for metric in per_class]
+
+
+def check_metric(name: str, metric: str, labels: Sequence[str]) -> None:
+    """Raise UserError for a metric that these labels do not have; `name` says which setting names it."""
+    known = metric_names(labels)
+    if metric not in known:
+        raise UserError(f"{name}: unknown metric {metric!r}: {nearest(metric, known)}")

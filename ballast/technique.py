@@ -10,6 +10,7 @@ import numpy as np
 
 from ballast.batching import shuffled_batches
 from ballast.errors import UserError
+from ballast.labels import check_all_labels
 from ballast.sampling import every_row
 
 if TYPE_CHECKING:
@@ -132,7 +133,5 @@ def per_class(name: str, values: object, labels: Sequence[str]) -> np.ndarray:
     """
     if not isinstance(values, Mapping):
         raise UserError(f"{name} must give a number for each class ({', '.join(labels)}), not {values!r}")
-    missing = [label for index, label in enumerate(labels) if index not in values]
-    if missing:
-        raise UserError(f"{name} misses the class {', '.join(map(repr, missing))}; it must name each of {', '.join(labels)}")
+    check_all_labels(name, [labels[index] for index in values], labels)
     return np.array([require_positive(f"{name} of {label}", values[index]) for index, label in enumerate(labels)])

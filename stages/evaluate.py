@@ -16,6 +16,7 @@ from ballast.bootstrap import Draws
 from ballast.command import parser, run
 from ballast.errors import UserError
 from ballast.evaluation import Labelled, Protocol, SeedScores, evaluate
+from ballast.labels import check_all_labels
 from ballast.post_hoc import Head
 from stages.files import CARDS, EVALUATIONS, INGEST, LOGITS, read_json, replaced, write_json
 from stages.messages import Messages, read_messages
@@ -25,8 +26,7 @@ from stages.params import read_params
 def production_prior(setting: str | dict[str, float], names: list[str]) -> np.ndarray:
     """The production prior (K,): the ingested shares for `data`, else as params give it; raises UserError."""
     if not isinstance(setting, str):
-        if sorted(setting) != names:
-            raise UserError(f"params.yaml: production.prior must give a share for each of {', '.join(names)}")
+        check_all_labels("params.yaml: production.prior", setting, names)
         return np.array([setting[name] for name in names])
     counts = np.array([read_json(INGEST)["labels"][name] for name in names])
     return counts / counts.sum()

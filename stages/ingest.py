@@ -17,6 +17,7 @@ from pyarrow import parquet
 from ballast.command import parser, run
 from ballast.encoders import file_sha256
 from ballast.errors import UserError, nearest
+from ballast.labels import label_name
 from ballast.near_duplicates import fingerprints, near_duplicate_groups
 from ballast.splitting import SPLITS, stratified_grouped_split
 from stages import sms_spam
@@ -65,8 +66,7 @@ def mapped(labels: pa.ChunkedArray, label_map: dict[str | int | bool, str] | Non
     if label_map is None:
         return labels
     # Arrow writes a boolean as true, pandas as True.
-    spellings = {key: [str(key).lower(), str(key)] if isinstance(key, bool) else [str(key)] for key in label_map}
-    known = {spelling: label_map[key] for key, each in spellings.items() for spelling in each}
+    known = {spelling: label for key, label in label_map.items() for spelling in (label_name(key), str(key))}
     at = pc.index_in(labels, pa.array(list(known), labels.type))
     # A label that is blank in the file is one that is missing, which is counted later.
     named = pc.fill_null(pc.not_equal(pc.utf8_trim_whitespace(labels), ""), False)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from ballast.errors import UserError, nearest
+from ballast.labels import by_label
 
 PARAMS = Path("params.yaml")
 
@@ -22,10 +23,8 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")]
 
 
 def label_names(shares: Any) -> Any:
-    """Labels as text, as ingest names them, whether YAML took them for numbers or truth values."""
-    if not isinstance(shares, dict):
-        return shares
-    return {str(key).lower() if isinstance(key, bool) else str(key): value for key, value in shares.items()}
+    """Labels as text; what is no mapping is left to complain about."""
+    return by_label(shares) if isinstance(shares, dict) else shares
 
 
 Prior = Annotated[dict[str, Share], BeforeValidator(label_names)]
@@ -121,6 +120,43 @@ class Train(Section):
         return self
 
 
+class Space(Section):
+    low: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    high: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    log: bool = False
+    per_class: bool = False
+    choices: Annotated[list[Any], Field(min_length=2)] | None = None
+
+    @model_validator(mode="after")
+    def one_kind(self) -> Space:
+        if self.choices is not None:
+            if self.model_fields_set != {"choices"}:
+                raise ValueError("choices stand alone, without low, high, log and per_class")
+        elif self.low is None or self.high is None:
+            raise ValueError("give low and high, or choices")
+        elif not self.low < self.high:
+            raise ValueError(f"low must be below high, not {self.low:g} and {self.high:g}")
+        elif self.log and self.low <= 0:
+            raise ValueError(f"low must be above 0 where log is true, not {self.low:g}")
+        return self
+
+
+class Search(Section):
+    trials: Annotated[int, Field(ge=0)]
+    metric: str
+    seed: Seed
+    spaces: dict[Name, dict[str, Space]]
+
+    @model_validator(mode="after")
+    def something_to_search(self) -> Search:
+        for name, spaces in self.spaces.items():
+            if not spaces:
+                raise ValueError(f"spaces.{name} names no parameter")
+        if self.trials and not self.spaces:
+            raise ValueError(f"trials is {self.trials}, but spaces names no entry of techniques")
+        return self
+
+
 class Evaluate(Section):
     resamples: Annotated[int, Field(ge=100)]
     confidence: Annotated[float, Field(ge=0.5, lt=1)]
@@ -151,20 +187,28 @@ class Params(Section):
     production: Production
     train: Train
     techniques: Annotated[dict[Name, dict[str, Any] | None], Field(min_length=1)]
+    search: Search
     evaluate: Evaluate
     probe: Probe
     select: Select
     report: Report
 
 
+def is_section(kind: Any) -> bool:
+    """Whether a type is a mapping that knows its keys."""
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
 def known_keys(section: type[BaseModel], place: tuple[str | int, ...]) -> list[str]:
     """The keys of the mapping at a place within params."""
+    kind: Any = section
     for key in place:
-        field = next((f for name, f in section.model_fields.items() if key in (name, f.alias)), None)
-        if field is None or not isinstance(field.annotation, type) or not issubclass(field.annotation, BaseModel):
-            return []
-        section = field.annotation
-    return [field.alias or name for name, field in section.model_fields.items()]
+        if get_origin(kind) is dict:
+            kind = get_args(kind)[1]
+        else:
+            fields = kind.model_fields if is_section(kind) else {}
+            kind = next((field.annotation for name, field in fields.items() if key in (name, field.alias)), None)
+    return [field.alias or name for name, field in kind.model_fields.items()] if is_section(kind) else []
 
 
 def complaint(error: ValidationError) -> str:

@@ -1,7 +1,7 @@
 """Check all of `params.yaml`, resolve each technique to its file, and write one card per entry.
 
-Reads `params.yaml`, `ballast/techniques/` and `data/ingest.json`; writes `data/techniques/`. Outputs of entries and seeds
-that params no longer name are removed, because a folder that another stage depends on must not hold them.
+Reads `params.yaml`, `ballast/techniques/`, `data/ingest.json` and `data/search.json`; writes `data/techniques/`. Outputs of
+entries and seeds that params no longer name are removed, because a folder that another stage depends on must not hold them.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import numpy as np
 import ballast
 from ballast.command import parser, run
 from ballast.encoders import file_sha256
-from ballast.errors import UserError, nearest
-from ballast.metrics import metric_names
+from ballast.errors import UserError
+from ballast.labels import check_all_labels
+from ballast.metrics import check_metric
 from ballast.perturbations import perturbations
 from ballast.techniques import module_of
 from stages.cards import Card
@@ -28,6 +29,7 @@ from stages.files import (
     MODELS,
     PROBES,
     SAMPLES,
+    SEARCH,
     read_json,
     replaced_folder,
     write_json,
@@ -47,9 +49,20 @@ def sources(technique: str) -> dict[str, str]:
     return {path.relative_to(PACKAGE.parent).as_posix(): file_sha256(path) for path in files}
 
 
-def card_of(name: str, entry: dict[str, object] | None, counts: np.ndarray, labels: list[str]) -> Card:
+def found_by_search(params: Params) -> dict[str, dict[str, object]]:
+    """The parameters that the search found, by entry; nothing while it is off. Raises UserError where a result is missing."""
+    if not params.search.trials:
+        return {}
+    found = read_json(SEARCH)
+    missing = [name for name in params.search.spaces if name not in found]
+    if missing:
+        raise UserError(f"{SEARCH}: no result for the entry {missing[0]!r} of search.spaces; run `dvc repro`")
+    return {name: found[name]["best"] for name in params.search.spaces}
+
+
+def card_of(name: str, entry: dict[str, object], counts: np.ndarray, labels: list[str]) -> Card:
     """The card of an entry, once the technique has accepted its parameters; raises UserError."""
-    parameters = dict(entry or {})
+    parameters = dict(entry)
     technique = parameters.pop("technique", name)
     try:
         if not isinstance(technique, str):
@@ -63,12 +76,10 @@ def card_of(name: str, entry: dict[str, object] | None, counts: np.ndarray, labe
 
 def check_names(params: Params, labels: list[str]) -> None:
     """Raise UserError for a label or a metric in params that the data does not have."""
-    known = metric_names(labels)
     for key, metric in [("metric", params.select.metric), *(("constraints", name) for name in params.select.constraints)]:
-        if metric not in known:
-            raise UserError(f"params.yaml: select.{key}: unknown metric {metric!r}: {nearest(metric, known)}")
-    if params.production.prior != "data" and sorted(params.production.prior) != labels:
-        raise UserError(f"params.yaml: production.prior must give a share for each of {', '.join(labels)}")
+        check_metric(f"params.yaml: select.{key}", metric, labels)
+    if params.production.prior != "data":
+        check_all_labels("params.yaml: production.prior", params.production.prior, labels)
 
 
 def prune(names: set[str], seeds: set[int]) -> None:
@@ -101,7 +112,9 @@ def main() -> None:
     counts = np.array([ingested["splits"]["train"][label] for label in labels])
     check_names(params, labels)
     perturbations(params.probe.perturbations, params.probe.padding)
-    cards = [card_of(name, entry, counts, labels) for name, entry in params.techniques.items()]
+    found = found_by_search(params)
+    entries = {name: {**(entry or {}), **found.get(name, {})} for name, entry in params.techniques.items()}
+    cards = [card_of(name, entry, counts, labels) for name, entry in entries.items()]
     with replaced_folder(CARDS) as folder:
         for card in cards:
             write_json(folder / f"{card.name}.json", card.as_json())

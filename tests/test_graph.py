@@ -11,7 +11,7 @@ import pytest
 
 import ballast
 from ballast.models import read_manifest
-from stages.files import CARDS, CURVES, EVALUATIONS, INGEST, LOGITS, MESSAGES, MODELS, PROBES, SAMPLES, read_json
+from stages.files import CARDS, CURVES, EVALUATIONS, INGEST, LOGITS, MESSAGES, MODELS, PROBES, SAMPLES, SEARCH, read_json
 from tests.project import ROOT, TINY_TRAINING, Outcome, Project, corpus, project_copy, ran, yaml
 
 COUNTS = dict(zip("abcdefgh", (2840, 1080, 640, 320, 180, 120, 75, 41), strict=True))
@@ -160,11 +160,26 @@ def test_nothing_edited_nothing_runs(built: Project) -> None:
     assert built.repro() == set()
 
 
+def test_a_search_retrains_the_entry_that_it_is_for_and_switched_off_all_is_as_before(built: Project) -> None:
+    params = (built.folder / "params.yaml").read_bytes()
+    card = built.folder / CARDS / "class_weight.json"
+    before = card.read_bytes()
+    spaces = {"class_weight": {"weights": {"low": 0.5, "high": 8.0, "log": True, "per_class": True}}}
+    built.edit({"search.trials": 2, "search.spaces": spaces})
+    assert built.repro() == {"search", "techniques", *of_entry("class_weight"), "compare", *DOWNSTREAM}
+    found = read_json(built.folder / SEARCH)["class_weight"]
+    assert read_json(card)["parameters"] == found["best"] != {"weights": WEIGHTS}
+    assert "Parameters found on validation" in (built.folder / "reports/index.html").read_text(encoding="utf-8")
+    built.write("params.yaml", params)
+    built.repro()
+    assert card.read_bytes() == before
+
+
 def test_the_file_of_a_technique_reruns_its_entries_and_equal_results_end_it_there(built: Project) -> None:
     before = {path: path.read_bytes() for name in ("logits", "models", "evaluations") for path in files(built, name)}
     with (built.folder / "ballast/techniques/tfidf.py").open("a") as file:
         file.write("# A comment.\n")
-    expected = {"techniques", *of_entry("tfidf"), *of_entry("tfidf_weak"), "compare"}
+    expected = {"search", "techniques", *of_entry("tfidf"), *of_entry("tfidf_weak"), "compare"}
     assert built.repro() - {"report"} == expected
     # Training is deterministic: the same bytes again.
     assert {path: path.read_bytes() for path in before} == before
@@ -173,7 +188,7 @@ def test_the_file_of_a_technique_reruns_its_entries_and_equal_results_end_it_the
 def test_one_parameter_of_one_entry_and_another_technique(built: Project) -> None:
     built.write("ballast/techniques/mine.py", MINE)
     built.edit({"techniques.tfidf": {"C": 5.0}, "techniques.mine": {}})
-    assert built.repro() == {"techniques", *of_entry("tfidf"), *of_entry("mine"), "compare", *DOWNSTREAM}
+    assert built.repro() == {"search", "techniques", *of_entry("tfidf"), *of_entry("mine"), "compare", *DOWNSTREAM}
     assert "mine" in read_json(built.folder / "reports/leaderboard.json")["techniques"]
     assert set(on_disk(built, "mine")) == set(FOLDERS)
 
@@ -181,7 +196,7 @@ def test_one_parameter_of_one_entry_and_another_technique(built: Project) -> Non
 def test_techniques_removed_leave_nothing_and_rerun_the_comparison_only(built: Project) -> None:
     kept: dict[str, object] = {"mine": {}, "tfidf": {"C": 5.0}}
     built.edit({"techniques": kept})
-    assert built.repro() == {"techniques", "compare", *DOWNSTREAM}
+    assert built.repro() == {"search", "techniques", "compare", *DOWNSTREAM}
     assert set(read_json(built.folder / "reports/leaderboard.json")["techniques"]) == set(kept)
     assert [on_disk(built, name) for name in ("class_weight", "tfidf_weak")] == [[], []]
     assert all(on_disk(built, name) for name in kept)

@@ -11,6 +11,7 @@ from types import ModuleType
 import numpy as np
 
 from ballast.errors import UserError, nearest
+from ballast.labels import by_label, check_labels
 from ballast.technique import Technique
 
 
@@ -49,11 +50,9 @@ def by_index(name: str, value: object, labels: Sequence[str]) -> object:
     """Turn the label names of a mapping into class indices; raises UserError for a name that is no label."""
     if not isinstance(value, Mapping):
         return value
-    by_label = {str(key).lower() if isinstance(key, bool) else str(key): each for key, each in value.items()}
-    unknown = [label for label in by_label if label not in labels]
-    if unknown:
-        raise UserError(f"{name} names the class {unknown[0]!r}: {nearest(unknown[0], labels)}")
-    return {list(labels).index(label): each for label, each in by_label.items()}
+    named = by_label(value)
+    check_labels(name, named, labels)
+    return {list(labels).index(label): each for label, each in named.items()}
 
 
 def build(technique: str, counts: np.ndarray, labels: Sequence[str], parameters: Mapping[str, object]) -> Technique:

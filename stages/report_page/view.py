@@ -36,6 +36,7 @@ from stages.report_page.drawing import (
     shared_axis,
 )
 from stages.report_page.errors_view import errors, perturbed
+from stages.report_page.search_view import searched
 
 HERE = Path(__file__).parent
 FAMILIES = ("corrected", "raw")
@@ -67,6 +68,7 @@ class Results:
     called: Mapping[str, int]
     bounds: Mapping[str, tuple[int, int]]
     claims: Sequence[Mapping[str, Any]]
+    search: Mapping[str, Any]
 
     @property
     def labels(self) -> list[str]:
@@ -509,6 +511,7 @@ def page(results: Results) -> str:
         data=data(results),
         drift=drift(results),
         **comparisons(results),
+        searched=searched(results.search),
         majority=majority(results),
         errors=errors(results.errors, results.texts, results.names, results.labels, results.selected["technique"]),
         perturbed=perturbed(results.probe, results.perturbations, results.names, results.labels),

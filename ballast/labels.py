@@ -1,0 +1,35 @@
+"""Class labels as they stand in settings: text, whatever YAML took them for, and each one of the data's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
+
+from ballast.errors import UserError, nearest
+
+Value = TypeVar("Value")
+
+
+def label_name(key: object) -> str:
+    """A label as text, as ingest names it: YAML takes `1` for a number and `true` or `no` for a truth value."""
+    return str(key).lower() if isinstance(key, bool) else str(key)
+
+
+def by_label(values: Mapping[object, Value]) -> dict[str, Value]:
+    """A mapping whose keys are labels as text."""
+    return {label_name(key): value for key, value in values.items()}
+
+
+def check_labels(name: str, given: Iterable[str], labels: Sequence[str]) -> None:
+    """Raise UserError for a label that the data does not have; `name` says which setting gives them."""
+    unknown = [label for label in given if label not in labels]
+    if unknown:
+        raise UserError(f"{name} names the class {unknown[0]!r}: {nearest(unknown[0], labels)}")
+
+
+def check_all_labels(name: str, given: Sequence[str] | Mapping[str, object], labels: Sequence[str]) -> None:
+    """Raise UserError unless the labels given are those of the data."""
+    check_labels(name, given, labels)
+    missing = [label for label in labels if label not in given]
+    if missing:
+        raise UserError(f"{name} misses the class {', '.join(map(repr, missing))}; it must name each of {', '.join(labels)}")

@@ -1,0 +1,111 @@
+"""Search parameters on validation for the entries of `techniques` that `search.spaces` names; off while `search.trials` is 0.
+
+Reads params, the messages of train and validation, and `data/ingest.json`; writes `data/search.json`, from which the cards of
+those entries take their values: by entry its spaces, the best parameters and their value, the baseline's value, every trial.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from ballast.command import parser, run
+from ballast.errors import UserError, nearest
+from ballast.metrics import check_metric
+from ballast.search import Embedded, best, check_spaces, reference_value, search
+from stages.files import INGEST, SEARCH, read_json, write_json
+from stages.messages import read_messages
+from stages.params import Params, read_params
+
+Spaces = dict[str, dict[str, Any]]
+
+
+def entry_of(params: Params, name: str) -> tuple[str, dict[str, Any], Spaces]:
+    """An entry's technique, its parameters that are not searched, and the spaces of the others."""
+    spaces = {key: space.model_dump(exclude_defaults=True) for key, space in params.search.spaces[name].items()}
+    given = {key: value for key, value in (params.techniques[name] or {}).items() if key not in spaces}
+    return str(given.pop("technique", name)), given, spaces
+
+
+def check(params: Params, ingested: dict[str, Any]) -> None:
+    """Raise UserError for anything in `search` that cannot be: before anything trains."""
+    labels = list(ingested["labels"])
+    counts = np.array([ingested["splits"]["train"][label] for label in labels])
+    check_metric("params.yaml: search.metric", params.search.metric, labels)
+    for name in params.search.spaces:
+        if name not in params.techniques:
+            raise UserError(
+                f"params.yaml: search.spaces: unknown entry {name!r} of techniques: {nearest(name, params.techniques)}"
+            )
+        try:
+            check_spaces(*entry_of(params, name), counts, labels)
+        except UserError as error:
+            raise UserError(f"params.yaml: search.spaces.{name}: {error}") from error
+
+
+def embedded(params: Params) -> Embedded:
+    """Train and validation as frozen embeddings of the encoder that params name."""
+    # Seconds of imports that a search that is off need not spend.
+    from ballast.embedding_model import Embedder
+    from ballast.encoders import encoder_source
+
+    messages = read_messages(["text"])
+    encoder = Embedder.of(encoder_source(params.train.model), params.train.max_length, params.train.device)
+    train, validation = messages.of("train"), messages.of("validation")
+    return Embedded(
+        train=encoder.embed(train["text"].tolist()),
+        train_classes=train["class"].to_numpy(),
+        validation=encoder.embed(validation["text"].tolist()),
+        validation_classes=validation["class"].to_numpy(),
+        labels=messages.names,
+    )
+
+
+def searched(params: Params, name: str, data: Embedded) -> dict[str, Any]:
+    """What is written of one entry, but for the baseline."""
+    technique, given, spaces = entry_of(params, name)
+    settings = params.search
+    with tqdm(total=settings.trials, desc=f"search {name}", unit="trial", disable=None, leave=False) as bar:
+
+        def on_trial(trial: int, value: float) -> None:
+            bar.update()
+            if not sys.stderr.isatty() and 10 * trial // settings.trials > 10 * (trial - 1) // settings.trials:
+                print(f"search: {name}: trial {trial} of {settings.trials}, {settings.metric} {value:.4f}", file=sys.stderr)
+
+        tried = search(
+            technique,
+            given,
+            spaces,
+            data,
+            metric=settings.metric,
+            trials=settings.trials,
+            seed=settings.seed,
+            on_trial=on_trial,
+        )
+    chosen = best(tried, settings.metric)
+    return {
+        "technique": technique,
+        "metric": settings.metric,
+        "spaces": spaces,
+        "best": chosen.parameters,
+        "value": chosen.value,
+        "trials": [{"parameters": each.parameters, "value": each.value} for each in tried],
+    }
+
+
+def main() -> None:
+    params = read_params()
+    found = {}
+    if params.search.trials:
+        check(params, read_json(INGEST))
+        data = embedded(params)
+        baseline = reference_value(data, params.search.metric, params.search.seed)
+        found = {name: searched(params, name, data) | {"baseline": baseline} for name in params.search.spaces}
+    write_json(SEARCH, found)
+
+
+if __name__ == "__main__":
+    run(main, parser(__doc__).parse_args())
