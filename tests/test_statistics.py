@@ -1,4 +1,4 @@
-"""Metrics, intervals, priors, calibration, thresholds and selection, each against an independent computation."""
+"""Metrics, intervals, priors, calibration and selection, each against an independent computation."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from ballast.calibration import fit_calibration
 from ballast.errors import UserError
 from ballast.evaluation import Labelled, Protocol, SeedScores, evaluate
 from ballast.metrics import Metrics, Scored, metric_names, one_vs_rest
-from ballast.operating_point import f1_threshold
 from ballast.priors import correct, effective_prior, fit_prior, fit_shift
 from ballast.selection import select
 
@@ -65,6 +64,7 @@ def expected_metrics(labels: np.ndarray, logits: np.ndarray, names: list[str], w
             f"{name}.roc_auc": reference.roc_auc_score(positive, score, sample_weight=weights),
             f"{name}.mean_probability": np.average(probability[:, label], weights=weights),
             f"{name}.share": np.average(predicted == label, weights=weights),
+            f"{name}.false_positive_rate": np.average(predicted[~positive] == label, weights=weights[~positive]),
         }
     return values
 
@@ -258,17 +258,6 @@ def test_calibration_of_separable_scores_stays_finite() -> None:
     labels = np.array([0] * 50 + [1] * 5)
     calibration = fit_calibration(np.where(np.eye(2)[labels] > 0, 5.0, -5.0), labels)
     assert 0.05 <= calibration.temperature <= 20 and np.isfinite(calibration.bias).all()
-
-
-@given(
-    st.lists(st.tuples(st.integers(-5, 5), st.booleans()), min_size=2, max_size=40).filter(lambda rows: any(y for _, y in rows))
-)
-@settings(max_examples=100, deadline=None)
-def test_threshold_reaches_the_best_f1(rows: list[tuple[int, bool]]) -> None:
-    scores, positive = np.array([row[0] for row in rows], dtype=float), np.array([row[1] for row in rows])
-    best = max(reference.f1_score(positive, scores >= cut) for cut in np.unique(scores))
-    threshold = f1_threshold(scores, positive)
-    assert math.isclose(reference.f1_score(positive, scores >= logit(threshold)), best)
 
 
 def protocol(each: Scored, production_prior: np.ndarray, resamples: int = 200) -> Protocol:
