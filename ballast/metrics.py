@@ -250,5 +250,15 @@ def higher_is_better(metric: str) -> bool:
 def metric_names(labels: Sequence[str]) -> list[str]:
     """Names of all metrics of these labels, in the order of a table."""
     overall = ["accuracy", "balanced_accuracy", "macro_f1", "weighted_f1", "mcc", "log_loss", "brier", "ece"]
-    per_class = ["precision", "recall", "f1", "support", "pr_auc", "roc_auc", "mean_probability", "share", "false_positive_rate"]
+    per_class = [
+        "precision",
+        "recall",
+        "f1",
+        "support",
+        "pr_auc",
+        "roc_auc",
+        "mean_probability",
+        "share",
+        "false_positive_rate",
+    ]
     return overall + [f"{label}.{metric}" for label in labels for metric in per_class]

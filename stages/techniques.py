@@ -33,6 +33,7 @@ from stages.files import (
 )
 from stages.imports import transitive_imports
 from stages.params import Params, read_params
+from stages.production import operating_rule, production_prior
 
 PACKAGE = Path(ballast.__file__).parent
 # Every technique is built on these; the stages that use them name them as deps.
@@ -60,14 +61,14 @@ def card_of(name: str, entry: dict[str, object] | None, counts: np.ndarray, labe
     return card
 
 
-def check_names(params: Params, labels: list[str]) -> None:
-    """Raise UserError for a label or a metric in params that the data does not have."""
+def check_names(params: Params, counts: dict[str, int]) -> None:
+    """Raise UserError for a label or a metric in params that the data, with these counts by label, does not have."""
+    labels = list(counts)
     known = metric_names(labels)
     for key, metric in [("metric", params.select.metric), *(("constraints", name) for name in params.select.constraints)]:
         if metric not in known:
             raise UserError(f"params.yaml: select.{key}: unknown metric {metric!r}: {nearest(metric, known)}")
-    if params.production.prior != "data" and sorted(params.production.prior) != labels:
-        raise UserError(f"params.yaml: production.prior must give a share for each of {', '.join(labels)}")
+    operating_rule(params.operating_point, labels, production_prior(params.production.prior, counts))
 
 
 def prune(names: set[str], seeds: set[int]) -> None:
@@ -98,7 +99,7 @@ def main() -> None:
     ingested = read_json(INGEST)
     labels = list(ingested["labels"])
     counts = np.array([ingested["splits"]["train"][label] for label in labels])
-    check_names(params, labels)
+    check_names(params, ingested["labels"])
     cards = [card_of(name, entry, counts, labels) for name, entry in params.techniques.items()]
     with replaced_folder(CARDS) as folder:
         for card in cards:
