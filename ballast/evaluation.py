@@ -206,15 +206,15 @@ class Adjusted:
         """Expected costs (n, K) of corrected logits (n, K) at the operating point, less being more: their argmax decides."""
         return -expected_costs(softmax(logits, axis=1), self.operating_point.costs)
 
-    def as_json(self, protocol: Protocol) -> dict[str, Any]:
-        """Everything that was fitted, by label name."""
+    def as_json(self, protocol: Protocol, decided: Mapping[str, float]) -> dict[str, Any]:
+        """Everything that was fitted, by label name; `decided` are the metrics of the operating point on test."""
         declared = self.scores.declared_prior
         return {
             "declared_prior": None if declared is None else protocol.named(declared),
             "fitted_prior": fitted_as_json(self.fitted, protocol),
             "effective_prior": protocol.named(self.effective),
             "calibration": {"temperature": self.calibration.temperature, "bias": protocol.named(self.calibration.bias)},
-            "operating_point": self.operating_point_as_json(protocol),
+            "operating_point": {**self.operating_point_as_json(protocol), "test": decided},
             "confusion": {"raw": confusion(self.scores.test, protocol), "corrected": confusion(self.test, protocol)},
         }
 
@@ -345,7 +345,11 @@ def evaluate(scores: Mapping[int, SeedScores], protocol: Protocol) -> Evaluation
     draws = pooled_draws(families, protocol)
     found = {family: intervals(families[family], points[family], draws[family], protocol) for family in families}
     seeds = {
-        str(seed): {**each.as_json(protocol), "raw": points["raw"][at], "corrected": points["corrected"][at]}
+        str(seed): {
+            **each.as_json(protocol, points["operating_point"][at]),
+            "raw": points["raw"][at],
+            "corrected": points["corrected"][at],
+        }
         for at, (seed, each) in enumerate(by_seed.items())
     }
     summary = {

@@ -24,11 +24,13 @@ from stages.files import (
     EVALUATIONS,
     INGEST,
     LEADERBOARD,
+    MODEL_CARD,
     PROBE_TABLE,
     REPORTS,
     SELECTED,
     VALIDATION,
     read_json,
+    read_text,
     replaced,
 )
 from stages.messages import Messages, read_messages
@@ -146,6 +148,7 @@ def read_results(messages: Messages) -> tuple[Results, Corrected]:
         # Texts such as "NA" are texts.
         probe=pd.read_csv(PROBE_TABLE, dtype={"technique": str, "text": str, "label": str}, keep_default_na=False),
         selected=selected,
+        model_card=read_text(MODEL_CARD),
         mistakes=worst_mistakes(posterior, test, labels),
         called=dict(zip(labels, called.tolist(), strict=True)),
         bounds={label: (int(low), int(high)) for label, (low, high) in zip(labels, bounds, strict=True)},

@@ -135,9 +135,7 @@ def build(
     held = {"name": f"enough {labels[0]}", "success": True, "severity": "critical", "observed": 1234, "expected": "at least 3"}
     failed = held | {"name": "is a warning", "success": False, "severity": "warning"}
     write_json(folder / VALIDATION, {"success": True, "expectations": [held, failed]})
-    classes = {
-        split: np.searchsorted(labels, rows["label"][rows["split"] == split].tolist()) for split in ("validation", "test")
-    }
+    classes = {split: np.searchsorted(labels, rows["label"][rows["split"] == split].tolist()) for split in SPLITS}
     prior = np.array([counts[label] for label in labels]) / len(rows)
     built = Built(project, list(texts))
     for at, (name, file) in enumerate(techniques.items()):
@@ -153,7 +151,8 @@ def build(
             path = folder / LOGITS / name / f"{seed}.npz"
             path.parent.mkdir(parents=True, exist_ok=True)
             declared = prior if at % 2 else np.full(len(labels), np.nan)
-            np.savez(path, **logits, declared_prior=declared, parameters=22_700_000 if at else 82_400)
+            arrays = {"train_classes": classes["train"], "declared_prior": declared, "parameters": 22_700_000 if at else 82_400}
+            np.savez(path, **logits, **arrays)
             probes[str(seed)] = rng.normal(0, 2, (len(texts), len(labels))).tolist()
         write_json(folder / PROBES / f"{name}.json", {"texts": list(texts), "labels": labels, "logits": probes})
         built.stage("evaluate", name=name)

@@ -35,6 +35,7 @@ from stages.report_page.drawing import (
     share_axis,
     shared_axis,
 )
+from stages.report_page.operating_point_view import disagreements, operating_point
 
 HERE = Path(__file__).parent
 FAMILIES = ("corrected", "raw")
@@ -60,6 +61,7 @@ class Results:
     calibration: Mapping[str, Any]
     probe: pd.DataFrame
     selected: Mapping[str, Any]
+    model_card: str
     mistakes: Sequence[Mapping[str, Any]]
     called: Mapping[str, int]
     bounds: Mapping[str, tuple[int, int]]
@@ -349,33 +351,14 @@ def priors(results: Results) -> list[dict[str, Any]]:
                     "fitted": fit["fitted_prior"][label],
                     "interval": axis.interval(fit["fitted_prior"][label]),
                     "used": "declared" if fit["effective_prior"] == fit["declared_prior"] else "measured",
+                    "safe": results.board["techniques"][name]["safe"],
+                    "temperature": fit["calibration"]["temperature"],
                 }
             )
         made.append(
             {"label": at, "marks": axis.marks(), "production": production, "production_at": axis.at(production), "rows": rows}
         )
     return made
-
-
-def thresholds(results: Results) -> list[dict[str, Any]]:
-    """The threshold of each label fitted on validation and what it gives on test, first seed."""
-    return [
-        {
-            "label": at,
-            "rows": [
-                {
-                    "at": index,
-                    "name": name,
-                    "role": role(results, name),
-                    **results.fitted(name)["thresholds"][label],
-                    "plain_f1": results.fitted(name)["corrected"][f"{label}.f1"],
-                    "temperature": results.fitted(name)["calibration"]["temperature"],
-                }
-                for index, name in enumerate(results.names)
-            ],
-        }
-        for at, label in enumerate(results.labels)
-    ]
 
 
 def data(results: Results) -> dict[str, Any]:
@@ -497,7 +480,8 @@ def page(results: Results) -> str:
         confusions=confusions(results),
         probe=probe(results),
         priors=priors(results),
-        thresholds=thresholds(results),
+        disagreements=disagreements(results.board, results.names),
+        operating_point=operating_point(results.board, results.evaluations, results.names, results.selected),
         data=data(results),
         drift=drift(results),
         **comparisons(results),
