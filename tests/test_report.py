@@ -29,6 +29,7 @@ from stages.files import (
     LEADERBOARD,
     LOGITS,
     MESSAGES,
+    MODEL_CARD,
     PROBE_TABLE,
     PROBES,
     REPORTS,
@@ -569,7 +570,7 @@ def test_curves_are_those_of_the_evaluation(two: Built, desktop: Watched) -> Non
 
 
 @BOTH
-def test_confusion_matrices_probe_and_thresholds_say_what_the_results_say(
+def test_confusion_matrices_probe_and_operating_points_say_what_the_results_say(
     which: str, builds: dict[str, Built], desktop: Watched
 ) -> None:
     built = builds[which]
@@ -592,13 +593,27 @@ def test_confusion_matrices_probe_and_thresholds_say_what_the_results_say(
             table = probe[(probe["text"] == text) & (probe["label"] == label)].set_index("technique")[family]
             assert found == pytest.approx([100 * table[name] for name in names], abs=0.51)
             assert row.locator("th").inner_text() == text
-    table = shown.locator("#thresholds tbody:visible tr")
-    for name, row in zip(names, table.all(), strict=True):
-        fitted = built.evaluation(name)["seeds"]["0"]
-        shown_values = row.locator("td").all_inner_texts()
-        expected = [fitted["thresholds"][label][key] for key in ("threshold", "precision", "recall", "f1")]
-        assert shown_values[:4] == [f"{value:.3f}" for value in expected]
-        assert shown_values[-1] == f"{fitted['calibration']['temperature']:.2f}"
+    assert f"highest F1 of {built.rarest} on validation" in shown.locator("#operating-point .lead").first.inner_text()
+    rows = {row.locator(".label").inner_text(): row for row in shown.locator("#operating-point [data-label]:visible tr").all()}
+    priors = {row.locator(".label").inner_text(): row for row in shown.locator("#priors tbody:visible tr").all()}
+    assert set(rows) == set(priors) == set(names)
+    for name in names:
+        each = built.board["techniques"][name]
+        cells = [text.strip() for text in rows[name].locator("td").all_inner_texts()]
+        decided = [each["operating_point"][f"{label}.{metric}"]["value"] for metric in ("f1", "precision", "recall")]
+        assert cells[1:4] == [f"{value:.3f}" for value in decided]
+        assert cells[4] == f"{10_000 * each['operating_point'][f'{label}.false_positive_rate']['value']:.1f}"
+        assert cells[5] == f"{each['corrected'][f'{label}.f1']['value']:.3f}"
+        *_, safe, temperature = priors[name].locator("td").all_inner_texts()
+        assert safe == ("safe" if each["safe"] else "not safe")
+        assert temperature == f"{built.evaluation(name)['seeds']['0']['calibration']['temperature']:.2f}"
+    shown.locator("#operating-point details").evaluate_all("all => all.forEach(each => each.open = true)")
+    card = built.project.folder.joinpath(MODEL_CARD).read_text(encoding="utf-8")
+    assert shown.locator("#operating-point pre").inner_text().strip() == card.strip()
+    costs = [float(text) for text in shown.locator(".costs td.number").all_inner_texts()]
+    point = built.read(Path("selected/operating_point.json"))
+    expected = [point["costs"][true][predicted] for true in point["labels"] for predicted in point["labels"]]
+    assert costs == pytest.approx(expected, rel=5e-3)
 
 
 def test_data_and_validation_are_shown(two: Built, desktop: Watched) -> None:
@@ -762,7 +777,10 @@ def test_the_answer_names_the_rule(two: Built) -> None:
     for name, each in board["techniques"].items():
         each["corrected"]["macro_f1"]["value"] = 0.905 if name == "baseline" else 0.9
     results = with_params(
-        dataclasses.replace(results, board=board, selected={"technique": "baseline", "seed": 0}), "select", tolerance=0.01
+        dataclasses.replace(results, board=board, selected={"technique": "baseline", "seed": 0}),
+        "select",
+        tolerance=0.01,
+        at="corrected",
     )
     assert answer(results)["rule"] == "it has the best corrected macro F1"
     cheaper = dataclasses.replace(results, selected={"technique": "focal", "seed": 0})
@@ -771,6 +789,10 @@ def test_the_answer_names_the_rule(two: Built) -> None:
         each["corrected"]["mcc"]["value"] = 0.1 if name == "baseline" else 0.5
     limited = with_params(cheaper, "select", constraints={"mcc": 0.4})
     assert answer(limited)["rule"] == "it has the best corrected macro F1 among those with mcc ≥ 0.4"
+    for name, each in board["techniques"].items():
+        each["operating_point"]["macro_f1"]["value"], each["safe"] = 0.8, name != "baseline"
+    decided = with_params(cheaper, "select", constraints={}, at="operating_point", safe_only=True)
+    assert answer(decided)["rule"] == "it has the best macro F1 at its operating point among those with safe probabilities"
 
 
 def test_drift_gives_a_verdict_on_labels_and_on_calls(two: Built) -> None:

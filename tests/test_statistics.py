@@ -301,6 +301,21 @@ def test_evaluation_pools_seeds_and_holds_every_metric() -> None:
             mean = np.mean([found["seeds"][seed][family][name] for seed in ("0", "4")])
             assert math.isclose(value["value"], mean), name
     assert np.sum(found["seeds"]["0"]["confusion"]["raw"]) == 600
+    decided = [each["operating_point"] for each in found["seeds"].values()]
+    for name, value in found["pooled"]["operating_point"].items():
+        assert value["low"] <= value["value"] <= value["high"], name
+        assert math.isclose(value["value"], np.mean([each["test"][name] for each in decided])), name
+    # Chosen for it, so the most probable class does no better on validation.
+    plain = reference.f1_score(first.labels[:600], first.logits[:600].argmax(axis=1), average="macro")
+    assert decided[0]["rule"] == "macro_f1" and decided[0]["validation"]["macro_f1"] > plain - 0.01
+
+
+def test_a_technique_is_safe_when_its_posteriors_are_right_for_production() -> None:
+    labels, logits = gaussians(6000, share=0.1, seed=0, prior=0.5)
+    each = Scored(["ham", "spam"], labels, logits, np.arange(6000), np.ones(2))
+    for production, safe in (([0.5, 0.5], True), ([0.9, 0.1], False)):
+        found = evaluate({0: seed_scores(each, None)}, protocol(each, np.array(production), resamples=100)).summary
+        assert found["pooled"]["safe"] is safe
 
 
 def test_corrected_metrics_describe_production() -> None:
@@ -318,7 +333,12 @@ def test_corrected_metrics_describe_production() -> None:
 
 def board(**techniques: tuple[float, float, int]) -> dict:
     return {
-        name: {"parameters": parameters, "corrected": {"macro_f1": {"value": f1}, "log_loss": {"value": loss}}}
+        name: {
+            "parameters": parameters,
+            "safe": name != "large",
+            "corrected": {"macro_f1": {"value": f1}, "log_loss": {"value": loss}},
+            "operating_point": {"macro_f1": {"value": f1 - loss}, "spam.false_positive_rate": {"value": loss / 10}},
+        }
         for name, (f1, loss, parameters) in techniques.items()
     }
 
@@ -330,6 +350,12 @@ def test_select_gives_ties_to_the_cheaper_and_keeps_constraints() -> None:
     assert select(techniques, **rule, tolerance=0.001, constraints={}) == "large"
     assert select(techniques, **rule, tolerance=0.01, constraints={"log_loss": 0.06}) == "large"
     assert select(techniques, labels=["ham", "spam"], metric="log_loss", tolerance=0, constraints={}) == "large"
+    assert select(techniques, **rule, tolerance=0.001, constraints={}, safe_only=True) == "small"
+    decided = {**rule, "tolerance": 0.001, "at": "operating_point"}
+    assert select(techniques, **decided, constraints={"spam.false_positive_rate": 0.006}) == "large"
+    assert select(techniques, **decided, constraints={"log_loss": 0.06}) == "large", "what is no decision is the corrected one"
+    with pytest.raises(UserError, match=r"false_positive_rate <= 0\.001 \(the best is 0\.005, large\).*safe_only \(2 of 3"):
+        select(techniques, **decided, constraints={"spam.false_positive_rate": 0.001}, safe_only=True)
     with pytest.raises(UserError, match=r"no technique satisfies macro_f1 >= 0\.99"):
         select(techniques, **rule, tolerance=0, constraints={"macro_f1": 0.99})
     with pytest.raises(UserError, match="unknown metric 'f2'"):
