@@ -123,12 +123,12 @@ class Decisions(Statistic):
         hits, assigned, support = np.split(sums, 3, axis=1)
         total = support.sum(axis=1)
         precision, recall = ratio(hits, assigned), ratio(hits, support)
-        # Rounding may leave a sum of weights a little short of its parts.
+        # Rounding may leave a sum of weights a little short of its parts, here and in the spread.
         false_positives = ratio(np.maximum(assigned - hits, 0), total[:, None] - support)
         f1 = ratio(2 * hits, support + assigned)
         correct = hits.sum(axis=1)
         covariance = correct * total - (support * assigned).sum(axis=1)
-        spread = np.sqrt((total**2 - (assigned**2).sum(axis=1)) * (total**2 - (support**2).sum(axis=1)))
+        spread = np.sqrt(np.prod([np.maximum(total**2 - (each**2).sum(axis=1), 0) for each in (assigned, support)], axis=0))
         present = support > 0
         values = {
             "accuracy": ratio(correct, total),

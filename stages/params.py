@@ -21,11 +21,14 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")]
 
 
+def label_name(label: Any) -> Any:
+    """A label as text, as ingest names it, whether YAML took it for a number or a truth value."""
+    return str(label).lower() if isinstance(label, bool) else str(label) if isinstance(label, int | float) else label
+
+
 def label_names(shares: Any) -> Any:
-    """Labels as text, as ingest names them, whether YAML took them for numbers or truth values."""
-    if not isinstance(shares, dict):
-        return shares
-    return {str(key).lower() if isinstance(key, bool) else str(key): value for key, value in shares.items()}
+    """A mapping with labels as text."""
+    return {label_name(key): value for key, value in shares.items()} if isinstance(shares, dict) else shares
 
 
 Prior = Annotated[dict[str, Share], BeforeValidator(label_names)]
@@ -132,7 +135,7 @@ class Evaluate(Section):
 
 class OperatingPoint(Section):
     rule: Literal["f1", "macro_f1", "cost", "precision", "budget"]
-    label: str | None
+    label: Annotated[str, BeforeValidator(label_name)] | None
     costs: Annotated[dict[str, CostsOfLabel], BeforeValidator(label_names)] | None
     precision: Annotated[float, Field(gt=0, le=1)] | None
     budget: Annotated[float, Field(ge=0, lt=10_000)] | None

@@ -134,8 +134,12 @@ def test_a_broken_file_is_named(workspace: Project, content: bytes | None, said:
 
 def test_a_prior_may_name_numbers_and_truth_values(workspace: Project) -> None:
     for prior, expected in ({0: 0.9, 1: 0.1}, ["0", "1"]), ({True: 0.1, False: 0.9}, ["true", "false"]):
-        workspace.edit({"production.prior": prior, "validate.expected_prior": prior})
+        costs = {label: dict.fromkeys(prior, 1) for label in prior}
+        workspace.edit({"production.prior": prior, "validate.expected_prior": prior, "operating_point.costs": costs})
+        workspace.edit({"operating_point.label": next(iter(prior))})
         read = read_params(workspace.folder / PARAMS)
+        assert set(read.operating_point.costs) == {each for row in read.operating_point.costs.values() for each in row}
+        assert set(read.operating_point.costs) == set(expected) and read.operating_point.label in expected
         assert set(read.production.prior) == set(read.validate_.expected_prior) == set(expected)
 
 
