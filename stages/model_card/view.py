@@ -46,7 +46,7 @@ def with_interval(found: Mapping[str, float] | None) -> str:
 
 def rule_in_words(point: Mapping[str, Any]) -> str:
     """What an operating point was chosen for: point as `evaluate` writes it."""
-    label, limit = point["label"], point["limit"]
+    label, limit = point["label"], "" if point["limit"] is None else f"{point['limit']:g}"
     said: str = {
         "f1": f"the highest F1 of {label} on validation",
         "macro_f1": "the highest macro F1 on validation",
