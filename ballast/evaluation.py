@@ -1,9 +1,9 @@
-"""Evaluate one technique from its saved logits: metrics with intervals, effective prior, calibration, thresholds, curves."""
+"""Evaluate one technique from its saved logits: metrics with intervals, priors, calibration, operating point, curves."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from ballast.metrics import (
     side_by_side,
     summed,
 )
-from ballast.operating_point import f1_threshold
+from ballast.operating_point import OperatingPoint, Rule, choose, expected_costs, named_costs
 from ballast.post_hoc import Head, Scores, arms
 from ballast.prior_grid import prior_grid
 from ballast.priors import FittedPrior, correct, effective_prior, fit_prior
@@ -56,7 +56,7 @@ class SeedScores:
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """What is the same for every technique: labels, splits, the production prior (K,), the bootstrap."""
+    """What is the same for every technique: labels, splits, the production prior (K,), the operating rule, the bootstrap."""
 
     names: Sequence[str]
     validation: Labelled
@@ -65,19 +65,20 @@ class Protocol:
     resamples: int
     confidence: float
     seed: int
+    rule: Rule = field(default_factory=Rule)
 
     def named(self, values: np.ndarray) -> dict[str, float]:
         """Values (K,) by label name."""
         return {name: float(value) for name, value in zip(self.names, values, strict=True)}
 
-    def class_shares(self) -> np.ndarray:
-        """Share (K,) of each class in the test split."""
-        return np.bincount(self.test.classes, minlength=len(self.names)) / len(self.test.classes)
+    def class_shares(self, split: Labelled) -> np.ndarray:
+        """Share (K,) of each class in a split."""
+        return np.bincount(split.classes, minlength=len(self.names)) / len(split.classes)
 
-    def production_weights(self) -> np.ndarray:
-        """Weight (K,) of each class's test messages that gives the shares of production; 1 where they are the split's own."""
-        share = self.class_shares()
-        stratified = np.abs(share - self.production_prior).max() < 1 / len(self.test.classes)
+    def production_weights(self, split: Labelled) -> np.ndarray:
+        """Weight (K,) of each class's messages that gives the shares of production; 1 where they are the split's own."""
+        share = self.class_shares(split)
+        stratified = np.abs(share - self.production_prior).max() < 1 / len(split.classes)
         return np.ones(len(self.names)) if stratified else self.production_prior / share
 
     def scored(self, logits: np.ndarray, class_weights: np.ndarray) -> Scored:
@@ -195,24 +196,6 @@ def confusion(logits: np.ndarray, protocol: Protocol) -> list[list[int]]:
     return cells.reshape(classes, classes).tolist()
 
 
-def thresholds(validation: np.ndarray, test: np.ndarray, protocol: Protocol) -> dict[str, dict[str, float]]:
-    """For each class the threshold with the best F1 on validation, and what it gives on test; corrected logits (n, K)."""
-    made = {}
-    for label, name in enumerate(protocol.names):
-        scores = one_vs_rest(log_softmax(validation, axis=1), label)
-        threshold = f1_threshold(scores, protocol.validation.classes == label)
-        assigned = softmax(test, axis=1)[:, label] >= threshold
-        positive = protocol.test.classes == label
-        hits = float((assigned & positive).sum())
-        made[name] = {
-            "threshold": threshold,
-            "precision": float(ratio(np.array(hits), np.array(assigned.sum()))),
-            "recall": hits / float(positive.sum()),
-            "f1": 2 * hits / float(assigned.sum() + positive.sum()),
-        }
-    return made
-
-
 @dataclass(frozen=True, kw_only=True)
 class Adjusted:
     """One seed's scores after its effective prior and calibration were fitted on validation."""
@@ -221,19 +204,41 @@ class Adjusted:
     fitted: FittedPrior
     effective: np.ndarray
     calibration: Calibration
+    operating_point: OperatingPoint
     validation: np.ndarray
     test: np.ndarray
 
-    def as_json(self, protocol: Protocol) -> dict[str, Any]:
-        """Everything that was fitted, by label name."""
+    def preferences(self, logits: np.ndarray) -> np.ndarray:
+        """Expected costs (n, K) of corrected logits (n, K) at the operating point, less being more: their argmax decides."""
+        return -expected_costs(softmax(logits, axis=1), self.operating_point.costs)
+
+    def as_json(self, protocol: Protocol, decided: Mapping[str, float]) -> dict[str, Any]:
+        """Everything that was fitted, by label name; `decided` are the metrics of the operating point on test."""
         declared = self.scores.declared_prior
         return {
             "declared_prior": None if declared is None else protocol.named(declared),
             "fitted_prior": fitted_as_json(self.fitted, protocol),
             "effective_prior": protocol.named(self.effective),
             "calibration": {"temperature": self.calibration.temperature, "bias": protocol.named(self.calibration.bias)},
-            "thresholds": thresholds(self.validation, self.test, protocol),
+            "operating_point": {**self.operating_point_as_json(protocol), "test": decided},
             "confusion": {"raw": confusion(self.scores.test, protocol), "corrected": confusion(self.test, protocol)},
+        }
+
+    def operating_point_as_json(self, protocol: Protocol) -> dict[str, Any]:
+        """The operating point by label name, and what it gives on validation."""
+        split, rule = protocol.validation, protocol.rule
+        weights = protocol.production_weights(split)
+        on_validation = Decisions(
+            Scored(protocol.names, split.classes, self.preferences(self.validation), split.groups, weights)
+        )
+        everything = np.ones((1, int(split.groups.max()) + 1))
+        return {
+            "rule": rule.kind,
+            "label": None if rule.kind in ("macro_f1", "cost") else protocol.names[rule.label],
+            "limit": rule.limit,
+            "met": self.operating_point.met,
+            "costs": named_costs(self.operating_point.costs, protocol.names),
+            "validation": {name: float(value[0]) for name, value in on_validation(everything).items()},
         }
 
     def post_hoc(self, protocol: Protocol) -> dict[str, np.ndarray]:
@@ -252,18 +257,23 @@ def adjusted(scores: SeedScores, protocol: Protocol) -> Adjusted:
     logits = scores.validation.astype(np.float64)
     fitted = fit_prior(logits, validation.classes, validation.groups, confidence=protocol.confidence)
     effective = effective_prior(scores.declared_prior, fitted)
+    corrected = correct(logits, effective, protocol.production_prior)
     return Adjusted(
         scores=scores,
         fitted=fitted,
         effective=effective,
         calibration=fit_calibration(logits, validation.classes),
-        validation=correct(logits, effective, protocol.production_prior),
+        operating_point=choose(protocol.rule, corrected, validation.classes, protocol.production_weights(validation)),
+        validation=corrected,
         test=correct(scores.test.astype(np.float64), effective, protocol.production_prior),
     )
 
 
 def pooled_priors(scores: Sequence[SeedScores], protocol: Protocol) -> dict[str, Any]:
-    """The declared prior, the mean over seeds, and the prior fitted on all seeds' validation logits."""
+    """The declared prior, the mean over seeds, and the prior fitted on all seeds' validation logits.
+
+    A technique is safe where that agrees with the production prior: its posteriors can then be used as they are.
+    """
     declared = [each.declared_prior for each in scores if each.declared_prior is not None]
     fitted = fit_prior(
         np.concatenate([each.validation for each in scores]).astype(np.float64),
@@ -274,14 +284,18 @@ def pooled_priors(scores: Sequence[SeedScores], protocol: Protocol) -> dict[str,
     return {
         "declared_prior": protocol.named(np.mean(declared, axis=0)) if declared else None,
         "fitted_prior": fitted_as_json(fitted, protocol),
+        "safe": fitted.contains(protocol.production_prior),
     }
 
 
 def statistics(
     fitted: Sequence[Adjusted], grid: Mapping[str, np.ndarray], protocol: Protocol
 ) -> dict[str, Sequence[Statistic]]:
-    """Everything that is measured on test, one statistic a seed: raw, corrected, the post hoc arms, the grid of priors."""
-    ones, weights, share = np.ones(len(protocol.names)), protocol.production_weights(), protocol.class_shares()
+    """Everything that is measured on test, one statistic a seed: raw, corrected, the operating point, the post hoc arms, the
+    grid of priors.
+    """
+    ones, weights = np.ones(len(protocol.names)), protocol.production_weights(protocol.test)
+    share = protocol.class_shares(protocol.test)
     members = Members(protocol.test.classes, protocol.test.groups, len(protocol.names))
 
     def decisions(logits: Sequence[np.ndarray], class_weights: np.ndarray) -> list[Statistic]:
@@ -294,6 +308,7 @@ def statistics(
         for each, of_raw in zip(fitted, raw, strict=True)
     ]
     families: dict[str, Sequence[Statistic]] = {"raw": raw, "corrected": corrected}
+    families["operating_point"] = decisions([each.preferences(each.test) for each in fitted], weights)
     by_arm = [each.post_hoc(protocol) for each in fitted]
     for arm in by_arm[0]:
         families[f"post_hoc.{arm}"] = decisions([each[arm] for each in by_arm], weights)
@@ -341,10 +356,11 @@ def evaluate(scores: Mapping[int, SeedScores], protocol: Protocol) -> Evaluation
     """Everything that is known of a technique from its logits by seed.
 
     `raw` numbers describe the test split and posteriors as they are; `corrected` numbers put the posteriors on the
-    production prior and weigh the test split to it.
+    production prior and weigh the test split to it. Both assign each message to its most probable class; `operating_point`
+    decides by the corrected posteriors at each seed's own operating point.
     """
     by_seed = {seed: adjusted(each, protocol) for seed, each in scores.items()}
-    fitted, grid = list(by_seed.values()), prior_grid(protocol.class_shares())
+    fitted, grid = list(by_seed.values()), prior_grid(protocol.class_shares(protocol.test))
     families = statistics(fitted, grid, protocol)
     everything = np.ones((1, int(protocol.test.groups.max()) + 1))
     points = {
@@ -354,14 +370,21 @@ def evaluate(scores: Mapping[int, SeedScores], protocol: Protocol) -> Evaluation
     draws = pooled_draws(families, protocol)
     found = {family: intervals(families[family], points[family], draws[family], protocol) for family in families}
     seeds = {
-        str(seed): {**each.as_json(protocol), "raw": points["raw"][at], "corrected": points["corrected"][at]}
+        str(seed): {
+            **each.as_json(protocol, points["operating_point"][at]),
+            "raw": points["raw"][at],
+            "corrected": points["corrected"][at],
+        }
         for at, (seed, each) in enumerate(by_seed.items())
     }
     summary = {
         "labels": list(protocol.names),
         "production_prior": protocol.named(protocol.production_prior),
         "seeds": seeds,
-        "pooled": {"raw": found["raw"], "corrected": found["corrected"], **pooled_priors(list(scores.values()), protocol)},
+        "pooled": {
+            **{family: found[family] for family in ("raw", "corrected", "operating_point")},
+            **pooled_priors(list(scores.values()), protocol),
+        },
         "post_hoc": {
             family.removeprefix("post_hoc."): each for family, each in found.items() if family.startswith("post_hoc.")
         },

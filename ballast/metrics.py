@@ -151,6 +151,7 @@ class Decisions(Statistic):
             "accuracy": float(len(predicted)),
             **{f"{name}.recall": support[label] for label, name in enumerate(scored.names)},
             **{f"{name}.precision": assigned[label] for label, name in enumerate(scored.names)},
+            **{f"{name}.false_positive_rate": len(predicted) - support[label] for label, name in enumerate(scored.names)},
         }
 
     def of_sums(self, sums: np.ndarray, counts: np.ndarray) -> dict[str, np.ndarray]:
@@ -159,6 +160,7 @@ class Decisions(Statistic):
         assigned = hits + wrong
         total = support.sum(axis=1)
         precision, recall = ratio(hits, assigned), ratio(hits, support)
+        false_positives = ratio(wrong, total[:, None] - support)
         f1 = ratio(2 * hits, support + assigned)
         correct = hits.sum(axis=1)
         covariance = correct * total - (support * assigned).sum(axis=1)
@@ -180,6 +182,7 @@ class Decisions(Statistic):
                 f"{name}.f1": f1[:, label],
                 f"{name}.support": support[:, label],
                 f"{name}.share": ratio(assigned[:, label], total),
+                f"{name}.false_positive_rate": false_positives[:, label],
             }
         return values
 
@@ -319,14 +322,29 @@ def ranking_metrics(sides: Sides, own: float, rest: float) -> tuple[np.ndarray, 
     return average_precision, ratio(area, positives.astype(np.float64) * negatives)
 
 
-# Metrics for which less is better.
-LOSSES = frozenset({"log_loss", "brier", "ece"})
+# Metrics for which less is better; the last is one of each label, the share of the other classes' messages assigned to it.
+LOSSES = frozenset({"log_loss", "brier", "ece", "false_positive_rate"})
+
+
+def higher_is_better(metric: str) -> bool:
+    """Whether more of a metric is better; a label may stand before its name, as in spam.f1."""
+    return metric.rpartition(".")[2] not in LOSSES
 
 
 def metric_names(labels: Sequence[str]) -> list[str]:
     """Names of all metrics of these labels, in the order of a table."""
     overall = ["accuracy", "balanced_accuracy", "macro_f1", "weighted_f1", "mcc", "log_loss", "brier", "ece"]
-    per_class = ["precision", "recall", "f1", "support", "pr_auc", "roc_auc", "mean_probability", "share"]
+    per_class = [
+        "precision",
+        "recall",
+        "f1",
+        "support",
+        "pr_auc",
+        "roc_auc",
+        "mean_probability",
+        "share",
+        "false_positive_rate",
+    ]
     return overall + [f"{label}.{metric}" for label in labels for metric in per_class]
 
 

@@ -51,7 +51,7 @@ def arms(
     """Test logits (m, K) by arm; `production` (K,) is the prior to decide for, `effective` (K,) the model's own."""
     classes = scores.test.shape[1]
     share = np.bincount(scores.classes, minlength=classes) / len(scores.classes)
-    offsets = macro_f1_offsets(correct(scores.validation, effective, production), scores.classes)
+    offsets = macro_f1_offsets(correct(scores.validation, effective, production), scores.classes, production / share)
     made = {
         "logit_adjustment": correct(scores.test, effective, np.full(classes, 1 / classes)),
         "temperature": correct(calibration.apply(scores.test), share, production),

@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ballast.errors import UserError
-from ballast.metrics import Metrics, Scored
-from ballast.selection import higher_is_better
+from ballast.metrics import Metrics, Scored, higher_is_better
 from ballast.technique import Technique, plain_batches, plain_texts
 from ballast.techniques import build
 

@@ -80,7 +80,7 @@ def compared_metrics(labels: list[str]) -> list[str]:
 def leaderboard(evaluations: dict[str, Any], comparisons: dict[str, Any]) -> dict[str, Any]:
     """The pooled numbers of every technique, and how it compares with the reference."""
     first = next(iter(evaluations.values()))
-    pooled = ("declared_prior", "fitted_prior", "raw", "corrected")
+    pooled = ("declared_prior", "fitted_prior", "safe", "raw", "corrected", "operating_point")
     techniques = {
         name: {
             "technique": each["technique"],

@@ -1,12 +1,13 @@
 """Evaluate one technique from its saved logits.
 
-Reads `logits/<name>/`, the labels and groups of validation and test, and the production prior; writes
-`evaluations/<name>.json` (per seed and pooled) and `evaluations/<name>.npz` (bootstrap draws of the metrics, and which
-messages each seed got right), from which techniques are compared.
+Reads `logits/<name>/`, the labels and groups of validation and test, the production prior and the rule of the operating
+point; writes `evaluations/<name>.json` (per seed and pooled) and `evaluations/<name>.npz` (bootstrap draws of the
+metrics, and which messages each seed got right), from which techniques are compared.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,20 +17,11 @@ from ballast.bootstrap import Draws
 from ballast.command import parser, run
 from ballast.errors import UserError
 from ballast.evaluation import Labelled, Protocol, SeedScores, evaluate
-from ballast.labels import check_all_labels
 from ballast.post_hoc import Head
 from stages.files import CARDS, EVALUATIONS, INGEST, LOGITS, read_json, replaced, write_json
 from stages.messages import Messages, read_messages
 from stages.params import read_params
-
-
-def production_prior(setting: str | dict[str, float], names: list[str]) -> np.ndarray:
-    """The production prior (K,): the ingested shares for `data`, else as params give it; raises UserError."""
-    if not isinstance(setting, str):
-        check_all_labels("params.yaml: production.prior", setting, names)
-        return np.array([setting[name] for name in names])
-    counts = np.array([read_json(INGEST)["labels"][name] for name in names])
-    return counts / counts.sum()
+from stages.production import operating_rule, production_prior
 
 
 def labelled(messages: Messages, split: str) -> Labelled:
@@ -77,17 +69,24 @@ def main(name: str) -> None:
     technique = read_json(CARDS / f"{name}.json")["technique"]
     messages = read_messages(["group"])
     scores = {seed: seed_scores(name, seed) for seed in params.train.seeds}
+    production = production_prior(params.production.prior, read_json(INGEST)["labels"])
     protocol = Protocol(
         names=messages.names,
         validation=labelled(messages, "validation"),
         test=labelled(messages, "test"),
-        production_prior=production_prior(params.production.prior, messages.names),
+        production_prior=production,
+        rule=operating_rule(params.operating_point, messages.names, production),
         resamples=params.evaluate.resamples,
         confidence=params.evaluate.confidence,
         seed=params.evaluate.seed,
     )
     evaluated = evaluate({seed: each for seed, (each, _) in scores.items()}, protocol)
     parameters = max(parameters for _, parameters in scores.values())
+    missed = [seed for seed, each in evaluated.summary["seeds"].items() if not each["operating_point"]["met"]]
+    if missed:
+        where = "" if len(missed) == len(scores) else f" for seed {', '.join(missed)}"
+        limit = f"{params.operating_point.rule} {protocol.rule.limit:g} of {messages.names[protocol.rule.label]}"
+        print(f"evaluate: {name}: nothing keeps {limit} on validation{where}; taken is the highest precision", file=sys.stderr)
     write_draws({"raw": evaluated.raw, "corrected": evaluated.corrected}, EVALUATIONS / f"{name}.npz")
     write_json(EVALUATIONS / f"{name}.json", {**evaluated.summary, "technique": technique, "parameters": parameters})
 

@@ -36,6 +36,7 @@ ERRORS = REPORTS / "errors.json"
 PRECISION_RECALL = REPORTS / "precision_recall.csv"
 TRAINING_LOSS = REPORTS / "training_loss.csv"
 SELECTED = Path("selected")
+MODEL_CARD = SELECTED / "model_card.md"
 
 
 @contextmanager
@@ -76,11 +77,17 @@ def write_json(path: Path, content: Any) -> None:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
+def read_text(path: Path) -> str:
+    """Read text; raises UserError that names a missing file."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file; an earlier stage writes it, run `dvc repro`") from error
+
+
 def read_json(path: Path) -> Any:
     """Read JSON; raises UserError that names a missing or broken file."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file; an earlier stage writes it, run `dvc repro`") from error
+        return json.loads(read_text(path))
     except ValueError as error:
         raise UserError(f"{path}: not valid JSON ({error}); run `dvc repro`") from error

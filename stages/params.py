@@ -10,7 +10,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from ballast.errors import UserError, nearest
-from ballast.labels import by_label
+from ballast.labels import by_label, label_name
 
 PARAMS = Path("params.yaml")
 
@@ -28,6 +28,9 @@ def label_names(shares: Any) -> Any:
 
 
 Prior = Annotated[dict[str, Share], BeforeValidator(label_names)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Cost = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+CostsOfLabel = Annotated[dict[str, Cost], BeforeValidator(label_names)]
 
 
 class Section(BaseModel):
@@ -163,6 +166,21 @@ class Evaluate(Section):
     seed: Seed
 
 
+class OperatingPoint(Section):
+    rule: Literal["f1", "macro_f1", "cost", "precision", "budget"]
+    label: Annotated[str | None, BeforeValidator(lambda label: label if label is None else label_name(label))]
+    costs: Annotated[dict[str, CostsOfLabel], BeforeValidator(label_names)] | None
+    precision: Annotated[float, Field(gt=0, le=1)] | None
+    budget: Annotated[float, Field(ge=0, lt=10_000)] | None
+
+    @model_validator(mode="after")
+    def complete(self) -> OperatingPoint:
+        key = {"cost": "costs"}.get(self.rule, self.rule)
+        if getattr(self, key, 0) is None:
+            raise ValueError(f"rule {self.rule} needs {key}, which is null")
+        return self
+
+
 class Probe(Section):
     texts: Annotated[list[str], Field(min_length=1)]
     perturbations: list[str]
@@ -171,8 +189,10 @@ class Probe(Section):
 
 class Select(Section):
     metric: str
+    at: Literal["corrected", "operating_point"]
     tolerance: Annotated[float, Field(ge=0)]
-    constraints: dict[str, float]
+    constraints: dict[str, Finite]
+    safe_only: bool
 
 
 class Report(Section):
@@ -189,6 +209,7 @@ class Params(Section):
     techniques: Annotated[dict[Name, dict[str, Any] | None], Field(min_length=1)]
     search: Search
     evaluate: Evaluate
+    operating_point: OperatingPoint
     probe: Probe
     select: Select
     report: Report

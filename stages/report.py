@@ -26,6 +26,7 @@ from stages.files import (
     EVALUATIONS,
     INGEST,
     LEADERBOARD,
+    MODEL_CARD,
     PERTURBATION_TABLE,
     PROBE_TABLE,
     REPORTS,
@@ -33,6 +34,7 @@ from stages.files import (
     SELECTED,
     VALIDATION,
     read_json,
+    read_text,
     replaced,
 )
 from stages.messages import Messages, read_messages
@@ -127,6 +129,7 @@ def read_results(messages: Messages) -> tuple[Results, Corrected]:
         selected=selected,
         errors=errors,
         texts=dict(zip(shown, messages.table.loc[shown, "text"], strict=True)),
+        model_card=read_text(MODEL_CARD),
         called=dict(zip(labels, called.tolist(), strict=True)),
         bounds={label: (int(low), int(high)) for label, (low, high) in zip(labels, bounds, strict=True)},
     )

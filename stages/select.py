@@ -1,7 +1,8 @@
 """Select the technique to deploy.
 
 Reads the leaderboard, the evaluations and the rule in params; writes `selected/`: model.json (which technique, seed and
-folder), calibration.json and operating_point.json. The weights stay where they are.
+folder), calibration.json, operating_point.json (the costs to decide by, and what they gave) and model_card.md. The weights
+stay where they are.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ from __future__ import annotations
 import sys
 
 from ballast.command import parser, run
-from ballast.metrics import LOSSES
-from ballast.selection import select
-from stages.files import EVALUATIONS, LEADERBOARD, MODELS, SELECTED, read_json, replaced_folder, write_json
+from ballast.metrics import higher_is_better
+from ballast.selection import judged, select
+from stages.files import EVALUATIONS, INGEST, LEADERBOARD, MODEL_CARD, MODELS, SELECTED, read_json, replaced_folder, write_json
+from stages.model_card.view import model_card
 from stages.params import read_params
 
 
@@ -20,29 +22,49 @@ def main() -> None:
     board = read_json(LEADERBOARD)
     rule = params.select
     name = select(
-        board["techniques"], board["labels"], metric=rule.metric, tolerance=rule.tolerance, constraints=rule.constraints
+        board["techniques"],
+        board["labels"],
+        metric=rule.metric,
+        tolerance=rule.tolerance,
+        constraints=rule.constraints,
+        at=rule.at,
+        safe_only=rule.safe_only,
     )
-    evaluation = read_json(EVALUATIONS / f"{name}.json")
-    sign = -1 if rule.metric in LOSSES else 1
-    seed = max(evaluation["seeds"], key=lambda each: (sign * evaluation["seeds"][each]["corrected"][rule.metric], -int(each)))
-    fitted = evaluation["seeds"][seed]
+    seeds = read_json(EVALUATIONS / f"{name}.json")["seeds"]
+    technique = board["techniques"][name]
+    # What the metric is of each seed, where it is judged.
+    sign = 1 if higher_is_better(rule.metric) else -1
+    values = {
+        seed: {**each["corrected"], **(each["operating_point"]["test"] if rule.at == "operating_point" else {})}[rule.metric]
+        for seed, each in seeds.items()
+    }
+    seed = max(values, key=lambda each: (sign * values[each], -int(each)))
+    fitted = seeds[seed]
+    priors = {"effective_prior": fitted["effective_prior"], "production_prior": board["production_prior"]}
     pointer = {
         "technique": name,
         "seed": int(seed),
         "folder": (MODELS / name / seed).as_posix(),
-        "metric": rule.metric,
-        "value": board["techniques"][name]["corrected"][rule.metric],
-        "tolerance": rule.tolerance,
-        "constraints": rule.constraints,
+        "value": judged(technique, rule.metric, rule.at),
         "labels": board["labels"],
-        "effective_prior": fitted["effective_prior"],
-        "production_prior": board["production_prior"],
+        **rule.model_dump(),
+        **priors,
     }
+    # Test is that of the leaderboard: the mean over seeds, with its interval.
+    point = {**fitted["operating_point"], **priors, "labels": board["labels"], "test": technique["operating_point"]}
     with replaced_folder(SELECTED) as folder:
         write_json(folder / "model.json", pointer)
         write_json(folder / "calibration.json", fitted["calibration"])
-        write_json(folder / "operating_point.json", {label: each["threshold"] for label, each in fitted["thresholds"].items()})
+        write_json(folder / "operating_point.json", point)
+        card = model_card(pointer, point, board, read_json(INGEST))
+        (folder / MODEL_CARD.name).write_text(card, encoding="utf-8")
     print(f"select: {name}, {rule.metric} {pointer['value']['value']:.3f}", file=sys.stderr)
+    if not point["met"]:
+        print(
+            f"select: no threshold keeps operating_point.{point['rule']} {point['limit']:g} on validation;"
+            " the point is that of highest precision",
+            file=sys.stderr,
+        )
 
 
 if __name__ == "__main__":

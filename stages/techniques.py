@@ -15,7 +15,6 @@ import ballast
 from ballast.command import parser, run
 from ballast.encoders import file_sha256
 from ballast.errors import UserError
-from ballast.labels import check_all_labels
 from ballast.metrics import check_metric
 from ballast.perturbations import perturbations
 from ballast.techniques import module_of
@@ -36,6 +35,7 @@ from stages.files import (
 )
 from stages.imports import transitive_imports
 from stages.params import Params, read_params
+from stages.production import operating_rule, production_prior
 
 PACKAGE = Path(ballast.__file__).parent
 # Every technique is built on these; the stages that use them name them as deps.
@@ -74,12 +74,12 @@ def card_of(name: str, entry: dict[str, object], counts: np.ndarray, labels: lis
     return card
 
 
-def check_names(params: Params, labels: list[str]) -> None:
-    """Raise UserError for a label or a metric in params that the data does not have."""
+def check_names(params: Params, counts: dict[str, int]) -> None:
+    """Raise UserError for a label or a metric in params that the data, with these counts by label, does not have."""
+    labels = list(counts)
     for key, metric in [("metric", params.select.metric), *(("constraints", name) for name in params.select.constraints)]:
         check_metric(f"params.yaml: select.{key}", metric, labels)
-    if params.production.prior != "data":
-        check_all_labels("params.yaml: production.prior", params.production.prior, labels)
+    operating_rule(params.operating_point, labels, production_prior(params.production.prior, counts))
 
 
 def prune(names: set[str], seeds: set[int]) -> None:
@@ -110,7 +110,7 @@ def main() -> None:
     ingested = read_json(INGEST)
     labels = list(ingested["labels"])
     counts = np.array([ingested["splits"]["train"][label] for label in labels])
-    check_names(params, labels)
+    check_names(params, ingested["labels"])
     perturbations(params.probe.perturbations, params.probe.padding)
     found = found_by_search(params)
     entries = {name: {**(entry or {}), **found.get(name, {})} for name, entry in params.techniques.items()}

@@ -64,6 +64,30 @@ WRONG: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     ),
     "word for a prior": ({"production.prior": "dta"}, ("production.prior", "data", "found 'dta'")),
     "expected prior": ({"validate.expected_prior": {"ham": 0.8, "spam": 0.1}}, ("expected_prior", "sum to 1", "0.9")),
+    "unknown key of the operating point": ({"operating_point.cost": {}}, ("'operating_point.cost'", "did you mean 'costs'?")),
+    "unknown rule": ({"operating_point.rule": "f2"}, ("operating_point.rule", "'macro_f1'", "'budget'", "found 'f2'")),
+    "costs that are not there": ({"operating_point.rule": "cost"}, ("operating_point", "rule cost needs costs, which is null")),
+    "floor that is not there": ({"operating_point.rule": "precision"}, ("operating_point", "needs precision, which is null")),
+    "budget that is not there": ({"operating_point.rule": "budget"}, ("operating_point", "needs budget, which is null")),
+    "floor of zero": ({"operating_point.precision": 0}, ("operating_point.precision", "greater than 0", "found 0")),
+    "floor above one": ({"operating_point.precision": 1.5}, ("operating_point.precision", "less than or equal to 1", "1.5")),
+    "floor not a number": ({"operating_point.precision": float("nan")}, ("operating_point.precision", "found nan")),
+    "negative budget": ({"operating_point.budget": -1}, ("operating_point.budget", "greater than or equal to 0", "found -1")),
+    "budget of all": ({"operating_point.budget": 10_000}, ("operating_point.budget", "less than 10000", "found 10000")),
+    "negative cost": (
+        {"operating_point.costs": {"ham": {"spam": -1}, "spam": {"ham": 1}}},
+        ("operating_point.costs.ham.spam", "greater than or equal to 0", "found -1"),
+    ),
+    "cost not finite": (
+        {"operating_point.costs": {"ham": {"spam": float("inf")}}},
+        ("operating_point.costs.ham.spam", "finite", "found inf"),
+    ),
+    "costs as a list": ({"operating_point.costs": [1, 2]}, ("operating_point.costs", "dictionary", "found [1, 2]")),
+    "constraint not a number": (
+        {"select.constraints": {"spam.precision": float("nan")}},
+        ("select.constraints.spam.precision", "found nan"),
+    ),
+    "judged nowhere": ({"select.at": "argmax"}, ("select.at", "'operating_point'", "found 'argmax'")),
     "seed twice": ({"train.seeds": [1, 1]}, ("seeds must differ", "[1, 1]")),
     "no seed": ({"train.seeds": []}, ("train.seeds", "at least 1")),
     "negative seed": ({"ingest.seed": -1}, ("ingest.seed", "greater than or equal to 0", "found -1")),
@@ -110,8 +134,12 @@ def test_a_broken_file_is_named(workspace: Project, content: bytes | None, said:
 
 def test_a_prior_may_name_numbers_and_truth_values(workspace: Project) -> None:
     for prior, expected in ({0: 0.9, 1: 0.1}, ["0", "1"]), ({True: 0.1, False: 0.9}, ["true", "false"]):
-        workspace.edit({"production.prior": prior, "validate.expected_prior": prior})
+        costs = {label: dict.fromkeys(prior, 1) for label in prior}
+        workspace.edit({"production.prior": prior, "validate.expected_prior": prior, "operating_point.costs": costs})
+        workspace.edit({"operating_point.label": next(iter(prior))})
         read = read_params(workspace.folder / PARAMS)
+        assert set(read.operating_point.costs) == {each for row in read.operating_point.costs.values() for each in row}
+        assert set(read.operating_point.costs) == set(expected) and read.operating_point.label in expected
         assert set(read.production.prior) == set(read.validate_.expected_prior) == set(expected)
 
 
@@ -193,7 +221,24 @@ def test_a_wrong_technique_is_named_and_the_earlier_cards_stay(workspace: Projec
         pytest.param({"select.metric": "marco_f1"}, ("select.metric", "'marco_f1'", "did you mean 'macro_f1'?"), id="metric"),
         pytest.param({"select.metric": "eggs.f1"}, ("select.metric", "'eggs.f1'", "ham.f1"), id="metric of a stranger"),
         pytest.param({"select.constraints": {"spam.precison": 0.9}}, ("did you mean 'spam.precision'?",), id="constraint"),
-        pytest.param({"production.prior": {"ham": 0.9, "eggs": 0.1}}, ("production.prior", "ham, spam"), id="prior"),
+        pytest.param({"production.prior": {"ham": 0.9, "eggs": 0.1}}, ("production.prior", "'eggs'", "ham, spam"), id="prior"),
+        pytest.param({"production.prior": {"ham": 0.9, "spm": 0.1}}, ("did you mean 'spam'?",), id="prior misspelt"),
+        pytest.param({"operating_point.label": "spm"}, ("operating_point.label", "'spm'", "did you mean 'spam'?"), id="label"),
+        pytest.param(
+            {"operating_point.rule": "cost", "operating_point.costs": {"ham": {"spam": 10}}},
+            ("operating_point.costs", "misses the cost of calling 'spam' 'ham'"),
+            id="missing cost",
+        ),
+        pytest.param(
+            {"operating_point.costs": {"ham": {"spam": 10}, "spam": {"ham": 1}, "eggs": {"ham": 1}}},
+            ("operating_point.costs", "names the label 'eggs'", "known: ham, spam"),
+            id="costs of a stranger",
+        ),
+        pytest.param(
+            {"operating_point.costs": {"ham": {"spam": 0}, "spam": {"ham": 0}}},
+            ("operating_point.costs", "no mistake costs more"),
+            id="costs of nothing",
+        ),
     ],
 )
 def test_names_that_only_the_data_can_tell_are_checked_before_training(

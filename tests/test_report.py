@@ -20,8 +20,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from playwright.sync_api import Browser, Locator, Page, Route, sync_playwright
+from scipy.special import softmax
 
 from ballast.metrics import LOSSES
+from ballast.operating_point import cost_matrix, decide
 from stages.files import (
     CARDS,
     EVALUATIONS,
@@ -29,6 +31,7 @@ from stages.files import (
     LEADERBOARD,
     LOGITS,
     MESSAGES,
+    MODEL_CARD,
     PROBE_TABLE,
     PROBES,
     REPORTS,
@@ -37,7 +40,9 @@ from stages.files import (
     write_json,
 )
 from stages.messages import read_messages
+from stages.model_card.view import markdown
 from stages.report_page.drawing import Axis, joined, nice_step, share_axis, shared_axis
+from stages.report_page.operating_point_view import disagreements
 from stages.report_page.view import COLUMNS, Results, answer, drift, page
 from tests.project import Project, workspace
 
@@ -135,9 +140,7 @@ def build(
     held = {"name": f"enough {labels[0]}", "success": True, "severity": "critical", "observed": 1234, "expected": "at least 3"}
     failed = held | {"name": "is a warning", "success": False, "severity": "warning"}
     write_json(folder / VALIDATION, {"success": True, "expectations": [held, failed]})
-    classes = {
-        split: np.searchsorted(labels, rows["label"][rows["split"] == split].tolist()) for split in ("validation", "test")
-    }
+    classes = {split: np.searchsorted(labels, rows["label"][rows["split"] == split].tolist()) for split in SPLITS}
     prior = np.array([counts[label] for label in labels]) / len(rows)
     built = Built(project, list(texts))
     for at, (name, file) in enumerate(techniques.items()):
@@ -578,7 +581,7 @@ def test_curves_are_those_of_the_evaluation(two: Built, desktop: Watched) -> Non
 
 
 @BOTH
-def test_confusion_matrices_probe_and_thresholds_say_what_the_results_say(
+def test_confusion_matrices_probe_and_operating_points_say_what_the_results_say(
     which: str, builds: dict[str, Built], desktop: Watched
 ) -> None:
     built = builds[which]
@@ -601,13 +604,118 @@ def test_confusion_matrices_probe_and_thresholds_say_what_the_results_say(
             table = probe[(probe["text"] == text) & (probe["label"] == label)].set_index("technique")[family]
             assert found == pytest.approx([100 * table[name] for name in names], abs=0.51)
             assert row.locator("th").inner_text() == text
-    table = shown.locator("#thresholds tbody:visible tr")
-    for name, row in zip(names, table.all(), strict=True):
-        fitted = built.evaluation(name)["seeds"]["0"]
-        shown_values = row.locator("td").all_inner_texts()
-        expected = [fitted["thresholds"][label][key] for key in ("threshold", "precision", "recall", "f1")]
-        assert shown_values[:4] == [f"{value:.3f}" for value in expected]
-        assert shown_values[-1] == f"{fitted['calibration']['temperature']:.2f}"
+    assert f"highest F1 of {built.rarest} on validation" in shown.locator("#operating-point .lead").first.inner_text()
+    rows = {row.locator(".label").inner_text(): row for row in shown.locator("#operating-point [data-label]:visible tr").all()}
+    priors = {row.locator(".label").inner_text(): row for row in shown.locator("#priors tbody:visible tr").all()}
+    assert set(rows) == set(priors) == set(names)
+    for name in names:
+        each = built.board["techniques"][name]
+        cells = [text.strip() for text in rows[name].locator("td").all_inner_texts()]
+        decided = [each["operating_point"][f"{label}.{metric}"]["value"] for metric in ("f1", "precision", "recall")]
+        assert cells[1:4] == [f"{value:.3f}" for value in decided]
+        assert cells[4] == f"{10_000 * each['operating_point'][f'{label}.false_positive_rate']['value']:.1f}"
+        assert cells[5] == f"{each['corrected'][f'{label}.f1']['value']:.3f}"
+        *_, safe, temperature = priors[name].locator("td").all_inner_texts()
+        assert safe == ("safe" if each["safe"] else "not safe")
+        assert temperature == f"{built.evaluation(name)['seeds']['0']['calibration']['temperature']:.2f}"
+    shown.locator("#operating-point details").evaluate_all("all => all.forEach(each => each.open = true)")
+    card = built.project.folder.joinpath(MODEL_CARD).read_text(encoding="utf-8")
+    assert shown.locator("#operating-point pre").inner_text().strip() == card.strip()
+    costs = [float(text) for text in shown.locator(".costs td.number").all_inner_texts()]
+    point = built.read(Path("selected/operating_point.json"))
+    expected = [point["costs"][true][predicted] for true in point["labels"] for predicted in point["labels"]]
+    assert costs == pytest.approx(expected, rel=5e-3)
+
+
+def test_another_program_can_apply_what_was_selected(two: Built) -> None:
+    point, pointer = two.read(Path("selected/operating_point.json")), two.read(Path("selected/model.json"))
+    labels = point["labels"]
+    with np.load(two.project.folder / LOGITS / pointer["technique"] / f"{pointer['seed']}.npz") as saved:
+        logits = saved["test"]
+    shift = [math.log(point["production_prior"][label] / point["effective_prior"][label]) for label in labels]
+    decided = decide(softmax(logits + shift, axis=1), cost_matrix(point["costs"], labels))
+    with contextlib.chdir(two.project.folder):
+        classes = read_messages([]).of("test")["class"].to_numpy()
+    rarest = labels.index(two.rarest)
+    assert point["label"] == two.rarest and point["met"]
+    found = point["test"][f"{two.rarest}.recall"]
+    assert found["low"] <= found["value"] <= found["high"]
+    assert found["value"] == pytest.approx((decided[classes == rarest] == rarest).mean())
+    assert point["test"][f"{two.rarest}.false_positive_rate"]["value"] == pytest.approx(
+        (decided[classes != rarest] == rarest).mean()
+    )
+
+
+def test_the_model_card_says_what_is_known_and_lets_no_name_act(two: Built) -> None:
+    card = two.project.folder.joinpath(MODEL_CARD).read_text(encoding="utf-8")
+    chosen = two.read(Path("selected/model.json"))["technique"]
+    for name in ("Intended use", "Data", "Class priors", "Operating point", "Metrics on test", "Known limits", "How to load"):
+        assert f"\n## {name}\n" in card
+    for words in (
+        "655 rows read",
+        "4 duplicate",
+        "the highest F1 of",
+        "messages of validation",
+        f'ballast.load("models/{chosen}/0")',
+    ):
+        assert words in card
+    assert "one seed: inconclusive" in card or chosen == two.board["reference"]
+    assert "<" not in card.partition("## How to load")[0]
+    tables = [line for line in card.splitlines() if line.startswith("|")]
+    assert all(line.endswith("|") for line in tables) and len(tables) > 40
+    [code] = re.findall(r"```python\n(.*?)```", card, flags=re.S)
+    compile(code, MODEL_CARD.name, "exec")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("class_weight", r"class\_weight"),
+        ("a|b\n# c", r"a\|b \# c"),
+        ("[x](javascript:1)", r"\[x\](javascript:1)"),
+        ("<b>&`*", r"&lt;b&gt;&amp;\`\*"),
+    ],
+)
+def test_names_are_only_text_in_markdown(text: str, shown: str) -> None:
+    assert markdown(text) == shown and markdown(0.5) == 0.5
+
+
+def test_a_limit_that_nothing_keeps_is_said(two: Built, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(two.project.folder, tmp_path / "limited")
+    built = dataclasses.replace(two, project=dataclasses.replace(two.project, folder=tmp_path / "limited"))
+    built.project.edit({"operating_point.rule": "budget", "operating_point.budget": 5})
+    for name in two.board["techniques"]:
+        built.stage("evaluate", name=name)
+    assert "evaluate: majority: nothing keeps budget 5 of" in capsys.readouterr().err
+    assert not built.evaluation("majority")["seeds"]["0"]["operating_point"]["met"]
+    for stage in ("compare", "select", "report"):
+        built.stage(stage)
+    shown = built.html("index.html")
+    assert "On validation nothing keeps the limit for" in shown and "at most 5 of 10,000 other messages" in shown
+    card = built.project.folder.joinpath(MODEL_CARD).read_text(encoding="utf-8")
+    assert "a budget of 5 cannot be told from none there" in card
+    for name, each in built.board["techniques"].items():
+        point = built.evaluation(name)["seeds"]["0"]["operating_point"]
+        assert not point["met"] or point["validation"][f"{built.rarest}.false_positive_rate"] <= 5e-4
+        assert each["operating_point"][f"{built.rarest}.recall"]["value"] > 0
+    built.project.edit({"select.constraints": {f"{built.rarest}.recall": 1.1}})
+    assert "no technique satisfies" in built.project.stage_here("select").error
+
+
+def test_where_raw_and_corrected_disagree_is_said_in_a_sentence(two: Built) -> None:
+    results = two.results()
+    board = json.loads(json.dumps(results.board))
+    for name, each in board["techniques"].items():
+        for family in ("raw", "corrected"):
+            moved = 0.3 if name == "focal" and family == "raw" else 0.1
+            for label, metric in itertools.product(results.labels, ("mean_probability", "f1")):
+                each[family][f"{label}.{metric}"] = estimate(moved if metric == "mean_probability" else 0.9)
+    [sentence] = disagreements(board, results.names)[results.labels.index(results.rarest)]["sentences"]
+    assert (
+        sentence["name"] == "focal" and "is 30.0% raw and 10.0% corrected: its raw probabilities are right" in sentence["words"]
+    )
+    assert "F1" not in sentence["words"]
+    assert "Where raw and corrected disagree" in page(dataclasses.replace(results, board=board))
 
 
 def test_data_and_validation_are_shown(two: Built, desktop: Watched) -> None:
@@ -771,7 +879,10 @@ def test_the_answer_names_the_rule(two: Built) -> None:
     for name, each in board["techniques"].items():
         each["corrected"]["macro_f1"]["value"] = 0.905 if name == "baseline" else 0.9
     results = with_params(
-        dataclasses.replace(results, board=board, selected={"technique": "baseline", "seed": 0}), "select", tolerance=0.01
+        dataclasses.replace(results, board=board, selected={"technique": "baseline", "seed": 0}),
+        "select",
+        tolerance=0.01,
+        at="corrected",
     )
     assert answer(results)["rule"] == "it has the best corrected macro F1"
     cheaper = dataclasses.replace(results, selected={"technique": "focal", "seed": 0})
@@ -780,6 +891,10 @@ def test_the_answer_names_the_rule(two: Built) -> None:
         each["corrected"]["mcc"]["value"] = 0.1 if name == "baseline" else 0.5
     limited = with_params(cheaper, "select", constraints={"mcc": 0.4})
     assert answer(limited)["rule"] == "it has the best corrected macro F1 among those with mcc ≥ 0.4"
+    for name, each in board["techniques"].items():
+        each["operating_point"]["macro_f1"]["value"], each["safe"] = 0.8, name != "baseline"
+    decided = with_params(cheaper, "select", constraints={}, at="operating_point", safe_only=True)
+    assert answer(decided)["rule"] == "it has the best macro F1 at its operating point among those with safe probabilities"
 
 
 def test_drift_gives_a_verdict_on_labels_and_on_calls(two: Built) -> None:

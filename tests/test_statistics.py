@@ -1,4 +1,4 @@
-"""Metrics, intervals, priors, calibration, thresholds and selection, each against an independent computation."""
+"""Metrics, intervals, priors, calibration and selection, each against an independent computation."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from ballast.calibration import fit_calibration
 from ballast.errors import UserError
 from ballast.evaluation import Labelled, Protocol, SeedScores, evaluate
 from ballast.metrics import Metrics, Scored, metric_names, one_vs_rest
-from ballast.operating_point import f1_threshold
 from ballast.priors import correct, effective_prior, fit_prior, fit_shift
 from ballast.selection import select
 
@@ -65,6 +64,7 @@ def expected_metrics(labels: np.ndarray, logits: np.ndarray, names: list[str], w
             f"{name}.roc_auc": reference.roc_auc_score(positive, score, sample_weight=weights),
             f"{name}.mean_probability": np.average(probability[:, label], weights=weights),
             f"{name}.share": np.average(predicted == label, weights=weights),
+            f"{name}.false_positive_rate": np.average(predicted[~positive] == label, weights=weights[~positive]),
         }
     return values
 
@@ -260,17 +260,6 @@ def test_calibration_of_separable_scores_stays_finite() -> None:
     assert 0.05 <= calibration.temperature <= 20 and np.isfinite(calibration.bias).all()
 
 
-@given(
-    st.lists(st.tuples(st.integers(-5, 5), st.booleans()), min_size=2, max_size=40).filter(lambda rows: any(y for _, y in rows))
-)
-@settings(max_examples=100, deadline=None)
-def test_threshold_reaches_the_best_f1(rows: list[tuple[int, bool]]) -> None:
-    scores, positive = np.array([row[0] for row in rows], dtype=float), np.array([row[1] for row in rows])
-    best = max(reference.f1_score(positive, scores >= cut) for cut in np.unique(scores))
-    threshold = f1_threshold(scores, positive)
-    assert math.isclose(reference.f1_score(positive, scores >= logit(threshold)), best)
-
-
 def protocol(each: Scored, production_prior: np.ndarray, resamples: int = 200) -> Protocol:
     half = len(each.labels) // 2
     parts = [
@@ -312,6 +301,21 @@ def test_evaluation_pools_seeds_and_holds_every_metric() -> None:
             mean = np.mean([found["seeds"][seed][family][name] for seed in ("0", "4")])
             assert math.isclose(value["value"], mean), name
     assert np.sum(found["seeds"]["0"]["confusion"]["raw"]) == 600
+    decided = [each["operating_point"] for each in found["seeds"].values()]
+    for name, value in found["pooled"]["operating_point"].items():
+        assert value["low"] <= value["value"] <= value["high"], name
+        assert math.isclose(value["value"], np.mean([each["test"][name] for each in decided])), name
+    # Chosen for it, so the most probable class does no better on validation.
+    plain = reference.f1_score(first.labels[:600], first.logits[:600].argmax(axis=1), average="macro")
+    assert decided[0]["rule"] == "macro_f1" and decided[0]["validation"]["macro_f1"] > plain - 0.01
+
+
+def test_a_technique_is_safe_when_its_posteriors_are_right_for_production() -> None:
+    labels, logits = gaussians(6000, share=0.1, seed=0, prior=0.5)
+    each = Scored(["ham", "spam"], labels, logits, np.arange(6000), np.ones(2))
+    for production, safe in (([0.5, 0.5], True), ([0.9, 0.1], False)):
+        found = evaluate({0: seed_scores(each, None)}, protocol(each, np.array(production), resamples=100)).summary
+        assert found["pooled"]["safe"] is safe
 
 
 def test_corrected_metrics_describe_production() -> None:
@@ -329,7 +333,12 @@ def test_corrected_metrics_describe_production() -> None:
 
 def board(**techniques: tuple[float, float, int]) -> dict:
     return {
-        name: {"parameters": parameters, "corrected": {"macro_f1": {"value": f1}, "log_loss": {"value": loss}}}
+        name: {
+            "parameters": parameters,
+            "safe": name != "large",
+            "corrected": {"macro_f1": {"value": f1}, "log_loss": {"value": loss}},
+            "operating_point": {"macro_f1": {"value": f1 - loss}, "spam.false_positive_rate": {"value": loss / 10}},
+        }
         for name, (f1, loss, parameters) in techniques.items()
     }
 
@@ -341,6 +350,12 @@ def test_select_gives_ties_to_the_cheaper_and_keeps_constraints() -> None:
     assert select(techniques, **rule, tolerance=0.001, constraints={}) == "large"
     assert select(techniques, **rule, tolerance=0.01, constraints={"log_loss": 0.06}) == "large"
     assert select(techniques, labels=["ham", "spam"], metric="log_loss", tolerance=0, constraints={}) == "large"
+    assert select(techniques, **rule, tolerance=0.001, constraints={}, safe_only=True) == "small"
+    decided = {**rule, "tolerance": 0.001, "at": "operating_point"}
+    assert select(techniques, **decided, constraints={"spam.false_positive_rate": 0.006}) == "large"
+    assert select(techniques, **decided, constraints={"log_loss": 0.06}) == "large", "what is no decision is the corrected one"
+    with pytest.raises(UserError, match=r"false_positive_rate <= 0\.001 \(the best is 0\.005, large\).*safe_only \(2 of 3"):
+        select(techniques, **decided, constraints={"spam.false_positive_rate": 0.001}, safe_only=True)
     with pytest.raises(UserError, match=r"no technique satisfies macro_f1 >= 0\.99"):
         select(techniques, **rule, tolerance=0, constraints={"macro_f1": 0.99})
     with pytest.raises(UserError, match="unknown metric 'f2'"):

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ballast.metrics import LOSSES
-from ballast.selection import higher_is_better
+from ballast.metrics import LOSSES, higher_is_better
 from stages.report_page.drawing import CURVE_UNITS, Axis, corner_ticks, nice_step, points, shared_axis
 
 ARMS = {

@@ -19,8 +19,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from ballast.claims import MARGIN
-from ballast.metrics import LOSSES
-from ballast.selection import higher_is_better, satisfies
+from ballast.metrics import LOSSES, higher_is_better
+from ballast.selection import allowed, best_of, judged
 from ballast.splitting import SPLITS
 from stages.params import Params
 from stages.report_page.comparison_view import differences, in_words, post_hoc, prior_grid
@@ -36,6 +36,7 @@ from stages.report_page.drawing import (
     shared_axis,
 )
 from stages.report_page.errors_view import errors, perturbed
+from stages.report_page.operating_point_view import disagreements, operating_point
 from stages.report_page.search_view import searched
 
 HERE = Path(__file__).parent
@@ -65,6 +66,7 @@ class Results:
     perturbations: pd.DataFrame
     errors: Mapping[str, Any]
     texts: Mapping[int, str]
+    model_card: str
     called: Mapping[str, int]
     bounds: Mapping[str, tuple[int, int]]
     claims: Sequence[Mapping[str, Any]]
@@ -186,20 +188,17 @@ def overlap(one: Mapping[str, float], other: Mapping[str, float]) -> bool:
 def rule_in_words(results: Results) -> str:
     """By which rule the selected technique was chosen."""
     rule = results.params.select
-    corrected = {name: each["corrected"] for name, each in results.board["techniques"].items()}
+    techniques, metric = results.board["techniques"], metric_words(rule.metric)
     sign = {key: "≥" if higher_is_better(key) else "≤" for key in rule.constraints}
     limits = [f"{metric_words(key)} {sign[key]} {limit:g}" for key, limit in rule.constraints.items()]
+    limits += ["safe probabilities"] if rule.safe_only else []
     among = f" among those with {words(limits)}" if limits else ""
-    allowed = [
-        name
-        for name, each in corrected.items()
-        if all(satisfies(each[key]["value"], key, limit) for key, limit in rule.constraints.items())
-    ]
-    best = (max if higher_is_better(rule.metric) else min)(corrected[name][rule.metric]["value"] for name in allowed)
-    if corrected[results.selected["technique"]][rule.metric]["value"] == best:
-        return f"it has the best corrected {metric_words(rule.metric)}{among}"
-    metric = metric_words(rule.metric)
-    return f"it is the smallest model within {rule.tolerance:g} of the best corrected {metric} ({best:.3f}){among}"
+    kept = allowed(techniques, at=rule.at, constraints=rule.constraints, safe_only=rule.safe_only)
+    _, best = best_of({name: techniques[name] for name in kept}, rule.metric, rule.at)
+    kind = f"corrected {metric}" if rule.at == "corrected" else f"{metric} at its operating point"
+    if judged(techniques[results.selected["technique"]], rule.metric, rule.at)["value"] == best:
+        return f"it has the best {kind}{among}"
+    return f"it is the smallest model within {rule.tolerance:g} of the best {kind} ({best:.3f}){among}"
 
 
 def answer(results: Results) -> dict[str, str]:
@@ -357,33 +356,14 @@ def priors(results: Results) -> list[dict[str, Any]]:
                     "fitted": fit["fitted_prior"][label],
                     "interval": axis.interval(fit["fitted_prior"][label]),
                     "used": "declared" if fit["effective_prior"] == fit["declared_prior"] else "measured",
+                    "safe": results.board["techniques"][name]["safe"],
+                    "temperature": fit["calibration"]["temperature"],
                 }
             )
         made.append(
             {"label": at, "marks": axis.marks(), "production": production, "production_at": axis.at(production), "rows": rows}
         )
     return made
-
-
-def thresholds(results: Results) -> list[dict[str, Any]]:
-    """The threshold of each label fitted on validation and what it gives on test, first seed."""
-    return [
-        {
-            "label": at,
-            "rows": [
-                {
-                    "at": index,
-                    "name": name,
-                    "role": role(results, name),
-                    **results.fitted(name)["thresholds"][label],
-                    "plain_f1": results.fitted(name)["corrected"][f"{label}.f1"],
-                    "temperature": results.fitted(name)["calibration"]["temperature"],
-                }
-                for index, name in enumerate(results.names)
-            ],
-        }
-        for at, label in enumerate(results.labels)
-    ]
 
 
 def data(results: Results) -> dict[str, Any]:
@@ -507,7 +487,8 @@ def page(results: Results) -> str:
         confusions=confusions(results),
         probe=probe(results),
         priors=priors(results),
-        thresholds=thresholds(results),
+        disagreements=disagreements(results.board, results.names),
+        operating_point=operating_point(results.board, results.evaluations, results.names, results.selected),
         data=data(results),
         drift=drift(results),
         **comparisons(results),
