@@ -33,10 +33,13 @@ def strata(labels: np.ndarray, groups: np.ndarray, seed: int, classes: int) -> t
     return group, sizes, [order[rarest[order] == stratum] for stratum in rarity]
 
 
-def too_few(labels: np.ndarray, label: int, members: np.ndarray, names: list[str]) -> str:
-    """What a class has, for a message that more is needed."""
-    messages = int((labels == label).sum())
-    return f"class {names[label]!r} has {messages} messages in {len(members)} groups of near duplicates"
+def require_groups(labels: np.ndarray, label: int, members: np.ndarray, names: list[str], least: int, parts: str) -> None:
+    """Raise UserError for a class whose groups, its `members`, are fewer than the parts need."""
+    if len(members) < least:
+        raise UserError(
+            f"class {names[label]!r} has {int((labels == label).sum())} messages in {len(members)} groups of"
+            f" near duplicates; {parts} need at least {least} groups of each class"
+        )
 
 
 def stratified_grouped_split(
@@ -63,10 +66,7 @@ def stratified_grouped_split(
     group, sizes, members_of = strata(labels, groups, seed, len(names))
     split_of_group = np.zeros(len(sizes), dtype=np.int64)
     for label, members in enumerate(members_of):
-        if len(members) < len(SPLITS):
-            raise UserError(
-                f"{too_few(labels, label, members, names)}; {len(SPLITS)} splits need at least {len(SPLITS)} groups of each class"
-            )
+        require_groups(labels, label, members, names, len(SPLITS), f"{len(SPLITS)} splits")
         test, validation = split_counts(sizes[members], fractions)
         split_of_group[members[:test]] = SPLITS.index("test")
         split_of_group[members[test : test + validation]] = SPLITS.index("validation")
@@ -94,8 +94,7 @@ def stratified_grouped_fold(
     group, sizes, members_of = strata(labels, groups, seed, len(names))
     split_of_group = np.zeros(len(sizes), dtype=np.int64)
     for label, members in enumerate(members_of):
-        if len(members) < least:
-            raise UserError(f"{too_few(labels, label, members, names)}; {count} folds need at least {least} groups of each class")
+        require_groups(labels, label, members, names, least, f"{count} folds")
         # Strata start at different folds: the odd groups of all would else be in the first.
         in_test = dealt(sizes[members], count, first=label % count) == index
         rest = members[~in_test]

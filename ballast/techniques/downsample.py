@@ -23,9 +23,12 @@ def build(counts: np.ndarray, labels: Sequence[str], *, ratio: float = 1.0, keep
     smallest = int(counts.argmin())
     kept = counts.copy()
     kept[smallest] = max(1, round(require_positive("downsample.keep", keep, at_most=1) * counts[smallest]))
-    if require_positive("downsample.ratio", ratio) * kept[smallest] > counts.max():
+    needed = require_positive("downsample.ratio", ratio) * kept[smallest]
+    if needed > counts.max():
+        # Rounded down, so that it would do.
+        possible = floor(100 * counts.max() / ratio / counts[smallest]) / 100
         raise UserError(
-            f"downsample.ratio {ratio:g} needs {ratio * kept[smallest]:,.0f} messages of a class beside the {kept[smallest]:,} of"
-            f" {labels[smallest]!r}; the largest has {counts.max():,}, so keep at most {floor(100 * counts.max() / ratio / counts[smallest]) / 100:g}"
+            f"downsample.ratio {ratio:g} needs {needed:,.0f} messages beside the {kept[smallest]:,} of {labels[smallest]!r}, and"
+            f" the largest class has {counts.max():,}; downsample.keep may be {possible:g} at most"
         )
     return Technique(sample=resampler(downsampled_counts(kept, ratio), keep_expected_loss=False))
