@@ -37,8 +37,8 @@ class Study(Section):
     question: str
     reference: str | None = None
     axis: Axis | None = None
-    common: Override = {}
-    variants: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")], Override] = {}
+    common: Override = Field(default={})
+    variants: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")], Override] = Field(default={})
 
 
 class Row(Section):

@@ -28,7 +28,7 @@ def build(counts: np.ndarray, labels: Sequence[str], *, ratio: float = 1.0, keep
         # Rounded down, so that it would do.
         possible = floor(100 * counts.max() / ratio / counts[smallest]) / 100
         raise UserError(
-            f"downsample.ratio {ratio:g} needs {needed:,.0f} messages beside the {kept[smallest]:,} of {labels[smallest]!r}, and"
-            f" the largest class has {counts.max():,}; downsample.keep may be {possible:g} at most"
+            f"downsample.ratio {ratio:g} needs {needed:,.0f} messages beside the {kept[smallest]:,} of {labels[smallest]!r},"
+            f" and the largest class has {counts.max():,}; downsample.keep may be {possible:g} at most"
         )
     return Technique(sample=resampler(downsampled_counts(kept, ratio), keep_expected_loss=False))
