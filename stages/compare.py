@@ -36,6 +36,7 @@ from stages.files import (
     write_json,
 )
 from stages.params import read_params
+from stages.studies import study_results
 
 REFERENCE = "baseline"
 
@@ -167,7 +168,10 @@ def main() -> None:
     write_json(LEADERBOARD, board)
     write_json(METRICS, short_metrics(board))
     stated = [*claims(rarest), nothing_helps(names, board["reference"])]
-    write_json(CLAIMS, judge(stated, probed, params.evaluate.confidence))
+    judged = judge(stated, probed, params.evaluate.confidence)
+    # What no entry of the main pipeline can show, a study may have shown.
+    shown = {claim["claim"]: claim for study in study_results().values() if study is not None for claim in study.claims}
+    write_json(CLAIMS, [claim if claim["parts"] else shown.get(claim["claim"], claim) for claim in judged])
     tables = [probe_table(name, read_json(PROBES / f"{name}.json"), evaluations[name]) for name in names]
     write_table(pd.concat(tables), PROBE_TABLE)
     write_table(precision_recall(evaluations), PRECISION_RECALL)

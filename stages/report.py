@@ -34,6 +34,7 @@ from stages.files import (
 from stages.messages import Messages, read_messages
 from stages.params import read_params
 from stages.report_page.view import Results, page
+from stages.studies import study_results
 
 MISTAKES = 12
 # A longer message would make the table of mistakes unreadable.
@@ -142,6 +143,7 @@ def read_results(messages: Messages) -> tuple[Results, Corrected]:
         board=board,
         evaluations=evaluations,
         claims=read_json(CLAIMS),
+        studies=study_results(),
         calibration={name: raw_calibration(seed_scores(name, first)[0].test, classes, labels) for name in names},
         # Texts such as "NA" are texts.
         probe=pd.read_csv(PROBE_TABLE, dtype={"technique": str, "text": str, "label": str}, keep_default_na=False),

@@ -55,8 +55,9 @@ class Row(Section):
 
 
 class Result(Section):
-    """A study's result, `studies/results/<name>.json`; families of metrics are raw and corrected."""
+    """A study's result, `studies/results/<name>.json`; `data` is the sha256 of its data, families of metrics raw and corrected."""
 
+    data: str
     question: str
     labels: list[str]
     rarest: str
@@ -154,9 +155,13 @@ def value_at(content: Mapping[str, Any], key: str) -> float | None:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
-def read_result(study: str) -> Result | None:
-    """A study's result, None before it has run; raises UserError for a file that is no result."""
-    path = result_path(study)
-    if not path.is_file():
-        return None
-    return checked(Result, read_json(path), f"{path}: not a study's result, run `dvc repro {STUDIES / study / 'dvc.yaml'}`")
+def study_results() -> dict[str, Result | None]:
+    """The result of each study, None where there is none on the data at hand; raises UserError for a file that is no result."""
+    found: dict[str, Result | None] = {}
+    for study in known_studies():
+        path = result_path(study)
+        found[study] = None
+        if path.is_file():
+            result = checked(Result, read_json(path), f"{path}: not a study's result, run `make study NAME={study}`")
+            found[study] = result if result.data == read_json(INGEST)["sha256"] else None
+    return found

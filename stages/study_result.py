@@ -26,7 +26,7 @@ from ballast.metrics import LOSSES
 from ballast.studies import FAMILIES, Judged, judged
 from stages.compare import reference_of
 from stages.evaluate import labelled, production_prior, seed_scores
-from stages.files import read_json, write_json
+from stages.files import INGEST, read_json, write_json
 from stages.messages import read_messages
 from stages.studies import (
     Result,
@@ -209,6 +209,7 @@ def result(study: str) -> Result:
     singles = {variant: next(iter(each.values())).draws["raw"] for variant, each in own.items() if len(each) == 1}
     stated = [claim for claim in judge(claims(rarest), singles, confidence) if claim["parts"]]
     return Result(
+        data=read_json(INGEST)["sha256"],
         question=settings.question,
         labels=labels,
         rarest=rarest,

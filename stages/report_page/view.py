@@ -35,6 +35,8 @@ from stages.report_page.drawing import (
     share_axis,
     shared_axis,
 )
+from stages.report_page.studies_view import studies
+from stages.studies import Result as StudyResult
 
 HERE = Path(__file__).parent
 FAMILIES = ("corrected", "raw")
@@ -64,6 +66,7 @@ class Results:
     called: Mapping[str, int]
     bounds: Mapping[str, tuple[int, int]]
     claims: Sequence[Mapping[str, Any]]
+    studies: Mapping[str, StudyResult | None]
 
     @property
     def labels(self) -> list[str]:
@@ -504,6 +507,7 @@ def page(results: Results) -> str:
         data=data(results),
         drift=drift(results),
         **comparisons(results),
+        studies=studies(results.studies, results.board),
         majority=majority(results),
         mistakes=results.mistakes,
         style=source("report.css"),
