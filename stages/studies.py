@@ -20,6 +20,8 @@ from stages.params import PARAMS, Count, Params, Section, Seed, checked, read_ya
 
 STUDIES = Path("studies")
 RESULTS = STUDIES / "results"
+# The variant that folds are judged as.
+POOLED_NAME = "all folds"
 
 Override = dict[str, dict[str, Any]]
 
@@ -55,7 +57,7 @@ class Row(Section):
 
 
 class Result(Section):
-    """A study's result, `studies/results/<name>.json`; `data` is the sha256 of its data, families of metrics raw and corrected."""
+    """What a study found on the data with the sha256 `data`; families of metrics are raw and corrected."""
 
     data: str
     question: str

@@ -29,6 +29,7 @@ from stages.evaluate import labelled, production_prior, seed_scores
 from stages.files import INGEST, read_json, write_json
 from stages.messages import read_messages
 from stages.studies import (
+    POOLED_NAME,
     Result,
     Row,
     Variant,
@@ -41,7 +42,6 @@ from stages.studies import (
 )
 from stages.study import TRAINING
 
-POOLED = "all folds"
 Logits = dict[str, dict[str, list[np.ndarray]]]
 
 
@@ -127,7 +127,7 @@ def pooled(study: str, variants: Mapping[str, Variant], tested: Mapping[str, Tes
         family: {name: [each for one in (first, *others) for each in one.logits[family][name]] for name in of_family}
         for family, of_family in first.logits.items()
     }
-    return {POOLED: replace(first, logits=logits)}
+    return {POOLED_NAME: replace(first, logits=logits)}
 
 
 def differences(
@@ -216,7 +216,7 @@ def result(study: str) -> Result:
         support=int((first.protocol.test.classes == labels.index(rarest)).sum()),
         confidence=confidence,
         axis=settings.axis,
-        rows=rows,
+        rows=sorted(rows, key=lambda row: row.at or 0),
         claims=[{**claim, "note": claim["note"] or f"raw, from studies/{study}"} for claim in stated],
     )
 
