@@ -55,15 +55,17 @@ def best_technique(board: Mapping[str, Any], metric: str) -> tuple[str, Mapping[
 
 
 def data_or_technique(result: Result, board: Mapping[str, Any]) -> list[str]:
-    """Whether the last doubling of the data helped more than the best technique of the leaderboard, in words."""
+    """Whether the last part of the data helped more than the best technique of the leaderboard, in words."""
     metric = f"{result.rarest}.f1"
-    rows = [row for row in result.rows if row.technique == board["reference"] and row.differences and row.at is not None]
+    rows = [row for row in result.rows if row.technique == board["reference"] and row.at is not None]
     best = best_technique(board, metric)
-    if result.axis is None or result.axis.key != LEARNING_CURVE or not rows or best is None:
+    if result.axis is None or result.axis.key != LEARNING_CURVE or len(rows) < 2 or best is None:
         return []
-    # The reference has all data, so that what less of it loses is what more of it gained.
-    less = max(rows, key=lambda row: row.at or 0)
-    lost = less.differences["corrected"][metric]  # type: ignore[index]
+    less, most = sorted(rows, key=lambda row: row.at or 0)[-2:]
+    if most.differences is not None or less.differences is None:
+        return []
+    # The reference has all data, so that what less of it loses is what the rest of it gained.
+    lost = less.differences["corrected"][metric]
     value, low, high = (-float(lost[key]) for key in ("difference", "high", "low"))
     name, gain = best
     helps = {"data": lost["verdict"] == "worse", name: gain["verdict"] == "better"}
