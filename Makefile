@@ -1,6 +1,6 @@
 # Two commands: `make repro` runs the pipeline, `make test` the tests; both set up what they need.
 .DEFAULT_GOAL := help
-.PHONY: help repro test check readme clean setup browser
+.PHONY: help repro study test check readme clean setup browser
 
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
@@ -17,6 +17,9 @@ repro: setup   ## run the pipeline on the data that params.yaml names
 	dvc repro
 	@echo "The report: $(CURDIR)/reports/index.html"
 
+study: setup   ## run a study, which are off by default: make study NAME=ratio
+	dvc repro studies/$(NAME)/dvc.yaml
+
 test: setup browser   ## run the tests, a file to a core
 	python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
@@ -32,7 +35,7 @@ readme: setup browser   ## put the results of the last run into README.md
 clean:   ## free the disk: environment, caches and all that the pipeline wrote, but not data/raw and production
 	rm -rf $(VENV) .dvc/cache .dvc/tmp .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	rm -rf data/messages.parquet data/validation.json data/data_docs data/search.json data/techniques data/samples
-	rm -rf models logits curves durations evaluations probes selected dvc_plots
+	rm -rf models logits curves durations evaluations probes selected dvc_plots studies/*/variants
 	rm -rf reports/*.csv reports/*.html
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

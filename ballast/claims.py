@@ -45,11 +45,14 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """A claim in words, where it was made, and what must be so for it to hold."""
+    """A claim in words, where it was made, what must be so for it to hold, and the study that measures it where the main
+    comparison does not.
+    """
 
     words: str
     source: str
     parts: Sequence[Part]
+    study: str | None = None
 
 
 def claims(rare: str) -> list[Claim]:
@@ -84,8 +87,8 @@ def claims(rare: str) -> list[Claim]:
             part("class_weight", "higher", PROBE), part("bias_init", "higher", PROBE), source=CONFIDENCE),
         one("On an obvious message, downsampling with upweighting and focal loss are less sure than the baseline.",
             part("downsample_upweight", "lower", PROBE), part("focal", "lower", PROBE), source=CONFIDENCE),
-        one("Recall falls when training moves from balanced classes to one in ten.",
-            part("ratio_10", "lower", recall, "ratio_1"), source=RATIOS),
+        Claim(words="Recall falls when training moves from balanced classes to one in ten.", source=RATIOS,
+              parts=[part("ratio_10", "lower", recall, "ratio_1")], study="ratio"),
         one("One-class classification is poor where the classes are close.", part("one_class", "lower")),
         one("A simpler model suffices.", part("tfidf", "not lower")),
     ]  # fmt: skip
@@ -163,7 +166,7 @@ def judged(claim: Claim, effects: Sequence[Effect], confidence: float) -> dict[s
     note = None
     if not effects:
         missing = ", ".join(sorted({name for part in claim.parts for name in (part.technique, part.reference)}))
-        note = f"not measured: needs the entries {missing}"
+        note = f"not measured: needs {f'the study {claim.study}' if claim.study else f'the entries {missing}'}"
     elif seeds < MINIMUM_SEEDS:
         note = f"{seeds_in_words(seeds)}: inconclusive"
     first = effects[0] if effects else None

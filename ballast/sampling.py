@@ -28,7 +28,8 @@ def rows_per_class(labels: np.ndarray, wanted: np.ndarray, rng: np.random.Genera
     for label, count in enumerate(wanted):
         members = np.flatnonzero(labels == label)
         repeats, remainder = divmod(int(count), len(members))
-        chosen += [np.tile(members, repeats), rng.choice(members, remainder, replace=False)]
+        # The same shuffle whatever the count: fewer rows of a class are among more of it, and the other classes stay as drawn.
+        chosen += [np.tile(members, repeats), rng.permutation(members)[:remainder]]
     return np.sort(np.concatenate(chosen))
 
 

@@ -38,6 +38,7 @@ from stages.files import (
     write_json,
 )
 from stages.params import read_params
+from stages.studies import study_results
 
 REFERENCE = "baseline"
 FAMILIES = ("raw", "corrected")
@@ -203,7 +204,10 @@ def main() -> None:
     write_json(LEADERBOARD, board)
     write_json(METRICS, short_metrics(board))
     stated = [*claims(rarest), nothing_helps(names, board["reference"])]
-    write_json(CLAIMS, judge_both(stated, probed["raw"], probed["corrected"], params.evaluate.confidence))
+    judged = judge_both(stated, probed["raw"], probed["corrected"], params.evaluate.confidence)
+    # What no entry of the main pipeline can show, a study may have shown.
+    shown = {claim["claim"]: claim for study in study_results().values() if study is not None for claim in study.claims}
+    write_json(CLAIMS, [claim if claim["parts"] else shown.get(claim["claim"], claim) for claim in judged])
     write_table(pd.concat(tables.values()), PROBE_TABLE)
     write_table(pd.concat([perturbation_table(name, probes[name], evaluations[name]) for name in names]), PERTURBATION_TABLE)
     write_table(precision_recall(evaluations), PRECISION_RECALL)

@@ -19,7 +19,7 @@ from ballast.encoders import file_sha256
 from ballast.errors import UserError, nearest
 from ballast.labels import label_name
 from ballast.near_duplicates import fingerprints, near_duplicate_groups
-from ballast.splitting import SPLITS, stratified_grouped_split
+from ballast.splitting import SPLITS, stratified_grouped_fold, stratified_grouped_split, within_share
 from stages import sms_spam
 from stages.files import FEEDBACK, INGEST, MESSAGES, replaced, write_json
 from stages.params import Ingest, read_params
@@ -124,18 +124,50 @@ def without_repeats(table: pa.Table, settings: Ingest, dropped: dict[str, int], 
 
 def with_splits(table: pa.Table, settings: Ingest, served_by: str) -> pa.Table:
     """The table with group and split; raises UserError for fewer than two classes, and for a class too small to split."""
-    labels, found = pd.factorize(table["label"].to_numpy(), sort=True)
-    names = [str(name) for name in found]
+    table = table.append_column("group", pa.array(near_duplicate_groups(table["text"])))
+    labels, units, names = splittable(table, settings)
     if len(names) < 2:
         raise UserError(f"{served_by}: a single class ({names[0] if names else 'none'}) is left; expected at least two")
-    groups = near_duplicate_groups(table["text"])
-    units = groups if settings.split == "grouped" else np.arange(len(groups))
     try:
         split = stratified_grouped_split(labels, units, settings.fractions.model_dump(), settings.seed, names)
     except UserError as error:
         raise UserError(f"{served_by}: {error}") from error
     names_of_splits = pa.array(SPLITS, pa.large_string())
-    return table.append_column("group", pa.array(groups)).append_column("split", names_of_splits.take(pa.array(split)))
+    return table.append_column("split", names_of_splits.take(pa.array(split)))
+
+
+def with_fold(table: pa.Table, settings: Ingest, served_by: str) -> pa.Table:
+    """The table split anew by `ingest.folds`, feedback included: every message is in the test split of one fold."""
+    folds = settings.folds
+    if folds is None:
+        return table
+    labels, units, names = splittable(table, settings)
+    validation = settings.fractions.validation
+    try:
+        split = stratified_grouped_fold(labels, units, folds.count, folds.index, validation, settings.seed, names)
+    except UserError as error:
+        raise UserError(f"{served_by}: ingest.folds: {error}") from error
+    names_of_splits = pa.array(SPLITS, pa.large_string())
+    return table.set_column(table.column_names.index("split"), "split", names_of_splits.take(pa.array(split)))
+
+
+def with_train_share(table: pa.Table, settings: Ingest, dropped: dict[str, int]) -> pa.Table:
+    """The table with the share of its training groups that `ingest.train_share` asks for."""
+    if settings.train_share == 1:
+        return table
+    train = pc.equal(table["split"], "train").to_numpy()
+    labels, units, names = splittable(table, settings)
+    doomed = train.copy()
+    doomed[train] = ~within_share(labels[train], units[train], settings.train_share, settings.seed, names)
+    dropped["beyond_train_share"] = 0
+    return drop(table, doomed, "beyond_train_share", dropped)
+
+
+def splittable(table: pa.Table, settings: Ingest) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Class indices (n,), what a split may not separate (n,), and the K names of the classes."""
+    labels, names = pd.factorize(table["label"].to_numpy(), sort=True)
+    units = table["group"].to_numpy() if settings.split == "grouped" else np.arange(len(table))
+    return labels, units, [str(name) for name in names]
 
 
 def read_feedback(labels: pa.Array) -> pa.Table:
@@ -185,6 +217,7 @@ def main() -> None:
     feedback = read_feedback(pc.unique(table["label"]))
     if len(feedback):
         table = joined(table, feedback, settings, dropped)
+    table = with_train_share(with_fold(table, settings, served_by), settings, dropped)
     with replaced(MESSAGES) as temporary:
         parquet.write_table(table, temporary, compression="zstd")
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
@@ -56,6 +57,17 @@ class Fractions(Section):
         return self
 
 
+class Folds(Section):
+    count: Annotated[int, Field(ge=2)]
+    index: Annotated[int, Field(ge=0)]
+
+    @model_validator(mode="after")
+    def one_of_them(self) -> Folds:
+        if self.index >= self.count:
+            raise ValueError(f"index must be below count, which is {self.count}")
+        return self
+
+
 class Hub(Section):
     name: str | None = None
     config: str | None = None
@@ -76,6 +88,8 @@ class Ingest(Section):
     conflicts: Literal["drop", "fail"]
     split: Literal["grouped", "random"]
     fractions: Fractions
+    folds: Folds | None = None
+    train_share: Annotated[float, Field(gt=0, le=1)] = 1.0
     seed: Seed
 
 
@@ -101,8 +115,15 @@ class Production(Section):
         return self
 
 
+def one_encoder(model: Any) -> Any:
+    """Raise ValueError for a list of encoders."""
+    if isinstance(model, list):
+        raise ValueError("one encoder is expected here; a list of them is for studies/encoders/params.yaml")
+    return model
+
+
 class Train(Section):
-    model: str
+    model: Annotated[str, BeforeValidator(one_encoder)]
     epochs: Count
     batch_size: Count
     learning_rate: Positive
@@ -215,9 +236,10 @@ class Params(Section):
     report: Report
 
 
-def is_section(kind: Any) -> bool:
-    """Whether a type is a mapping that knows its keys."""
-    return isinstance(kind, type) and issubclass(kind, BaseModel)
+def fields_of(kind: Any) -> Mapping[str, Any]:
+    """The fields of a section, which may be optional; none of what is no section."""
+    kinds = [each for each in (kind, *get_args(kind)) if isinstance(each, type) and issubclass(each, BaseModel)]
+    return kinds[0].model_fields if kinds else {}
 
 
 def known_keys(section: type[BaseModel], place: tuple[str | int, ...]) -> list[str]:
@@ -227,34 +249,46 @@ def known_keys(section: type[BaseModel], place: tuple[str | int, ...]) -> list[s
         if get_origin(kind) is dict:
             kind = get_args(kind)[1]
         else:
-            fields = kind.model_fields if is_section(kind) else {}
+            fields = fields_of(kind)
             kind = next((field.annotation for name, field in fields.items() if key in (name, field.alias)), None)
-    return [field.alias or name for name, field in kind.model_fields.items()] if is_section(kind) else []
+    return [field.alias or name for name, field in fields_of(kind).items()]
 
 
-def complaint(error: ValidationError) -> str:
+def complaint(error: ValidationError, model: type[BaseModel]) -> str:
     """One line on one thing that is wrong: the deepest, which of the branches of a union is the one meant."""
     first = max(error.errors(), key=lambda each: len(each["loc"]))
     # Pydantic names the branch of a union too, as in dict[str,float].
     place = tuple(part for part in first["loc"] if "[" not in str(part))
     where = ".".join(map(str, place)) or "the file"
     if first["type"] == "extra_forbidden":
-        return f"unknown key {where!r}: {nearest(str(place[-1]), known_keys(Params, place[:-1]))}"
+        return f"unknown key {where!r}: {nearest(str(place[-1]), known_keys(model, place[:-1]))}"
     if first["type"] == "missing":
         return f"missing key {where!r}"
     found = repr(first["input"])
     return f"{where}: {first['msg']}, found {found if len(found) < 100 else found[:97] + '...'}"
 
 
-def read_params(path: Path = PARAMS) -> Params:
-    """Read and check the whole file; raises UserError that names the key and what was expected."""
+def read_yaml(path: Path) -> Any:
+    """What a YAML file holds; raises UserError."""
     try:
-        content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+        return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; run from the repository's root") from error
     except (YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def checked(model: type[Model], content: Any, where: str) -> Model:
+    """The content of a file as a model; raises UserError that says where, names the key and what was expected."""
     try:
-        return Params.model_validate(content)
+        return model.model_validate(content)
     except ValidationError as error:
-        raise UserError(f"{path}: {complaint(error)}") from error
+        raise UserError(f"{where}: {complaint(error, model)}") from error
+
+
+def read_params(path: Path = PARAMS) -> Params:
+    """Read and check the whole file; raises UserError that names the key and what was expected."""
+    return checked(Params, read_yaml(path), str(path))

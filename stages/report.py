@@ -41,6 +41,7 @@ from stages.messages import Messages, read_messages
 from stages.params import read_params
 from stages.report_page.errors_view import rows_of
 from stages.report_page.view import Results, page
+from stages.studies import study_results
 
 
 def raw_calibration(logits: np.ndarray, classes: np.ndarray, labels: list[str]) -> dict[str, Any]:
@@ -123,6 +124,7 @@ def read_results(messages: Messages) -> tuple[Results, Corrected]:
         evaluations=evaluations,
         claims=read_json(CLAIMS),
         search=read_json(SEARCH) if params.search.trials else {},
+        studies=study_results(),
         calibration={name: raw_calibration(seed_scores(name, first)[0].test, classes, labels) for name in names},
         probe=read_probe(PROBE_TABLE),
         perturbations=read_probe(PERTURBATION_TABLE),

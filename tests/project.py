@@ -12,6 +12,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from importlib import import_module
 from itertools import product
 from pathlib import Path
@@ -27,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # The models of the tests are so small that a second thread costs more than it gives.
 THREADS = "1"
 # Results of earlier runs: a copy starts without them.
-RESULTS = ("dvc.lock", "data/ingest.json", "reports")
+RESULTS = ("dvc.lock", "studies/*/dvc.lock", "studies/results/*.json", "data/ingest.json", "reports/*")
 yaml = YAML(typ="safe", pure=True)
 yaml.default_flow_style = False
 
@@ -198,7 +199,7 @@ def project_copy(folder: Path) -> Project:
         ["git", "ls-files", "-coz", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
     )
     for name in filter(None, listed.stdout.split("\0")):
-        if not name.startswith(RESULTS) and (ROOT / name).is_file():
+        if not any(fnmatch(name, pattern) for pattern in RESULTS) and (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
     as_somebody = ["-c", "user.name=test", "-c", "user.email=test@localhost", "-c", "commit.gpgsign=false"]

@@ -126,6 +126,11 @@ def test_importing_the_library_loads_no_orchestration(module: str, workspace: Pr
 # settings say, DVC takes from params.yaml.
 PLUMBING = {"ballast/command.py", "ballast/errors.py", "stages/files.py", "stages/params.py"}
 DVC: dict[str, Any] = yaml.load(ROOT / "dvc.yaml")["stages"]
+STUDIES: dict[str, Any] = {
+    f"{path.parent.name}:{name}": stage
+    for path in sorted((ROOT / "studies").glob("*/dvc.yaml"))
+    for name, stage in yaml.load(path)["stages"].items()
+}
 
 
 def module_file(stage: dict[str, Any]) -> Path:
@@ -163,9 +168,10 @@ def test_only_what_is_made_for_techniques_is_left_to_the_cards() -> None:
     }
 
 
-@pytest.mark.parametrize("name", DVC)
+# A stage that always runs is never stale.
+@pytest.mark.parametrize("name", [*DVC, *(name for name, stage in STUDIES.items() if not stage.get("always_changed"))])
 def test_deps_name_what_a_stage_imports(name: str) -> None:
-    stage = DVC[name]
+    stage = (DVC | STUDIES)[name]
     deps, file = stage["deps"], module_file(stage)
     imports = {relative(path) for path in transitive_imports(file, ROOT)}
     required = {relative(file)} | {path for path in imports - PLUMBING if not path.endswith("/__init__.py")}
@@ -218,7 +224,10 @@ def test_params_name_what_a_stage_reads(name: str) -> None:
 
 
 def test_a_training_depends_on_all_settings_but_the_list_of_seeds() -> None:
-    assert params_of("train") == {f"train.{key}" for key in Train.model_fields} - {"train.seeds"}
+    settings = {f"train.{key}" for key in Train.model_fields} - {"train.seeds"}
+    assert params_of("train") == settings
+    for name in (name for name in STUDIES if name.endswith(":variant")):
+        assert settings < {key for key in STUDIES[name]["params"] if isinstance(key, str)}
 
 
 @pytest.mark.parametrize("name", DVC)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ballast.errors import UserError
 from ballast.near_duplicates import fingerprints, mask, near_duplicate_groups
-from ballast.splitting import SPLITS, stratified_grouped_split
+from ballast.splitting import SPLITS, stratified_grouped_fold, stratified_grouped_split, within_share
 
 FRACTIONS = {"train": 0.7, "validation": 0.1, "test": 0.2}
 
@@ -91,3 +91,61 @@ def test_a_class_with_fewer_groups_than_splits_is_an_error_that_counts_them() ->
     groups = np.concatenate([np.arange(50), np.repeat([50, 51], [5, 4])])
     with pytest.raises(UserError, match="class 'spam' has 9 messages in 2 groups"):
         stratified_grouped_split(labels, groups, FRACTIONS, 0, ["ham", "spam"])
+
+
+@given(rows_in_groups(), st.integers(2, 3), st.integers(0, 99))
+@settings(max_examples=100, deadline=None)
+def test_folds_partition_the_groups_and_every_class_is_everywhere(
+    rows: tuple[np.ndarray, np.ndarray], count: int, seed: int
+) -> None:
+    labels, groups = (np.concatenate([each, each + at]) for each, at in zip(rows, (0, 1000), strict=True))
+    names = [str(label) for label in range(labels.max() + 1)]
+    tested = np.zeros(len(labels), dtype=int)
+    for index in range(count):
+        split = stratified_grouped_fold(labels, groups, count, index, 0.1, seed, names)
+        tested += split == SPLITS.index("test")
+        for group in np.unique(groups):
+            assert len(set(split[groups == group])) == 1
+        for label in range(len(names)):
+            assert set(split[labels == label]) == set(range(len(SPLITS)))
+    assert set(tested) == {1}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_folds_and_shares_keep_the_shares_of_classes(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    groups = np.repeat(np.arange(4000), rng.integers(1, 4, size=4000))
+    labels = (rng.random(4000) < 0.13).astype(int)[groups]
+    for index in range(5):
+        split = stratified_grouped_fold(labels, groups, 5, index, 0.1, seed, ["ham", "spam"])
+        for at, share in enumerate((0.7, 0.1, 0.2)):
+            for label in (0, 1):
+                assert abs((split[labels == label] == at).mean() - share) < 6 / (labels == label).sum()
+    for share in (0.25, 0.5):
+        kept = within_share(labels, groups, share, seed, ["ham", "spam"])
+        for label in (0, 1):
+            assert abs(kept[labels == label].mean() - share) < 3 / (labels == label).sum()
+
+
+@given(rows_in_groups(), st.lists(st.floats(0.01, 1), min_size=2, max_size=4), st.integers(0, 99))
+@settings(max_examples=100, deadline=None)
+def test_shares_are_nested_and_separate_no_group(rows: tuple[np.ndarray, np.ndarray], shares: list[float], seed: int) -> None:
+    labels, groups = rows
+    names = [str(label) for label in range(labels.max() + 1)]
+    previous = np.zeros(len(labels), dtype=bool)
+    for share in [*sorted(shares), 1.0]:
+        kept = within_share(labels, groups, share, seed, names)
+        assert not (previous & ~kept).any()
+        assert set(labels[kept]) == set(labels)
+        assert not set(groups[kept]) & set(groups[~kept])
+        previous = kept
+    assert previous.all()
+
+
+@pytest.mark.parametrize(("count", "least"), [(2, 4), (3, 3), (5, 5)])
+def test_more_folds_than_groups_of_a_class_is_an_error_that_counts_them(count: int, least: int) -> None:
+    labels = np.repeat([0, 1], [50, least - 1])
+    with pytest.raises(
+        UserError, match=f"in {least - 1} groups of near duplicates; {count} folds need at least {least} groups"
+    ):
+        stratified_grouped_fold(labels, np.arange(len(labels)), count, 0, 0.1, 0, ["ham", "spam"])

@@ -38,6 +38,8 @@ from stages.report_page.drawing import (
 from stages.report_page.errors_view import errors, perturbed
 from stages.report_page.operating_point_view import disagreements, operating_point
 from stages.report_page.search_view import searched
+from stages.report_page.studies_view import studies
+from stages.studies import Result as StudyResult
 
 HERE = Path(__file__).parent
 FAMILIES = ("corrected", "raw")
@@ -71,6 +73,7 @@ class Results:
     bounds: Mapping[str, tuple[int, int]]
     claims: Sequence[Mapping[str, Any]]
     search: Mapping[str, Any]
+    studies: Mapping[str, StudyResult | None]
 
     @property
     def labels(self) -> list[str]:
@@ -493,6 +496,7 @@ def page(results: Results) -> str:
         drift=drift(results),
         **comparisons(results),
         searched=searched(results.search),
+        studies=studies(results.studies, results.board),
         majority=majority(results),
         errors=errors(results.errors, results.texts, results.names, results.labels, results.selected["technique"]),
         perturbed=perturbed(results.probe, results.perturbations, results.names, results.labels),
