@@ -20,6 +20,8 @@ from ballast.errors import UserError, nearest
 CALIBRATION_BINS = 15
 # More distinct scores than this are binned by quantile: ranking metrics then agree with the exact ones to 1e-3.
 SCORE_BINS = 4096
+# Relative error of sums in single precision.
+ROUNDING = 1e-6
 
 
 def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
@@ -126,15 +128,18 @@ class Decisions(Statistic):
         precision, recall = ratio(hits, assigned), ratio(hits, support)
         f1 = ratio(2 * hits, support + assigned)
         correct = hits.sum(axis=1)
-        covariance = correct * total - (support * assigned).sum(axis=1)
-        spread = np.sqrt((total**2 - (assigned**2).sum(axis=1)) * (total**2 - (support**2).sum(axis=1)))
+        shares = [ratio(each, total[:, None]) for each in (assigned, support)]
+        covariance = ratio(correct, total) - (shares[0] * shares[1]).sum(axis=1)
+        # Of one class only nothing but rounding is left.
+        variances = [each * (each > ROUNDING) for each in (1 - (share**2).sum(axis=1) for share in shares)]
+        spread = np.sqrt(variances[0] * variances[1])
         present = support > 0
         values = {
             "accuracy": ratio(correct, total),
             "balanced_accuracy": ratio((recall * present).sum(axis=1), present.sum(axis=1)),
             "macro_f1": f1.mean(axis=1),
             "weighted_f1": ratio((f1 * support).sum(axis=1), total),
-            "mcc": np.clip(np.divide(covariance, spread, out=np.zeros_like(spread), where=spread > 0), -1, 1),
+            "mcc": np.clip(ratio(covariance, spread), -1, 1),
         }
         for label, name in enumerate(self.names):
             values |= {
