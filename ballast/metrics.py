@@ -20,6 +20,8 @@ from ballast.errors import UserError, nearest
 CALIBRATION_BINS = 15
 # More distinct scores than this are binned by quantile: ranking metrics then agree with the exact ones to 1e-3.
 SCORE_BINS = 1024
+# Relative error of sums in single precision.
+ROUNDING = 1e-6
 
 
 def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
@@ -163,17 +165,18 @@ class Decisions(Statistic):
         false_positives = ratio(wrong, total[:, None] - support)
         f1 = ratio(2 * hits, support + assigned)
         correct = hits.sum(axis=1)
-        covariance = correct * total - (support * assigned).sum(axis=1)
-        # One class alone leaves 0, which rounding may put below.
-        spreads = [np.maximum(total**2 - (each**2).sum(axis=1), 0) for each in (assigned, support)]
-        spread = np.sqrt(spreads[0] * spreads[1])
+        shares = [ratio(each, total[:, None]) for each in (assigned, support)]
+        covariance = ratio(correct, total) - (shares[0] * shares[1]).sum(axis=1)
+        # Of one class only nothing but rounding is left.
+        variances = [each * (each > ROUNDING) for each in (1 - (share**2).sum(axis=1) for share in shares)]
+        spread = np.sqrt(variances[0] * variances[1])
         present = support > 0
         values = {
             "accuracy": ratio(correct, total),
             "balanced_accuracy": ratio((recall * present).sum(axis=1), present.sum(axis=1)),
             "macro_f1": f1.mean(axis=1),
             "weighted_f1": ratio((f1 * support).sum(axis=1), total),
-            "mcc": np.clip(np.divide(covariance, spread, out=np.zeros_like(spread), where=spread > 0), -1, 1),
+            "mcc": np.clip(ratio(covariance, spread), -1, 1),
         }
         for label, name in enumerate(self.names):
             values |= {

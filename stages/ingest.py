@@ -205,6 +205,18 @@ def joined(base: pa.Table, feedback: pa.Table, settings: Ingest, dropped: dict[s
     return table.append_column("group", pa.array(groups)).select(base.column_names)
 
 
+def split_counts(table: pa.Table, labels: list[str]) -> pd.DataFrame:
+    """Messages of each label (columns) in each split (rows); raises UserError for a class that a split has lost."""
+    counts = table.select(["label", "split"]).to_pandas().value_counts().unstack("label", fill_value=0)
+    counts = counts.reindex(index=list(SPLITS), columns=labels, fill_value=0)
+    for split, label in counts.stack().loc[lambda count: count == 0].index:
+        raise UserError(
+            f"{FEEDBACK}: class {label!r} has no message left in the split {split}, because texts of two labels are dropped;"
+            " mend the labels there"
+        )
+    return counts
+
+
 def main() -> None:
     settings = read_params().ingest
     rows, served_by = read_source(settings)
@@ -214,14 +226,15 @@ def main() -> None:
     table = without_repeats(without_blanks(table, dropped, served_by), settings, dropped, served_by)
     table = with_splits(table, settings, served_by)
     table = table.append_column("source", pa.repeat(settings.source, len(table)))
-    feedback = read_feedback(pc.unique(table["label"]))
+    labels = pc.unique(table["label"])
+    feedback = read_feedback(labels)
     if len(feedback):
         table = joined(table, feedback, settings, dropped)
     table = with_train_share(with_fold(table, settings, served_by), settings, dropped)
+    counts = split_counts(table, sorted(labels.to_pylist()))
     with replaced(MESSAGES) as temporary:
         parquet.write_table(table, temporary, compression="zstd")
 
-    counts = table.select(["label", "split"]).to_pandas().value_counts().unstack("label", fill_value=0)
     groups = pc.count_distinct(table["group"]).as_py()
     write_json(
         INGEST,

@@ -454,6 +454,17 @@ def test_feedback_that_contradicts_a_base_row_leaves_the_splits_of_all_others(wo
     assert found["split"].to_dict() == base["split"].drop("1").to_dict()
 
 
+def test_feedback_that_leaves_a_split_without_a_class_is_named(workspace: Project) -> None:
+    base = ingest(workspace, content=LARGE)
+    before = outputs(workspace)
+    rare = base[(base["label"] == "eggs") & (base["split"] == "validation")]
+    table = pd.DataFrame({"id": rare.index + "x", "text": rare["text"], "label": "ham", "split": "validation"})
+    workspace.write(str(FEEDBACK), table)
+    error = workspace.stage_here("ingest").error
+    assert f"{FEEDBACK}: class 'eggs' has no message left in the split validation" in error
+    assert outputs(workspace) == before
+
+
 def test_feedback_of_one_group_stays_in_one_split(workspace: Project) -> None:
     ingest(workspace, content=LARGE)
     found = with_feedback(workspace, ("entirely new 1", "ham", "train"), ("entirely new 2", "ham", "test"))

@@ -90,6 +90,9 @@ WRONG: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "judged nowhere": ({"select.at": "argmax"}, ("select.at", "'operating_point'", "found 'argmax'")),
     "seed twice": ({"train.seeds": [1, 1]}, ("seeds must differ", "[1, 1]")),
     "no seed": ({"train.seeds": []}, ("train.seeds", "at least 1")),
+    "seeds left out": ({"train.seeds": None}, ("train.seeds", "list", "found None")),
+    "seed out of a list": ({"train.seeds": 0}, ("train.seeds", "list", "found 0")),
+    "prior above one": ({"production.prior": {"ham": 0.5, "spam": 0.6}}, ("production", "sum to 1", "1.1")),
     "negative seed": ({"ingest.seed": -1}, ("ingest.seed", "greater than or equal to 0", "found -1")),
     "no technique": ({"techniques": {}}, ("techniques", "at least 1")),
     "technique as a path": ({"techniques": {"../x": {}}}, ("techniques", "'../x'")),
@@ -221,8 +224,6 @@ def test_a_wrong_technique_is_named_and_the_earlier_cards_stay(workspace: Projec
         pytest.param({"select.metric": "marco_f1"}, ("select.metric", "'marco_f1'", "did you mean 'macro_f1'?"), id="metric"),
         pytest.param({"select.metric": "eggs.f1"}, ("select.metric", "'eggs.f1'", "ham.f1"), id="metric of a stranger"),
         pytest.param({"select.constraints": {"spam.precison": 0.9}}, ("did you mean 'spam.precision'?",), id="constraint"),
-        pytest.param({"production.prior": {"ham": 0.9, "eggs": 0.1}}, ("production.prior", "'eggs'", "ham, spam"), id="prior"),
-        pytest.param({"production.prior": {"ham": 0.9, "spm": 0.1}}, ("did you mean 'spam'?",), id="prior misspelt"),
         pytest.param({"operating_point.label": "spm"}, ("operating_point.label", "'spm'", "did you mean 'spam'?"), id="label"),
         pytest.param(
             {"operating_point.rule": "cost", "operating_point.costs": {"ham": {"spam": 10}}},
@@ -238,6 +239,21 @@ def test_a_wrong_technique_is_named_and_the_earlier_cards_stay(workspace: Projec
             {"operating_point.costs": {"ham": {"spam": 0}, "spam": {"ham": 0}}},
             ("operating_point.costs", "no mistake costs more"),
             id="costs of nothing",
+        ),
+        pytest.param(
+            {"production.prior": {"ham": 0.9, "spma": 0.1}},
+            ("production.prior names the class 'spma'", "did you mean 'spam'?"),
+            id="prior of a stranger",
+        ),
+        pytest.param(
+            {"production.prior": {"ham": 0.5, "spam": 0.4, "eggs": 0.1}},
+            ("names the class 'eggs'", "ham, spam"),
+            id="prior of more",
+        ),
+        pytest.param(
+            {"production.prior": {"ham": 1 - 1e-9}},
+            ("production.prior misses the class 'spam'", "ham, spam"),
+            id="prior that misses a class",
         ),
     ],
 )

@@ -10,7 +10,7 @@ import numpy as np
 import yaml
 
 from stages.files import LEADERBOARD, read_json
-from stages.params import Ingest, read_params
+from stages.params import Ingest, Search, read_params
 from stages.readme import README, results_table, with_results
 
 ROOT = Path(__file__).parent.parent
@@ -44,9 +44,10 @@ def test_the_example_technique_builds() -> None:
 
 
 def test_the_example_settings_are_accepted() -> None:
-    [settings] = examples("yaml")
-    shipped = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["ingest"]
-    assert Ingest.model_validate(shipped | yaml.safe_load(settings)["ingest"]).text_column == "body"
+    ingest, search = map(yaml.safe_load, examples("yaml"))
+    shipped = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    assert Ingest.model_validate(shipped["ingest"] | ingest["ingest"]).text_column == "body"
+    assert set(Search.model_validate(shipped["search"] | search["search"]).spaces) <= set(shipped["techniques"])
 
 
 def test_the_make_targets_named_exist() -> None:
