@@ -251,7 +251,11 @@ def test_results_of_other_data_are_not_shown_and_broken_ones_are_named(studied: 
             {"variants": {"a": {"ingest": {"folds": {"count": 3, "index": 3}}}}},
             r"index must be below count, which is 3",
         ),
-        ("folds", {"variants": {"a": {"ingest": {"folds": {"count": 3, "indx": 1}}}}}, r"'ingest.folds.indx': .*'index'"),
+        (
+            "folds",
+            {"variants": {"a": {"ingest": {"folds": {"count": 3, "index": 1, "sed": 0}}}}},
+            r"unknown key .ingest.folds.sed.: known: count, index",
+        ),
         ("folds", {"variants": {"a": {"ingest": {"train_share": 0}}}}, r"ingest.train_share: Input should be greater than 0"),
         ("encoders", {"common": {"train": {"model": ["a", "a"]}}}, r"common.train.model: expected different encoders"),
         ("encoders", {"variants": {"a": {}}}, r"common.train.model: expected different encoders and no variants"),
