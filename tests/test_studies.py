@@ -148,6 +148,7 @@ def test_a_failure_loses_no_other_variant(studied: Project) -> None:
     content = path.read_text(encoding="utf-8")
     variants = yaml.load(content)["variants"]
     first, *others = variants
+    assert f"{path_of('folds')}:variant@{first}" in studied.repro(f"{path_of('folds')}:variant@{first}")
     settings(studied, "folds", variants={first: variants[first], "too_many": {"ingest": {"folds": {"count": 500, "index": 1}}}})
     failed = studied.run("dvc", "repro", path_of("folds"))
     assert failed.code != 0
