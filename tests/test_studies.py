@@ -148,6 +148,7 @@ def test_a_failure_loses_no_other_variant(studied: Project) -> None:
     content = path.read_text(encoding="utf-8")
     variants = yaml.load(content)["variants"]
     first, *others = variants
+    assert f"{path_of('folds')}:variant@{first}" in studied.repro(f"{path_of('folds')}:variant@{first}")
     settings(studied, "folds", variants={first: variants[first], "too_many": {"ingest": {"folds": {"count": 500, "index": 1}}}})
     failed = studied.run("dvc", "repro", path_of("folds"))
     assert failed.code != 0
@@ -251,7 +252,11 @@ def test_results_of_other_data_are_not_shown_and_broken_ones_are_named(studied: 
             {"variants": {"a": {"ingest": {"folds": {"count": 3, "index": 3}}}}},
             r"index must be below count, which is 3",
         ),
-        ("folds", {"variants": {"a": {"ingest": {"folds": {"count": 3, "indx": 1}}}}}, r"'ingest.folds.indx': .*'index'"),
+        (
+            "folds",
+            {"variants": {"a": {"ingest": {"folds": {"count": 3, "index": 1, "sed": 0}}}}},
+            r"unknown key .ingest.folds.sed.: known: count, index",
+        ),
         ("folds", {"variants": {"a": {"ingest": {"train_share": 0}}}}, r"ingest.train_share: Input should be greater than 0"),
         ("encoders", {"common": {"train": {"model": ["a", "a"]}}}, r"common.train.model: expected different encoders"),
         ("encoders", {"variants": {"a": {}}}, r"common.train.model: expected different encoders and no variants"),
