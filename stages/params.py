@@ -264,6 +264,9 @@ def complaint(error: ValidationError, model: type[BaseModel]) -> str:
         return f"unknown key {where!r}: {nearest(str(place[-1]), known_keys(model, place[:-1]))}"
     if first["type"] == "missing":
         return f"missing key {where!r}"
+    if first["type"] == "value_error":
+        # Our own words name what was found; the input would be a whole section.
+        return f"{where}: {first['ctx']['error']}"
     found = repr(first["input"])
     return f"{where}: {first['msg']}, found {found if len(found) < 100 else found[:97] + '...'}"
 
