@@ -208,10 +208,10 @@ def answer(results: Results) -> dict[str, str]:
     """The page's answer in a few sentences, with what may be concluded from it."""
     techniques = results.board["techniques"]
     chosen, label = results.selected["technique"], results.rarest
-    key = f"{label}.f1"
-    found = techniques[chosen]["corrected"][key]
+    key, at = f"{label}.f1", results.params.select.at
+    found = judged(techniques[chosen], key, at)
     others = [name for name in results.names if name != chosen]
-    level = [name for name in others if overlap(techniques[name]["corrected"][key], found)]
+    level = [name for name in others if overlap(judged(techniques[name], key, at), found)]
     if not others:
         noise = "there is one technique and nothing to compare it with."
     elif not level:
