@@ -108,7 +108,7 @@ def test_a_study_trains_its_variants_and_compares_them(studied: Project) -> None
         assert difference["low"] <= difference["difference"] <= difference["high"]
         assert all(each["low"] <= each["value"] <= each["high"] for each in recalls)
     [claim] = found["claims"]
-    assert claim["claim"].startswith("Recall falls") and claim["note"] == "raw, from studies/ratio"
+    assert claim["claim"].startswith("Recall falls") and claim["note"] == "from studies/ratio"
     assert claim["effect"] == pytest.approx(ten["differences"]["raw"]["spam.recall"]["difference"])
 
 
@@ -200,7 +200,7 @@ def test_the_main_pipeline_runs_no_study_and_takes_up_their_results(studied: Pro
     stages = studied.repro()
     assert {"compare", "report"} <= stages and not any(name.startswith(str(STUDIES)) for name in stages)
     claims = read_json(studied.folder / CLAIMS)
-    assert [claim for claim in claims if claim["note"] == "raw, from studies/ratio"] == result(studied, "ratio")["claims"]
+    assert [claim for claim in claims if claim["note"] == "from studies/ratio"] == result(studied, "ratio")["claims"]
     assert studied.repro() == set()
 
 

@@ -106,7 +106,7 @@ def limits(name: str, board: Mapping[str, Any], ingest: Mapping[str, Any], point
 
 
 def comparison(name: str, board: Mapping[str, Any], rarest: str) -> list[str]:
-    """Each verdict against the reference in words."""
+    """Each verdict against the reference in words, of corrected metrics."""
     found = board["techniques"][name]["comparison"]
     if found is None:
         return []
@@ -115,7 +115,7 @@ def comparison(name: str, board: Mapping[str, Any], rarest: str) -> list[str]:
         f"{subject}: {each['verdict']} (difference from {reference} {each['difference']:+.3f},"
         f" {each['low']:+.3f} to {each['high']:+.3f}, adjusted p {each['p_adjusted']:.3f})"
         for metric, subject in ((f"{rarest}.f1", f"F1 of {rarest}"), ("macro_f1", "Macro F1"), ("log_loss", "Log loss"))
-        if (each := found["metrics"].get(metric))
+        if (each := found["corrected"]["metrics"].get(metric))
     ]
 
 
