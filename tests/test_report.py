@@ -156,9 +156,7 @@ def build(
             path = folder / LOGITS / name / f"{seed}.npz"
             path.parent.mkdir(parents=True, exist_ok=True)
             declared = prior if at % 2 else np.full(len(labels), np.nan)
-            # What was scored of train does not matter here.
-            arrays = {"train": logits["test"], "train_classes": classes["test"], "declared_prior": declared}
-            arrays |= {"parameters": 22_700_000 if at else 82_400}
+            arrays = {"train_classes": classes["train"], "declared_prior": declared, "parameters": 22_700_000 if at else 82_400}
             np.savez(path, **logits, **arrays)
             probes[str(seed)] = rng.normal(0, 2, (len(texts), len(labels))).tolist()
         # The first text was too long once it was perturbed.
@@ -390,7 +388,7 @@ def test_the_first_screen_answers_and_shows_no_text(
     with watched(browser, size) as watch:
         shown = watch.open(built.reports / "index.html")
         chosen = built.read(Path("selected/model.json"))["technique"]
-        f1 = built.board["techniques"][chosen]["corrected"][f"{built.rarest}.f1"]
+        f1 = built.board["techniques"][chosen]["operating_point"][f"{built.rarest}.f1"]
         sentence = shown.locator(".answer").inner_text()
         assert sentence.startswith(f"{chosen} is selected: ")
         assert (
