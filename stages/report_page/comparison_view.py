@@ -9,9 +9,9 @@ from ballast.metrics import LOSSES, higher_is_better
 from stages.report_page.drawing import CURVE_UNITS, Axis, corner_ticks, nice_step, points, shared_axis
 
 ARMS = {
-    "threshold": "threshold",
-    "logit_adjustment": "logit adjustment",
-    "temperature": "temperature",
+    "threshold": "Threshold",
+    "logit_adjustment": "Logit adjustment",
+    "temperature": "Temperature",
     "tau_normalisation": "τ-normalisation",
 }
 
@@ -72,7 +72,7 @@ def in_words(board: Mapping[str, Any], names: Sequence[str], metric: str, metric
 def post_hoc(board: Mapping[str, Any], names: Sequence[str], metric: str) -> dict[str, Any]:
     """Each technique as it is and with what costs no training, by one metric of decisions."""
     techniques = board["techniques"]
-    columns = ["as it is", *ARMS.values()]
+    columns = ["As it is", *ARMS.values()]
     estimates = {
         name: [techniques[name]["corrected"][metric], *(techniques[name]["post_hoc"].get(arm, {}).get(metric) for arm in ARMS)]
         for name in names
@@ -91,7 +91,8 @@ def post_hoc(board: Mapping[str, Any], names: Sequence[str], metric: str) -> dic
 
 def prior_grid(evaluations: Mapping[str, Any], names: Sequence[str], metric: str) -> dict[str, Any]:
     """One metric of every technique over the class ratios, raw and corrected, as lines."""
-    ratios = list(next(iter(evaluations.values()))["prior_grid"])
+    # JSON files have their keys in the order of the alphabet.
+    ratios = sorted(next(iter(evaluations.values()))["prior_grid"], key=lambda ratio: float(ratio.partition(":")[2]))
     values = {
         family: {name: [evaluations[name]["prior_grid"][ratio][family][metric]["value"] for ratio in ratios] for name in names}
         for family in ("corrected", "raw")

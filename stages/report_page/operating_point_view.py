@@ -84,8 +84,9 @@ def disagreements(board: Mapping[str, Any], names: Sequence[str]) -> list[dict[s
                 ("f1", f"the F1 of {label}", "{:.3f}"),
             ):
                 raw, corrected = (technique[family][f"{label}.{metric}"] for family in ("raw", "corrected"))
-                if disagree(raw, corrected):
-                    parts.append(f"{words} is {show.format(raw['value'])} raw and {show.format(corrected['value'])} corrected")
+                shown = [show.format(each["value"]) for each in (raw, corrected)]
+                if disagree(raw, corrected) and shown[0] != shown[1]:
+                    parts.append(f"{words} is {shown[0]} raw and {shown[1]} corrected")
             if parts:
                 fitted, production = technique["fitted_prior"][label]["value"], board["production_prior"][label]
                 why = f"its raw probabilities are right for {fitted:.1%} {label}, production has {production:.1%}"
