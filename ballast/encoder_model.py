@@ -16,7 +16,7 @@ from transformers.utils import logging
 from ballast.batching import sorted_batches
 from ballast.encoders import encoder_source
 from ballast.errors import UserError
-from ballast.heads import head_of, restore_head
+from ballast.heads import NormalisedLinear, head_of, restore_head
 from ballast.model import Model
 
 # Padded tokens of a scoring batch: enough to fill the matrix units, little enough for the caches of a CPU.
@@ -125,7 +125,7 @@ class EncoderModel(Model):
 
     def head_arrays(self) -> dict[str, np.ndarray]:
         head = head_of(self.network, len(self.labels))
-        if head.bias is None:
+        if head.bias is None or isinstance(head, NormalisedLinear):
             return {}
         weight, bias = head.weight.detach().float().cpu().numpy(), head.bias.detach().float().cpu().numpy()
         return {"head_norms": np.linalg.norm(weight, axis=1), "head_bias": bias}

@@ -272,7 +272,8 @@ def adjusted(scores: SeedScores, protocol: Protocol) -> Adjusted:
 def pooled_priors(scores: Sequence[SeedScores], protocol: Protocol) -> dict[str, Any]:
     """The declared prior, the mean over seeds, and the prior fitted on all seeds' validation logits.
 
-    A technique is safe where that agrees with the production prior: its posteriors can then be used as they are.
+    A technique is safe where that agrees with the production prior: its posteriors can then be used as they are; None where
+    the measurement cannot tell.
     """
     declared = [each.declared_prior for each in scores if each.declared_prior is not None]
     fitted = fit_prior(
@@ -284,7 +285,7 @@ def pooled_priors(scores: Sequence[SeedScores], protocol: Protocol) -> dict[str,
     return {
         "declared_prior": protocol.named(np.mean(declared, axis=0)) if declared else None,
         "fitted_prior": fitted_as_json(fitted, protocol),
-        "safe": fitted.contains(protocol.production_prior),
+        "safe": fitted.agrees(protocol.production_prior),
     }
 
 

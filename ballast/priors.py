@@ -8,10 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import expit, log_softmax, logsumexp, ndtri, softmax
+from scipy.special import expit, log_softmax, logit, logsumexp, ndtri, softmax
 
 NEWTON_STEPS = 100
 GRADIENT_TOLERANCE = 1e-10
+# An interval from a tenth of the odds to ten times the odds would contain almost any prior.
+UNINFORMATIVE_ODDS_RATIO = 100.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +27,13 @@ class FittedPrior:
     def contains(self, prior: np.ndarray) -> bool:
         """Whether every class's share in `prior` (K,) lies within the interval."""
         return bool(np.all((self.low <= prior) & (prior <= self.high)))
+
+    def agrees(self, prior: np.ndarray) -> bool | None:
+        """Whether posteriors are right for a prior (K,); None where it lies in intervals too wide to tell."""
+        if not self.contains(prior):
+            return False
+        widest = float(np.max(logit(self.high) - logit(self.low)))
+        return True if widest <= np.log(UNINFORMATIVE_ODDS_RATIO) else None
 
 
 def correct(logits: np.ndarray, from_prior: np.ndarray, to_prior: np.ndarray) -> np.ndarray:

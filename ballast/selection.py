@@ -1,6 +1,7 @@
 """Choosing a technique: the best by one metric among those that satisfy the constraints, ties to the cheaper.
 
-A technique is {parameters, safe, corrected: {metric: {value, low, high}}, operating_point: {...}}, as on the leaderboard.
+A technique is {parameters, safe, corrected: {metric: {value, low, high}}, operating_point: {...}}, as on the leaderboard; where
+safe is not known it is None.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ def select(
         weights is chosen, then the better, then the first by name.
     constraints : metric -> limit.
     at : where decisions are judged, `operating_point` or `corrected`: the most probable class.
-    safe_only : leave out techniques whose raw posteriors are wrong for production.
+    safe_only : leave out techniques whose raw posteriors are not known to be right for production.
 
     Raises
     ------

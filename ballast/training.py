@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import torch
@@ -11,32 +12,16 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import nn
 from tqdm import tqdm
-from transformers import PreTrainedModel, get_linear_schedule_with_warmup
+from transformers import get_linear_schedule_with_warmup
 
 from ballast.encoder_model import EncoderModel, choose_device, in_bf16, pad, tokenize, untrained_model
 from ballast.errors import UserError
+from ballast.frozen_layers import Inputs, can_pass_once, freeze, passed_once
 from ballast.heads import head_of, set_head
 from ballast.technique import Technique, TrainingData, TrainingSettings
 
 # Points of the training curve and chances to notice a loss that is not finite.
 CURVE_POINTS = 100
-
-
-def freeze(network: PreTrainedModel, layers: int) -> None:
-    """Keep the embeddings and the lowest `layers` encoder layers as pre-trained; 0 freezes nothing.
-
-    Source: Lee, Tang and Lin, What Would Elsa Do? Freezing Layers During Transformer Fine-Tuning (1911.03090).
-    """
-    if not layers:
-        return
-    stack = max((each for each in network.modules() if isinstance(each, nn.ModuleList)), key=len, default=nn.ModuleList())
-    if layers > len(stack):
-        raise UserError(f"train.frozen_layers {layers} is more than the {len(stack)} layers of train.model")
-    trained = {id(each) for layer in stack[layers:] for each in layer.parameters()}
-    base = network.base_model
-    trained |= {id(each) for name, each in base.named_parameters() if name.startswith("pooler")}
-    for each in base.parameters():
-        each.requires_grad_(id(each) in trained)
 
 
 def set_dropout(network: nn.Module, probability: float) -> None:
@@ -96,24 +81,33 @@ def fine_tune(technique: Technique, data: TrainingData, settings: TrainingSettin
     since_report: list[torch.Tensor] = []
     epochs = (technique.batches(lengths, data.labels, settings.batch_size, rng) for _ in range(settings.epochs))
     batches = (batch for epoch in epochs for batch in epoch)
-    for step, rows in enumerate(tqdm(batches, total=steps, desc="training", unit="step", disable=None, leave=False)):
-        labels, batch_weights = (each[rows].to(accelerator.device) for each in (all_labels, all_weights))
-        with accelerator.autocast():
-            logits = network(**pad(ids, rows, model.tokenizer.pad_token_id, accelerator.device)).logits
-        loss = technique.loss(logits.float(), labels, batch_weights, step / steps).sum() / (len(rows) * mean_weight)
-        accelerator.backward(loss)
-        accelerator.clip_grad_norm_(trained, settings.max_grad_norm)
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad()
-        since_report.append(loss.detach())
-        if (step + 1) % every == 0 or step + 1 == steps:
-            mean_loss = float(torch.stack(since_report).mean())
-            if not math.isfinite(mean_loss):
-                raise UserError(
-                    f"the loss is {mean_loss} at step {step + 1} of {steps}; lower train.learning_rate or the weights"
-                )
-            settings.on_step(step + 1, steps, mean_loss, schedule.get_last_lr()[0])
-            since_report.clear()
+
+    def padded(rows: np.ndarray) -> dict[str, torch.Tensor]:
+        return pad(ids, rows, model.tokenizer.pad_token_id, accelerator.device)
+
+    once = settings.dropout == 0 and can_pass_once(model.network, settings.frozen_layers, int(lengths.sum()))
+    inputs: AbstractContextManager[Inputs] = (
+        passed_once(model.network, settings.frozen_layers, ids, padded, accelerator.autocast) if once else nullcontext(padded)
+    )
+    with inputs as inputs_of:
+        for step, rows in enumerate(tqdm(batches, total=steps, desc="training", unit="step", disable=None, leave=False)):
+            labels, batch_weights = (each[rows].to(accelerator.device) for each in (all_labels, all_weights))
+            with accelerator.autocast():
+                logits = network(**inputs_of(rows)).logits
+            loss = technique.loss(logits.float(), labels, batch_weights, step / steps).sum() / (len(rows) * mean_weight)
+            accelerator.backward(loss)
+            accelerator.clip_grad_norm_(trained, settings.max_grad_norm)
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad()
+            since_report.append(loss.detach())
+            if (step + 1) % every == 0 or step + 1 == steps:
+                mean_loss = float(torch.stack(since_report).mean())
+                if not math.isfinite(mean_loss):
+                    raise UserError(
+                        f"the loss is {mean_loss} at step {step + 1} of {steps}; lower train.learning_rate or the weights"
+                    )
+                settings.on_step(step + 1, steps, mean_loss, schedule.get_last_lr()[0])
+                since_report.clear()
     model.network = accelerator.unwrap_model(network)
     return model

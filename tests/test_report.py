@@ -614,7 +614,7 @@ def test_confusion_matrices_probe_and_operating_points_say_what_the_results_say(
         assert cells[4] == f"{10_000 * each['operating_point'][f'{label}.false_positive_rate']['value']:.1f}"
         assert cells[5] == f"{each['corrected'][f'{label}.f1']['value']:.3f}"
         *_, safe, temperature = priors[name].locator("td").all_inner_texts()
-        assert safe == ("safe" if each["safe"] else "not safe")
+        assert safe == {True: "safe", False: "not safe", None: "unknown"}[each["safe"]]
         assert temperature == f"{built.evaluation(name)['seeds']['0']['calibration']['temperature']:.2f}"
     shown.locator("#operating-point details").evaluate_all("all => all.forEach(each => each.open = true)")
     card = built.project.folder.joinpath(MODEL_CARD).read_text(encoding="utf-8")

@@ -318,6 +318,13 @@ def test_a_technique_is_safe_when_its_posteriors_are_right_for_production() -> N
         assert found["pooled"]["safe"] is safe
 
 
+def test_whether_a_technique_is_safe_stays_unknown_when_no_message_is_close_to_the_border() -> None:
+    labels = np.repeat([0, 1], 100)
+    logits = np.where(labels == 1, 40.0, -40.0)[:, None] * np.array([-0.5, 0.5])
+    for share in (0.01, 0.5, 0.99):
+        assert fit_prior(logits, labels, np.arange(200), confidence=0.95).agrees(np.array([1 - share, share])) is None
+
+
 def test_corrected_metrics_describe_production() -> None:
     """The same posteriors at ten times the share of the rare class: precision rises as Bayes' rule says."""
     labels, logits = gaussians(20_000, share=0.05, seed=0, prior=0.05)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +17,13 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 import ballast
 from ballast import encoders, models
 from ballast.batching import shuffled_batches, sorted_batches
-from ballast.encoder_model import FIRST_TOKEN_HEADS, EncoderModel, choose_device, skip_unread_states, untrained_model
+from ballast.encoder_model import FIRST_TOKEN_HEADS, EncoderModel, choose_device, pad, skip_unread_states, untrained_model
 from ballast.encoders import minilm_folder
 from ballast.errors import UserError
-from ballast.heads import head_of
+from ballast.frozen_layers import STACKED, Inputs, can_pass_once, freeze, passed_once
+from ballast.heads import NormalisedLinear, head_of, set_head
 from ballast.technique import Technique, TrainingData, TrainingSettings, cross_entropy
-from ballast.training import fine_tune, freeze, set_dropout
+from ballast.training import fine_tune, set_dropout
 
 NAMES = ["ham", "spam"]
 TEXTS = [f"{'free prize call now' if row % 4 == 0 else 'see you at the meeting'} {row}" for row in range(48)]
@@ -110,6 +112,46 @@ def test_more_frozen_layers_than_there_are_is_an_error(training: TrainingSetting
         freeze(untrained_model(training.model, NAMES, 16, torch.device("cpu")).network, 3)
 
 
+@pytest.mark.parametrize("model_type", sorted(STACKED))
+def test_passing_the_frozen_layers_once_changes_neither_logits_nor_gradients(model_type: str) -> None:
+    sizes = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 32, "vocab_size": 50}
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(model_type, **sizes, max_position_embeddings=40, num_labels=3, pad_token_id=1)
+    network = AutoModelForSequenceClassification.from_config(config, attn_implementation="eager")
+    freeze(network, 2)
+    set_dropout(network, 0)
+    skip_unread_states(network)
+    rng = np.random.default_rng(0)
+    ids = [rng.integers(2, 50, length).tolist() for length in (9, 5, 30, 1)]
+    ids.append(ids[1])
+    rows, classes = np.array([4, 2, 0, 1]), torch.tensor([0, 1, 2, 0])
+
+    def inputs(of: np.ndarray) -> dict[str, torch.Tensor]:
+        return pad(ids, of, 1, torch.device("cpu"))
+
+    # The layers that are left are numbered anew.
+    name_of = {id(each): name for name, each in network.named_parameters()}
+
+    def logits_and_gradients(of: Inputs) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        network.zero_grad()
+        logits = network(**of(rows)).logits
+        torch.nn.functional.cross_entropy(logits, classes).backward()
+        return logits, {name_of[id(each)]: each.grad.clone() for each in network.parameters() if each.grad is not None}
+
+    assert can_pass_once(network, 2, 50) and not can_pass_once(network, 2, 10**9)
+    assert not can_pass_once(network, 3, 50) and not can_pass_once(network, 0, 50)
+    whole, gradients = logits_and_gradients(inputs)
+    names = list(network.state_dict())
+    with passed_once(network, 2, ids, inputs, nullcontext) as replayed:
+        behind, same = logits_and_gradients(replayed)
+    torch.testing.assert_close(behind, whole)
+    assert gradients and set(same) == set(gradients)
+    for name, each in gradients.items():
+        torch.testing.assert_close(same[name], each)
+    assert list(network.state_dict()) == names
+    torch.testing.assert_close(network(**inputs(rows)).logits, whole)
+
+
 def test_dropout_is_set_everywhere_and_off_when_scoring(training: TrainingSettings, trained: EncoderModel) -> None:
     set_dropout(trained.network, 0.5)
     np.testing.assert_array_equal(trained.logits(TEXTS), trained.logits(TEXTS))
@@ -120,6 +162,13 @@ def test_dropout_is_set_everywhere_and_off_when_scoring(training: TrainingSettin
 def test_the_last_linear_layer_is_the_head(training: TrainingSettings) -> None:
     model = untrained_model(training.model, ["a", "b", "c"], 16, torch.device("cpu"))
     assert head_of(model.network, 3) is model.network.classifier
+
+
+def test_only_a_plain_head_has_norms_that_tau_normalisation_could_divide_by(training: TrainingSettings) -> None:
+    model = untrained_model(training.model, NAMES, 16, torch.device("cpu"))
+    assert set(model.head_arrays()) == {"head_norms", "head_bias"}
+    set_head(model.network, NormalisedLinear.like(head_of(model.network, 2), 30.0))
+    assert model.head_arrays() == {}
 
 
 @pytest.mark.parametrize("model_type", sorted(FIRST_TOKEN_HEADS))

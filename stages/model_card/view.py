@@ -97,7 +97,7 @@ def limits(name: str, board: Mapping[str, Any], ingest: Mapping[str, Any], point
             )
     if not point["met"]:
         said.append(f"No threshold kept the {point['rule']} that was asked for on validation.")
-    if not technique["safe"]:
+    if technique["safe"] is False:
         said.append("Its raw probabilities are wrong for the production prior: correct them, as shown below.")
     if technique["technique"] == "majority":
         said.append("It never looks at a message.")

@@ -20,6 +20,7 @@ from markupsafe import Markup
 
 from ballast.claims import MARGIN
 from ballast.metrics import LOSSES, higher_is_better
+from ballast.priors import UNINFORMATIVE_ODDS_RATIO
 from ballast.selection import allowed, best_of, judged
 from ballast.splitting import SPLITS
 from stages.params import Params
@@ -227,6 +228,7 @@ def answer(results: Results) -> dict[str, str]:
         "technique": chosen,
         "rule": rule_in_words(results),
         "label": label,
+        "where": "At its operating point its F1" if at == "operating_point" else "Its corrected F1",
         "f1": f"{found['value']:.3f}",
         "interval": f"{found['low']:.3f} to {found['high']:.3f}",
         "noise": f"With {support:,} “{label}” messages in the test set, {noise}",
@@ -490,6 +492,7 @@ def page(results: Results) -> str:
         confusions=confusions(results),
         probe=probe(results),
         priors=priors(results),
+        uninformative_odds_ratio=UNINFORMATIVE_ODDS_RATIO,
         disagreements=disagreements(results.board, results.names),
         operating_point=operating_point(results.board, results.evaluations, results.names, results.selected),
         data=data(results),
