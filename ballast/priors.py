@@ -12,6 +12,8 @@ from scipy.special import expit, log_softmax, logit, logsumexp, ndtri, softmax
 
 NEWTON_STEPS = 100
 GRADIENT_TOLERANCE = 1e-10
+# Keeps the information of messages that are all far from any border invertible.
+LEAST_INFORMATION = 1e-30
 # An interval from a tenth of the odds to ten times the odds would contain almost any prior.
 UNINFORMATIVE_ODDS_RATIO = 100.0
 
@@ -41,6 +43,16 @@ def correct(logits: np.ndarray, from_prior: np.ndarray, to_prior: np.ndarray) ->
     return logits + np.log(to_prior) - np.log(from_prior)
 
 
+def information(posterior: np.ndarray) -> np.ndarray:
+    """Fisher information (K, K) of a shift: sum over messages of diag(p) - p p', posteriors (n, K).
+
+    Its rows sum to 0, so the diagonal follows from the rest, which loses nothing where posteriors are close to 0 and 1.
+    """
+    between = posterior.T @ posterior
+    np.fill_diagonal(between, 0)
+    return np.diag(between.sum(axis=1)) - between
+
+
 def fit_shift(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """The intercept-only maximum-likelihood shift b (K,) of logits (n, K) for labels (n,); b sums to 0.
 
@@ -59,7 +71,7 @@ def fit_shift(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
         gradient = share - posterior.mean(axis=0)
         if np.abs(gradient).max() < GRADIENT_TOLERANCE:
             break
-        hessian = np.diag(posterior.mean(axis=0)) - posterior.T @ posterior / len(labels)
+        hessian = information(posterior) / len(labels)
         step = np.linalg.lstsq(hessian + 1e-12 * np.eye(classes), gradient, rcond=None)[0]
         step *= min(1.0, 10.0 / np.abs(step).max())
         while (value := log_likelihood(shift + step)) < best and np.abs(step).max() > 1e-12:
@@ -76,8 +88,9 @@ def fit_prior(logits: np.ndarray, labels: np.ndarray, groups: np.ndarray, *, con
     logits, labels, groups : (n, K), (n,), (n,); every class occurs.
     confidence : of the interval, such as 0.95.
 
-    The interval is the sandwich estimator's over groups (White 1982; Liang and Zeger 1986), on the scale of each
-    class's log odds. The class shares are taken as fixed, because the split is stratified.
+    The interval is the wider one of the sandwich estimator's over groups (White 1982; Liang and Zeger 1986), which allows for
+    posteriors of the wrong sharpness, and the information's, which knows that messages far from the border tell nothing; on the
+    scale of each class's log odds. The class shares are taken as fixed, because the split is stratified.
     """
     classes = logits.shape[1]
     share = np.bincount(labels, minlength=classes) / len(labels)
@@ -87,14 +100,16 @@ def fit_prior(logits: np.ndarray, labels: np.ndarray, groups: np.ndarray, *, con
     _, group = np.unique(groups, return_inverse=True)
     of_groups = np.zeros((group.max() + 1, classes))
     np.add.at(of_groups, group, residual)
-    hessian = np.diag(posterior.sum(axis=0)) - posterior.T @ posterior
-    bread = np.linalg.pinv(hessian, hermitian=True)
-    covariance = bread @ (of_groups.T @ of_groups) @ bread
+    # Only differences between classes are determined: the last class stays where it is.
+    bread = np.zeros((classes, classes))
+    bread[:-1, :-1] = np.linalg.inv(information(posterior)[:-1, :-1] + LEAST_INFORMATION * np.eye(classes - 1))
+    sandwich = bread @ (of_groups.T @ of_groups) @ bread
     # The log odds of class c are eta_c - log sum of the others' exp(eta), eta = log share - b.
     log_prior = log_softmax(np.log(share) - shift)
     log_rest = np.array([logsumexp(np.delete(log_prior, label)) for label in range(classes)])
     jacobian = np.eye(classes) - np.where(np.eye(classes, dtype=bool), 0, np.exp(log_prior - log_rest[:, None]))
-    deviation = np.sqrt(np.maximum(np.einsum("ci,ij,cj->c", jacobian, covariance, jacobian), 0))
+    variance = [np.einsum("ci,ij,cj->c", jacobian, covariance, jacobian) for covariance in (sandwich, bread)]
+    deviation = np.sqrt(np.maximum(*variance).clip(min=0))
     log_odds = log_prior - log_rest
     margin = ndtri((1 + confidence) / 2) * deviation
     return FittedPrior(prior=np.exp(log_prior), low=expit(log_odds - margin), high=expit(log_odds + margin))

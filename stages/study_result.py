@@ -62,13 +62,14 @@ class Tested:
 def read_tested(folder: Path, variant: Variant) -> Tested:
     """What a variant's folder holds, corrected to the production prior by what its own validation split tells."""
     settings = variant.params.evaluate
+    counts = read_json(INGEST)["labels"]
     with contextlib.chdir(folder):
         messages = read_messages(["id", "group"])
         protocol = Protocol(
             names=messages.names,
             validation=labelled(messages, "validation"),
             test=labelled(messages, "test"),
-            production_prior=production_prior(variant.params.production.prior, read_json(INGEST)["labels"]),
+            production_prior=production_prior(variant.params.production.prior, counts),
             resamples=settings.resamples,
             confidence=settings.confidence,
             seed=settings.seed,

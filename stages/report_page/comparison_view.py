@@ -102,7 +102,9 @@ def prior_grid(evaluations: Mapping[str, Any], names: Sequence[str], metric: str
     corner = min(0.9, max(0.0, int(10 * lowest - 0.5) / 10))
     across = [at / (len(ratios) - 1) for at in range(len(ratios))]
     return {
-        "ratios": [{"at": round(100 * at, 2), "value": ratio} for at, ratio in zip(across, ratios, strict=True)],
+        "others": [
+            {"at": round(100 * at, 2), "value": ratio.partition(":")[2]} for at, ratio in zip(across, ratios, strict=True)
+        ],
         "ticks": corner_ticks(corner),
         "box": [0, 0, CURVE_UNITS, CURVE_UNITS],
         "lines": {

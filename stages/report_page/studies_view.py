@@ -47,11 +47,15 @@ def extremes(result: Result) -> list[str]:
 
 def best_technique(board: Mapping[str, Any], metric: str) -> tuple[str, Mapping[str, Any]] | None:
     """The technique of the leaderboard whose difference from the reference is the largest."""
-    compared = {name: each["comparison"] for name, each in board["techniques"].items() if each["comparison"]}
+    compared = {
+        name: each["comparison"]["corrected"]["metrics"][metric]
+        for name, each in board["techniques"].items()
+        if each["comparison"]
+    }
     if not compared:
         return None
-    best = max(compared, key=lambda name: compared[name]["metrics"][metric]["difference"])
-    return best, compared[best]["metrics"][metric]
+    best = max(compared, key=lambda name: compared[name]["difference"])
+    return best, compared[best]
 
 
 def data_or_technique(result: Result, board: Mapping[str, Any]) -> list[str]:
