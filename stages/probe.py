@@ -1,9 +1,10 @@
-"""Score the probe texts with one technique's models, as they are and perturbed.
+"""Score the probe texts with every technique's models, as they are and perturbed.
 
-Reads `models/<name>/` and the section `probe` of params; writes `probes/<name>.json`: the texts and each seed's logits, and
-for each perturbation the changed texts, which of them were scored, their logits, and why the others were not. A text that a
-perturbation leaves as it is says nothing about it. A perturbed text with more tokens than the model reads would lose its
-end, and the fall of its probability would be that of another text.
+Reads `models/` and the section `probe` of params; writes `probes/<name>.json`: the texts and each seed's logits, and for each
+perturbation the changed texts, which of them were scored, their logits, and why the others were not. A text that a perturbation
+leaves as it is says nothing about it. A perturbed text with more tokens than the model reads would lose its end, and the fall
+of its probability would be that of another text. The texts are so few that loading a library takes longer than scoring them
+with all models, so one stage does it for all techniques.
 """
 
 from __future__ import annotations
@@ -11,14 +12,15 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 import ballast
 from ballast.command import parser, run
 from ballast.errors import UserError
 from ballast.model import Model
 from ballast.perturbations import perturbations
-from stages.files import MODELS, PROBES, write_json
-from stages.params import read_params
+from stages.files import MODELS, PROBES, replaced_folder, write_json
+from stages.params import Params, read_params
 
 
 def too_long(model: Model, texts: list[str]) -> np.ndarray:
@@ -62,23 +64,27 @@ def perturbed(models: dict[int, Model], texts: list[str], changed: list[str]) ->
     }
 
 
-def main(name: str) -> None:
-    params = read_params()
+def probed(name: str, params: Params) -> dict[str, Any]:
+    """The logits of one technique's models; raises UserError for a text that is too long for them."""
     texts = params.probe.texts
     changes = perturbations(params.probe.perturbations, params.probe.padding)
     models = {seed: ballast.load(MODELS / name / str(seed)) for seed in params.train.seeds}
     first = next(iter(models.values()))
     check_lengths(name, first, texts)
-    content = {
+    return {
         "texts": texts,
         "labels": first.labels,
         "logits": logits(models, texts),
         "perturbed": {key: perturbed(models, texts, list(map(change, texts))) for key, change in changes.items()},
     }
-    write_json(PROBES / f"{name}.json", content)
+
+
+def main() -> None:
+    params = read_params()
+    with replaced_folder(PROBES) as folder:
+        for name in tqdm(params.techniques, desc="probing", unit="technique", disable=None, leave=False):
+            write_json(folder / f"{name}.json", probed(name, params))
 
 
 if __name__ == "__main__":
-    arguments = parser(__doc__)
-    arguments.add_argument("name", help="an entry of techniques in params.yaml")
-    run(main, arguments.parse_args())
+    run(main, parser(__doc__).parse_args())

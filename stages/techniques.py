@@ -26,7 +26,6 @@ from stages.files import (
     INGEST,
     LOGITS,
     MODELS,
-    PROBES,
     SAMPLES,
     SEARCH,
     read_json,
@@ -84,7 +83,7 @@ def check_names(params: Params, counts: dict[str, int]) -> None:
 
 def prune(names: set[str], seeds: set[int]) -> None:
     """Remove what stands on disk for entries and seeds that params no longer name."""
-    for folder in (SAMPLES, MODELS, LOGITS, CURVES, EVALUATIONS, PROBES):
+    for folder in (SAMPLES, MODELS, LOGITS, CURVES, EVALUATIONS):
         for entry in folder.glob("*"):
             keep = entry.name.split(".")[0] in names
             for path in (

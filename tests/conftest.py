@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests import project as projects
+from tests.prepared_python import prepared_python
 
 # Before torch is imported: the tests share the machine with what else runs on it.
 os.environ.setdefault("OMP_NUM_THREADS", projects.THREADS)
@@ -18,6 +20,13 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a tiny random BERT that knows the words of the corpus; a value for train.model."""
     return projects.tiny_encoder(tmp_path_factory.mktemp("encoder"))
+
+
+@pytest.fixture(scope="session")
+def quick_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with a python whose stages need not import their libraries, for projects in which many stages run."""
+    with prepared_python(tmp_path_factory.mktemp("python")) as folder:
+        yield folder
 
 
 @pytest.fixture

@@ -193,8 +193,8 @@ def workspace(folder: Path) -> Project:
     return made
 
 
-def project_copy(folder: Path) -> Project:
-    """A copy of the project without its results, committed, where DVC works."""
+def project_copy(folder: Path, python: Path | None = None) -> Project:
+    """A copy of the project without its results, committed, where DVC works, with the `python` of another folder or ours."""
     listed = subprocess.run(
         ["git", "ls-files", "-coz", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
     )
@@ -205,4 +205,5 @@ def project_copy(folder: Path) -> Project:
     as_somebody = ["-c", "user.name=test", "-c", "user.email=test@localhost", "-c", "commit.gpgsign=false"]
     for command in (["init", "--quiet"], ["add", "."], [*as_somebody, "commit", "--quiet", "--no-verify", "-m", "A copy"]):
         subprocess.run(["git", *command], cwd=folder, check=True)
-    return Project(folder, folder, environment(DVC_SITE_CACHE_DIR=str(folder / ".dvc/tmp/site")))
+    made = environment(DVC_SITE_CACHE_DIR=str(folder / ".dvc/tmp/site"))
+    return Project(folder, folder, made if python is None else made | {"PATH": f"{python}{os.pathsep}{made['PATH']}"})

@@ -298,7 +298,7 @@ def test_what_params_no_longer_name_is_removed_from_disk(workspace: Project) -> 
         "models/mine/1/config.json",
         "logits/mine/1.npz",
         "data/samples/mine/1.parquet",
-        "probes/old.json",
+        "evaluations/old.json",
     ]
     others = [str(MESSAGES), "production/deployed/old/model.json", "data/raw/old"]
     for name in [*kept, *doomed, *others]:

@@ -60,9 +60,9 @@ def row_of(found: dict[str, Any], variant: str, technique: str) -> dict[str, Any
 
 
 @pytest.fixture(scope="module")
-def studied(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path) -> Project:
+def studied(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path, quick_python: Path) -> Project:
     """A project with small studies; the second encoder is the first in another folder."""
-    project = project_copy(tmp_path_factory.mktemp("studies"))
+    project = project_copy(tmp_path_factory.mktemp("studies"), quick_python)
     project.write("messages.csv", corpus(COUNTS))
     shutil.copytree(tiny_encoder, project.folder / "other/encoder")
     project.edit(
