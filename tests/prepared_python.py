@@ -76,7 +76,7 @@ def serve(address: str) -> None:
         importlib.import_module(name)
     for name in [name for name in sys.modules if name.split(".")[0] in ("ballast", "stages", "tests")]:
         del sys.modules[name]
-    sys.path[:] = [path for path in sys.path if path not in ("", os.getcwd())]
+    sys.path[:] = [path for path in sys.path if path not in ("", str(Path.cwd()))]
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(address)
