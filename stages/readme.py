@@ -35,7 +35,7 @@ def results_table(board: dict[str, Any]) -> str:
         keys = [f"{rarest}.precision", f"{rarest}.recall", f"{rarest}.pr_auc", "log_loss"]
         others = [f"{metrics[key]['value']:.3f}" for key in keys]
         declared = "–" if each["declared_prior"] is None else f"{each['declared_prior'][rarest]:.3f}"
-        fitted = f"{each['fitted_prior'][rarest]['value']:.3f}"
+        fitted = "unknown" if each["safe"] is None else f"{each['fitted_prior'][rarest]['value']:.3f}"
         lines.append(f"| {name} | {f1} | {' | '.join(others)} | {declared} → {fitted} | {each['parameters']:,} |")
     support = next(iter(board["techniques"].values()))["raw"][f"{rarest}.support"]["value"]
     seed_words = f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''}"
