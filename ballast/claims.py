@@ -17,7 +17,8 @@ from ballast.bootstrap import MINIMUM_SEEDS, Draws
 from ballast.comparison import bootstrap_p, holm, seeds_in_words
 
 SUPPORTED, CONTRADICTED, INCONCLUSIVE = "supported", "contradicted", "inconclusive"
-# Two techniques whose metric differs by less are level for any practical purpose.
+# Two techniques whose metric differs by less are level for any practical purpose; of a reference that is nearly perfect, less
+# than half of what it lacks.
 MARGIN = 0.02
 
 # The probability of the rare class that a technique gives the first probe text.
@@ -46,22 +47,26 @@ class Part:
 @dataclass(frozen=True, kw_only=True)
 class Claim:
     """A claim in words, where it was made, what must be so for it to hold, and the study that measures it where the main
-    comparison does not.
+    comparison does not; a caveat where what was measured is not quite what was claimed.
     """
 
     words: str
     source: str
     parts: Sequence[Part]
     study: str | None = None
+    caveat: str | None = None
 
 
-def claims(rare: str) -> list[Claim]:
-    """The claims of the articles, for the rare class `rare`, on entries by their usual names."""
+def claims(rare: str, *, tuned: bool) -> list[Claim]:
+    """The claims of the articles, for the rare class `rare`, on entries by their usual names.
+
+    tuned : whether the parameters of focal loss were searched for.
+    """
     f1, recall, precision = f"{rare}.f1", f"{rare}.recall", f"{rare}.precision"
     all_metrics = ("accuracy", "macro_f1", precision, recall, f1)
 
-    def one(words: str, *parts: Part, source: str = TECHNIQUES) -> Claim:
-        return Claim(words=words, source=source, parts=parts)
+    def one(words: str, *parts: Part, source: str = TECHNIQUES, caveat: str | None = None) -> Claim:
+        return Claim(words=words, source=source, parts=parts, caveat=caveat)
 
     def part(technique: str, direction: Direction, metric: str = f1, reference: str = "baseline") -> Part:
         return Part(technique=technique, metric=metric, direction=direction, reference=reference)
@@ -71,7 +76,7 @@ def claims(rare: str) -> list[Claim]:
         one("Bias initialisation improves all metrics.", *(part("bias_init", "higher", metric) for metric in all_metrics)),
         one("Downsampling with upweighting lowers the recall of the rare class.", part("downsample_upweight", "lower", recall)),
         one("Upsampling with downweighting lowers the recall of the rare class.", part("upsample_downweight", "lower", recall)),
-        one("Tuned focal loss beats the baseline.", part("focal", "higher")),
+        one("Tuned focal loss beats the baseline.", part("focal", "higher"), caveat=None if tuned else "gamma not tuned here"),
         one("Inverse class weights beat the baseline.", part("class_weight", "higher")),
         one(
             "A weight of ten for the rare class raises its recall and lowers its precision and F1 against inverse weights.",
@@ -114,6 +119,7 @@ class Effect:
     high: float
     p: float
     seeds: int
+    margin: float = MARGIN
 
     def verdict(self, confidence: float) -> str:
         """Whether the part is shown, its opposite, or neither."""
@@ -121,13 +127,13 @@ class Effect:
             return INCONCLUSIVE
         significant = self.p < 1 - confidence
         above, below = significant and self.value > 0, significant and self.value < 0
-        within = self.low > -MARGIN and self.high < MARGIN
+        within = self.low > -self.margin and self.high < self.margin
         shown, opposite = {
             "higher": (above, below),
             "lower": (below, above),
-            "level": (within, significant and abs(self.value) > MARGIN),
-            "not higher": (self.high < MARGIN, above and self.value > MARGIN),
-            "not lower": (self.low > -MARGIN, below and self.value < -MARGIN),
+            "level": (within, significant and abs(self.value) > self.margin),
+            "not higher": (self.high < self.margin, above and self.value > self.margin),
+            "not lower": (self.low > -self.margin, below and self.value < -self.margin),
         }[self.part.direction]
         return SUPPORTED if shown else CONTRADICTED if opposite else INCONCLUSIVE
 
@@ -149,6 +155,7 @@ def measured(part: Part, techniques: Mapping[str, Draws], confidence: float) -> 
         high=float(max(high, value)),
         p=bootstrap_p(differences),
         seeds=seeds,
+        margin=min(MARGIN, max(0.0, 1 - other.point(part.metric)) / 2),
     )
 
 
@@ -178,6 +185,7 @@ def judged(claim: Claim, effects: Sequence[Effect], confidence: float) -> dict[s
         "high": first.high if first else None,
         "verdict": verdict,
         "note": note,
+        "caveat": claim.caveat,
         "parts": [
             {
                 "technique": each.part.technique,

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+from scipy.special import ndtr
 from scipy.stats import binom
 
 from ballast.bootstrap import MINIMUM_SEEDS, Draws, seed_noise
@@ -18,30 +19,41 @@ def with_seed_variation(techniques: Mapping[str, Draws]) -> dict[str, Draws]:
     """The draws of techniques with the variation between seeds added to that of the test sample.
 
     A deviation from three seeds is too often far too small by chance, so each technique gets its own or that of all techniques
-    together, whichever is larger. Each draws seeds of its own: its trainings have nothing to do with another's.
+    together, whichever is larger, with its degrees of freedom. A technique that the seed does not touch stays as it is. Each
+    draws seeds of its own: its trainings have nothing to do with another's.
     """
-    degrees = sum(len(each.correct) - 1 for each in techniques.values())
+    varying = {name: each for name, each in techniques.items() if any(np.ptp(values) > 0 for values in each.seeds.values())}
+    degrees = sum(len(each.correct) - 1 for each in varying.values())
     pooled = {
-        metric: np.sqrt(sum(((each.seeds[metric] - each.point(metric)) ** 2).sum() for each in techniques.values()) / degrees)
+        metric: np.sqrt(sum(((each.seeds[metric] - each.point(metric)) ** 2).sum() for each in varying.values()) / degrees)
         for metric in next(iter(techniques.values())).values
         if degrees
     }
-    varied = {}
-    for name, each in techniques.items():
+    varied = dict(techniques)
+    for name, each in varying.items():
         rng = np.random.default_rng(zlib.crc32(name.encode()))
         seeds = len(each.correct)
         values = {}
         for metric, drawn in each.values.items():
-            own = float(np.std(each.seeds[metric], ddof=1)) if seeds > 1 else 0.0
-            values[metric] = drawn + seed_noise(max(own, pooled.get(metric, 0.0)), seeds, len(drawn), rng, max(degrees, 1))
+            own = float(np.std(each.seeds[metric], ddof=1))
+            deviation, freedom = (own, seeds - 1) if own > pooled[metric] else (pooled[metric], degrees)
+            values[metric] = drawn + seed_noise(deviation, seeds, len(drawn), rng, freedom)
         varied[name] = replace(each, values=values)
     return varied
 
 
 def bootstrap_p(differences: np.ndarray) -> float:
-    """Two-sided p-value of "no difference" from bootstrap differences (resamples,) (Davison and Hinkley 1997, 4.4)."""
-    beyond = 1 + min((differences <= 0).sum(), (differences >= 0).sum())
-    return float(min(1.0, 2 * beyond / (len(differences) + 1)))
+    """Two-sided p-value of "no difference" from bootstrap differences (resamples,) (Davison and Hinkley 1997, 4.4).
+
+    Where no difference lies on the other side of 0 the tail is a normal one: with the least p-value that so many resamples can
+    give, a correction for many techniques could never show anything.
+    """
+    beyond = min((differences <= 0).sum(), (differences >= 0).sum())
+    resolved = min(1.0, 2 * (1 + beyond) / (len(differences) + 1))
+    deviation = float(differences.std())
+    if beyond or deviation == 0:
+        return float(resolved)
+    return float(min(resolved, 2 * ndtr(-abs(differences.mean()) / deviation)))
 
 
 def mcnemar_p(correct: np.ndarray, reference_correct: np.ndarray) -> float:

@@ -10,7 +10,7 @@ from scipy import sparse
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from ballast.bootstrap import wilson_interval
-from ballast.metrics import macro_f1
+from ballast.metrics import f1_of_jaccard, macro_f1
 
 # What a share among fewer messages says is mostly chance.
 LEAST_IN_SLICE = 10
@@ -114,8 +114,7 @@ def class_in_slice(
     """Precision, recall and F1 of a class in a slice: predicted (S, n) and truth (n,) booleans, groups (n,) from 0.
 
     The seeds (S) are counted together. Intervals are Wilson's with the number of near-duplicate groups as trials, because the
-    messages of a group are right or wrong together. F1 is 2J / (1 + J) of the proportion J of messages that are both of the
-    class and called so among those that are either (Hand, Christen and Kirielle 2021, F*), and so is its interval.
+    messages of a group are right or wrong together; that of F1 is the one of the Jaccard index (`f1_of_jaccard`).
     None where the class has too few messages; precision is None where nothing was called.
     """
     if truth.sum() < LEAST_IN_SLICE:
@@ -130,7 +129,7 @@ def class_in_slice(
     return {
         "recall": proportion(hits / float(len(predicted) * truth.sum()), trials(truth[None]), confidence),
         "precision": proportion(hits / called, trials(predicted), confidence) if called else None,
-        "f1": {key: 2 * each / (1 + each) for key, each in jaccard.items()},
+        "f1": {key: f1_of_jaccard(each) for key, each in jaccard.items()},
     }
 
 

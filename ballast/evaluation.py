@@ -18,6 +18,8 @@ from ballast.metrics import (
     Metrics,
     Scored,
     Statistic,
+    bounds,
+    f1_of_jaccard,
     one_vs_rest,
     ratio,
     side_by_side,
@@ -130,22 +132,25 @@ def intervals(
             # The number of messages is no estimate.
             {"value": value, "low": value, "high": value}
             if name.endswith(".support")
-            else with_interval(value, varied, float(np.mean(trials)) if trials else None, protocol)
+            else with_interval(name, value, varied, float(np.mean(trials)) if trials else None, protocol)
         )
     return found
 
 
-def with_interval(value: float, draws: np.ndarray, trials: float | None, protocol: Protocol) -> dict[str, float]:
+def with_interval(name: str, value: float, draws: np.ndarray, trials: float | None, protocol: Protocol) -> dict[str, float]:
     """A metric's value, low and high.
 
-    A proportion that is 0 or 1 has no spread in the bootstrap and gets Wilson's interval over its `trials`: messages seen, not
+    A proportion that is 0 or 1 has no spread in the bootstrap and gets Wilson's interval over its `trials`: groups seen, not
     what they weigh.
     """
     if trials is not None and value in (0.0, 1.0):
         low, high = wilson_interval(value, trials, protocol.confidence)
+        if name.endswith(".f1"):
+            low, high = f1_of_jaccard(low), f1_of_jaccard(high)
     else:
         low, high = percentile_interval(draws, protocol.confidence)
-    return {"value": value, "low": min(low, value), "high": max(high, value)}
+    least, most = bounds(name)
+    return {"value": value, "low": max(least, min(low, value)), "high": min(most, max(high, value))}
 
 
 def fitted_as_json(fitted: FittedPrior, protocol: Protocol) -> dict[str, dict[str, float]]:
@@ -281,6 +286,7 @@ def pooled_priors(scores: Sequence[SeedScores], protocol: Protocol) -> dict[str,
         np.tile(protocol.validation.classes, len(scores)),
         np.tile(protocol.validation.groups, len(scores)),
         confidence=protocol.confidence,
+        copies=len(scores),
     )
     return {
         "declared_prior": protocol.named(np.mean(declared, axis=0)) if declared else None,
@@ -346,11 +352,12 @@ def known_of(
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """What is known of a technique: a summary for JSON, and what a comparison with others needs, raw and corrected."""
+    """What is known of a technique: a summary for JSON, and what a comparison with others needs, raw, corrected and decided."""
 
     summary: dict[str, Any]
     raw: Draws
     corrected: Draws
+    operating_point: Draws
 
 
 def evaluate(scores: Mapping[int, SeedScores], protocol: Protocol) -> Evaluation:
@@ -404,4 +411,10 @@ def evaluate(scores: Mapping[int, SeedScores], protocol: Protocol) -> Evaluation
             for logits, each in zip(train[family], fitted, strict=True)
         ]
         known[family] = known_of(draws[family], points[family], test[family], trained, protocol)
+    decided = points["operating_point"]
+    known["operating_point"] = Draws(
+        values=draws["operating_point"],
+        seeds={name: np.array([point[name] for point in decided]) for name in decided[0]},
+        correct=np.stack([each.preferences(each.test).argmax(axis=1) == protocol.test.classes for each in fitted]),
+    )
     return Evaluation(summary=summary, **known)

@@ -29,11 +29,12 @@ def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
     return np.divide(numerator, denominator, out=np.zeros(np.broadcast(numerator, denominator).shape), where=denominator > 0)
 
 
-def macro_f1(predicted: np.ndarray, labels: np.ndarray) -> float:
-    """Mean F1 of the classes that occur in labels (n,); predicted (n,)."""
+def macro_f1(predicted: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> float:
+    """Mean F1 of the classes that occur in labels (n,); predicted (n,), weights (n,) or all the same."""
     classes = max(int(labels.max()), int(predicted.max())) + 1
-    hits = np.bincount(labels[predicted == labels], minlength=classes)
-    support, assigned = np.bincount(labels, minlength=classes), np.bincount(predicted, minlength=classes)
+    weights = np.ones(len(labels)) if weights is None else weights
+    hits = np.bincount(labels, weights * (predicted == labels), minlength=classes)
+    support, assigned = (np.bincount(each, weights, minlength=classes) for each in (labels, predicted))
     return float(ratio(2 * hits, support + assigned)[support > 0].mean())
 
 
@@ -101,7 +102,7 @@ class Statistic(ABC):
     """Metrics of one scored test set from sums over its groups; `statistic(counts)` gives name -> (b,).
 
     sums : (groups, m) weighted sums, so that those of many statistics can be taken in one matrix product.
-    trials : the number of messages behind each metric that is a proportion, unweighted.
+    trials : the number of groups behind each metric that is a proportion; the messages of a group are right or wrong together.
     """
 
     names: Sequence[str]
@@ -122,6 +123,10 @@ class Members:
 
     def __init__(self, labels: np.ndarray, groups: np.ndarray, classes: int) -> None:
         self.sums = sums_of_cells(groups, labels, classes, np.ones(len(labels)))
+        everything = self.sums.sum(axis=1, keepdims=True)
+        self.groups_of, self.groups_of_others = (
+            np.count_nonzero(each, axis=0).astype(float) for each in (self.sums, everything - self.sums)
+        )
         self.counts: np.ndarray | None = None
         self.found = np.empty((0, classes))
 
@@ -144,17 +149,20 @@ class Decisions(Statistic):
         weights = scored.class_weights[scored.labels]
         right = predicted == scored.labels
         columns = ((scored.labels, right.astype(np.float64)), (predicted, weights * ~right))
-        support, assigned = (np.bincount(each, minlength=classes).astype(float) for each in (scored.labels, predicted))
         self.members = members or Members(scored.labels, scored.groups, classes)
         self.class_weights = scored.class_weights
         self.names = scored.names
         self.sums = side_by_side([sums_of_cells(scored.groups, column, classes, values) for column, values in columns])
-        self.trials = {
-            "accuracy": float(len(predicted)),
-            **{f"{name}.recall": support[label] for label, name in enumerate(scored.names)},
-            **{f"{name}.precision": assigned[label] for label, name in enumerate(scored.names)},
-            **{f"{name}.false_positive_rate": len(predicted) - support[label] for label, name in enumerate(scored.names)},
-        }
+        self.trials = {"accuracy": float(len(self.sums))}
+        for label, name in enumerate(scored.names):
+            of_class = self.members.sums[:, label] > 0
+            assigned = (self.sums[:, label] > 0) | (self.sums[:, classes + label] > 0)
+            self.trials |= {
+                f"{name}.recall": self.members.groups_of[label],
+                f"{name}.precision": float(np.count_nonzero(assigned)),
+                f"{name}.f1": float(np.count_nonzero(of_class | assigned)),
+                f"{name}.false_positive_rate": self.members.groups_of_others[label],
+            }
 
     def of_sums(self, sums: np.ndarray, counts: np.ndarray) -> dict[str, np.ndarray]:
         right, wrong = np.split(sums, 2, axis=1)
@@ -164,6 +172,8 @@ class Decisions(Statistic):
         precision, recall = ratio(hits, assigned), ratio(hits, support)
         false_positives = ratio(wrong, total[:, None] - support)
         f1 = ratio(2 * hits, support + assigned)
+        # A class that a sample holds nothing of says nothing.
+        seen = support + assigned > 0
         correct = hits.sum(axis=1)
         shares = [ratio(each, total[:, None]) for each in (assigned, support)]
         covariance = ratio(correct, total) - (shares[0] * shares[1]).sum(axis=1)
@@ -174,7 +184,7 @@ class Decisions(Statistic):
         values = {
             "accuracy": ratio(correct, total),
             "balanced_accuracy": ratio((recall * present).sum(axis=1), present.sum(axis=1)),
-            "macro_f1": f1.mean(axis=1),
+            "macro_f1": ratio(f1.sum(axis=1), seen.sum(axis=1)),
             "weighted_f1": ratio((f1 * support).sum(axis=1), total),
             "mcc": np.clip(ratio(covariance, spread), -1, 1),
         }
@@ -332,6 +342,21 @@ LOSSES = frozenset({"log_loss", "brier", "ece", "false_positive_rate"})
 def higher_is_better(metric: str) -> bool:
     """Whether more of a metric is better; a label may stand before its name, as in spam.f1."""
     return metric.rpartition(".")[2] not in LOSSES
+
+
+def bounds(metric: str) -> tuple[float, float]:
+    """The least and the largest value that a metric can have."""
+    if metric in ("log_loss", "brier") or metric.endswith(".support"):
+        return 0.0, np.inf
+    return (-1.0 if metric == "mcc" else 0.0), 1.0
+
+
+def f1_of_jaccard(jaccard: float) -> float:
+    """F1 from the share of messages that are both of a class and called so among those that are either.
+
+    Source: Hand, Christen and Kirielle, F*: an interpretable transformation of the F-measure (2021).
+    """
+    return 2 * jaccard / (1 + jaccard)
 
 
 def metric_names(labels: Sequence[str]) -> list[str]:

@@ -13,7 +13,7 @@ import numpy as np
 from ballast.calibration import Calibration
 from ballast.metrics import macro_f1
 from ballast.operating_point import macro_f1_offsets
-from ballast.priors import correct
+from ballast.priors import correct, fit_shift
 
 TAUS = np.linspace(0, 2, 21)
 
@@ -39,10 +39,16 @@ class Scores:
     test: np.ndarray
 
 
-def tau_normalised(scores: Scores, head: Head) -> np.ndarray:
-    """Test logits (m, K) at the tau whose macro F1 on validation is the highest; of equals the smallest change."""
-    found = [macro_f1(head.normalised(scores.validation, tau).argmax(axis=1), scores.classes) for tau in TAUS]
-    return head.normalised(scores.test, TAUS[int(np.argmax(found))])
+def tau_normalised(scores: Scores, head: Head, share: np.ndarray, production: np.ndarray) -> np.ndarray:
+    """Test logits (m, K) at the tau whose macro F1 on validation is the highest; of equals the smallest change.
+
+    `share` (K,) is that of validation; the logits are then put on the `production` prior (K,) as those of a retrained head.
+    """
+    weights = (production / share)[scores.classes]
+    found = [macro_f1(head.normalised(scores.validation, tau).argmax(axis=1), scores.classes, weights) for tau in TAUS]
+    tau = TAUS[int(np.argmax(found))]
+    shift = fit_shift(head.normalised(scores.validation, tau), scores.classes)
+    return correct(head.normalised(scores.test, tau) + shift, share, production)
 
 
 def arms(
@@ -57,4 +63,4 @@ def arms(
         "temperature": correct(calibration.apply(scores.test), share, production),
         "threshold": correct(scores.test, effective, production) + offsets,
     }
-    return made if head is None else {**made, "tau_normalisation": tau_normalised(scores, head)}
+    return made if head is None else {**made, "tau_normalisation": tau_normalised(scores, head, share, production)}

@@ -20,15 +20,21 @@ UNINFORMATIVE_ODDS_RATIO = 100.0
 
 @dataclass(frozen=True, kw_only=True)
 class FittedPrior:
-    """The prior (K,) measured on labelled scores, with the ends (K,) of its interval."""
+    """The prior (K,) measured on labelled scores, with the ends (K,) of each class's interval.
+
+    joint : how much wider the intervals have to be, in log odds, to hold for all classes at once.
+    """
 
     prior: np.ndarray
     low: np.ndarray
     high: np.ndarray
+    joint: float = 1.0
 
     def contains(self, prior: np.ndarray) -> bool:
-        """Whether every class's share in `prior` (K,) lies within the interval."""
-        return bool(np.all((self.low <= prior) & (prior <= self.high)))
+        """Whether all classes' shares in `prior` (K,) lie within their joint intervals."""
+        centre, ends = logit(self.prior), (logit(self.low), logit(self.high))
+        wider = [expit(centre + self.joint * (end - centre)) if self.joint > 1 else expit(end) for end in ends]
+        return bool(np.all((wider[0] <= prior) & (prior <= wider[1])))
 
     def agrees(self, prior: np.ndarray) -> bool | None:
         """Whether posteriors are right for a prior (K,); None where it lies in intervals too wide to tell."""
@@ -80,13 +86,14 @@ def fit_shift(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return shift - shift.mean()
 
 
-def fit_prior(logits: np.ndarray, labels: np.ndarray, groups: np.ndarray, *, confidence: float) -> FittedPrior:
+def fit_prior(logits: np.ndarray, labels: np.ndarray, groups: np.ndarray, *, confidence: float, copies: int = 1) -> FittedPrior:
     """Measure the effective prior on validation: proportional to (class shares) x exp(-b), b from `fit_shift`.
 
     Parameters
     ----------
     logits, labels, groups : (n, K), (n,), (n,); every class occurs.
     confidence : of the interval, such as 0.95.
+    copies : how many scores of the same messages the rows hold, such as one a seed; they are one message's information.
 
     The interval is the wider one of the sandwich estimator's over groups (White 1982; Liang and Zeger 1986), which allows for
     posteriors of the wrong sharpness, and the information's, which knows that messages far from the border tell nothing; on the
@@ -108,11 +115,14 @@ def fit_prior(logits: np.ndarray, labels: np.ndarray, groups: np.ndarray, *, con
     log_prior = log_softmax(np.log(share) - shift)
     log_rest = np.array([logsumexp(np.delete(log_prior, label)) for label in range(classes)])
     jacobian = np.eye(classes) - np.where(np.eye(classes, dtype=bool), 0, np.exp(log_prior - log_rest[:, None]))
-    variance = [np.einsum("ci,ij,cj->c", jacobian, covariance, jacobian) for covariance in (sandwich, bread)]
+    variance = [np.einsum("ci,ij,cj->c", jacobian, covariance, jacobian) for covariance in (sandwich, copies * bread)]
     deviation = np.sqrt(np.maximum(*variance).clip(min=0))
     log_odds = log_prior - log_rest
-    margin = ndtri((1 + confidence) / 2) * deviation
-    return FittedPrior(prior=np.exp(log_prior), low=expit(log_odds - margin), high=expit(log_odds + margin))
+    quantile = ndtri((1 + confidence) / 2)
+    # Bonferroni; the last class's share follows from the others'.
+    joint = ndtri(1 - (1 - confidence) / 2 / (classes - 1)) / quantile
+    low, high = expit(log_odds - quantile * deviation), expit(log_odds + quantile * deviation)
+    return FittedPrior(prior=np.exp(log_prior), low=low, high=high, joint=float(joint))
 
 
 def effective_prior(declared: np.ndarray | None, fitted: FittedPrior) -> np.ndarray:

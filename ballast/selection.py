@@ -19,6 +19,12 @@ def judged(technique: Mapping[str, Any], metric: str, at: str) -> Mapping[str, f
     return found
 
 
+def difference(technique: Mapping[str, Any], metric: str, at: str) -> Mapping[str, Any] | None:
+    """How a metric differs from the reference's where `judged` takes it; None of the reference or of a metric not compared."""
+    found = technique["comparison"]
+    return None if found is None else {**found["corrected"]["metrics"], **found[at]["metrics"]}.get(metric)
+
+
 def satisfies(value: float, metric: str, limit: float) -> bool:
     """Whether a value keeps a constraint: at least the limit, for losses at most."""
     return value >= limit if higher_is_better(metric) else value <= limit

@@ -46,7 +46,7 @@ PERTURBATION_COLUMNS = ["technique", "seed", "perturbation", "text", "label", "r
 
 
 def read_draws(name: str, family: str) -> Draws:
-    """What `evaluate` saved of a technique for its comparison with others; `family` is raw or corrected."""
+    """What `evaluate` saved of a technique for its comparison with others; `family` is raw, corrected or operating_point."""
     path = EVALUATIONS / f"{name}.npz"
     try:
         with np.load(path, allow_pickle=False) as saved:
@@ -200,10 +200,14 @@ def main() -> None:
         compared[family] = compare(
             probed[family], reference_of(names), compared_metrics(labels), params.evaluate.confidence, LOSSES
         )
-    board = leaderboard(evaluations, {name: {family: compared[family].get(name) for family in FAMILIES} for name in names})
+    decided = with_seed_variation({name: read_draws(name, "operating_point") for name in names})
+    of_decisions = [metric for metric in compared_metrics(labels) if metric in decided[names[0]].values]
+    compared["operating_point"] = compare(decided, reference_of(names), of_decisions, params.evaluate.confidence, LOSSES)
+    board = leaderboard(evaluations, {name: {family: each.get(name) for family, each in compared.items()} for name in names})
     write_json(LEADERBOARD, board)
     write_json(METRICS, short_metrics(board))
-    stated = [*claims(rarest), nothing_helps(names, board["reference"])]
+    tuned = params.search.trials > 0 and "focal" in params.search.spaces
+    stated = [*claims(rarest, tuned=tuned), nothing_helps(names, board["reference"])]
     judged = judge_both(stated, probed["raw"], probed["corrected"], params.evaluate.confidence)
     # What no entry of the main pipeline can show, a study may have shown.
     shown = {claim["claim"]: claim for study in study_results().values() if study is not None for claim in study.claims}

@@ -87,7 +87,8 @@ def main(name: str) -> None:
         where = "" if len(missed) == len(scores) else f" for seed {', '.join(missed)}"
         limit = f"{params.operating_point.rule} {protocol.rule.limit:g} of {messages.names[protocol.rule.label]}"
         print(f"evaluate: {name}: nothing keeps {limit} on validation{where}; taken is the highest precision", file=sys.stderr)
-    write_draws({"raw": evaluated.raw, "corrected": evaluated.corrected}, EVALUATIONS / f"{name}.npz")
+    families = {"raw": evaluated.raw, "corrected": evaluated.corrected, "operating_point": evaluated.operating_point}
+    write_draws(families, EVALUATIONS / f"{name}.npz")
     write_json(EVALUATIONS / f"{name}.json", {**evaluated.summary, "technique": technique, "parameters": parameters})
 
 

@@ -32,13 +32,11 @@ def main() -> None:
     )
     seeds = read_json(EVALUATIONS / f"{name}.json")["seeds"]
     technique = board["techniques"][name]
-    # What the metric is of each seed, where it is judged.
-    sign = 1 if higher_is_better(rule.metric) else -1
-    values = {
-        seed: {**each["corrected"], **(each["operating_point"]["test"] if rule.at == "operating_point" else {})}[rule.metric]
-        for seed, each in seeds.items()
-    }
-    seed = max(values, key=lambda each: (sign * values[each], -int(each)))
+    # The technique is chosen by the mean over seeds on test, where its interval is known; among its seeds test must not choose.
+    on_validation = {seed: each["operating_point"]["validation"] for seed, each in seeds.items()}
+    metric = rule.metric if all(rule.metric in each for each in on_validation.values()) else "macro_f1"
+    sign = 1 if higher_is_better(metric) else -1
+    seed = max(on_validation, key=lambda each: (sign * on_validation[each][metric], -int(each)))
     fitted = seeds[seed]
     priors = {"effective_prior": fitted["effective_prior"], "production_prior": board["production_prior"]}
     pointer = {

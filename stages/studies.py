@@ -6,6 +6,8 @@ pipeline, each in a folder of its own, and judged on the production prior of the
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
@@ -16,7 +18,7 @@ from pydantic import Field
 
 from ballast.errors import UserError, nearest
 from stages.files import INGEST, read_json
-from stages.params import PARAMS, Count, Params, Section, Seed, checked, read_yaml
+from stages.params import PARAMS, Count, Params, Section, Seed, checked, read_params, read_yaml
 
 STUDIES = Path("studies")
 RESULTS = STUDIES / "results"
@@ -57,9 +59,10 @@ class Row(Section):
 
 
 class Result(Section):
-    """What a study found on the data with the sha256 `data`; families of metrics are raw and corrected."""
+    """What a study found on the data with the sha256 `data` under `settings_digest`; metrics are raw and corrected."""
 
     data: str
+    settings: str
     question: str
     labels: list[str]
     rarest: str
@@ -157,13 +160,24 @@ def value_at(content: Mapping[str, Any], key: str) -> float | None:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
+def settings_digest() -> str:
+    """A digest of the main settings that a study's result rests on: how trainings go, and the production prior."""
+    params = read_params()
+    content = {"train": params.train.model_dump(exclude={"seeds"}), "production": params.production.model_dump()}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
 def study_results() -> dict[str, Result | None]:
-    """The result of each study, None where there is none on the data at hand; raises UserError for a file that is no result."""
+    """The result of each study, None where there is none on the data and settings at hand.
+
+    Raises UserError for a file that is no result.
+    """
+    now = (read_json(INGEST)["sha256"], settings_digest())
     found: dict[str, Result | None] = {}
     for study in known_studies():
         path = result_path(study)
         found[study] = None
         if path.is_file():
             result = checked(Result, read_json(path), f"{path}: not a study's result, run `make study NAME={study}`")
-            found[study] = result if result.data == read_json(INGEST)["sha256"] else None
+            found[study] = result if (result.data, result.settings) == now else None
     return found

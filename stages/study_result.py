@@ -37,6 +37,7 @@ from stages.studies import (
     read_study,
     read_variants,
     result_path,
+    settings_digest,
     value_at,
     variant_folder,
 )
@@ -206,9 +207,10 @@ def result(study: str) -> Result:
         with_seed_variation({variant: draws[family] for variant, draws in singles.items()}) if singles else {}
         for family in FAMILIES
     )
-    stated = [claim for claim in judge_both(claims(rarest), raw, corrected, confidence) if claim["parts"]]
+    stated = [claim for claim in judge_both(claims(rarest, tuned=False), raw, corrected, confidence) if claim["parts"]]
     return Result(
         data=read_json(INGEST)["sha256"],
+        settings=settings_digest(),
         question=settings.question,
         labels=labels,
         rarest=rarest,

@@ -840,30 +840,31 @@ def test_a_missing_result_is_the_users_error(two: Built, tmp_path: Path) -> None
     assert "leaderboard.json: no such file" in project.stage_here("report").error
 
 
-def with_f1(results: Results, intervals: Mapping[str, tuple[float, float]]) -> Results:
-    """Results in which techniques have other intervals of the rarest class's F1."""
-    board = json.loads(json.dumps(results.board))
-    for name, (low, high) in intervals.items():
-        for at in ("corrected", "operating_point"):
-            board["techniques"][name][at][f"{results.rarest}.f1"] = {"value": (low + high) / 2, "low": low, "high": high}
-    return dataclasses.replace(results, board=board)
-
-
 def with_params(results: Results, section: str, **changes: Any) -> Results:
     changed = getattr(results.params, section).model_copy(update=changes)
     return dataclasses.replace(results, params=results.params.model_copy(update={section: changed}))
 
 
-def test_the_answer_counts_the_intervals_that_overlap(two: Built) -> None:
-    results = two.results()
-    chosen = results.selected["technique"]
-    others = [name for name in results.names if name != chosen]
-    apart = dict.fromkeys(others, (0.1, 0.2)) | {chosen: (0.8, 0.9)}
-    assert "overlaps with no other technique's" in answer(with_f1(results, apart))["noise"]
-    one = answer(with_f1(results, apart | {others[0]: (0.7, 0.8)}))["noise"]
-    assert f"overlaps with that of 1 of the {len(others)} other techniques: those differences are within noise" in one
-    every = answer(with_f1(results, dict.fromkeys(results.names, (0.8, 0.9))))["noise"]
-    assert "that of every other technique: most differences are within noise" in every
+def with_verdicts(results: Results, verdicts: Mapping[str, str]) -> Results:
+    """Results in which techniques differ otherwise from the reference."""
+    board = json.loads(json.dumps(results.board))
+    for name, verdict in verdicts.items():
+        board["techniques"][name]["comparison"]["operating_point"]["metrics"]["macro_f1"]["verdict"] = verdict
+    return dataclasses.replace(results, board=board)
+
+
+def test_the_answer_says_whether_the_difference_is_real(two: Built) -> None:
+    results = dataclasses.replace(two.results(), selected={"technique": "focal", "seed": 0})
+    own = results.board["techniques"]["focal"]["comparison"]["operating_point"]["metrics"]["macro_f1"]
+    said = answer(results)["against"]
+    assert f"its macro F1 there differs from that of baseline by {own['difference']:+.3f} (95% interval" in said
+    assert said.endswith(f"{own['low']:+.3f} to {own['high']:+.3f}).")
+    level = dict.fromkeys([name for name in results.names if name != "baseline"], "no difference shown")
+    assert answer(with_verdicts(results, level))["against"].endswith("no technique is shown to be better than baseline.")
+    some = level | {"tfidf": "better", "majority": "worse"}
+    assert answer(with_verdicts(results, some))["against"].endswith("tfidf is better than baseline; majority worse.")
+    reference = dataclasses.replace(results, selected={"technique": "baseline", "seed": 0})
+    assert "it is the baseline that all others are compared with" in answer(reference)["against"]
 
 
 @pytest.mark.parametrize(("seeds", "said"), [([0], "One seed: "), ([0, 1], "2 seeds: "), ([0, 1, 2], "")])

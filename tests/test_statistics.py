@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from ballast.bootstrap import percentile_interval, resample_counts, resampled, w
 from ballast.calibration import fit_calibration
 from ballast.errors import UserError
 from ballast.evaluation import Labelled, Protocol, SeedScores, evaluate
-from ballast.metrics import Metrics, Scored, metric_names, one_vs_rest
+from ballast.metrics import Metrics, Scored, bounds, metric_names, one_vs_rest
 from ballast.priors import correct, effective_prior, fit_prior, fit_shift
 from ballast.selection import select
 
@@ -123,15 +124,45 @@ def test_ranking_of_a_rare_class_among_many_messages(size: int, rare: int) -> No
         assert math.isclose(found["yes.roc_auc"][0], reference.roc_auc_score(labels, score), abs_tol=1e-3)
 
 
-def test_wilson_counts_messages_and_not_their_weights() -> None:
+def test_wilson_counts_groups_and_not_their_weights() -> None:
     labels = np.repeat([0, 1], [500, 100])
     logits = 20.0 * np.eye(2)[labels]
-    each = Scored(["ham", "spam"], np.tile(labels, 2), np.tile(logits, (2, 1)), np.arange(1200), np.ones(2))
+    # Two messages of each class are one group.
+    each = Scored(["ham", "spam"], np.tile(labels, 2), np.tile(logits, (2, 1)), np.arange(1200) // 2, np.ones(2))
     share = np.array([5, 1]) / 6
     for production in (share, np.array([0.5, 0.5]), np.array([0.99, 0.01])):
         found = evaluate({0: seed_scores(each, share)}, protocol(each, production)).summary["pooled"]["corrected"]
+        low, _ = wilson_interval(1.0, 50, 0.95)
         for metric in ("spam.recall", "spam.precision"):
-            assert found[metric]["value"] == 1 and math.isclose(found[metric]["low"], wilson_interval(1.0, 100, 0.95)[0])
+            assert found[metric]["value"] == 1 and math.isclose(found[metric]["low"], low)
+        assert found["spam.f1"]["value"] == 1 and math.isclose(found["spam.f1"]["low"], 2 * low / (1 + low))
+
+
+def test_intervals_stay_where_metrics_can_be() -> None:
+    """Three seeds of which one is poor: Student's t with two degrees of freedom reaches far."""
+    labels, good = gaussians(600, share=0.1, seed=0, prior=0.1)
+    poor = good * np.array([1.0, -1.0])
+    each = Scored(["ham", "spam"], labels, good, np.arange(600), np.ones(2))
+    scores = {seed: seed_scores(replace(each, logits=logits), None) for seed, logits in enumerate((good, good, poor))}
+    found = evaluate(scores, protocol(each, np.array([0.9, 0.1]))).summary["pooled"]
+    touched = 0
+    for family in ("raw", "corrected", "operating_point"):
+        for name, value in found[family].items():
+            least, most = bounds(name)
+            assert least <= value["low"] <= value["value"] <= value["high"] <= most, name
+            touched += value["high"] == most
+    assert touched > 3
+
+
+def test_a_class_that_a_sample_does_not_hold_counts_for_nothing() -> None:
+    labels = np.array([0, 0, 1, 1, 2])
+    each = Scored(["a", "b", "c"], labels, 9.0 * np.eye(3)[[0, 1, 1, 1, 2]], np.arange(5), np.ones(3))
+    found = Metrics(each)(np.array([[1.0, 1, 1, 1, 0], [1, 1, 1, 1, 1]]))["macro_f1"]
+    rows = [0, 1, 2, 3]
+    expected = [
+        reference.f1_score(labels[held], np.array([0, 1, 1, 1, 2])[held], average="macro") for held in (rows, [*rows, 4])
+    ]
+    np.testing.assert_allclose(found, expected)
 
 
 def test_ece_by_hand() -> None:
@@ -228,6 +259,28 @@ def test_fitted_prior_finds_the_prior_of_the_posteriors_and_its_interval_covers(
     assert 180 <= hits <= 199
     labels, logits = gaussians(200_000, share=0.13, seed=0, prior=0.7)
     assert abs(fit_prior(logits, labels, np.arange(len(labels)), confidence=0.95).prior[1] - 0.7) < 0.01
+
+
+def test_the_joint_interval_of_many_classes_covers_them_all() -> None:
+    shares = np.array([0.3, 0.2, 0.15, 0.1, 0.1, 0.07, 0.05, 0.03])
+    hits = 0
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        labels = rng.choice(8, size=600, p=shares)
+        noisy = 2 * np.eye(8)[labels] + rng.normal(size=(600, 8))
+        # Of classes that differ by a shift in one direction each the log odds are 2 x scores.
+        logits = 2 * noisy + np.log(shares)
+        hits += fit_prior(logits, labels, np.arange(600), confidence=0.95).contains(shares)
+    assert hits >= 88
+
+
+def test_seeds_are_no_more_information_about_the_prior() -> None:
+    labels, logits = gaussians(600, share=0.13, seed=0, prior=0.13)
+    once = fit_prior(logits, labels, np.arange(600), confidence=0.95)
+    tiled = (np.tile(logits, (5, 1)), np.tile(labels, 5), np.tile(np.arange(600), 5))
+    five = fit_prior(*tiled, confidence=0.95, copies=5)
+    for end in ("low", "prior", "high"):
+        np.testing.assert_allclose(getattr(five, end), getattr(once, end))
 
 
 def test_mean_predicted_share_is_not_the_effective_prior() -> None:

@@ -232,8 +232,13 @@ def test_the_report_shows_each_study(studied: Project, browser: Browser, size: t
 def test_results_of_other_data_are_not_shown_and_broken_ones_are_named(studied: Project, tmp_path: Path) -> None:
     shutil.copytree(studied.folder / STUDIES, tmp_path / STUDIES)
     project = Project(tmp_path, ROOT)
+    shutil.copy(studied.folder / PARAMS, tmp_path / PARAMS)
     project.write(str(INGEST), json.dumps({"sha256": "of other data"}).encode())
     with contextlib.chdir(tmp_path):
+        assert study_results() == dict.fromkeys(known_studies())
+        shutil.copy(studied.folder / INGEST, INGEST)
+        assert all(each is not None for each in study_results().values())
+        project.edit({"train.epochs": 9})
         assert study_results() == dict.fromkeys(known_studies())
         write_json(result_path("ratio"), {"data": "of other data", "questoin": "?"})
         with pytest.raises(UserError, match=r"studies/results/ratio.json: not a study's result, run `make study NAME=ratio`"):

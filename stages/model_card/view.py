@@ -14,7 +14,7 @@ from markupsafe import Markup
 from ballast.bootstrap import MINIMUM_SEEDS
 from ballast.comparison import seeds_in_words
 from ballast.operating_point import PER, cost_matrix, threshold
-from ballast.selection import in_words
+from ballast.selection import difference, in_words
 from ballast.splitting import SPLITS
 
 HERE = Path(__file__).parent
@@ -80,6 +80,11 @@ def limits(name: str, board: Mapping[str, Any], ingest: Mapping[str, Any], point
             said.append(
                 f"The test split has {splits['test'][label]} messages of {label}: another such split would move its numbers."
             )
+    if len(board["techniques"]) > 1:
+        said.append(
+            f"It is the best of {len(board['techniques'])} techniques on these test messages, so its own numbers lean upwards;"
+            " a fresh sample would show by how much."
+        )
     seeds = len(technique["seeds"])
     if seeds < MINIMUM_SEEDS:
         said.append(f"The intervals cover the choice of test messages, not the luck of a training ({seeds_in_words(seeds)}).")
@@ -105,17 +110,15 @@ def limits(name: str, board: Mapping[str, Any], ingest: Mapping[str, Any], point
     return said
 
 
-def comparison(name: str, board: Mapping[str, Any], rarest: str) -> list[str]:
-    """Each verdict against the reference in words, of corrected metrics."""
-    found = board["techniques"][name]["comparison"]
-    if found is None:
-        return []
-    reference = board["reference"]
+def comparison(name: str, board: Mapping[str, Any], rarest: str, at: str) -> list[str]:
+    """Each verdict against the reference in words, of decisions `at` the operating point or corrected, and of probabilities."""
+    where = " at the operating point" if at == "operating_point" else ""
+    subjects = ((f"{rarest}.f1", f"F1 of {rarest}{where}"), ("macro_f1", f"Macro F1{where}"), ("log_loss", "Log loss"))
     return [
-        f"{subject}: {each['verdict']} (difference from {reference} {each['difference']:+.3f},"
+        f"{subject}: {each['verdict']} (difference from {board['reference']} {each['difference']:+.3f},"
         f" {each['low']:+.3f} to {each['high']:+.3f}, adjusted p {each['p_adjusted']:.3f})"
-        for metric, subject in ((f"{rarest}.f1", f"F1 of {rarest}"), ("macro_f1", "Macro F1"), ("log_loss", "Log loss"))
-        if (each := found["corrected"]["metrics"].get(metric))
+        for metric, subject in subjects
+        if (each := difference(board["techniques"][name], metric, at))
     ]
 
 
@@ -183,7 +186,7 @@ def model_card(
             *(in_words(metric, limit) for metric, limit in pointer["constraints"].items()),
             *(["raw probabilities that are safe"] if pointer["safe_only"] else []),
         ],
-        comparison=comparison(name, board, rarest),
+        comparison=comparison(name, board, rarest, pointer["at"]),
         reference=board["reference"],
         seeds=technique["seeds"],
         limits=limits(name, board, ingest, point),

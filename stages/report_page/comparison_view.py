@@ -50,23 +50,15 @@ def differences(
     }
 
 
-def in_words(board: Mapping[str, Any], names: Sequence[str], metric: str, metric_name: str) -> str:
-    """One sentence: which techniques differ from the reference."""
-    verdicts = {
-        name: board["techniques"][name]["comparison"]["corrected"]["metrics"][metric]["verdict"]
-        for name in names
-        if name != board["reference"]
-    }
-    if not verdicts:
+def in_words(compared: Mapping[str, Mapping[str, Any]], reference: str, subject: str) -> str:
+    """One sentence: which techniques are shown to differ from the reference; nothing where none could be."""
+    if any("inconclusive" in each["verdict"] for each in compared.values()):
         return ""
-    better = [name for name, verdict in verdicts.items() if verdict == "better"]
-    worse = [name for name, verdict in verdicts.items() if verdict == "worse"]
-    if any("inconclusive" in verdict for verdict in verdicts.values()):
-        return f"Against {board['reference']} no difference can be claimed from so few trainings."
+    better, worse = ([name for name, each in compared.items() if each["verdict"] == verdict] for verdict in ("better", "worse"))
     said = (
         f"{', '.join(better)} {'is' if len(better) == 1 else 'are'} better" if better else "no technique is shown to be better"
     )
-    return f"By {metric_name} {said} than {board['reference']}" + (f"; {', '.join(worse)} worse." if worse else ".")
+    return f"By {subject} {said} than {reference}" + (f"; {', '.join(worse)} worse." if worse else ".")
 
 
 def post_hoc(board: Mapping[str, Any], names: Sequence[str], metric: str) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def extremes(result: Result) -> list[str]:
 
 
 def best_technique(board: Mapping[str, Any], metric: str) -> tuple[str, Mapping[str, Any]] | None:
-    """The technique of the leaderboard whose difference from the reference is the largest."""
+    """The technique of the leaderboard that is shown to be better than the reference, or else might be, by most."""
     compared = {
         name: each["comparison"]["corrected"]["metrics"][metric]
         for name, each in board["techniques"].items()
@@ -54,7 +54,7 @@ def best_technique(board: Mapping[str, Any], metric: str) -> tuple[str, Mapping[
     }
     if not compared:
         return None
-    best = max(compared, key=lambda name: compared[name]["difference"])
+    best = max(compared, key=lambda name: (compared[name]["verdict"] == "better", compared[name]["difference"]))
     return best, compared[best]
 
 
@@ -74,9 +74,9 @@ def data_or_technique(result: Result, board: Mapping[str, Any]) -> list[str]:
     name, gain = best
     helps = {"data": lost["verdict"] == "worse", name: gain["verdict"] == "better"}
     if helps["data"] and (not helps[name] or value > gain["difference"]):
-        answer = "More data would help more than any technique."
+        answer = "The last part of the data helped more than any technique."
     elif helps[name]:
-        answer = f"{name} helps more than more data would."
+        answer = f"{name} helps more than the last part of the data did."
     elif "inconclusive" in f"{lost['verdict']} {gain['verdict']}":
         answer = "So few trainings tell neither."
     else:

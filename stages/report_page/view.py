@@ -21,7 +21,7 @@ from markupsafe import Markup
 from ballast.claims import MARGIN
 from ballast.metrics import LOSSES, higher_is_better
 from ballast.priors import UNINFORMATIVE_ODDS_RATIO
-from ballast.selection import allowed, best_of, judged
+from ballast.selection import allowed, best_of, difference, judged
 from ballast.splitting import SPLITS
 from stages.params import Params
 from stages.report_page.comparison_view import differences, in_words, post_hoc, prior_grid
@@ -184,11 +184,6 @@ def role(results: Results, name: str) -> str:
     return "reference" if name == results.board["reference"] else "other"
 
 
-def overlap(one: Mapping[str, float], other: Mapping[str, float]) -> bool:
-    """Whether two intervals share a value."""
-    return one["low"] <= other["high"] and other["low"] <= one["high"]
-
-
 def rule_in_words(results: Results) -> str:
     """By which rule the selected technique was chosen."""
     rule = results.params.select
@@ -205,22 +200,33 @@ def rule_in_words(results: Results) -> str:
     return f"it is the smallest model within {rule.tolerance:g} of the best {kind} ({best:.3f}){among}"
 
 
+def against_reference(results: Results) -> str:
+    """By how much the selected technique differs from the reference where it was chosen, and who is shown to differ."""
+    board, rule = results.board, results.params.select
+    techniques, reference, chosen = board["techniques"], board["reference"], results.selected["technique"]
+    metric = rule.metric
+    found = {name: difference(techniques[name], metric, rule.at) for name in results.names if name != reference}
+    if not found:
+        return "there is one technique and nothing to compare it with."
+    if not all(found.values()):
+        metric = f"{results.rarest}.f1"
+        found = {name: difference(techniques[name], metric, rule.at) for name in found}
+    compared = {name: each for name, each in found.items() if each is not None}
+    subject = f"{metric_words(metric)}{' there' if rule.at == 'operating_point' else ''}"
+    own = compared.get(chosen)
+    said = (
+        f"its {subject} differs from that of {reference} by {own['difference']:+.3f}"
+        f" ({results.params.evaluate.confidence:.0%} interval {own['low']:+.3f} to {own['high']:+.3f})."
+        if own
+        else f"it is the {reference} that all others are compared with."
+    )
+    return f"{said} {in_words(compared, reference, subject)}".strip()
+
+
 def answer(results: Results) -> dict[str, str]:
     """The page's answer in a few sentences, with what may be concluded from it."""
-    techniques = results.board["techniques"]
-    chosen, label = results.selected["technique"], results.rarest
-    key, at = f"{label}.f1", results.params.select.at
-    found = judged(techniques[chosen], key, at)
-    others = [name for name in results.names if name != chosen]
-    level = [name for name in others if overlap(judged(techniques[name], key, at), found)]
-    if not others:
-        noise = "there is one technique and nothing to compare it with."
-    elif not level:
-        noise = "its interval overlaps with no other technique's: the difference is beyond the noise of this sample."
-    else:
-        amount = "most" if 2 * len(level) > len(others) else "those"
-        which = "every other technique" if len(level) == len(others) else f"{len(level)} of the {len(others)} other techniques"
-        noise = f"its interval overlaps with that of {which}: {amount} differences are within noise."
+    chosen, label, at = results.selected["technique"], results.rarest, results.params.select.at
+    found = judged(results.board["techniques"][chosen], f"{label}.f1", at)
     support = results.ingest["splits"]["test"][label]
     seeds = len(results.params.train.seeds)
     few = f"{'One seed' if seeds == 1 else f'{seeds} seeds'}: differences between techniques are inconclusive."
@@ -231,8 +237,7 @@ def answer(results: Results) -> dict[str, str]:
         "where": "At its operating point its F1" if at == "operating_point" else "Its corrected F1",
         "f1": f"{found['value']:.3f}",
         "interval": f"{found['low']:.3f} to {found['high']:.3f}",
-        "noise": f"With {support:,} “{label}” messages in the test set, {noise}",
-        "against": "" if seeds < ENOUGH_SEEDS else in_words(results.board, results.names, key, f"{label} F1"),
+        "against": f"With {support:,} “{label}” messages in the test set, {against_reference(results)}",
         "seeds": few if seeds < ENOUGH_SEEDS else "",
     }
 
@@ -492,6 +497,7 @@ def page(results: Results) -> str:
         confusions=confusions(results),
         probe=probe(results),
         priors=priors(results),
+        enough_seeds=ENOUGH_SEEDS,
         uninformative_odds_ratio=UNINFORMATIVE_ODDS_RATIO,
         disagreements=disagreements(results.board, results.names),
         operating_point=operating_point(results.board, results.evaluations, results.names, results.selected),
