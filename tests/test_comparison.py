@@ -53,6 +53,19 @@ def test_seeds_widen_the_draws_by_the_larger_of_their_own_and_the_common_deviati
     np.testing.assert_array_equal(varied["fixed"].values["spam.f1"], fixed.values["spam.f1"])
 
 
+def test_an_unstable_technique_is_seldom_called_different() -> None:
+    """Nothing but seeds varies; one of twenty level techniques varies three times as much as the others."""
+    false = 0
+    for seed in range(400):
+        of_seeds = 0.01 * np.array([3.0, *np.ones(19)])[:, None] * np.random.default_rng(seed).normal(size=(20, 3))
+        techniques = {
+            f"t{at}": Draws(values={"f1": np.full(400, each.mean())}, seeds={"f1": each}, correct=np.ones((3, 1), bool))
+            for at, each in enumerate(of_seeds)
+        }
+        false += bootstrap_p(with_seed_variation(techniques)["t0"].values["f1"]) < 0.05
+    assert false < 0.1 * 400
+
+
 def test_one_seed_adds_nothing() -> None:
     one = draws(0.9, 0.01, seeds=1)
     np.testing.assert_array_equal(with_seed_variation({"one": one})["one"].values["spam.f1"], one.values["spam.f1"])
@@ -142,7 +155,7 @@ def judged(direction: str, own: float, other: float, *, seeds: int = 3, spread: 
         ("not lower", 0.95, 0.90, SUPPORTED), ("not lower", 0.900, 0.901, SUPPORTED), ("not lower", 0.80, 0.90, CONTRADICTED),
         ("not higher", 0.80, 0.90, SUPPORTED), ("not higher", 0.95, 0.90, CONTRADICTED),
         # Of what a nearly perfect reference lacks, 0.012 is most.
-        ("not higher", 0.997, 0.985, CONTRADICTED), ("level", 0.997, 0.985, CONTRADICTED), ("level", 0.9, 0.912, INCONCLUSIVE),
+        ("not higher", 0.997, 0.985, CONTRADICTED), ("level", 0.997, 0.985, CONTRADICTED), ("level", 0.9, 0.912, SUPPORTED),
     ],
 )  # fmt: skip
 def test_claims_are_judged_by_their_intervals(direction: str, own: float, other: float, expected: str) -> None:

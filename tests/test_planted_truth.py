@@ -64,4 +64,4 @@ def test_a_planted_truth_is_found_and_little_else(capsys: pytest.CaptureFixture[
         print(f"\n{SIMULATIONS} simulated comparisons: power {power:.2f}, {false} with a false 'better'")
     most = int(binom.ppf(0.99, SIMULATIONS, 0.05))
     assert most <= 19 and false <= most
-    assert power > 0.5
+    assert power > 0.3

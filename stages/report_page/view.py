@@ -234,7 +234,7 @@ def answer(results: Results) -> dict[str, str]:
         "technique": chosen,
         "rule": rule_in_words(results),
         "label": label,
-        "where": "At its operating point its F1" if at == "operating_point" else "Its corrected F1",
+        "where": "There its F1" if at == "operating_point" else "Its corrected F1",
         "f1": f"{found['value']:.3f}",
         "interval": f"{found['low']:.3f} to {found['high']:.3f}",
         "against": f"With {support:,} “{label}” messages in the test set, {against_reference(results)}",
