@@ -18,6 +18,7 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from ballast.bootstrap import MINIMUM_SEEDS
 from ballast.claims import MARGIN
 from ballast.metrics import LOSSES, higher_is_better
 from ballast.priors import UNINFORMATIVE_ODDS_RATIO
@@ -44,8 +45,6 @@ from stages.studies import Result as StudyResult
 
 HERE = Path(__file__).parent
 FAMILIES = ("corrected", "raw")
-# Seeds from which the spread between them can be told from the difference between techniques.
-ENOUGH_SEEDS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,7 +237,7 @@ def answer(results: Results) -> dict[str, str]:
         "f1": f"{found['value']:.3f}",
         "interval": f"{found['low']:.3f} to {found['high']:.3f}",
         "against": f"With {support:,} “{label}” messages in the test set, {against_reference(results)}",
-        "seeds": few if seeds < ENOUGH_SEEDS else "",
+        "seeds": few if seeds < MINIMUM_SEEDS else "",
     }
 
 
@@ -497,7 +496,7 @@ def page(results: Results) -> str:
         confusions=confusions(results),
         probe=probe(results),
         priors=priors(results),
-        enough_seeds=ENOUGH_SEEDS,
+        minimum_seeds=MINIMUM_SEEDS,
         uninformative_odds_ratio=UNINFORMATIVE_ODDS_RATIO,
         disagreements=disagreements(results.board, results.names),
         operating_point=operating_point(results.board, results.evaluations, results.names, results.selected),
