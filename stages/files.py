@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -37,13 +38,35 @@ PRECISION_RECALL = REPORTS / "precision_recall.csv"
 TRAINING_LOSS = REPORTS / "training_loss.csv"
 SELECTED = Path("selected")
 MODEL_CARD = SELECTED / "model_card.md"
+# State outside the graph, so that there is no cycle.
+PRODUCTION = Path("production")
+DEPLOYED = PRODUCTION / "deployed"
+SCORED = PRODUCTION / "scored"
+QUARANTINE = PRODUCTION / "quarantine"
+LABELS = PRODUCTION / "labels"
+WATCH = PRODUCTION / "watch"
+RETRAIN = PRODUCTION / "retrain"
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock of a file or folder, after waiting for another process that has it; a process that is killed lets go.
+
+    What a killed process left half-written beside `path` is removed.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with (path.parent / f".{path.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for left in path.parent.glob(f".{path.name}.*.partial"):
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        yield
 
 
 @contextmanager
 def replaced(path: Path) -> Iterator[Path]:
     """A temporary file beside `path` to write to; it takes the place of `path` only when the block succeeds."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -58,7 +81,7 @@ def replaced(path: Path) -> Iterator[Path]:
 def replaced_folder(path: Path) -> Iterator[Path]:
     """A temporary folder beside `path` to write to; it takes the place of `path` only when the block succeeds."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
     try:
         written = temporary / "new"
         written.mkdir()

@@ -105,8 +105,43 @@ class Validate(Section):
         return self
 
 
+class Keep(Section):
+    versions: Annotated[int, Field(ge=2)]
+    windows: Count
+
+
+class Score(Section):
+    source: Annotated[str, Field(pattern=r"\{window\}")]
+    window: Annotated[str, Field(pattern=r"%")]
+    text_column: str | None
+    id_column: str | None
+    longest_text: Count
+    quarantine: Annotated[float, Field(ge=0, le=1)]
+
+
+class Watch(Section):
+    confidence: Annotated[float, Field(ge=0.5, lt=1)]
+    false_alarm: Share
+    negligible: Annotated[float, Field(ge=0, lt=1)]
+    tolerance: Share
+    messages: Count
+
+
+class Retrain(Section):
+    techniques: Literal["deployed", "all"]
+    minimum_labels: Count
+    metric: str
+    margin: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
 class Production(Section):
     prior: Literal["data"] | Prior
+    promote: Literal["auto", "review"]
+    keep: Keep
+    webhook: str | None
+    score: Score
+    watch: Watch
+    retrain: Retrain
 
     @model_validator(mode="after")
     def whole(self) -> Production:
