@@ -41,8 +41,8 @@ def vocabulary(texts: Sequence[str]) -> np.ndarray:
 def descriptors(texts: Sequence[str], vocabulary: np.ndarray) -> pd.DataFrame:
     """A row of numbers for each text (n,).
 
-    length (logarithm of 1 + characters), word_length (mean), shares of the characters that are digits, capitals, punctuation and
-    not ASCII, and unseen_words, the share of the words that are not in a vocabulary (v,); 0 where a text has no word.
+    length (logarithm of 1 + characters), word_length (mean), shares of the characters that are digits, capitals, punctuation
+    and not ASCII, and unseen_words, the share of the words that are not in a vocabulary (v,); 0 where a text has no word.
     """
     strings = pa.array(texts, pa.string())
     characters = pc.utf8_length(strings).to_numpy(zero_copy_only=False).astype(float)
@@ -51,8 +51,10 @@ def descriptors(texts: Sequence[str], vocabulary: np.ndarray) -> pd.DataFrame:
         for name, pattern in CHARACTERS.items()
     }
     words = words_of(texts)
-    every = words.flatten()
-    text = pc.list_parent_indices(words).to_numpy(zero_copy_only=False)
+    every, text = words.flatten(), pc.list_parent_indices(words).to_numpy(zero_copy_only=False)
+    # A text without a letter is split into one empty word.
+    real = pc.not_equal(every, "")
+    every, text = every.filter(real), text[real.to_numpy(zero_copy_only=False)]
     count = np.maximum(np.bincount(text, minlength=len(strings)), 1)
     letters = np.bincount(text, weights=pc.utf8_length(every).to_numpy(zero_copy_only=False), minlength=len(strings))
     unseen = np.bincount(text, weights=~np.isin(fingerprints_of(every), vocabulary), minlength=len(strings))
