@@ -96,7 +96,7 @@ def classify_and_count(posteriors: np.ndarray) -> np.ndarray:
 
 
 def emq(calibrated: np.ndarray, prior: np.ndarray) -> np.ndarray:
-    """Prior (K,) of a window by expectation maximisation (Saerens et al. 2002), from calibrated posteriors (n, K) on a prior."""
+    """Prior (K,) of a window by EMQ (Saerens et al. 2002), from its calibrated posteriors (n, K) on a prior (K,)."""
     found, _ = EMQ.EM(prior, calibrated)
     return np.asarray(found)
 
@@ -124,7 +124,8 @@ def estimate_prior(
 
     A share x is kept when the mean posterior is within chance of the mixture that x gives (Fieller 1954): chance of the
     window's messages and of the labelled ones, both with x as the truth, over groups of near duplicates. The other classes
-    keep their proportions. Unlike a bootstrap's, the interval allows for labelled messages whose few mistakes happened not to be drawn.
+    keep their proportions. Unlike a bootstrap's, the interval allows for mistakes that the labelled messages happen not to
+    hold.
     """
     classes = posteriors.shape[1]
     prior = adjusted_count(posteriors, conditionals)

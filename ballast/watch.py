@@ -126,9 +126,7 @@ def judge(
     elif not moved.any() and outside(by_message, prior, policy.negligible).any():
         _, sizes = np.unique(window.groups, return_counts=True)
         decision = "investigate"
-        reasons = [
-            f"near duplicates alone move the class prior: {sizes.max()} of {len(window.groups)} messages are of one template"
-        ]
+        reasons = [f"near duplicates move the class prior: {sizes.max()} of {len(window.groups)} messages are of one template"]
     elif drops:
         decision = "retrain" if enough else "investigate"
         reasons = [
