@@ -129,6 +129,9 @@ def estimate_prior(
     """
     classes = posteriors.shape[1]
     prior = adjusted_count(posteriors, conditionals)
+    # A share of 0 would rule the class out for good: half a message is the least that a window can show.
+    prior = np.maximum(prior, 0.5 / len(posteriors))
+    prior /= prior.sum()
     inverse = np.linalg.pinv(conditionals.mean.T)
     free = inverse @ posteriors.mean(axis=0)
     quantile = ndtri((1 + confidence) / 2)

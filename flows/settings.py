@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,3 +22,8 @@ def production() -> dict[str, Any]:
         raise UserError(f"{PARAMS}: no such file; run from the repository's root") from error
     except (YAMLError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{PARAMS}: no section production can be read: {' '.join(str(error).split())}") from error
+
+
+def window_name(start: datetime) -> str:
+    """The window of a run that was to start at a time."""
+    return start.strftime(production()["score"]["window"])

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+from pyarrow import parquet
 from safetensors.numpy import save_file
 from scipy.special import softmax
 
@@ -23,7 +24,7 @@ from ballast.models import load, read_manifest
 from ballast.near_duplicates import fingerprints
 from stages.deployed import MANIFEST, MODEL, check_files
 from stages.evaluate import seed_scores
-from stages.files import EVALUATIONS, INGEST, LEADERBOARD, LOGITS, MESSAGES, MODEL_CARD, SELECTED, read_json
+from stages.files import EVALUATIONS, FEEDBACK, INGEST, LEADERBOARD, LOGITS, MESSAGES, MODEL_CARD, SELECTED, read_json
 from stages.messages import Messages, read_messages
 from stages.params import PARAMS, read_params, read_yaml
 from stages.production import production_prior
@@ -88,6 +89,7 @@ def of_selected(folder: Path) -> Manifest:
         "labels": labels,
         "effective_prior": pointer["effective_prior"],
         "production_prior": pointer["production_prior"],
+        "feedback": parquet.read_metadata(FEEDBACK).num_rows if FEEDBACK.exists() else 0,
         "calibration": calibration,
         "operating_point": point,
         "lineage": lineage(lock, origin, f"train@{name}-{seed}"),

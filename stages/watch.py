@@ -206,7 +206,7 @@ def main(window: str) -> None:
             classes, decided, indices(fed["label"], labels), indices(fed["called"], labels), policy, len(labels)
         )
         # The rows that came after those that the deployed model was trained with.
-        new = feedback.iloc[version.manifest["feedback"] :].query("new")
+        new = feedback.query("new").iloc[version.manifest["feedback"] :]
         new_labels = np.bincount(indices(new["label"], labels), minlength=len(labels))
         verdict = judge(
             reference, classes, scored, version.production_prior, policy, labels=labels, new_labels=new_labels, drops=drops
