@@ -91,11 +91,11 @@ def decision_of(home: Path) -> str:
 def in_words(result: dict[str, Any]) -> str:
     """The comparison as Markdown."""
     said = "is promoted: it is not worse" if result["not_worse"] else "is not promoted: it may be worse"
+    head = f"| {result['metric']} of the challenger | of the champion | difference (paired interval) |"
+    numbers = "{challenger_metric:.3f} | {champion_metric:.3f} | {difference:+.3f} ({low:+.3f} to {high:+.3f})".format(**result)
     return (
         f"The challenger ({result['technique']}, seed {result['seed']}) {said} than version {result['champion']} by more than"
-        f" {result['margin']:g}.\n\n| {result['metric']} | challenger | champion | difference (paired interval) |\n|---|---|---|---|\n"
-        f"| | {result['challenger_metric']:.3f} | {result['champion_metric']:.3f} |"
-        f" {result['difference']:+.3f} ({result['low']:+.3f} to {result['high']:+.3f}) |\n"
+        f" {result['margin']:g}.\n\n{head}\n|---|---|---|\n| {numbers} |\n"
     )
 
 
