@@ -21,6 +21,8 @@ MESSAGES_PER_BIN, MOST_BINS = 15, 4
 # Smaller differences matter to nobody, however many messages show them: share of messages, and standard deviations.
 NEGLIGIBLE_SHARE, NEGLIGIBLE_DEVIATIONS = 0.02, 0.15
 LEAST_ODDS = 1e-300
+# One text of a thousand digits is no odder than this.
+MOST_DEVIATIONS = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,17 +149,23 @@ def findings(reference: Scored, classes: np.ndarray, window: Scored, prior: np.n
     return [score_finding(reference, classes, window), *together]
 
 
+def deviations(reference: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Values (n,) in standard deviations from the mean of the reference (m,)."""
+    spread = reference.std()
+    return np.clip((values - reference.mean()) / (spread if spread > 0 else 1.0), -MOST_DEVIATIONS, MOST_DEVIATIONS)
+
+
 def least_alike(reference: Scored, window: Scored, count: int) -> np.ndarray:
     """Rows of the window, at most `count` and one of each group, that are least like the labelled messages, the least first.
 
-    A logistic regression tells window from reference by the ranks of the descriptors and of the surest class's log odds, and by
-    how far each rank is from the middle (density ratio by classification: Bickel et al. 2009).
+    A logistic regression tells window from reference by the descriptors and the surest class's log odds, each in standard
+    deviations from the reference's mean, and by how far that is (density ratio by classification: Bickel et al. 2009).
     """
     odds = log_odds(reference.posteriors)
     columns = [(odds, log_odds(window.posteriors))]
     columns += [(values, window.descriptors[name]) for name, values in reference.descriptors.items()]
-    table = np.column_stack([np.concatenate([ranks(known, known), ranks(known, new)]) for known, new in columns])
-    features = np.column_stack([table, np.abs(table - 0.5)])
+    table = np.column_stack([np.concatenate([deviations(known, known), deviations(known, new)]) for known, new in columns])
+    features = np.column_stack([table, np.abs(table)])
     source = np.repeat([0, 1], [len(reference.groups), len(window.groups)])
     model = LogisticRegression(class_weight="balanced", max_iter=1000).fit(features, source)
     order = np.argsort(-model.decision_function(features[len(reference.groups) :]), kind="stable")

@@ -1,6 +1,6 @@
 """Draw windows of simulated traffic from labelled messages that the deployed model was not trained or calibrated on.
 
-Reads the source that `ingest` names, or a file of one's own; writes for each window `production/replay/<window>.parquet` (id and
+Reads the source that `ingest` names, or a file of one's own; writes each window to `production/replay/<window>.parquet` (id and
 text) and, in `production/replay/labels/`, the labels that come for it later. An earlier replay's windows are removed.
 """
 
