@@ -142,7 +142,7 @@ def evidently_alarms(population: Population, share: float, size: int, windows: i
 
 def covered(population: Population, share: float, size: int, confidence: float, seed: int) -> tuple[bool, bool]:
     """Whether the interval holds the truth: the watch's, and that of a plain bootstrap of PACC."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng([seed, size, round(1000 * share)])
     rows, of_window = population.labelled_rows(rng), population.window_rows(share, size, rng)
     posteriors, classes = population.scored.posteriors[rows], population.classes[rows]
     window = population.scored.posteriors[of_window]
