@@ -144,8 +144,8 @@ def test_the_same_window_twice_is_the_same_file_and_another_replaces_it(ready: P
 
 
 def test_chunks_do_not_show(ready: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    messages = with_ids(pd.concat([MESSAGES] * 3))
-    messages.loc[messages.index[100], "id"] = "m3"
+    messages = with_ids(pd.concat([MESSAGES] * 3, ignore_index=True))
+    messages.loc[100, "id"] = "m3"
     ready.write("messages.csv", messages)
     assert run(ready).code == 0
     whole, rejected = scored(ready), quarantined(ready)
@@ -597,8 +597,14 @@ def test_a_bucket_is_a_folder_too(cheap: Project) -> None:
         assert done.stdout == "s3://bucket/nothing: no such file, and no folder with files in it\n"
 
 
-def test_the_flow_scores_the_window_of_its_time(cheap: Project, tmp_path_factory: pytest.TempPathFactory) -> None:
-    cheap.write("production/incoming/given/a.csv", with_ids(MESSAGES))
+def test_the_flow_scores_the_window_of_its_time(
+    cheap: Project, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
+
+    from flows.commands import StageFailed
+    from flows.score import score as score_flow
+
     today = f"{datetime.now(UTC):%Y}"
     cheap.edit({"production.score.window": "%Y"})
     cheap.write(f"production/incoming/{today}/a.csv", with_ids(MESSAGES)[:7])
@@ -613,8 +619,11 @@ def test_the_flow_scores_the_window_of_its_time(cheap: Project, tmp_path_factory
         told = f"score: {today}: 7 messages scored with version 0001"
         assert eventually(lambda: told in [each["message"] for each in server.of_last_run("logs")])
 
-        failed = cheap.run(*flow, "missing.csv", "--window", "given", **server.environment)
-        assert failed.error == (
-            "error: stage score failed with exit code 1: missing.csv: no such file, and no folder with files in it"
-        )
+        monkeypatch.chdir(cheap.folder)
+        monkeypatch.setenv("PYTHONPATH", str(ROOT))
+        with (
+            temporary_settings({PREFECT_API_URL: server.url, PREFECT_HOME: server.home}),
+            pytest.raises(StageFailed, match="score failed with exit code 1: missing.csv: no such file, and no folder"),
+        ):
+            score_flow("missing.csv", "given")
         assert server.last_run()["state_type"] == "FAILED"

@@ -1,0 +1,160 @@
+"""Time scoring beside transformers' pipeline on the same messages and model, and weigh a long window; writes benchmarks/score.json.
+
+Run as `python -m benchmarks.score` in a folder where the pipeline has run, or name its parts. Each side is timed several times in
+turn and its shortest time counts, because what else runs on the machine can only make it longer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm import tqdm
+from transformers import pipeline
+
+from ballast import load
+from ballast.encoders import file_sha256
+from stages.incoming import Columns, read_rows
+from stages.score import scored
+
+ROOT = Path(__file__).resolve().parents[1]
+ROWS_AT_ONCE = 10_000
+
+
+def deploy(folder: Path, model: Path) -> None:
+    """Deploy a model's folder, with even priors and costs."""
+    made = folder / "production/deployed/0001"
+    shutil.copytree(model, made / "model")
+    labels = json.loads((model / "manifest.json").read_text())["labels"]
+    even = dict.fromkeys(labels, 1 / len(labels))
+    manifest = {
+        "labels": labels,
+        "effective_prior": even,
+        "production_prior": even,
+        "operating_point": {"costs": {true: {other: float(true != other) for other in labels} for true in labels}},
+        "files": {str(path.relative_to(made)): file_sha256(path) for path in made.rglob("*") if path.is_file()},
+    }
+    (made / "manifest.json").write_text(json.dumps(manifest))
+    (folder / "production/deployed/current.json").write_text('{"version": "0001"}')
+    shutil.copy(ROOT / "params.yaml", folder)
+
+
+def write_window(path: Path, rows: int, words: np.ndarray) -> None:
+    """A csv file of made-up messages of 4 to 30 words."""
+    rng = np.random.default_rng(0)
+    with path.open("w", encoding="utf-8") as file:
+        file.write("text\n")
+        for start in range(0, rows, ROWS_AT_ONCE):
+            lengths = rng.integers(4, 31, min(ROWS_AT_ONCE, rows - start))
+            drawn = np.split(rng.choice(words, lengths.sum()), lengths.cumsum()[:-1])
+            file.writelines(" ".join(each) + "\n" for each in drawn)
+
+
+def weigh(model: Path, rows: int, words: np.ndarray) -> dict[str, float]:
+    """Peak memory in MB and seconds of `stages.score` on a window of so many rows."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        deploy(folder, model)
+        write_window(folder / "window.csv", rows, words)
+        started = time.perf_counter()
+        command = [sys.executable, "-m", "stages.score", "window.csv", "--window", "w"]
+        child = subprocess.Popen(command, cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)})
+        _, status, usage = os.wait4(child.pid, 0)
+        assert status == 0, f"{command} failed"
+        seconds = time.perf_counter() - started
+    return {"peak_mb": round(usage.ru_maxrss / 1024), "seconds": round(seconds, 1)}
+
+
+def shortest(sides: dict[str, Callable[[], object]], times: int) -> dict[str, float]:
+    """Seconds of each side: the shortest of several times, in turn."""
+    found = {name: float("inf") for name in sides}
+    for _ in tqdm(range(times), desc="timing"):
+        for name, side in sides.items():
+            started = time.perf_counter()
+            side()
+            found[name] = min(found[name], time.perf_counter() - started)
+    return found
+
+
+def texts_of(path: str) -> Iterator[str]:
+    """The texts of a file with a column `text`."""
+    for row in read_rows(path, Columns(text="text", id=None, settings={"text": "--messages"})):
+        yield row.text
+
+
+class Even:
+    """Stands for a deployed version whose priors are those of its model."""
+
+    def posteriors(self, logits: np.ndarray) -> np.ndarray:
+        return torch.from_numpy(logits).double().softmax(dim=1).numpy()
+
+    def decisions(self, posteriors: np.ndarray) -> np.ndarray:
+        return posteriors.argmax(axis=1)
+
+
+def main(encoder: Path, linear: Path, messages: str, count: int, times: int, rows: list[int], encoder_rows: list[int]) -> None:
+    """Measure, print and write."""
+    distinct = pd.unique(np.array([text for text in texts_of(messages)], dtype=object))
+    words = np.array(sorted({word for text in distinct for word in text.split() if '"' not in word and "," not in word}))
+    memory = {
+        "linear": {f"{each:,}": weigh(linear, each, words) for each in rows},
+        "encoder": {f"{each:,}": weigh(encoder, each, words) for each in encoder_rows},
+    }
+    # As in the published corpus, where 7% of the messages are exact repeats of others.
+    texts = list(distinct[: round(count * 0.93)])
+    texts += list(np.random.default_rng(0).choice(np.array(texts, dtype=object), count - len(texts)))
+    others = list(distinct[:count])
+    model = load(encoder)
+    theirs = pipeline("text-classification", model=str(encoder))
+    seconds = shortest(
+        {
+            "ours": lambda: scored(texts, model, Even()),
+            "ours_without_repeats": lambda: scored(others, model, Even()),
+            "pipeline": lambda: theirs(texts),
+            "pipeline_without_repeats": lambda: theirs(others),
+        },
+        times,
+    )
+    labels = np.array(model.labels)[scored(texts, model, Even())[1]]
+    result = {
+        "messages": count,
+        "repeats": 0.07,
+        "times": times,
+        "seconds": {name: round(each, 2) for name, each in seconds.items()},
+        "ratio": round(seconds["pipeline"] / seconds["ours"], 2),
+        "ratio_without_repeats": round(seconds["pipeline_without_repeats"] / seconds["ours_without_repeats"], 2),
+        "agreement": float(np.mean([each["label"] == label for each, label in zip(theirs(texts), labels, strict=True)])),
+        "messages_per_second": round(count / seconds["ours"]),
+        "memory": memory,
+        "device": str(model.network.device),
+        "threads": torch.get_num_threads(),
+        "cpus": os.cpu_count(),
+        "load": round(os.getloadavg()[0], 1),
+        "machine": platform.machine(),
+    }
+    (ROOT / "benchmarks/score.json").write_text(json.dumps(result, indent=2, sort_keys=True) + "\n")
+    print(json.dumps(result, indent=2, sort_keys=True))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--encoder", type=Path, default=Path("models/baseline/0"), help="folder of a fine-tuned encoder")
+    parser.add_argument("--linear", type=Path, default=Path("models/tfidf/0"), help="folder of the model for the long windows")
+    parser.add_argument("--messages", default="data/messages.parquet", help="a file with a column text")
+    parser.add_argument("--count", type=int, default=2000, help="messages that both sides score")
+    parser.add_argument("--times", type=int, default=3)
+    parser.add_argument("--rows", type=int, nargs="*", default=[100_000, 1_000_000])
+    parser.add_argument("--encoder-rows", type=int, nargs="*", default=[2_000, 6_000])
+    main(**vars(parser.parse_args()))
