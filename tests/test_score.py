@@ -623,7 +623,7 @@ def test_the_flow_scores_the_window_of_its_time(
         monkeypatch.setenv("PYTHONPATH", str(ROOT))
         with (
             temporary_settings({PREFECT_API_URL: server.url, PREFECT_HOME: server.home}),
-            pytest.raises(StageFailed, match="score failed with exit code 1: missing.csv: no such file, and no folder"),
+            pytest.raises(StageFailed, match=r"score failed with exit code 1: missing\.csv: no such file, and no folder"),
         ):
             score_flow("missing.csv", "given")
         assert server.last_run()["state_type"] == "FAILED"
