@@ -39,6 +39,7 @@ from prefect.client.schemas.schedules import CronSchedule
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+from prefect.events.schemas.events import ResourceSpecification
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.workers.process import ProcessWorker
@@ -58,7 +59,9 @@ STOP_SECONDS = 30.0
 SETTLED_SECONDS, LONGEST_DELAY_SECONDS = 60.0, 60.0
 # A run says this often that it goes on; Prefect allows no less. After three silent turns it is lost.
 HEARTBEAT_SECONDS = 30
-LOST = "ballast: a run that went silent has crashed"
+SILENT_SECONDS = 3 * HEARTBEAT_SECONDS
+# From the worker's claim to the flow's first line it takes five seconds; a machine may be busy.
+BEGIN_SECONDS = 600
 # Marks all processes that descend from ours, also those whose own parent was killed.
 MARK = "BALLAST_SERVE"
 
@@ -182,27 +185,38 @@ async def prepare(client: PrefectClient) -> None:
             queue = await client.create_work_queue(name, work_pool_name=POOL)
         if queue.concurrency_limit != limit:
             await client.update_work_queue(queue.id, concurrency_limit=limit)
-    if not await client.read_automations_by_name(LOST):
-        await client.create_automation(lost_runs())
+    for automation in lost_runs():
+        if not await client.read_automations_by_name(automation.name):
+            await client.create_automation(automation)
 
 
-def lost_runs() -> AutomationCore:
-    """The automation that calls a run crashed when it no longer says that it goes on.
+def lost_runs() -> list[AutomationCore]:
+    """The automations that call a run crashed when it no longer says that it goes on, or never began.
 
     A worker or a machine that was killed cannot say so, and the run would keep its place in the queue for ever.
     """
-    ends = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed")}
+    silent = f"it was silent for {SILENT_SECONDS} s: its process or its machine was killed"
+    unbegun = f"it did not begin within {BEGIN_SECONDS} s: its worker was killed"
+    return [
+        crash_when_missing("ballast: silent runs have crashed", {"heartbeat"}, {"heartbeat"}, SILENT_SECONDS, silent),
+        crash_when_missing(
+            "ballast: runs that never begin", {"Pending", "Submitting"}, {"Running", "heartbeat"}, BEGIN_SECONDS, unbegun
+        ),
+    ]
+
+
+def crash_when_missing(name: str, after: set[str], expect: set[str], seconds: int, message: str) -> AutomationCore:
+    """An automation: a run that after one event shows for some seconds neither of others, nor an end, has crashed."""
     trigger = EventTrigger(
         posture=Posture.Proactive,
-        after={"prefect.flow-run.heartbeat"},
-        expect={"prefect.flow-run.heartbeat"} | ends,
-        match={"prefect.resource.id": "prefect.flow-run.*"},
+        after={f"prefect.flow-run.{event}" for event in after},
+        expect={f"prefect.flow-run.{event}" for event in expect | {"Completed", "Failed", "Cancelled", "Crashed"}},
+        match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
         for_each={"prefect.resource.id"},
-        within=timedelta(seconds=3 * HEARTBEAT_SECONDS),
+        within=timedelta(seconds=seconds),
     )
-    message = f"it was silent for {3 * HEARTBEAT_SECONDS} s: its worker or its machine was killed"
     crash = ChangeFlowRunState(name=None, state=StateType.CRASHED, message=message, force=False)
-    return AutomationCore(name=LOST, trigger=trigger, actions=[crash])
+    return AutomationCore(name=name, trigger=trigger, actions=[crash])
 
 
 def deploy(environment: Mapping[str, str]) -> None:
