@@ -50,8 +50,8 @@ from ballast.errors import UserError
 DEPLOYMENTS = Path("infra/prefect.yaml")
 HOME = Path("production/prefect")
 POOL = "ballast"
-# How many runs of a queue may go on at a time; None is any number.
-QUEUES = {"default": None, "training": 1}
+# How many runs of a queue may go on at a time: after days without a server all that were due come at once.
+QUEUES = {"default": 2, "training": 1}
 START_SECONDS = 180.0
 # Twice what a flow gives its commands to end, and time to tell the server.
 STOP_SECONDS = 30.0
@@ -111,11 +111,15 @@ class Service:
         self.start()
         return True
 
-    def stop(self) -> None:
-        """End it; kill it when it does not end in time."""
+    def ask_to_end(self) -> None:
+        """Ask it once: a worker that is asked twice kills itself."""
+        if self.process is not None:
+            self.process.terminate()
+
+    def end(self) -> None:
+        """Wait until it has ended; kill it when it does not in time."""
         if self.process is None:
             return
-        self.process.terminate()
         try:
             self.process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
@@ -275,24 +279,29 @@ async def begin(server: Service | None, environment: Mapping[str, str]) -> None:
 def stop(services: Sequence[Service], mark: str) -> None:
     """End the running flows, then worker and server, so that the server hears how they ended."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for service in reversed(services):
-        if service.name == "worker" and service.process is not None:
-            # A worker that is asked to end waits for its runs; they end their commands when asked themselves.
-            for child in runs_of(service.process.pid):
-                with suppress(psutil.NoSuchProcess):
-                    child.terminate()
-        service.stop()
+    *servers, worker = services
+    worker.ask_to_end()
+    # The worker begins nothing more, but waits for its runs; asked themselves, they end their commands.
+    runs = [process for process in marked(mark) if is_run(process)]
+    for each in runs:
+        with suppress(psutil.NoSuchProcess):
+            each.terminate()
+    psutil.wait_procs(runs, STOP_SECONDS)
+    worker.end()
+    for server in servers:
+        server.ask_to_end()
+        server.end()
     for left in marked(mark):
         with suppress(psutil.NoSuchProcess):
             left.kill()
 
 
-def runs_of(worker: int) -> list[psutil.Process]:
-    """The processes of a worker's runs."""
+def is_run(process: psutil.Process) -> bool:
+    """Whether a process is Prefect's around a flow, before or after it fetched its code."""
     try:
-        return list(psutil.Process(worker).children())
-    except psutil.NoSuchProcess:
-        return []
+        return any(part.startswith(("prefect.engine", "prefect.runner")) for part in process.cmdline())
+    except psutil.Error:
+        return False
 
 
 def marked(mark: str) -> list[psutil.Process]:

@@ -46,7 +46,7 @@ def test_trainings_share_a_queue_of_one_and_all_queues_are_made() -> None:
         "promote": "default",
     }
     assert {each["work_pool"]["name"] for each in PREFECT["deployments"]} == {POOL}
-    assert QUEUES == {"default": None, "training": 1}
+    assert QUEUES == {"default": 2, "training": 1}
 
 
 def test_what_runs_when() -> None:
@@ -66,7 +66,7 @@ def test_what_runs_when() -> None:
 def test_a_shift_that_asks_for_it_starts_a_retraining_of_its_window() -> None:
     (trigger,) = _initialize_deployment_triggers("retrain", [dict(each) for each in DEPLOYMENTS["retrain"]["triggers"]])
     assert trigger.expect == {"class-prior.shifted"}
-    assert trigger.match.model_dump() == {"ballast.decision": ["retrain"]}
+    assert trigger.match.model_dump() == {"ballast.decision": "retrain"}
     assert trigger.parameters == {"window": "{{ event.payload.window }}"}
     assert [name for name, each in DEPLOYMENTS.items() if "triggers" in each] == ["retrain"]
 
