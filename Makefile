@@ -1,6 +1,6 @@
 # Two commands: `make repro` runs the pipeline, `make test` the tests; both set up what they need.
 .DEFAULT_GOAL := help
-.PHONY: help repro study test check readme clean setup browser
+.PHONY: help repro study serve test test-slow check readme clean setup browser postgresql
 
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
@@ -13,7 +13,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 unexport PYTHONDONTWRITEBYTECODE
 
 help:   ## say what each target does
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## */make \1|/' | column -t -s '|'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */make \1|/' | column -t -s '|'
 
 repro: setup   ## run the pipeline on the data that params.yaml names
 	dvc repro
@@ -22,8 +22,14 @@ repro: setup   ## run the pipeline on the data that params.yaml names
 study: setup   ## run a study, which are off by default: make study NAME=ratio
 	dvc repro studies/$(NAME)/dvc.yaml
 
+serve: setup   ## run production until Ctrl-C: Prefect server, worker, deployments (make serve PORT=4201)
+	@exec python -m flows.serve $(if $(PORT),--port $(PORT))
+
 test: setup browser   ## run the tests, a file to a core
 	python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+
+test-slow: setup postgresql   ## run the tests with real parts: killed workers, PostgreSQL, S3
+	python -m pytest -m slow
 
 check: setup   ## lint, types and import rooms
 	ruff check .
@@ -56,3 +62,7 @@ browser:
 	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || \
 	  { echo "installing Chromium for the page tests"; apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; } || \
 	  playwright install --with-deps chromium
+
+postgresql:
+	@command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || \
+	  { echo "installing PostgreSQL for the slow tests"; apt-get update -qq && apt-get install -y -qq --no-install-recommends postgresql >/dev/null; }

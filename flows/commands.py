@@ -79,12 +79,17 @@ def run_command(
     last: deque[str] = deque(maxlen=LAST_LINES)
     try:
         with child:
-            for raw in child.stdout or ():
-                # Of a progress bar, which rewrites its line, the last state is enough.
-                line = raw.decode(errors="replace").rstrip().rpartition("\r")[2]
-                if line:
-                    last.append(line)
-                    log(line)
+            try:
+                for raw in child.stdout or ():
+                    # Of a progress bar, which rewrites its line, the last state is enough.
+                    line = raw.decode(errors="replace").rstrip().rpartition("\r")[2]
+                    if line:
+                        last.append(line)
+                        log(line)
+            except (KeyboardInterrupt, TerminationSignal):
+                # Without a task around it this is the flow's own thread, and to leave the block would be to wait for the child.
+                stop_commands()
+                raise
         code = child.returncode
     finally:
         _running.discard(child)
@@ -144,7 +149,7 @@ def stop_commands() -> None:
             with suppress(ProcessLookupError):
                 os.killpg(child.pid, number)
         deadline = time.monotonic() + GRACE_SECONDS
-        while _running and time.monotonic() < deadline:
+        while any(child.poll() is None for child in list(_running)) and time.monotonic() < deadline:
             time.sleep(0.05)
 
 

@@ -1,0 +1,229 @@
+"""The files of infra/: deployments that Prefect accepts, and containers that hold together; none of them holds a secret."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+from prefect._internal.schemas.validators import validate_cron_string
+from prefect.cli.deploy._models import DeploymentConfig, PrefectYamlModel, RawScheduleConfig
+from prefect.cli.deploy._triggers import _initialize_deployment_triggers
+
+from flows.serve import POOL, QUEUES, lost_runs
+from tests.project import ROOT, yaml
+
+INFRA = ROOT / "infra"
+PREFECT = yaml.load(INFRA / "prefect.yaml")
+COMPOSE = yaml.load(INFRA / "compose.yaml")
+SERVICES = COMPOSE["services"]
+DEPLOYMENTS = {each["name"]: each for each in PREFECT["deployments"]}
+# ${NAME}, ${NAME:-default} or ${NAME:?what to do}
+VARIABLE = re.compile(r"\$\{(\w+)(?::([-?])([^}]*))?\}")
+COMPOSE_TEXT = (INFRA / "compose.yaml").read_text(encoding="utf-8")
+
+
+def test_prefect_understands_every_key() -> None:
+    PrefectYamlModel.model_validate(PREFECT)
+    known = set(PrefectYamlModel.model_fields) | {"definitions"}
+    assert set(PREFECT) <= known
+    for deployment in PREFECT["deployments"]:
+        assert set(deployment) <= set(DeploymentConfig.model_fields)
+        for schedule in deployment.get("schedules", []):
+            assert set(schedule) <= set(RawScheduleConfig.model_fields)
+            validate_cron_string(schedule["cron"])
+            assert schedule["timezone"] == "UTC"
+
+
+def test_trainings_share_a_queue_of_one_and_all_queues_are_made() -> None:
+    queues = {name: each["work_pool"]["work_queue_name"] for name, each in DEPLOYMENTS.items()}
+    assert queues == {
+        "pipeline": "training",
+        "retrain": "training",
+        "score": "default",
+        "watch": "default",
+        "promote": "default",
+    }
+    assert {each["work_pool"]["name"] for each in PREFECT["deployments"]} == {POOL}
+    assert QUEUES == {"default": 2, "training": 1}
+
+
+def test_what_runs_when() -> None:
+    crons = {
+        name: [(schedule["cron"], schedule.get("active", True)) for schedule in each.get("schedules", [])]
+        for name, each in DEPLOYMENTS.items()
+    }
+    assert crons["promote"] == []
+    assert [active for _, active in crons["retrain"]] == [False]
+    for name in ("pipeline", "score", "watch"):
+        assert [active for _, active in crons[name]] == [True]
+    # A window is named by the day, so both have to come on the same one, and score first.
+    (minute, hour), (later_minute, later_hour) = (crons[name][0][0].split()[:2] for name in ("score", "watch"))
+    assert (int(hour), int(minute)) < (int(later_hour), int(later_minute))
+
+
+def test_a_shift_that_asks_for_it_starts_a_retraining_of_its_window() -> None:
+    (trigger,) = _initialize_deployment_triggers("retrain", [dict(each) for each in DEPLOYMENTS["retrain"]["triggers"]])
+    assert trigger.expect == {"class-prior.shifted"}
+    assert trigger.match.model_dump() == {"ballast.decision": "retrain"}
+    assert trigger.parameters == {"window": "{{ event.payload.window }}"}
+    assert [name for name, each in DEPLOYMENTS.items() if "triggers" in each] == ["retrain"]
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("pipeline", set()),
+        ("score", {"source", "window"}),
+        ("watch", {"window"}),
+        ("promote", set()),
+        ("retrain", {"window"}),
+    ],
+)
+def test_entrypoints_exist_and_take_what_deployments_give(name: str, parameters: set[str]) -> None:
+    path, _, function = DEPLOYMENTS[name]["entrypoint"].partition(":")
+    tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
+    (found,) = (node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == function)
+    arguments = found.args
+    assert parameters <= {each.arg for each in arguments.args}
+    assert len(arguments.defaults) == len(arguments.args), "a schedule gives no parameters"
+
+
+def test_a_run_works_in_the_checkout_that_its_worker_names() -> None:
+    (step,) = PREFECT["pull"]
+    assert step == {"prefect.deployments.steps.set_working_directory": {"directory": "{{ $BALLAST_ROOT }}"}}
+
+
+def test_a_run_that_was_killed_or_never_begins_has_crashed() -> None:
+    silent, unbegun = lost_runs()
+    assert silent.trigger.within.total_seconds() == 90
+    assert unbegun.trigger.within.total_seconds() == 600
+    assert silent.trigger.for_each == unbegun.trigger.for_each == {"prefect.resource.id"}
+    assert "prefect.flow-run.Running" in unbegun.trigger.expect
+
+
+def test_services_are_complete() -> None:
+    assert set(SERVICES) == {"database", "store", "bucket", "server", "worker"}
+    for name, service in SERVICES.items():
+        assert service["restart"] == ("on-failure" if name == "bucket" else "unless-stopped")
+        assert "build" in service or re.fullmatch(r".+:v?\d+\.\d+[\w.-]*", service["image"]), "a pinned tag"
+        if name != "bucket":  # which runs once
+            assert {"test", "interval", "timeout", "retries"} <= set(service["healthcheck"])
+        for other, condition in service.get("depends_on", {}).items():
+            wanted = "service_completed_successfully" if other == "bucket" else "service_healthy"
+            assert condition == {"condition": wanted}
+            assert other in SERVICES
+        for volume in service.get("volumes", []):
+            source = volume.split(":")[0]
+            assert source in COMPOSE["volumes"] or (INFRA / source).resolve() == ROOT
+        for config in service.get("configs", []):
+            assert config["source"] in COMPOSE["configs"]
+
+
+def test_only_prefects_pages_leave_the_containers_and_only_to_this_machine() -> None:
+    assert {name: service["ports"] for name, service in SERVICES.items() if "ports" in service} == {
+        "server": ["127.0.0.1:${PREFECT_PORT:-4200}:4200"]
+    }
+
+
+def test_what_comes_from_the_environment_is_explained_and_no_secret_has_a_default() -> None:
+    example = dict(re.findall(r"^(\w+)=(.*)$", (INFRA / ".env.example").read_text(encoding="utf-8"), re.MULTILINE))
+    used: dict[str, set[str]] = {}
+    for name, kind, rest in VARIABLE.findall(COMPOSE_TEXT):
+        used.setdefault(name, set()).add(kind)
+        if kind == "-":
+            assert example[name] == rest, "the example shows the default"
+    assert set(used) == set(example)
+    secrets = {name for name in used if re.search("PASSWORD|KEY|SECRET|TOKEN", name)}
+    assert secrets == {"POSTGRES_PASSWORD", "S3_ACCESS_KEY", "S3_SECRET_KEY"}
+    for name in secrets:
+        assert used[name] == {"?"}, "without it nothing starts"
+        assert example[name] == ""
+    for service in SERVICES.values():
+        for name, value in service.get("environment", {}).items():
+            if re.search("PASSWORD|KEY|SECRET|TOKEN", name):
+                assert VARIABLE.fullmatch(value), f"{name} is written out"
+
+
+def test_dvc_verifies_what_it_pulls_from_the_store() -> None:
+    from configobj import ConfigObj
+
+    read = ConfigObj(COMPOSE["configs"]["dvc"]["content"].splitlines())
+    remote = read[f'remote "{read["core"]["remote"]}"']
+    assert remote["verify"] == "true"
+    assert remote["endpointurl"] == SERVICES["worker"]["environment"]["AWS_ENDPOINT_URL"]
+    (mounted,) = SERVICES["worker"]["configs"]
+    assert Path(mounted["target"]).parent == Path(SERVICES["worker"]["environment"]["DVC_SYSTEM_CONFIG_DIR"])
+    assert set(remote) == {"url", "endpointurl", "verify"}, "credentials are in the environment"
+
+
+def instructions(text: str) -> list[tuple[str, str]]:
+    """The instructions of a Dockerfile: name and the rest, over continued lines."""
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    joined = re.sub(r"\\\n\s*", "", "\n".join(lines))
+    return [(line.split()[0], line.partition(" ")[2].strip()) for line in joined.splitlines()]
+
+
+KNOWN = {"FROM", "ARG", "RUN", "COPY", "WORKDIR", "USER", "ENV", "CMD"}
+
+
+def test_the_image_is_pinned_and_its_user_is_not_root() -> None:
+    found = instructions((INFRA / "Dockerfile").read_text(encoding="utf-8"))
+    assert {name for name, _ in found} <= KNOWN
+    assert found[0] == ("FROM", "python:3.11-slim-bookworm")
+    by_name: dict[str, list[str]] = {}
+    for name, rest in found:
+        by_name.setdefault(name, []).append(rest)
+    assert by_name["ARG"] == ["TORCH_INDEX=https://download.pytorch.org/whl/cpu"]
+    assert by_name["USER"] == ["ballast"]
+    order = [name for name, _ in found]
+    assert max(at for at, name in enumerate(order) if name == "RUN") < order.index("USER") < order.index("CMD")
+    for source in (rest.split()[-2] for rest in by_name["COPY"]):
+        assert source == "." or (ROOT / source).is_file(), "COPY is from the root of the repository"
+    script = " ".join(by_name["RUN"])
+    for part in ("git", "pip check", "--no-install-recommends", "rm -rf /var/lib/apt/lists", "--no-cache-dir"):
+        assert part in script
+    assert "BALLAST_ROOT=/ballast" in by_name["ENV"][0]
+    assert by_name["WORKDIR"] == ["/ballast"]
+    assert by_name["CMD"] == ['["python", "-m", "flows.serve"]']
+
+
+def test_torch_of_the_image_is_the_locked_one() -> None:
+    lock = (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
+    assert len([line for line in lock if line.startswith("torch==")]) == 1
+
+
+def test_no_secret_gets_into_the_image_or_under_git() -> None:
+    ignored = (INFRA / "Dockerfile.dockerignore").read_text(encoding="utf-8").splitlines()
+    assert {"**/.env", ".dvc/config.local", "production", ".venv"} <= set(ignored)
+    assert "/infra/.env" in (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
+
+
+def commands() -> list[list[str]]:
+    return [service["command"] for service in SERVICES.values() if "command" in service]
+
+
+@pytest.mark.parametrize("command", commands(), ids=" ".join)
+def test_commands_of_the_containers_are_of_this_repository(command: list[str]) -> None:
+    python, option, what, *_ = command
+    assert python == "python"
+    if option == "-c":
+        compile(what, "compose.yaml", "exec")
+    else:
+        assert option == "-m"
+        assert what == "prefect" or (ROOT / f"{what.replace('.', '/')}.py").is_file()
+
+
+def test_production_survives_make_clean_and_stays_out_of_git() -> None:
+    recipe = (ROOT / "Makefile").read_text(encoding="utf-8").partition("\nclean:")[2].partition("\n\n")[0]
+    assert "rm -rf" in recipe
+    assert "production" not in recipe.partition("\n")[2]
+    assert "/production/" in (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
+
+
+def test_sqlalchemy_is_one_with_which_prefect_schedules() -> None:
+    lock = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    found = re.search(r"^SQLAlchemy==(\d+)\.(\d+)", lock, re.MULTILINE)
+    assert found is not None
+    assert (int(found[1]), int(found[2])) < (2, 1)
