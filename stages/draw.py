@@ -21,6 +21,7 @@ from stages.feedback import FEEDBACK_TABLE, read_feedback
 from stages.files import LABELS, MESSAGES, PRODUCTION, QUARANTINE, SCORED, WATCH, replaced, replaced_folder
 from stages.ingest import mapped, read_source
 from stages.params import Ingest, read_params
+from stages.score import columns_of
 
 REPLAY = PRODUCTION / "replay"
 PREFIX = "replay-"
@@ -81,7 +82,10 @@ def main(schedule: Sequence[float], size: int, labelled: float, seed: int, sourc
                 decks[label] = np.roll(decks[label], -count)
             drawn = messages.iloc[rng.permutation(np.concatenate(rows))]
             drawn = drawn.assign(id=[f"{window}-{row}" for row in range(1, size + 1)])
-            drawn[["id", "text"]].to_parquet(folder / f"{window}.parquet", index=False)
+            columns = columns_of(params)
+            drawn[["id", "text"]].set_axis([columns.id or "id", columns.text], axis=1).to_parquet(
+                folder / f"{window}.parquet", index=False
+            )
             given = drawn[rng.random(size) < labelled]
             if len(given):
                 given[["id", "label"]].to_csv(folder / "labels" / f"{window}.csv", index=False)

@@ -223,7 +223,7 @@ def score_window(source: str, window: str, params: Params, version: Version) -> 
             tqdm(desc="score", unit=" rows", disable=None) as bar,
         ):
             quarantine, progress = Quarantine(file), Progress(bar)
-            rows = numbered(read_rows(source, columns)) if columns.id is None else read_rows(source, columns)
+            rows = numbered(read_rows(source, columns), window) if columns.id is None else read_rows(source, columns)
             for chunk in chunks(messages(rows, quarantine, settings.longest_text)):
                 fresh = chunk if columns.id is None else first_of_id(chunk, seen, quarantine)
                 if fresh:
@@ -256,10 +256,10 @@ def score_window(source: str, window: str, params: Params, version: Version) -> 
     )
 
 
-def numbered(rows: Iterable[Row]) -> Iterator[Row]:
-    """The rows with their number in the window as id, counted through all of its files."""
+def numbered(rows: Iterable[Row], window: str) -> Iterator[Row]:
+    """The rows with an id that no other window has: its name, and their number in it, counted through all of its files."""
     for number, row in enumerate(rows, 1):
-        yield row._replace(id=number)
+        yield row._replace(id=f"{window}-{number}")
 
 
 def score_lines(longest: int, version: Version) -> None:

@@ -145,7 +145,9 @@ def timeline(windows: Sequence[Window], label: str) -> dict[str, Any]:
             intervals.append(f"M{(at + 0.5) * width:.0f} {low:.0f}V{high:.0f}")
         if deployed is not None:
             height = f"{down(deployed) * CURVE_UNITS / 100:.0f}"
-            prior.append(f"V{height}H{(at + 1) * width:.0f}" if previous else f"M{at * width:.0f} {height}H{(at + 1) * width:.0f}")
+            prior.append(
+                f"V{height}H{(at + 1) * width:.0f}" if previous else f"M{at * width:.0f} {height}H{(at + 1) * width:.0f}"
+            )
         previous = deployed is not None
         empty = estimate is None
         marks.append({"x": place, "y": 100 if estimate is None else down(estimate), "kind": window["decision"], "empty": empty})
@@ -181,7 +183,8 @@ def with_share(prior: Mapping[str, float], label: str, value: float) -> dict[str
     rest = sum(each for name, each in prior.items() if name != label)
     others = len(prior) - 1
     return {
-        name: value if name == label else (1 - value) * (each / rest if rest > 0 else 1 / others) for name, each in prior.items()
+        name: value if name == label else (1 - value) * (each / rest if rest > 0 else 1 / others)
+        for name, each in prior.items()
     }
 
 
@@ -297,7 +300,9 @@ def feedback(windows: Sequence[Window], labels: Sequence[str]) -> dict[str, Any]
     classes = [fed["classes"].get(label) or {} for _, fed in found for label in labels]
     least = min([each[metric] for each in classes for metric in METRICS if each.get(metric) is not None], default=0.0)
     # Round, with room below; the same for all labels.
-    axis = shared_axis([{"value": each, "low": each, "high": each} for each in (max(0.0, least - 0.02), 1.0)], loss=True, limit=1)
+    axis = shared_axis(
+        [{"value": each, "low": each, "high": each} for each in (max(0.0, least - 0.02), 1.0)], loss=True, limit=1
+    )
     panels = []
     for label in labels:
         rows = []
