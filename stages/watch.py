@@ -25,13 +25,17 @@ from ballast.label_shift import Scored, least_alike
 from ballast.quantification import adjusted_count, classify_and_count, emq, posterior_conditionals
 from ballast.watch import Policy, Verdict, judge, recall_drops
 from stages.deployed import Version, read_version
+from stages.evidently_pages import with_shares
 from stages.feedback import read_feedback
 from stages.files import SCORED, WATCH, locked, read_json, replaced, write_json
-from stages.params import Production, read_params
+from stages.params import Params, Production, read_params
+from stages.watch_page.evidently import Columns, window_page
 from stages.watch_page.view import timeline_page
 
 # Probabilities that are 0 in floating point still have a logarithm.
 LEAST = 1e-300
+# Evidently's own.
+EVIDENTLY_THRESHOLD = 0.05
 
 
 def read_window(name: str) -> tuple[pd.DataFrame, dict[str, Any]]:
@@ -167,15 +171,35 @@ def estimates(
     return {"decided_and_counted": counted} | {name: named(each, version.labels) for name, each in found.items()}
 
 
-def write_timeline(show_texts: bool) -> None:
+def evidently_page(
+    result: Mapping[str, Any], version: Version, reference: Scored, classes: np.ndarray, window: Scored, most: int
+) -> str:
+    """Evidently's page of a window, of which at most so many messages are drawn, against the production shares."""
+    rng = np.random.default_rng(0)
+    rows = rng.permutation(len(window.groups))[:most]
+
+    def columns(messages: Scored, rows: np.ndarray) -> Columns:
+        return Columns(
+            decided=version.decisions(messages.posteriors[rows]),
+            probability=messages.posteriors[rows],
+            descriptors={name: values[rows] for name, values in messages.descriptors.items()},
+        )
+
+    drawn = with_shares(classes, version.production_prior, most, rng)
+    return window_page(result, columns(reference, drawn), columns(window, rows), EVIDENTLY_THRESHOLD)
+
+
+def write_timeline(params: Params) -> None:
     """The page over all windows, with the feedback that has come for them since they were watched."""
     feedback = read_feedback()
     with locked(WATCH / "index.html"):
         windows = [read_json(path) for path in sorted(WATCH.glob("*.json"))]
         for each in windows:
             each["feedback"] = feedback_metrics(feedback[feedback["window"] == each["window"]], each["labels"])
+        texts = texts_of(windows) if params.report.show_texts else {}
+        page = timeline_page(windows, texts, params.production.watch.confidence)
         with replaced(WATCH / "index.html") as temporary:
-            temporary.write_text(timeline_page(windows, texts_of(windows) if show_texts else {}), encoding="utf-8")
+            temporary.write_text(page, encoding="utf-8")
 
 
 def texts_of(windows: list[dict[str, Any]]) -> dict[str, str]:
@@ -228,8 +252,11 @@ def main(window: str) -> None:
             "to_label": table.iloc[rows][["id", "group"]].to_dict("records"),
             **told(verdict, policy, labels),
         }
+        page = evidently_page(result, version, reference, classes, scored, params.report.sample)
+        with replaced(WATCH / f"{window}.html") as temporary:
+            temporary.write_text(page, encoding="utf-8")
         write_json(WATCH / f"{window}.json", result)
-    write_timeline(params.report.show_texts)
+    write_timeline(params)
     print(f"watch: {window}: {verdict.decision}: {'; '.join(verdict.reasons)}", file=sys.stderr)
 
 
