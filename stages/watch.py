@@ -30,6 +30,7 @@ from stages.evidently_pages import with_shares
 from stages.feedback import read_feedback
 from stages.files import SCORED, WATCH, locked, read_json, replaced, write_json
 from stages.params import Params, Production, read_params
+from stages.prune import prune_windows
 from stages.watch_page.evidently import Columns, window_page
 from stages.watch_page.view import timeline_page
 
@@ -257,8 +258,11 @@ def main(window: str) -> None:
         with replaced(WATCH / f"{window}.html") as temporary:
             temporary.write_text(page, encoding="utf-8")
         write_json(WATCH / f"{window}.json", result)
+    gone = prune_windows(params.production.keep.windows)
     write_timeline(params)
     print(f"watch: {window}: {verdict.decision}: {'; '.join(verdict.reasons)}", file=sys.stderr)
+    if gone:
+        print(f"watch: {len(gone)} older windows are deleted (production.keep.windows): {', '.join(gone)}", file=sys.stderr)
 
 
 if __name__ == "__main__":
