@@ -57,6 +57,12 @@ def labelled(window: Window) -> Mapping[str, Any] | None:
     return found if found and found["n"] else None
 
 
+def true_share(window: Window, label: str) -> float | None:
+    """A label's share where every message was labelled: a few labels are no sample of the window."""
+    fed = labelled(window)
+    return fed["share"].get(label) if fed and fed["n"] >= window["n"] else None
+
+
 def link(window: Window) -> str:
     """Address of a window's own page, beside the time line."""
     return f"{quote(window['window'], safe='')}.html"
@@ -91,6 +97,7 @@ def share_scale(windows: Sequence[Window], label: str) -> Axis:
     """An axis from 0 that holds a label's shares in all windows; the ends of a few wide intervals may lie off it."""
     values = [share(window, key, label) for window in windows for key in ("estimated_prior", "reference_prior")]
     values += [counted(window, "classify_and_count", label) for window in windows]
+    values += [true_share(window, label) for window in windows]
     ends = [each for each in (share(window, "high", label) for window in windows) if each is not None]
     top = max([each for each in values if each is not None] + ([float(np.quantile(ends, 0.95))] if ends else []) + [0.01])
     step = nice_step(top, 4)
@@ -145,16 +152,17 @@ def timeline(windows: Sequence[Window], label: str) -> dict[str, Any]:
             intervals.append(f"M{(at + 0.5) * width:.0f} {low:.0f}V{high:.0f}")
         if deployed is not None:
             height = f"{down(deployed) * CURVE_UNITS / 100:.0f}"
-            prior.append(f"V{height}H{(at + 1) * width:.0f}" if previous else f"M{at * width:.0f} {height}H{(at + 1) * width:.0f}")
+            prior.append(
+                f"V{height}H{(at + 1) * width:.0f}" if previous else f"M{at * width:.0f} {height}H{(at + 1) * width:.0f}"
+            )
         previous = deployed is not None
         empty = estimate is None
         marks.append({"x": place, "y": 100 if estimate is None else down(estimate), "kind": window["decision"], "empty": empty})
-        by_count, fed = counted(window, "classify_and_count", label), labelled(window)
+        by_count, true = counted(window, "classify_and_count", label), true_share(window, label)
         if by_count is not None:
             naive.append({"x": place, "y": down(by_count)})
-        # A few labels are no sample of the window; all of them are the truth.
-        if fed and fed["n"] >= window["n"] and label in fed["share"]:
-            truth.append({"x": place, "y": down(fed["share"][label])})
+        if true is not None:
+            truth.append({"x": place, "y": down(true)})
         areas.append({"x": round(100 * at / count, 3), "tip": tip(window, label), "link": link(window)})
     # What asks for something is drawn over what does not.
     marks.sort(key=lambda mark: mark["kind"] != "steady")
@@ -181,7 +189,8 @@ def with_share(prior: Mapping[str, float], label: str, value: float) -> dict[str
     rest = sum(each for name, each in prior.items() if name != label)
     others = len(prior) - 1
     return {
-        name: value if name == label else (1 - value) * (each / rest if rest > 0 else 1 / others) for name, each in prior.items()
+        name: value if name == label else (1 - value) * (each / rest if rest > 0 else 1 / others)
+        for name, each in prior.items()
     }
 
 
@@ -297,7 +306,9 @@ def feedback(windows: Sequence[Window], labels: Sequence[str]) -> dict[str, Any]
     classes = [fed["classes"].get(label) or {} for _, fed in found for label in labels]
     least = min([each[metric] for each in classes for metric in METRICS if each.get(metric) is not None], default=0.0)
     # Round, with room below; the same for all labels.
-    axis = shared_axis([{"value": each, "low": each, "high": each} for each in (max(0.0, least - 0.02), 1.0)], loss=True, limit=1)
+    axis = shared_axis(
+        [{"value": each, "low": each, "high": each} for each in (max(0.0, least - 0.02), 1.0)], loss=True, limit=1
+    )
     panels = []
     for label in labels:
         rows = []
