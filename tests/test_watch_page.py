@@ -419,7 +419,7 @@ def test_counting_is_explained_by_the_rates_of_the_model(pages: dict[str, Path],
     exact = {"ham": {"ham": 0.975, "spam": 0.025}, "spam": {"ham": 0.1, "spam": 0.9}}
     assert counting({**window, "rates": exact}, share_scale([window], "spam"))["same"]
     text = words(desktop.open(pages["eight"]), "#counting .lead")
-    assert "of intent h, and also calls" in text and "of all others intent h" in text
+    assert "of intent h, and also calls" in text and "of all others “intent h”" in text
 
 
 def test_a_share_takes_its_room_from_the_others() -> None:

@@ -207,8 +207,13 @@ def counting(window: Window, axis: Axis) -> dict[str, Any]:
     # The chart's two axes are the same; a line that leaves it is cut by it.
     ends = [(0.0, at_zero), (axis.high, at_top)]
     at_prior = would_count(rates, prior, label)
-    rows = [{"label": each, "true": prior[each], "counted": would_count(rates, prior, each)} for each in order]
-    rows.sort(key=lambda row: -abs(row["counted"] - row["true"]))
+    rows: list[dict[str, Any]] = [
+        {"label": each, "true": prior[each], "counted": would_count(rates, prior, each)} for each in order
+    ]
+    for each in rows:
+        # Adding 0 makes -0 a 0.
+        each["points"] = round(100 * (each["counted"] - each["true"]), 1) + 0.0
+    rows.sort(key=lambda row: -abs(row["points"]))
     return {
         "label": label,
         "model": window["model"],
