@@ -808,7 +808,7 @@ def test_drift_gives_a_verdict_on_labels_and_on_calls(two: Built) -> None:
     assert "calls do not fit it" in page(biased)
 
 
-@pytest.mark.parametrize("shares", [[0.8, 0.2], [0.2, 0.8], [0.5, 0.5], [0.999, 0.001]])
+@pytest.mark.parametrize("shares", [[0.8, 0.2], [0.2, 0.8], [0.5, 0.5], [0.999, 0.001], [1.0, 0.0]])
 def test_the_reference_has_the_production_shares_and_no_row_twice(shares: list[float]) -> None:
     classes = np.repeat([0, 1], [400, 100])
     rows = with_shares(classes, np.array(shares), 10_000, np.random.default_rng(0))

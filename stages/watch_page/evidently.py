@@ -45,25 +45,28 @@ def items(reference: pd.DataFrame, window: pd.DataFrame, threshold: float) -> tu
     return drifts, constant
 
 
-def note(watched: Mapping[str, Any], reference: int, constant: list[str], drawn: bool) -> Note:
-    """The paragraph on top."""
-    decided = f"Decision: {watched['decision']}, because {'; '.join(watched['reasons'])}."
-    title = f"Window {watched['window']} against the production prior"
+def note(watched: Mapping[str, Any], reference: int, window: int, constant: list[str], drawn: bool) -> Note:
+    """The paragraphs on top; reference and window : how many messages are compared."""
+    title = safe(f"Window {watched['window']} against the production prior")
+    # An arrow has a sign that may not stand here.
+    decided = f"Decision: {watched['decision']}, because {'; '.join(watched['reasons'])}.".replace(" -> ", " → ")
     if not drawn:
-        count = "no messages" if watched["n"] == 0 else "one message" if watched["n"] == 1 else "nothing to compare"
-        return Note(title=safe(title), text=safe(f"The window has {count}: there is no distribution to draw. {decided}"))
-    same = f" The same in all messages, so not drawn: {', '.join(constant)}." if constant else ""
-    text = (
-        f"{decided} "
-        f"Reference: {reference:,} labelled held-out messages, drawn without replacement so that their classes have the shares "
-        f"that model {watched['model']} is corrected to. Current: {watched['n']:,} messages of the window, without labels. "
-        "Decided classes are compared by a chi-square test, probabilities and descriptors of the texts by Kolmogorov-Smirnov. "
-        "Evidently draws; the decision is made by our own tests, which allow for a shift of the class prior and for near "
-        "duplicates: columns that drift here may be explained by such a shift alone. The shares of decided classes below are "
-        "what classify-and-count gives: they are biased, because the model's mistakes do not cancel. The time line has the "
-        f"estimate.{same}"
-    )
-    return Note(title=safe(title), text=safe(text))
+        few = {0: "no messages", 1: "one message"}.get(watched["n"], "messages that are all the same")
+        return Note(title=title, text=safe(f"The window has {few}: there is no distribution to compare.\n\n{decided}"))
+    of = "" if window == watched["n"] else f" of {watched['n']:,}"
+    paragraphs = [
+        decided,
+        f"Reference: {reference:,} labelled held-out messages, drawn without replacement so that their classes have the "
+        f"shares that model {watched['model']} is corrected to. Current: {window:,}{of} messages of the window, without "
+        "labels. Decided classes are compared by a chi-square test, probabilities and descriptors of the texts by "
+        "Kolmogorov-Smirnov.",
+        "Evidently draws; our own tests decide, which allow for a shift of the class prior and for near duplicates: such a "
+        "shift alone may explain columns that drift here.",
+        "The shares of decided classes below are what classify-and-count gives. They are biased, because the model's "
+        "mistakes do not cancel; the time line (index.html) has the estimate.",
+    ]
+    paragraphs += [f"The same in all messages, so not drawn: {', '.join(constant)}."] if constant else []
+    return Note(title=title, text=safe("\n\n".join(paragraphs)))
 
 
 def window_page(watched: Mapping[str, Any], reference: Columns, window: Columns, threshold: float) -> str:
@@ -77,14 +80,14 @@ def window_page(watched: Mapping[str, Any], reference: Columns, window: Columns,
     threshold : p-value below which Evidently calls it drift.
     """
     names = np.array(safe_names(watched["labels"]), dtype=object)
-    frames = [each.frame(names) for each in (reference, window)]
-    drifts, constant = items(*frames, threshold) if len(frames[1]) > 1 else ([], [])
-    paragraph = note(watched, len(frames[0]), constant, bool(drifts))
-    kinds = DataDefinition(categorical_columns=[DECIDED], numerical_columns=list(frames[0].columns[1:]))
-    # Without anything to compare, the report needs some rows all the same.
-    shown = frames[1] if drifts else frames[0]
-    data = [Dataset.from_pandas(frame, kinds) for frame in (shown, frames[0])]
+    expected, found = reference.frame(names), window.frame(names)
+    drifts, constant = items(expected, found, threshold) if len(found) > 1 else ([], [])
+    paragraphs = note(watched, len(expected), len(found), constant, bool(drifts))
+    kinds = DataDefinition(categorical_columns=[DECIDED], numerical_columns=list(expected.columns[1:]))
+    # Evidently refuses a table without rows, also where nothing is compared.
+    shown = found if drifts else expected
+    data = [Dataset.from_pandas(frame, kinds) for frame in (shown, expected)]
     # A class that is decided for in the window and never in the reference divides by zero: p is 0, as it should be.
     with np.errstate(divide="ignore"):
-        run = Report([paragraph, *drifts], include_tests=False).run(*data)
+        run = Report([paragraphs, *drifts], include_tests=False).run(*data)
     return finished(run.get_html_str(as_iframe=False), safe(f"Ballast: window {watched['window']} (Evidently)"))

@@ -57,6 +57,12 @@ def labelled(window: Window) -> Mapping[str, Any] | None:
     return found if found and found["n"] else None
 
 
+def true_share(window: Window, label: str) -> float | None:
+    """A label's share where every message was labelled: a few labels are no sample of the window."""
+    fed = labelled(window)
+    return fed["share"].get(label) if fed and fed["n"] >= window["n"] else None
+
+
 def link(window: Window) -> str:
     """Address of a window's own page, beside the time line."""
     return f"{quote(window['window'], safe='')}.html"
@@ -91,6 +97,7 @@ def share_scale(windows: Sequence[Window], label: str) -> Axis:
     """An axis from 0 that holds a label's shares in all windows; the ends of a few wide intervals may lie off it."""
     values = [share(window, key, label) for window in windows for key in ("estimated_prior", "reference_prior")]
     values += [counted(window, "classify_and_count", label) for window in windows]
+    values += [true_share(window, label) for window in windows]
     ends = [each for each in (share(window, "high", label) for window in windows) if each is not None]
     top = max([each for each in values if each is not None] + ([float(np.quantile(ends, 0.95))] if ends else []) + [0.01])
     step = nice_step(top, 4)
@@ -151,12 +158,11 @@ def timeline(windows: Sequence[Window], label: str) -> dict[str, Any]:
         previous = deployed is not None
         empty = estimate is None
         marks.append({"x": place, "y": 100 if estimate is None else down(estimate), "kind": window["decision"], "empty": empty})
-        by_count, fed = counted(window, "classify_and_count", label), labelled(window)
+        by_count, true = counted(window, "classify_and_count", label), true_share(window, label)
         if by_count is not None:
             naive.append({"x": place, "y": down(by_count)})
-        # A few labels are no sample of the window; all of them are the truth.
-        if fed and fed["n"] >= window["n"] and label in fed["share"]:
-            truth.append({"x": place, "y": down(fed["share"][label])})
+        if true is not None:
+            truth.append({"x": place, "y": down(true)})
         areas.append({"x": round(100 * at / count, 3), "tip": tip(window, label), "link": link(window)})
     # What asks for something is drawn over what does not.
     marks.sort(key=lambda mark: mark["kind"] != "steady")
@@ -201,8 +207,13 @@ def counting(window: Window, axis: Axis) -> dict[str, Any]:
     # The chart's two axes are the same; a line that leaves it is cut by it.
     ends = [(0.0, at_zero), (axis.high, at_top)]
     at_prior = would_count(rates, prior, label)
-    rows = [{"label": each, "true": prior[each], "counted": would_count(rates, prior, each)} for each in order]
-    rows.sort(key=lambda row: -abs(row["counted"] - row["true"]))
+    rows: list[dict[str, Any]] = [
+        {"label": each, "true": prior[each], "counted": would_count(rates, prior, each)} for each in order
+    ]
+    for each in rows:
+        # Adding 0 makes -0 a 0.
+        each["points"] = round(100 * (each["counted"] - each["true"]), 1) + 0.0
+    rows.sort(key=lambda row: -abs(row["points"]))
     return {
         "label": label,
         "model": window["model"],
