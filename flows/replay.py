@@ -9,8 +9,11 @@ from __future__ import annotations
 import shutil
 import time
 from pathlib import Path
+from uuid import UUID
 
 from prefect import flow, get_client, get_run_logger
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId
+from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL
 
@@ -70,21 +73,21 @@ def deliver(window: str) -> None:
         shutil.copy(labels, LABELS / labels.name)
 
 
-def is_deployed() -> bool:
-    """Whether a server has the deployment that the event of a shifted prior starts."""
+def deployment() -> UUID | None:
+    """The deployment that the event of a shifted prior starts, if a server has it."""
     if not PREFECT_API_URL.value():
-        return False
+        return None
     with get_client(sync_client=True) as client:
         try:
-            client.read_deployment_by_name(DEPLOYMENT)
+            return client.read_deployment_by_name(DEPLOYMENT).id
         except ObjectNotFound:
-            return False
-    return True
+            return None
 
 
 def retrained(window: str) -> None:
-    """Wait for the retraining that the window's event started, or retrain here; raises UserError when none ends in an hour."""
-    if not is_deployed():
+    """Wait for the retraining that the window's event started, or retrain here; raises UserError when that fails."""
+    found = deployment()
+    if found is None:
         retrain(window)
         return
     get_run_logger().info("waiting for the deployment %s", DEPLOYMENT)
@@ -92,7 +95,19 @@ def retrained(window: str) -> None:
     while not decision_of(RETRAIN / window):
         if time.monotonic() > deadline:
             raise UserError(f"no retraining for {window} ended within an hour; is a worker running?")
+        if ended := unsuccessful(found, window):
+            raise UserError(f"the retraining for {window} failed: {ended}")
         time.sleep(1)
+
+
+def unsuccessful(deployment: UUID, window: str) -> str:
+    """Why the last run of the deployment for a window did not succeed; nothing when it did, or goes on."""
+    of_deployment = FlowRunFilter(deployment_id=FlowRunFilterDeploymentId(any_=[deployment]))
+    with get_client(sync_client=True) as client:
+        runs = client.read_flow_runs(flow_run_filter=of_deployment, sort=FlowRunSort.EXPECTED_START_TIME_DESC)
+    last = next((run.state for run in runs if run.parameters.get("window") == window), None)
+    wrong = last is not None and last.is_final() and not last.is_completed()
+    return f"{last.name}: {last.message or 'no message'}" if last is not None and wrong else ""
 
 
 def main(schedule: str, size: int, labelled: float, seed: int, source: str | None) -> None:

@@ -89,7 +89,7 @@ def labelled_messages(labels: pd.Series) -> pd.DataFrame:
     """The scored messages that have a label, with the window that holds them; the first window of an id counts."""
     parts = []
     wanted = pa.array(labels.index.astype(str), pa.string())
-    for path in sorted(SCORED.glob("*.parquet")):
+    for path in sorted(SCORED.glob("*.parquet")) if len(wanted) else ():
         columns = ["id", "text", "group", "label", "model"]
         rows = parquet.read_table(path, columns=columns, filters=parquet.filters_to_expression([("id", "in", wanted)]))
         if len(rows):
