@@ -45,7 +45,7 @@ from stages.incoming import (
 )
 from stages.params import Params, read_params
 
-WINDOW = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+WINDOW = re.compile(r"(?!index$)[A-Za-z0-9][A-Za-z0-9._-]*")
 # Rows that are scored at once: enough to find batches of similar length, and repeats. Of long messages fewer.
 CHUNK_ROWS, CHUNK_CHARACTERS = 20_000, 1 << 24
 SECONDS_BETWEEN_LINES = 10.0
