@@ -176,7 +176,8 @@ def test_ending_it_ends_runs_and_their_commands_and_says_so_to_the_server(tmp_pa
     (folder / "do/pipeline").write_text(SLEEP)
     with prefect_server(made(tmp_path / "elsewhere")) as server, served(folder, PREFECT_API_URL=server.url) as running:
         assert not (folder / "production").exists(), "the server is elsewhere"
-        Served(folder, port_of(server), running.process).start("pipeline")
+        elsewhere = Served(folder, port_of(server), running.process)
+        run = elsewhere.start("pipeline")
         pid = int(wait_for(running, lambda: (found := folder / "pid").exists() and found.read_text().strip()))
         began = time.monotonic()
         running.process.send_signal(signal.SIGINT)
@@ -184,7 +185,7 @@ def test_ending_it_ends_runs_and_their_commands_and_says_so_to_the_server(tmp_pa
         assert time.monotonic() - began < 30
         assert belonging(folder) == []
         assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-        assert server.last_run()["state_type"] == "CRASHED"
+        assert elsewhere.state(run)["type"] == "CRASHED"
 
 
 def made(folder: Path) -> Path:
