@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import re
@@ -66,11 +67,15 @@ class StageFailed(Exception):  # noqa: N818
 
 
 def run_command(
-    stage: str, command: Sequence[str], log: Callable[[str], object], environment: Mapping[str, str] | None = None
+    stage: str,
+    command: Sequence[str],
+    log: Callable[[str], object],
+    environment: Mapping[str, str] | None = None,
+    folder: Path | None = None,
 ) -> None:
-    """Run a command of this environment to its end; raises StageFailed when it fails."""
+    """Run a command of this environment to its end, in another folder if one is given; raises StageFailed when it fails."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    child = _start(command, {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1", **(environment or {})})
+    child = _start(command, {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1", **(environment or {})}, folder)
     last: deque[str] = deque(maxlen=LAST_LINES)
     try:
         with child:
@@ -95,13 +100,14 @@ def run_command(
         raise StageFailed(stage, code, list(last))
 
 
-def _start(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+def _start(command: Sequence[str], environment: Mapping[str, str], folder: Path | None) -> subprocess.Popen[bytes]:
     """Start a command in a process group of its own, unless the flow is being stopped."""
     with _starting:
         if _stopped.is_set():
             raise StageFailed(command[0], -signal.SIGTERM, ["the flow was stopped before this began"])
         child = subprocess.Popen(
             command,
+            cwd=folder,
             env=dict(environment),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -145,6 +151,18 @@ def stop_commands() -> None:
         deadline = time.monotonic() + GRACE_SECONDS
         while any(child.poll() is None for child in list(_running)) and time.monotonic() < deadline:
             time.sleep(0.05)
+
+
+@contextmanager
+def one_at_a_time(path: Path) -> Iterator[None]:
+    """Hold a lock that ends with this process; raises UserError when another one has it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"{path}: another process is at it; wait until it has ended") from error
+        yield
 
 
 @contextmanager

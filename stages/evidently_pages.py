@@ -102,10 +102,29 @@ def heat_map(values: Mapping[str, pd.DataFrame]) -> go.Figure:
     return figure
 
 
+def safe(text: str) -> str:
+    """Text that may stand in Evidently's script tag, which it fills without escaping: no `<` and no `&`."""
+    return text.replace("<", "‹").replace(">", "›").replace("&", "＆")
+
+
 def safe_names(names: Sequence[str]) -> list[str]:
-    """Names that may stand in Evidently's script tag, which it fills without escaping: no `<` and no `&`."""
-    made = [name.replace("<", "‹").replace(">", "›").replace("&", "＆") for name in names]
+    """Different names that may stand in Evidently's script tag."""
+    made = [safe(name) for name in names]
     return made if len(set(made)) == len(names) else [f"{at}: {name}" for at, name in enumerate(made, start=1)]
+
+
+def with_shares(classes: np.ndarray, shares: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
+    """Rows of the largest sample without replacement, of at most `most`, whose classes (n,) have the shares (K,).
+
+    No row is drawn twice, so the sample is as informative as its size says.
+    """
+    available = np.bincount(classes, minlength=len(shares))
+    occurring = shares > 0
+    size = min(float(most), float((available[occurring] / shares[occurring]).min()))
+    wanted = np.clip(np.round(size * shares).astype(int), 1, available)
+    drawn = [rng.choice(np.flatnonzero(classes == at), count, replace=False) for at, count in enumerate(wanted)]
+    rows: np.ndarray = np.sort(np.concatenate(drawn))
+    return rows
 
 
 def finished(html: str, title: str) -> str:

@@ -227,10 +227,14 @@ def main() -> None:
     table = with_splits(table, settings, served_by)
     table = table.append_column("source", pa.repeat(settings.source, len(table)))
     labels = pc.unique(table["label"])
+    if settings.folds is None:
+        table = with_train_share(table, settings, dropped)
     feedback = read_feedback(labels)
     if len(feedback):
         table = joined(table, feedback, settings, dropped)
-    table = with_train_share(with_fold(table, settings, served_by), settings, dropped)
+    if settings.folds is not None:
+        # Its folds say what is in training.
+        table = with_train_share(with_fold(table, settings, served_by), settings, dropped)
     counts = split_counts(table, sorted(labels.to_pylist()))
     with replaced(MESSAGES) as temporary:
         parquet.write_table(table, temporary, compression="zstd")

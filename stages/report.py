@@ -19,7 +19,7 @@ from ballast.evaluation import calibration_curve
 from ballast.expected_shares import count_bounds
 from stages.corrected import Corrected
 from stages.evaluate import seed_scores
-from stages.evidently_pages import drift_page, techniques_page
+from stages.evidently_pages import drift_page, techniques_page, with_shares
 from stages.files import (
     CLAIMS,
     ERRORS,
@@ -48,19 +48,6 @@ def raw_calibration(logits: np.ndarray, classes: np.ndarray, labels: list[str]) 
     """Calibration curve of each label from raw logits (n, K) and classes (n,)."""
     posterior = softmax(logits.astype(np.float64), axis=1)
     return {label: calibration_curve(posterior[:, at], classes == at) for at, label in enumerate(labels)}
-
-
-def with_shares(classes: np.ndarray, shares: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
-    """Rows of the largest sample without replacement, of at most `most`, whose classes (n,) have the shares (K,).
-
-    No row is drawn twice, so the sample is as informative as its size says.
-    """
-    available = np.bincount(classes, minlength=len(shares))
-    size = min(float(most), float((available / shares).min()))
-    wanted = np.clip(np.round(size * shares).astype(int), 1, available)
-    drawn = [rng.choice(np.flatnonzero(classes == at), count, replace=False) for at, count in enumerate(wanted)]
-    rows: np.ndarray = np.sort(np.concatenate(drawn))
-    return rows
 
 
 def columns_of(logits: np.ndarray, classes: np.ndarray, rows: np.ndarray) -> dict[str, np.ndarray]:

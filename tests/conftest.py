@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser
 
 from tests import project as projects
+from tests.browser import PHONE, Watched, chromium, watched
 from tests.prepared_python import prepared_python
 
 # Before torch is imported: the tests share the machine with what else runs on it.
@@ -39,3 +41,24 @@ def workspace(tmp_path: Path) -> projects.Project:
 def project(tmp_path: Path) -> projects.Project:
     """A copy of the project where DVC works."""
     return projects.project_copy(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A browser for the tests of one file."""
+    with chromium() as launched:
+        yield launched
+
+
+@pytest.fixture
+def desktop(browser: Browser) -> Iterator[Watched]:
+    """A page of a usual screen."""
+    with watched(browser) as watch:
+        yield watch
+
+
+@pytest.fixture
+def phone(browser: Browser) -> Iterator[Watched]:
+    """A page of a phone."""
+    with watched(browser, PHONE, has_touch=True, is_mobile=True) as watch:
+        yield watch

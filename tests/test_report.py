@@ -11,7 +11,7 @@ import re
 import shutil
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from playwright.sync_api import Browser, Locator, Page, Route, sync_playwright
+from playwright.sync_api import Browser, Locator, Page
 from scipy.special import softmax
 
 from ballast.metrics import LOSSES
@@ -44,18 +44,16 @@ from stages.model_card.view import markdown
 from stages.report_page.drawing import Axis, joined, nice_step, share_axis, shared_axis
 from stages.report_page.operating_point_view import disagreements
 from stages.report_page.view import COLUMNS, Results, answer, drift, page
+from tests.browser import CONTRAST, DESKTOP, HOSTILE, HOSTILE_TEXT, PHONE, Watched, watched
 from tests.project import Project, workspace
 
 with warnings.catch_warnings():
     # On import Evidently uses numpy.core, and Litestar under it, what they deprecate.
     warnings.simplefilter("ignore", DeprecationWarning)
-    from stages.report import read_results, with_shares
+    from stages.evidently_pages import with_shares
+    from stages.report import read_results
 
 PAGES = ("index.html", "evidently_techniques.html", "evidently_drift.html")
-DESKTOP, PHONE = (1280, 900), (390, 844)
-# Each would set `broken` if any page took it for more than text.
-HOSTILE = ("<img src=x onerror=\"broken='image'\">", "</script><script>broken='script'</script>")
-HOSTILE_TEXT = "<svg onload=\"broken='text'\"></svg> {{ 7 * 7 }} '\" &amp; </td></table>"
 INTENTS = dict(zip((f"intent {letter}" for letter in "abcdefgh"), (500, 260, 150, 90, 60, 45, 40, 30), strict=True))
 SPLITS = {"train": 0.4, "validation": 0.25, "test": 0.35}
 
@@ -198,71 +196,6 @@ def builds(two: Built, eight: Built) -> dict[str, Built]:
 
 
 BOTH = pytest.mark.parametrize("which", ["two", "eight"])
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Chromium: the system's, else the one that `playwright install` brought."""
-    executable = shutil.which("chromium") or shutil.which("google-chrome")
-    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=executable, args=flags)
-        yield launched
-        launched.close()
-
-
-@dataclass
-class Watched:
-    """A page and all that it did besides showing itself."""
-
-    page: Page
-    requests: list[str] = field(default_factory=list)
-    complaints: list[str] = field(default_factory=list)
-
-    def open(self, path: Path) -> Page:
-        self.page.goto(path.as_uri())
-        self.page.wait_for_load_state("networkidle")
-        return self.page
-
-    def assert_clean(self, path: Path) -> None:
-        """The page asked for nothing but itself, nothing complained, nothing of the data acted."""
-        assert self.requests == [path.as_uri()]
-        assert self.complaints == []
-        assert self.page.evaluate("typeof broken") == "undefined"
-
-
-@contextlib.contextmanager
-def watched(browser: Browser, size: tuple[int, int] = DESKTOP, **options: Any) -> Iterator[Watched]:
-    """A page whose network is refused; what it asks for and complains about is kept."""
-    context = browser.new_context(viewport={"width": size[0], "height": size[1]}, offline=True, **options)
-    page = context.new_page()
-    watch = Watched(page)
-
-    def handle(route: Route) -> None:
-        if route.request.url.startswith("file://"):
-            route.continue_()
-        else:
-            route.abort()
-
-    context.route("**/*", handle)
-    page.on("request", lambda request: None if request.url.startswith("data:") else watch.requests.append(request.url))
-    page.on("console", lambda message: watch.complaints.append(message.text) if message.type in ("error", "warning") else None)
-    page.on("pageerror", lambda error: watch.complaints.append(str(error)))
-    page.on("dialog", lambda dialog: (watch.complaints.append(dialog.message), dialog.dismiss()))
-    yield watch
-    context.close()
-
-
-@pytest.fixture
-def desktop(browser: Browser) -> Iterator[Watched]:
-    with watched(browser) as watch:
-        yield watch
-
-
-@pytest.fixture
-def phone(browser: Browser) -> Iterator[Watched]:
-    with watched(browser, PHONE, has_touch=True, is_mobile=True) as watch:
-        yield watch
 
 
 def choose(shown: Page, label: str | None = None, family: str | None = None) -> None:
@@ -748,39 +681,6 @@ def test_a_phone_shows_all_without_scrolling_sideways(
         watch.assert_clean(built.reports / "index.html")
 
 
-# Contrast (WCAG 2) of every element that holds text with what is behind it, and how the element begins.
-CONTRAST = """
-() => {
-  const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
-  const colour = (text) => {
-    canvas.clearRect(0, 0, 1, 1);
-    canvas.fillStyle = text;
-    canvas.fillRect(0, 0, 1, 1);
-    return [...canvas.getImageData(0, 0, 1, 1).data];
-  };
-  const behind = (node) => {
-    for (; node; node = node.parentElement) {
-      const found = colour(getComputedStyle(node).backgroundColor);
-      if (found[3] === 255) return found;
-    }
-    return [255, 255, 255, 255];
-  };
-  const luminance = (found) => {
-    const [red, green, blue] = found.slice(0, 3).map((value) => value / 255)
-      .map((value) => (value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4));
-    return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
-  };
-  const holds = (element) => [...element.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim());
-  return [...document.querySelectorAll("body *")]
-    .filter((element) => element.checkVisibility() && !element.closest("svg, .skip, legend, noscript") && holds(element))
-    .map((element) => {
-      const pair = [luminance(colour(getComputedStyle(element).color)), luminance(behind(element))].sort((a, b) => b - a);
-      return [(pair[0] + 0.05) / (pair[1] + 0.05), element.outerHTML.slice(0, 120)];
-    });
-}
-"""
-
-
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_can_be_read_in_both_schemes(scheme: str, two: Built, browser: Browser) -> None:
     with watched(browser, color_scheme=scheme) as watch:
@@ -908,7 +808,7 @@ def test_drift_gives_a_verdict_on_labels_and_on_calls(two: Built) -> None:
     assert "calls do not fit it" in page(biased)
 
 
-@pytest.mark.parametrize("shares", [[0.8, 0.2], [0.2, 0.8], [0.5, 0.5], [0.999, 0.001]])
+@pytest.mark.parametrize("shares", [[0.8, 0.2], [0.2, 0.8], [0.5, 0.5], [0.999, 0.001], [1.0, 0.0]])
 def test_the_reference_has_the_production_shares_and_no_row_twice(shares: list[float]) -> None:
     classes = np.repeat([0, 1], [400, 100])
     rows = with_shares(classes, np.array(shares), 10_000, np.random.default_rng(0))

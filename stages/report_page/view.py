@@ -468,47 +468,60 @@ def comparisons(results: Results) -> dict[str, Any]:
     return {**made, "post_hoc_metric": "F1 of the chosen class", "claims": results.claims, "margin": MARGIN}
 
 
-def source(name: str) -> Markup:
+def source(path: Path) -> Markup:
     """A stylesheet or script of ours, to stand in the page as it is."""
-    return Markup((HERE / name).read_text(encoding="utf-8"))
+    return Markup(path.read_text(encoding="utf-8"))
+
+
+def digest(script: str) -> str:
+    """The sha256 by which the page's policy knows its script."""
+    return base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
+
+
+def environment(*folders: Path) -> Environment:
+    """Templates of some folders; what they are given is escaped."""
+    made = Environment(
+        loader=FileSystemLoader(folders), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    made.filters |= {"percent": percent, "magnitude": magnitude, "metric_words": metric_words}
+    return made
 
 
 def page(results: Results) -> str:
     """The whole page."""
-    environment = Environment(
-        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"percent": percent, "magnitude": magnitude, "metric_words": metric_words}
-    script = source("report.js")
-    digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
-    return environment.get_template("report.html").render(
-        results=results,
-        params=results.params,
-        ingest=results.ingest,
-        labels=results.labels,
-        first=results.labels.index(results.rarest),
-        names=results.names,
-        roles=[role(results, name) for name in results.names],
-        answer=answer(results),
-        confidence=f"{100 * results.params.evaluate.confidence:g}%",
-        leaderboard=leaderboard(results),
-        curves=curves(results),
-        confusions=confusions(results),
-        probe=probe(results),
-        priors=priors(results),
-        minimum_seeds=MINIMUM_SEEDS,
-        uninformative_odds_ratio=UNINFORMATIVE_ODDS_RATIO,
-        disagreements=disagreements(results.board, results.names),
-        operating_point=operating_point(results.board, results.evaluations, results.names, results.selected),
-        data=data(results),
-        drift=drift(results),
-        **comparisons(results),
-        searched=searched(results.search),
-        studies=studies(results.studies, results.board),
-        majority=majority(results),
-        errors=errors(results.errors, results.texts, results.names, results.labels, results.selected["technique"]),
-        perturbed=perturbed(results.probe, results.perturbations, results.names, results.labels),
-        style=source("report.css"),
-        script=script,
-        script_digest=digest,
+    script = source(HERE / "report.js")
+    return (
+        environment(HERE)
+        .get_template("report.html")
+        .render(
+            results=results,
+            params=results.params,
+            ingest=results.ingest,
+            labels=results.labels,
+            first=results.labels.index(results.rarest),
+            names=results.names,
+            roles=[role(results, name) for name in results.names],
+            answer=answer(results),
+            confidence=f"{100 * results.params.evaluate.confidence:g}%",
+            leaderboard=leaderboard(results),
+            curves=curves(results),
+            confusions=confusions(results),
+            probe=probe(results),
+            priors=priors(results),
+            minimum_seeds=MINIMUM_SEEDS,
+            uninformative_odds_ratio=UNINFORMATIVE_ODDS_RATIO,
+            disagreements=disagreements(results.board, results.names),
+            operating_point=operating_point(results.board, results.evaluations, results.names, results.selected),
+            data=data(results),
+            drift=drift(results),
+            **comparisons(results),
+            searched=searched(results.search),
+            studies=studies(results.studies, results.board),
+            majority=majority(results),
+            errors=errors(results.errors, results.texts, results.names, results.labels, results.selected["technique"]),
+            perturbed=perturbed(results.probe, results.perturbations, results.names, results.labels),
+            style=source(HERE / "report.css"),
+            script=script,
+            script_digest=digest(script),
+        )
     )

@@ -1,0 +1,162 @@
+"""The class prior of messages without labels, and how sure it is.
+
+Under label shift the mean posterior of a window is the mixture of its means in the classes, which labelled messages give, by
+the window's class prior (Bella et al. 2010, probabilistic adjusted count; Saerens et al. 2002 for EMQ). QuaPy solves for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from quapy.method.aggregative import ACC, EMQ
+from scipy.special import ndtri
+
+# Of a message at each corner of the simplex that each class's mean is taken with (Jeffreys): without it a class of which every
+# message is recognised would have no variance, and an interval for a large share of it would be far too narrow.
+PSEUDO_MESSAGE = 0.5
+BISECTIONS = 40
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassConditionals:
+    """Mean of q features in each of K classes, over labelled messages.
+
+    mean : (K, q).
+    covariance : (K, q, q) of one message.
+    of_mean : (K, q, q) covariance of the mean, over groups of near duplicates.
+    """
+
+    mean: np.ndarray
+    covariance: np.ndarray
+    of_mean: np.ndarray
+
+    def mixture(self, prior: np.ndarray) -> np.ndarray:
+        """Covariance (q, q) of one message of a mixture by a prior (K,)."""
+        centred = self.mean - prior @ self.mean
+        return np.einsum("k,kij->ij", prior, self.covariance) + np.einsum("k,ki,kj->ij", prior, centred, centred)
+
+    def of_mixture(self, prior: np.ndarray) -> np.ndarray:
+        """Covariance (q, q) of the mixture's mean by a prior (K,), for not knowing the classes' means."""
+        return np.einsum("k,kij->ij", prior**2, self.of_mean)
+
+
+def sums_of_groups(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Sums (g, q) of the rows of values (n, q) over groups (n,)."""
+    _, group = np.unique(groups, return_inverse=True)
+    sums = np.zeros((group.max(initial=-1) + 1, values.shape[1]))
+    np.add.at(sums, group, values)
+    return sums
+
+
+def class_conditionals(
+    features: np.ndarray, classes: np.ndarray, groups: np.ndarray, count: int, corners: np.ndarray | None = None
+) -> ClassConditionals:
+    """Means of features (n, q) in each of `count` classes (n,), every one of which occurs.
+
+    corners : (c, q) features of messages that each class is given, each with the weight of a pseudo-message.
+    """
+    size = features.shape[1]
+    extra = np.empty((0, size)) if corners is None else corners
+    means, covariances, of_means = [], [], []
+    for label in range(count):
+        rows = classes == label
+        own = features[rows]
+        weight = len(own) + PSEUDO_MESSAGE * len(extra)
+        mean = (own.sum(axis=0) + PSEUDO_MESSAGE * extra.sum(axis=0)) / weight
+        of_extra = PSEUDO_MESSAGE * (extra - mean).T @ (extra - mean)
+        covariance = ((own - mean).T @ (own - mean) + of_extra) / weight
+        sums = sums_of_groups(own - mean, groups[rows])
+        means.append(mean)
+        covariances.append(covariance)
+        of_means.append((sums.T @ sums + of_extra) / weight**2)
+    return ClassConditionals(mean=np.array(means), covariance=np.array(covariances), of_mean=np.array(of_means))
+
+
+def design_effect(values: np.ndarray, groups: np.ndarray) -> float:
+    """Factor, at least 1, on the variance of the mean of values (n,) because messages come in groups (n,) (Kish 1965)."""
+    centred = (values - values.mean())[:, None]
+    rows = float((centred**2).sum())
+    return max(1.0, float((sums_of_groups(centred, groups) ** 2).sum()) / rows) if rows > 0 else 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class PriorEstimate:
+    """The class prior (K,) of a window, with the ends (K,) of each class's interval."""
+
+    prior: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
+def classify_and_count(posteriors: np.ndarray) -> np.ndarray:
+    """Shares (K,) of the classes that are the most probable by posteriors (n, K): what is wrong in a naive count."""
+    return np.bincount(posteriors.argmax(axis=1), minlength=posteriors.shape[1]) / len(posteriors)
+
+
+def emq(calibrated: np.ndarray, prior: np.ndarray) -> np.ndarray:
+    """Prior (K,) of a window by EMQ (Saerens et al. 2002), from its calibrated posteriors (n, K) on a prior (K,)."""
+    found, _ = EMQ.EM(prior, calibrated)
+    return np.asarray(found)
+
+
+def posterior_conditionals(posteriors: np.ndarray, classes: np.ndarray, groups: np.ndarray) -> ClassConditionals:
+    """Mean posteriors in the K classes: posteriors (n, K), classes (n,), groups (n,) of labelled messages."""
+    count = posteriors.shape[1]
+    return class_conditionals(posteriors, classes, groups, count, np.eye(count))
+
+
+def adjusted_count(posteriors: np.ndarray, conditionals: ClassConditionals) -> np.ndarray:
+    """Prior (K,) of a window by probabilistic adjusted count (PACC): posteriors (n, K) of the window."""
+    return np.asarray(ACC.solve_adjustment(conditionals.mean.T, posteriors.mean(axis=0), method="inversion", solver="minimize"))
+
+
+def estimate_prior(
+    posteriors: np.ndarray, groups: np.ndarray, conditionals: ClassConditionals, *, confidence: float
+) -> PriorEstimate:
+    """Prior of a window by PACC, with the shares that a score test does not reject.
+
+    Parameters
+    ----------
+    posteriors, groups : (n, K), (n,) of the window, n > 0.
+    conditionals : of the labelled messages, for the same model.
+
+    A share x is kept when the mean posterior is within chance of the mixture that x gives (Fieller 1954): chance of the
+    window's messages and of the labelled ones, both with x as the truth, over groups of near duplicates. The other classes
+    keep their proportions. Unlike a bootstrap's, the interval allows for mistakes that the labelled messages happen not to
+    hold.
+    """
+    classes = posteriors.shape[1]
+    prior = adjusted_count(posteriors, conditionals)
+    # A share of 0 would rule the class out for good: half a message is the least that a window can show.
+    prior = np.maximum(prior, 0.5 / len(posteriors))
+    prior /= prior.sum()
+    inverse = np.linalg.pinv(conditionals.mean.T)
+    free = inverse @ posteriors.mean(axis=0)
+    quantile = ndtri((1 + confidence) / 2)
+    ends = np.empty((2, classes))
+    for label in range(classes):
+        direction = inverse[label]
+        effect = design_effect(posteriors @ direction, groups)
+        rest = np.delete(prior, label)
+        rest = rest / rest.sum() if rest.sum() > 0 else np.full(classes - 1, 1 / (classes - 1))
+
+        def kept(share: float) -> bool:
+            truth = np.insert((1 - share) * rest, label, share)  # noqa: B023
+            window = effect * conditionals.mixture(truth) / len(posteriors)  # noqa: B023
+            deviation = np.sqrt(direction @ (window + conditionals.of_mixture(truth)) @ direction)  # noqa: B023
+            return bool(abs(free[label] - share) <= quantile * deviation)  # noqa: B023
+
+        inside = float(np.clip(free[label], 0, 1))
+        for at, end in enumerate((0.0, 1.0)):
+            ends[at, label] = end if kept(end) else bisected(kept, inside, end)
+    return PriorEstimate(prior=prior, low=np.minimum(ends[0], prior), high=np.maximum(ends[1], prior))
+
+
+def bisected(kept: Callable[[float], bool], inside: float, outside: float) -> float:
+    """Where between two shares a test begins to reject."""
+    for _ in range(BISECTIONS):
+        middle = (inside + outside) / 2
+        inside, outside = (middle, outside) if kept(middle) else (inside, middle)
+    return (inside + outside) / 2

@@ -1,0 +1,111 @@
+"""Retrain on all labels so far, and promote the challenger when it is not worse than the champion.
+
+Started by the event of a shifted class prior, by a schedule, or by hand. The pipeline runs in a checkout of its own under
+`production/retrain/`, so that nothing here is disturbed. A retraining that was stopped goes on where it was; one that has been
+decided is not repeated.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, get_run_logger
+from prefect.artifacts import create_markdown_artifact
+from prefect.runtime import flow_run
+
+from ballast.command import parser, run
+from ballast.errors import UserError
+from flows.alarms import tell
+from flows.commands import one_at_a_time, readable, run_command, stopping_commands
+from flows.promote import CURRENT, promote
+
+RETRAIN = Path("production/retrain")
+KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+def run_name() -> str:
+    """The name of a run: the window that asked for it."""
+    given = flow_run.parameters
+    return f"retrain: {given.get('key') or given.get('window') or 'all labels so far'}"
+
+
+@flow(name="retrain", flow_run_name=run_name)
+def retrain(window: str | None = None, key: str | None = None) -> str:
+    """Retrain, and return the decision: promoted, kept, or outdated when another version was deployed since.
+
+    Parameters
+    ----------
+    window : whose class prior is trained for; None keeps the deployed one.
+    key : names the retraining; by default the window, or the time.
+
+    Raises StageFailed, and UserError while another retraining runs here.
+    """
+    key = key or window or datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%S")
+    if not KEY.fullmatch(key):
+        raise UserError(f"the key {key!r} names a folder; expected letters, digits, dots, dashes and underscores")
+    home, logger = RETRAIN / key, get_run_logger()
+    with one_at_a_time(RETRAIN / ".lock"), stopping_commands():
+        if decided := decision_of(home):
+            logger.info("%s has been decided: %s", key, decided)
+            return decided
+        step("feedback", "stages.feedback")
+        step("prepare", "stages.retrain", "prepare", key, *([] if window is None else ["--window", window]))
+        if decided := decision_of(home):
+            return decided
+        # A pipeline of its own in Prefect, with its retries and artifacts; DVC goes on where a stopped one was.
+        run_command("pipeline", ["python", "-m", "flows.pipeline"], logger.info, folder=home / "worktree")
+        step("challenge", "stages.retrain", "challenge", key)
+        result = json.loads((home / "challenge.json").read_text(encoding="utf-8"))
+        if result["not_worse"]:
+            version = promote(source=str(home / "worktree"), reason="retrain", window=window)
+        elif window is not None:
+            version = promote(reprior=window)
+        else:
+            version = json.loads(CURRENT.read_text(encoding="utf-8"))["version"]
+        create_markdown_artifact(in_words(result), key="challenge", description=f"challenger of {result['champion']}")
+        step("conclude", "stages.retrain", "conclude", key, "--version", version)
+        if not result["not_worse"]:
+            payload = {name: result[name] for name in (*PAYLOAD, "window", "champion")} | {"version": version}
+            tell("model.kept", f"ballast.model.{version}", payload)
+    return decision_of(home)
+
+
+PAYLOAD = ("metric", "difference", "low", "high", "margin", "test", "test_from_feedback")
+
+
+def step(name: str, module: str, *arguments: str) -> None:
+    """Run a stage."""
+    run_command(name, ["python", "-m", module, *arguments], get_run_logger().info)
+
+
+def decision_of(home: Path) -> str:
+    """What was decided in a retraining's folder; nothing while it is open."""
+    path = home / "decision.json"
+    return str(json.loads(path.read_text(encoding="utf-8"))["decision"]) if path.exists() else ""
+
+
+def in_words(result: dict[str, Any]) -> str:
+    """The comparison as Markdown."""
+    said = "is promoted: it is not worse" if result["not_worse"] else "is not promoted: it may be worse"
+    head = f"| {result['metric']} of the challenger | of the champion | difference (paired interval) |"
+    numbers = "{challenger_metric:.3f} | {champion_metric:.3f} | {difference:+.3f} ({low:+.3f} to {high:+.3f})".format(**result)
+    return (
+        f"The challenger ({result['technique']}, seed {result['seed']}) {said} than version {result['champion']} by more than"
+        f" {result['margin']:g}.\n\n{head}\n|---|---|---|\n| {numbers} |\n"
+    )
+
+
+def main(window: str | None, key: str | None) -> None:
+    with readable():
+        print(retrain(window, key))
+
+
+if __name__ == "__main__":
+    arguments = parser(__doc__)
+    arguments.add_argument("--window", metavar="NAME", help="train for the class prior of this watched window")
+    arguments.add_argument("--key", metavar="NAME", help="go on with the retraining of this name")
+    run(main, arguments.parse_args())

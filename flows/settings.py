@@ -1,0 +1,29 @@
+"""What params.yaml says of production, as flows need it; the stages check it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from ballast.errors import UserError
+
+PARAMS = Path("params.yaml")
+
+
+def production() -> dict[str, Any]:
+    """The section `production`; raises UserError when it cannot be read."""
+    try:
+        return dict(YAML(typ="safe", pure=True).load(PARAMS.read_text(encoding="utf-8"))["production"])
+    except FileNotFoundError as error:
+        raise UserError(f"{PARAMS}: no such file; run from the repository's root") from error
+    except (YAMLError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{PARAMS}: no section production can be read: {' '.join(str(error).split())}") from error
+
+
+def window_name(start: datetime) -> str:
+    """The window of a run that was to start at a time."""
+    return start.strftime(production()["score"]["window"])

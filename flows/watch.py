@@ -1,0 +1,101 @@
+"""Watch a scored window: estimate its class prior, decide, tell, and correct the deployed model where that is the answer.
+
+Labels that came since are taken in first. Every decision but *steady* emits `class-prior.shifted`; the deployment of retrain
+listens for those that say *retrain*. A window that nobody scored emits `window.missing`.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid5
+
+from prefect import flow, get_run_logger
+from prefect.artifacts import create_link_artifact, create_markdown_artifact
+from prefect.runtime import flow_run
+
+from ballast.command import parser, run
+from flows.alarms import tell
+from flows.commands import StageFailed, readable, run_command, stopping_commands
+from flows.promote import CURRENT, DEPLOYED, promote
+from flows.settings import window_name
+
+SCORED, WATCH = Path("production/scored"), Path("production/watch")
+# Of this project's events: an event of the same window and decision has the same id wherever it is emitted.
+NAMESPACE = UUID("5d0c6f5a-2f3f-4f0e-9a53-4f1b8f6f7c11")
+
+
+def run_name() -> str:
+    """The name of a run: its window."""
+    return f"watch: {flow_run.parameters.get('window') or 'the window of its time'}"
+
+
+@flow(name="watch", flow_run_name=run_name)
+def watch(window: str | None = None) -> str:
+    """Watch a window, by default that of the run's scheduled start, and return the decision.
+
+    Raises StageFailed, after `window.missing`, for a window that was not scored.
+    """
+    name = window or window_name(flow_run.scheduled_start_time or datetime.now(UTC))
+    logger = get_run_logger()
+    with stopping_commands():
+        run_command("feedback", ["python", "-m", "stages.feedback"], logger.info)
+        try:
+            run_command("watch", ["python", "-m", "stages.watch", "--window", name], logger.info)
+        except StageFailed:
+            if not (SCORED / f"{name}.parquet").exists():
+                tell("window.missing", f"ballast.window.{name}", {"window": name}, labels={"ballast.window": name})
+            raise
+    result = json.loads((WATCH / f"{name}.json").read_text(encoding="utf-8"))
+    create_markdown_artifact(in_words(result), key="class-prior", description=f"{name}: {result['decision']}")
+    create_link_artifact((WATCH / f"{name}.html").resolve().as_uri(), link_text=f"drift of {name}", key="drift")
+    create_link_artifact((WATCH / "index.html").resolve().as_uri(), link_text="all windows", key="time-line")
+    decision = str(result["decision"])
+    if decision != "steady":
+        labels = {"ballast.window": name, "ballast.decision": decision}
+        payload = {key: result[key] for key in PAYLOAD}
+        event = uuid5(NAMESPACE, f"{name}/{result['model']}/{decision}")
+        tell("class-prior.shifted", f"ballast.window.{name}", payload, labels=labels, id=event)
+    if decision == "reprior":
+        correct_deployed(name, result["model"])
+    return decision
+
+
+PAYLOAD = ("window", "n", "model", "labels", "reference_prior", "estimated_prior", "low", "high", "decision", "reasons")
+
+
+def correct_deployed(window: str, model: str) -> None:
+    """Put the deployed model on a window's prior, unless another version has been deployed since the window was scored."""
+    deployed = json.loads(CURRENT.read_text(encoding="utf-8"))["version"]
+    manifest = json.loads((DEPLOYED / deployed / "manifest.json").read_text(encoding="utf-8"))
+    if deployed == model or manifest["window"] == window:
+        promote(reprior=window)
+    else:
+        get_run_logger().warning("%s was scored by %s, %s is deployed since; it stays as it is", window, model, deployed)
+
+
+def in_words(result: dict[str, Any]) -> str:
+    """The decision, its reasons and the estimates beside the naive count, as Markdown."""
+    lines = [f"**{result['decision']}**: {'; '.join(result['reasons'])}", ""]
+    if result["estimated_prior"] is not None:
+        lines += ["| class | deployed prior | estimate (interval) | EMQ | classify and count |", "|---|---|---|---|---|"]
+        lines += [
+            f"| {label.replace('|', chr(92) + '|')} | {result['reference_prior'][label]:.3f} |"
+            f" {result['estimated_prior'][label]:.3f} ({result['low'][label]:.3f} to {result['high'][label]:.3f}) |"
+            f" {result['methods']['emq'][label]:.3f} | {result['methods']['classify_and_count'][label]:.3f} |"
+            for label in result["labels"]
+        ]
+    return "\n".join(lines)
+
+
+def main(window: str | None) -> None:
+    with readable():
+        watch(window)
+
+
+if __name__ == "__main__":
+    arguments = parser(__doc__)
+    arguments.add_argument("--window", metavar="NAME", help="a scored window; by default that of now, as params.yaml names it")
+    run(main, arguments.parse_args())

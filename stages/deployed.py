@@ -1,0 +1,100 @@
+"""The deployed model: which version it is, that its files are what they were when it was deployed, and what it decides."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.special import softmax
+
+import ballast
+from ballast.encoders import file_sha256
+from ballast.errors import UserError
+from ballast.labels import check_all_labels
+from ballast.model import Model
+from ballast.operating_point import cost_matrix, decide
+from ballast.priors import correct
+from stages.files import DEPLOYED, read_json
+
+CURRENT = DEPLOYED / "current.json"
+MANIFEST = "manifest.json"
+MODEL = "model"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Version:
+    """A deployed version: `sha256` is that of its manifest; priors (K,) and costs (K, K) are in the order of the labels."""
+
+    name: str
+    folder: Path
+    manifest: dict[str, Any]
+    sha256: str
+    labels: list[str]
+    effective_prior: np.ndarray
+    production_prior: np.ndarray
+    costs: np.ndarray
+
+    def load(self) -> Model:
+        """The model; raises UserError when a file differs from its sha256."""
+        model = ballast.load(self.folder / MODEL)
+        if model.labels != self.labels:
+            raise UserError(
+                f"{self.folder / MANIFEST}: the labels are {', '.join(self.labels)},"
+                f" those of its model {', '.join(model.labels)}; promote it again"
+            )
+        return model
+
+    def posteriors(self, logits: np.ndarray) -> np.ndarray:
+        """Probabilities (n, K) float64 on the production prior, from the model's own logits (n, K)."""
+        return softmax(correct(logits.astype(np.float64), self.effective_prior, self.production_prior), axis=1)
+
+    def decisions(self, posteriors: np.ndarray) -> np.ndarray:
+        """Classes (n,) of least expected cost at the operating point, from posteriors (n, K)."""
+        return decide(posteriors, self.costs)
+
+
+def current_version() -> str:
+    """The name of the deployed version; raises UserError when there is none."""
+    if not CURRENT.exists():
+        raise UserError(
+            f"{CURRENT}: no such file, so no model is deployed; `python -m stages.promote` deploys the selected one"
+        )
+    current = read_json(CURRENT)
+    name = current.get("version") if isinstance(current, dict) else None
+    if not isinstance(name, str) or not (DEPLOYED / name / MANIFEST).is_file():
+        raise UserError(f"{CURRENT}: the version is {name!r}; expected the name of a folder in {DEPLOYED} with a {MANIFEST}")
+    return name
+
+
+def read_version(name: str) -> Version:
+    """A deployed version; raises UserError when a file is missing or differs from its sha256 in the manifest."""
+    folder = DEPLOYED / name
+    path = folder / MANIFEST
+    manifest = read_json(path)
+    try:
+        files, labels = dict(manifest["files"]), [str(label) for label in manifest["labels"]]
+        priors = {key: prior_of(manifest[key], labels, f"{path}: {key}") for key in ("effective_prior", "production_prior")}
+        costs = cost_matrix(manifest["operating_point"]["costs"], labels)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{path}: not the manifest of a deployed version ({type(error).__name__}: {error})") from error
+    check_files(folder, files)
+    return Version(name=name, folder=folder, manifest=manifest, sha256=file_sha256(path), labels=labels, costs=costs, **priors)
+
+
+def prior_of(shares: Mapping[str, float], labels: list[str], where: str) -> np.ndarray:
+    """A class prior (K,) in the order of the labels; raises UserError that says where a label is unknown or missing."""
+    check_all_labels(where, shares, labels)
+    return np.array([shares[label] for label in labels], dtype=np.float64)
+
+
+def check_files(folder: Path, files: Mapping[str, str]) -> None:
+    """Raise UserError for a file (relative name: sha256) that is missing or different."""
+    for name, expected in files.items():
+        file = folder / name
+        if not file.is_file():
+            raise UserError(f"{file}: missing, but {folder / MANIFEST} names it; roll back or promote again")
+        if (found := file_sha256(file)) != expected:
+            raise UserError(f"{file}: sha256 is {found}, {folder / MANIFEST} says {expected}; roll back or promote again")

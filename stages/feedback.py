@@ -1,0 +1,140 @@
+"""Take in labelled feedback: freeze each labelled message with its text, what was decided of it, and its split.
+
+Reads `production/labels/` (id and label), the scored windows and `data/messages.parquet`; writes `production/feedback.parquet`.
+A message keeps the split of its near duplicates, in the data or in earlier feedback; a new group gets one by its fingerprint,
+so that it is the same on every machine and in every retraining.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from pyarrow import parquet
+
+from ballast.command import parser, run
+from ballast.errors import UserError, nearest
+from ballast.labels import label_name
+from ballast.near_duplicates import fingerprints
+from ballast.splitting import SPLITS
+from stages.files import LABELS, MESSAGES, PRODUCTION, SCORED, locked, replaced
+from stages.params import read_params
+from stages.tables import FORMATS, column_names, read_columns
+
+FEEDBACK_TABLE = PRODUCTION / "feedback.parquet"
+COLUMNS = {
+    "id": "str",
+    "text": "str",
+    "label": "str",
+    "split": "str",
+    "window": "str",
+    "called": "str",
+    "model": "str",
+    "group": "int64",
+    "new": "bool",
+}
+
+
+def empty(*names: str) -> pd.DataFrame:
+    """Columns of the feedback, without a row."""
+    return pd.DataFrame({name: pd.Series(dtype=COLUMNS[name]) for name in names})
+
+
+def fingerprints_of(texts: pd.Series) -> np.ndarray:
+    """Fingerprints (n,) of texts (n,)."""
+    return fingerprints(pa.chunked_array([pa.array(texts, pa.large_string())]))
+
+
+def read_feedback() -> pd.DataFrame:
+    """All feedback so far; a row for each labelled message, in the order in which the labels came."""
+    if not FEEDBACK_TABLE.exists():
+        return empty(*COLUMNS)
+    return pd.read_parquet(FEEDBACK_TABLE)
+
+
+def read_labels(known: list[str]) -> pd.Series:
+    """Labels by message id from all files of `production/labels/`; the last of several for one message counts.
+
+    Raises UserError that names the file, and the row of a label that the data does not have.
+    """
+    parts = [pd.Series(dtype="str")]
+    for path in sorted(LABELS.glob("*")):
+        if path.name.startswith("."):
+            continue
+        kind = FORMATS.get(path.suffix.lower())
+        if kind is None:
+            raise UserError(f"{path}: expected a csv, tsv, jsonl or parquet file with the columns id and label")
+        try:
+            found = column_names(path, kind)
+            for name in ("id", "label"):
+                if name not in found:
+                    raise UserError(f"{path}: no column {name!r}: {nearest(name, found)}")
+            table = read_columns(path, kind, ["id", "label"]).to_pandas()
+        except (pa.ArrowException, OSError) as error:
+            raise UserError(f"{path}: cannot be read as {kind}: {' '.join(str(error).split())[:300]}") from error
+        labels = table["label"].map(label_name, na_action="ignore")
+        wrong = ~labels.isin(known).to_numpy() | table["id"].isna().to_numpy()
+        if wrong.any():
+            row = int(wrong.argmax())
+            raise UserError(f"{path}: row {row + 1} has the label {labels[row]!r}: {nearest(str(labels[row]), known)}")
+        parts.append(pd.Series(labels.to_numpy(dtype=object), index=table["id"].astype(str)))
+    every = pd.concat(parts)
+    return every[~every.index.duplicated(keep="last")]
+
+
+def labelled_messages(labels: pd.Series) -> pd.DataFrame:
+    """The scored messages that have a label, with the window that holds them; the first window of an id counts."""
+    parts = []
+    wanted = pa.array(labels.index.astype(str), pa.string())
+    for path in sorted(SCORED.glob("*.parquet")):
+        columns = ["id", "text", "group", "label", "model"]
+        rows = parquet.read_table(path, columns=columns, filters=parquet.filters_to_expression([("id", "in", wanted)]))
+        if len(rows):
+            parts.append(rows.to_pandas().rename(columns={"label": "called"}).assign(window=path.stem))
+    if not parts:
+        return empty("id", "text", "group", "called", "model", "window")
+    return pd.concat(parts).drop_duplicates("id")
+
+
+def splits_of(groups: np.ndarray, known: Mapping[int, str], fractions: Mapping[str, float]) -> np.ndarray:
+    """The split (n,) of each group (n,): that of the known one, else by its fingerprint, with the fractions as chances."""
+    chance = groups.astype(np.uint64).astype(np.float64) / 2.0**64
+    ends = np.cumsum([fractions[split] for split in SPLITS])
+    by_chance = np.array(SPLITS, dtype=object)[np.minimum(np.searchsorted(ends, chance, side="right"), len(SPLITS) - 1)]
+    return np.array([known.get(int(group), split) for group, split in zip(groups, by_chance, strict=True)], dtype=object)
+
+
+def main() -> None:
+    settings = read_params().ingest
+    base = parquet.read_table(MESSAGES, columns=["text", "label", "split"])
+    labels = read_labels(sorted(set(base["label"].to_pylist())))
+    with locked(FEEDBACK_TABLE):
+        before = read_feedback()
+        kept = before.assign(label=before["id"].map(labels).fillna(before["label"]))
+        came = labelled_messages(labels[~labels.index.isin(before["id"])])
+        groups_of_base = fingerprints(base["text"], masked=True).view(np.int64)
+        known = dict(zip(groups_of_base.tolist(), base["split"].to_pylist(), strict=True))
+        known |= dict(zip(before["group"].tolist(), before["split"].tolist(), strict=True))
+        own = fingerprints_of(came["text"])
+        have = np.concatenate([fingerprints(base["text"]), fingerprints_of(before["text"])])
+        came = came.assign(
+            label=came["id"].map(labels),
+            split=splits_of(came["group"].to_numpy(dtype=np.int64), known, settings.fractions.model_dump()),
+            new=~np.isin(own, have) & ~pd.Series(own).duplicated().to_numpy(),
+        )
+        table = pd.concat([kept, came])[list(COLUMNS)].astype(COLUMNS)
+        with replaced(FEEDBACK_TABLE) as temporary:
+            table.to_parquet(temporary, index=False)
+    waiting = int((~labels.index.isin(table["id"])).sum())
+    print(
+        f"feedback: {len(table):,} labelled messages ({len(came):,} came now), {table['new'].sum():,} of them new to the data;"
+        f" {waiting:,} labels wait for their window",
+        file=sys.stderr,
+    )
+
+
+if __name__ == "__main__":
+    run(main, parser(__doc__).parse_args())

@@ -1,0 +1,161 @@
+"""Deploy the selected model as a new version, correct the deployed one to another class prior, or go back to the one before.
+
+Reads `selected/` with its model, logits and messages, or `production/watch/<window>.json`; writes the version's folder in
+`production/deployed/`, then, in one step, `production/deployed/current.json`, which says what is deployed. Prints the version.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from ballast.command import parser, run
+from ballast.errors import UserError
+from stages.candidate import of_source
+from stages.deployed import CURRENT, MANIFEST, current_version
+from stages.files import DEPLOYED, locked, read_json, write_json
+from stages.params import read_params
+from stages.reprior import estimated_prior, of_deployed
+from stages.versions import (
+    ROLLBACK,
+    Manifest,
+    being_made,
+    content,
+    disk_use,
+    history,
+    megabytes,
+    next_name,
+    prune,
+    shares_in_words,
+    sizes,
+    switch,
+    tidy,
+    verified,
+    version_names,
+    way_here,
+)
+
+
+def print_versions() -> None:
+    """Print a line for each version: when and why it was made, what it is, and which one is deployed."""
+    switches = history()
+    made = {entry["version"]: entry for entry in reversed(switches) if entry["reason"] != ROLLBACK}
+    rows = []
+    for name in version_names():
+        manifest, entry = read_json(DEPLOYED / name / MANIFEST), made.get(name, {})
+        why = " ".join(filter(None, (manifest["reason"], manifest["window"])))
+        prior = shares_in_words(manifest["production_prior"])
+        deployed = "deployed" if switches and switches[-1]["version"] == name else ""
+        rows.append((name, entry.get("at", "never"), why, manifest["technique"], prior, megabytes(sizes(name)), deployed))
+    if not rows:
+        raise UserError(f"{DEPLOYED}: no version; `python -m flows.promote` deploys the selected model")
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print(disk_use())
+
+
+def deploy(
+    make: Callable[[Path, str], Manifest], reason: str, window: str | None, *, keep: int, dry_run: bool, only: str | None
+) -> None:
+    """Make a version and switch to it, unless just that is deployed already; nothing has changed when this raises an error.
+
+    make : fills an empty folder for a version of a name; its manifest but for the occasion.
+    only : the content that may be deployed; None is any.
+    """
+    version, deployed = next_name(), deployed_manifest()
+    with being_made(version) as folder:
+        manifest = {**make(folder, version), "version": version, "reason": reason, "window": window}
+        found = content(manifest)
+        known = deployed is not None and content(deployed) == found
+        if dry_run:
+            print(json.dumps({"content": found, "new": not known, "candidate": manifest, "deployed": deployed}))
+            return
+        if only is not None and found != only:
+            raise UserError("what would be deployed is not what was approved; nothing was deployed, ask for approval again")
+        if known:
+            print(f"promote: already deployed as {current_version()}", file=sys.stderr)
+            print(current_version())
+            return
+        write_json(folder / MANIFEST, manifest)
+        folder.rename(DEPLOYED / version)
+        switch(version, reason)
+    prune(keep, way_here(history())[-2:])
+    prior = shares_in_words(manifest["production_prior"])
+    print(f"promote: {version} is deployed: {manifest['technique']}, {prior}; {disk_use()}", file=sys.stderr)
+    print(version)
+
+
+def deployed_manifest() -> Manifest | None:
+    """The manifest of the deployed version; None where there is none, or its files are not what they were."""
+    if not history():
+        return None
+    try:
+        return verified(current_version()).manifest
+    except UserError as error:
+        print(f"promote: the deployed version is broken: {error}", file=sys.stderr)
+        return None
+
+
+def correct_to(window: str, *, keep: int, dry_run: bool, only: str | None) -> None:
+    """Deploy the deployed version anew on the class prior of a window."""
+    base = verified(current_version())
+    prior = estimated_prior(window, base.labels)
+
+    def make(folder: Path, version: str) -> Manifest:
+        # Corrected to it already; its card, which names a window, need not change.
+        same = prior == base.manifest["production_prior"]
+        return base.manifest if same else of_deployed(base, prior, window, version, folder)
+
+    deploy(make, "reprior", window, keep=keep, dry_run=dry_run, only=only)
+
+
+def go_back() -> None:
+    """Deploy the version before the deployed one again."""
+    earlier = [name for name in way_here(history())[:-1] if (DEPLOYED / name).is_dir()]
+    if not earlier:
+        raise UserError("there is no version to go back to: `python -m flows.promote --list` shows those that are kept")
+    version = verified(earlier[-1]).name
+    switch(version, ROLLBACK)
+    print(f"promote: went back to {version}; {disk_use()}", file=sys.stderr)
+    print(version)
+
+
+def main(
+    source: Path,
+    reason: str,
+    window: str | None,
+    reprior: str | None,
+    rollback: bool,
+    listing: bool,
+    dry_run: bool,
+    only: str | None,
+) -> None:
+    if listing:
+        print_versions()
+        return
+    keep = read_params().production.keep.versions
+    with locked(CURRENT):
+        tidy()
+        if rollback:
+            go_back()
+        elif reprior is not None:
+            correct_to(reprior, keep=keep, dry_run=dry_run, only=only)
+        else:
+            deploy(lambda folder, _: of_source(source, folder), reason, window, keep=keep, dry_run=dry_run, only=only)
+
+
+if __name__ == "__main__":
+    arguments = parser(__doc__)
+    what = arguments.add_mutually_exclusive_group()
+    what.add_argument("--reprior", metavar="WINDOW", help="the deployed weights on the class prior estimated for a window")
+    what.add_argument("--rollback", action="store_true", help="go back to the version before")
+    what.add_argument("--list", action="store_true", dest="listing", help="list the versions")
+    arguments.add_argument("--from", type=Path, default=Path(), dest="source", metavar="FOLDER", help="of another checkout")
+    arguments.add_argument("--reason", choices=["promote", "retrain"], default="promote", help="what the manifest says")
+    arguments.add_argument("--window", help="the window that gave occasion")
+    arguments.add_argument("--dry-run", action="store_true", help="check all and print what would be deployed, as JSON")
+    arguments.add_argument("--only", metavar="SHA256", help="deploy nothing but this content, as --dry-run names it")
+    run(main, arguments.parse_args())

@@ -1,0 +1,68 @@
+"""Free the disk of the files of old windows. Versions of the model are pruned where they are made."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+
+from ballast.errors import UserError
+from stages.files import LABELS, PRODUCTION, QUARANTINE, SCORED, WATCH
+from stages.tables import read_file
+
+# The time line over all windows.
+INDEX = "index"
+FROZEN = PRODUCTION / "feedback.parquet"
+OF_WINDOWS = ((SCORED, ".parquet"), (QUARANTINE, ".jsonl"), (WATCH, ".json"), (WATCH, ".html"))
+
+
+def prune_windows(keep: int) -> list[str]:
+    """Delete the scored messages, quarantine and watch files of all but the newest `keep` windows; returns their names.
+
+    Names sort in the order of time. A window with labels whose texts are not frozen in `production/feedback.parquet` yet stays.
+    """
+    files: dict[str, list[Path]] = {}
+    for folder, ending in OF_WINDOWS:
+        for path in folder.glob(f"*{ending}"):
+            files.setdefault(path.name.removesuffix(ending), []).append(path)
+    windows = sorted(name for name in files if name != INDEX and not name.startswith("."))
+    doomed = windows[:-keep]
+    if not doomed:
+        return []
+    try:
+        waiting = labelled_ids() - frozen_ids()
+    except UserError as error:
+        print(f"prune: no window is deleted, for it may have labels that cannot be read: {error}", file=sys.stderr)
+        return []
+    doomed = [name for name in doomed if not (waiting and waiting & scored_ids(name))]
+    for name in doomed:
+        for path in files[name]:
+            path.unlink(missing_ok=True)
+    return doomed
+
+
+def labelled_ids() -> set[str]:
+    """The ids of all messages that somebody has labelled; raises UserError for a file that cannot be read."""
+    paths = sorted(path for path in LABELS.glob("*") if path.is_file() and not path.name.startswith("."))
+    return {str(each) for path in paths for each in read_file(str(path), "file", {"id": "id"}, None)["id"].to_pylist()}
+
+
+def frozen_ids() -> set[str]:
+    """The ids of the messages whose texts are kept with their labels."""
+    return ids_of(FROZEN) if FROZEN.exists() else set()
+
+
+def scored_ids(window: str) -> set[str]:
+    """The ids of a window's messages."""
+    path = SCORED / f"{window}.parquet"
+    return ids_of(path) if path.exists() else set()
+
+
+def ids_of(path: Path) -> set[str]:
+    """The column id of a parquet file; raises UserError when it cannot be read."""
+    try:
+        return set(pd.read_parquet(path, columns=["id"])["id"].astype(str))
+    except (OSError, KeyError, ValueError, pa.ArrowException) as error:
+        raise UserError(f"{path}: the column id cannot be read: {' '.join(str(error).split())[:300]}") from error

@@ -1,0 +1,215 @@
+"""The steps of a retraining outside the pipeline: prepare a checkout of its own, judge its model, and note what came of it.
+
+`prepare` makes `production/retrain/<key>/worktree/`: the commit that is checked out here, these params with the new prior, all
+feedback that is new to the data. `challenge` compares the model that the pipeline selected there with the deployed one and
+writes `production/retrain/<key>/challenge.json`. `conclude` writes `decision.json`, the sign that the key is done, and removes
+the checkout. Each step can be repeated; what is there already stays.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ruamel.yaml import YAML
+from scipy.special import softmax
+
+from ballast.challenge import Contender, challenge
+from ballast.command import parser, run
+from ballast.errors import UserError
+from ballast.operating_point import cost_matrix
+from ballast.priors import correct
+from stages.deployed import Version, current_version, read_version
+from stages.evaluate import seed_scores
+from stages.feedback import read_feedback
+from stages.files import FEEDBACK, RETRAIN, SELECTED, WATCH, locked, read_json, replaced, write_json
+from stages.messages import read_messages
+from stages.params import PARAMS, Params, read_params
+from stages.reprior import estimated_prior, operating_point_for
+
+REFERENCE_TECHNIQUE = "baseline"
+# Untracked files without which the pipeline does not run elsewhere.
+LOCAL_CONFIG = Path(".dvc/config.local")
+
+
+def git(*arguments: str) -> str:
+    """What a git command prints; raises UserError when it fails."""
+    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise UserError(f"git {' '.join(arguments)}: {' '.join(done.stderr.split())}")
+    return done.stdout.strip()
+
+
+def prior_for(window: str | None, version: Version) -> dict[str, float]:
+    """The prior to train for: that of the window, else the deployed one's."""
+    if window is None:
+        return {label: float(share) for label, share in zip(version.labels, version.production_prior, strict=True)}
+    return estimated_prior(window, version.labels)
+
+
+def write_params(target: Path, params: Params, prior: dict[str, float], technique: str) -> None:
+    """These params with the new prior, and with the deployed technique and the baseline only where params say so."""
+    yaml = YAML()
+    yaml.preserve_quotes = True
+    yaml.width = 4096
+    content = yaml.load(PARAMS.read_text(encoding="utf-8"))
+    content["production"]["prior"] = prior
+    if params.production.retrain.techniques == "deployed":
+        kept = {technique, REFERENCE_TECHNIQUE}
+        for name in [each for each in content["techniques"] if each not in kept]:
+            del content["techniques"][name]
+        spaces = content["search"]["spaces"]
+        for name in [each for each in spaces if each not in kept]:
+            del spaces[name]
+        if not spaces:
+            content["search"]["trials"] = 0
+    with replaced(target) as temporary, temporary.open("w", encoding="utf-8") as file:
+        yaml.dump(content, file)
+
+
+def bring(path: str, worktree: Path) -> None:
+    """Put what params name by a path within the repository, and git does not track, into the checkout too."""
+    source = Path(path)
+    if "://" in path or source.is_absolute() or not source.exists():
+        return
+    files = [source] if source.is_file() else [each for each in source.rglob("*") if each.is_file()]
+    for file in files:
+        if not (worktree / file).exists():
+            (worktree / file).parent.mkdir(parents=True, exist_ok=True)
+            (worktree / file).symlink_to(file.resolve())
+
+
+def prepare(key: str, window: str | None) -> None:
+    """Make the checkout of a retraining, unless it is there."""
+    params, version = read_params(), read_version(current_version())
+    home = RETRAIN / key
+    worktree = home / "worktree"
+    ready = home / "prepared.json"
+    if ready.exists():
+        print(f"retrain: going on in {worktree}", file=sys.stderr)
+        return
+    prior = prior_for(window, version)
+    if window is not None and (scored_by := read_json(WATCH / f"{window}.json")["model"]) != version.name:
+        # Its answer would be to a question that another version has answered since.
+        write_json(home / "decision.json", {"window": window, "decision": "outdated", "version": version.name})
+        print(f"retrain: {window} was scored by {scored_by}, {version.name} is deployed since; nothing to do", file=sys.stderr)
+        return
+    git("worktree", "prune")
+    if worktree.exists():
+        git("worktree", "remove", "--force", str(worktree))
+    git("worktree", "add", "--force", "--detach", str(worktree), "HEAD")
+    write_params(worktree / PARAMS, params, prior, version.manifest["technique"])
+    if Path("dvc.lock").exists():
+        shutil.copy("dvc.lock", worktree / "dvc.lock")
+    bring(params.ingest.path, worktree)
+    bring(params.train.model, worktree)
+    feedback = read_feedback().query("new")[["id", "text", "label", "split"]]
+    feedback.to_parquet(worktree / FEEDBACK, index=False)
+    if LOCAL_CONFIG.exists():
+        shutil.copy(LOCAL_CONFIG, worktree / LOCAL_CONFIG)
+    cache = subprocess.run(["dvc", "cache", "dir"], capture_output=True, text=True, check=True).stdout.strip()
+    subprocess.run(["dvc", "config", "--local", "cache.dir", str(Path(cache).resolve())], cwd=worktree, check=True)
+    write_json(ready, {"window": window, "prior": prior, "feedback": len(feedback), "champion": version.name})
+    print(f"retrain: {worktree}: {len(feedback):,} labelled messages from feedback", file=sys.stderr)
+
+
+def judge(key: str) -> None:
+    """Compare the model that was selected in the checkout with the deployed one, on the test messages there."""
+    params = read_params()
+    home = RETRAIN / key
+    prepared = read_json(home / "prepared.json")
+    champion = read_version(prepared["champion"])
+    with contextlib.chdir(home / "worktree"):
+        pointer, point = read_json(SELECTED / "model.json"), read_json(SELECTED / "operating_point.json")
+        messages = read_messages(["text", "group", "source"])
+        scores, _ = seed_scores(pointer["technique"], pointer["seed"])
+    labels = messages.names
+    if labels != champion.labels or labels != pointer["labels"]:
+        raise UserError(f"{home}: its labels are {', '.join(labels)}, those deployed {', '.join(champion.labels)}")
+    test = messages.of("test")
+    prior = np.array([prepared["prior"][label] for label in labels])
+    effective = np.array([pointer["effective_prior"][label] for label in labels])
+    # The champion as it would be without a retraining: corrected to the new prior, its operating point chosen anew.
+    costs = operating_point_for(prepared["prior"], champion)["costs"]
+    logits = champion.load().logits(test["text"].tolist()).astype(np.float64)
+    classes = test["class"].to_numpy()
+    metric = params.production.retrain.metric
+    outcome = challenge(
+        Contender(
+            posteriors=softmax(correct(logits, champion.effective_prior, prior), axis=1), costs=cost_matrix(costs, labels)
+        ),
+        Contender(
+            posteriors=softmax(correct(scores.test.astype(np.float64), effective, prior), axis=1),
+            costs=cost_matrix(point["costs"], labels),
+        ),
+        classes,
+        np.unique(test["group"], return_inverse=True)[1],
+        labels,
+        prior=prior,
+        metric=metric,
+        margin=params.production.retrain.margin,
+        resamples=params.evaluate.resamples,
+        confidence=params.evaluate.confidence,
+        seed=params.evaluate.seed,
+    )
+    fresh = (test["source"] == "feedback").to_numpy()
+
+    def counts(rows: np.ndarray) -> dict[str, int]:
+        return dict(zip(labels, np.bincount(classes[rows], minlength=len(labels)).tolist(), strict=True))
+
+    result: dict[str, Any] = {
+        **prepared,
+        "champion_metric": outcome.champion,
+        "challenger_metric": outcome.challenger,
+        **{name: getattr(outcome, name) for name in ("difference", "low", "high", "not_worse")},
+        "metric": metric,
+        "margin": params.production.retrain.margin,
+        "technique": pointer["technique"],
+        "seed": pointer["seed"],
+        "test": counts(np.ones(len(test), dtype=bool)),
+        "test_from_feedback": counts(fresh),
+    }
+    write_json(home / "challenge.json", result)
+    said = "not worse than" if outcome.not_worse else "not shown to be as good as"
+    print(
+        f"retrain: {metric} {outcome.challenger:.3f} is {said} the champion's {outcome.champion:.3f}:"
+        f" difference {outcome.difference:+.3f} ({outcome.low:+.3f} to {outcome.high:+.3f}), margin {result['margin']:g}",
+        file=sys.stderr,
+    )
+
+
+def conclude(key: str, version: str) -> None:
+    """Write the decision, with the version that is deployed now, and remove the checkout."""
+    home = RETRAIN / key
+    result = read_json(home / "challenge.json")
+    decision = "promoted" if result["not_worse"] else "kept"
+    write_json(home / "decision.json", {**result, "decision": decision, "version": version})
+    if (home / "worktree").exists():
+        git("worktree", "remove", "--force", str(home / "worktree"))
+    print(f"retrain: {decision}, {version} is deployed", file=sys.stderr)
+
+
+def main(step: str, key: str, window: str | None, version: str | None) -> None:
+    with locked(RETRAIN / key):
+        if step == "prepare":
+            prepare(key, window)
+        elif step == "challenge":
+            judge(key)
+        else:
+            if version is None:
+                raise UserError("conclude needs --version, the one that is deployed now")
+            conclude(key, version)
+
+
+if __name__ == "__main__":
+    arguments = parser(__doc__)
+    arguments.add_argument("step", choices=["prepare", "challenge", "conclude"])
+    arguments.add_argument("key", help="names the retraining: the window that asked for it")
+    arguments.add_argument("--window", help="prepare: the window whose prior is trained for")
+    arguments.add_argument("--version", help="conclude: the version that is deployed now")
+    run(main, arguments.parse_args())

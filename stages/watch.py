@@ -1,0 +1,271 @@
+"""Watch a scored window: its class prior, whether label shift explains it, and what to do.
+
+Reads `production/scored/<window>.parquet`, the version that scored it, and `production/feedback.parquet`; writes
+`production/watch/<window>.json`, its Evidently page and the time line over all windows.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from pyarrow import parquet
+from safetensors.numpy import load_file
+from scipy.special import softmax
+
+from ballast.calibration import Calibration
+from ballast.command import parser, run
+from ballast.descriptors import NAMES, descriptors
+from ballast.errors import UserError
+from ballast.label_shift import Scored, least_alike
+from ballast.quantification import adjusted_count, classify_and_count, emq, posterior_conditionals
+from ballast.watch import Policy, Verdict, judge, recall_drops
+from stages.deployed import Version, read_version
+from stages.evidently_pages import with_shares
+from stages.feedback import read_feedback
+from stages.files import SCORED, WATCH, locked, read_json, replaced, write_json
+from stages.params import Params, Production, read_params
+from stages.prune import prune_windows
+from stages.watch_page.evidently import Columns, window_page
+from stages.watch_page.view import timeline_page
+
+# Probabilities that are 0 in floating point still have a logarithm.
+LEAST = 1e-300
+# Evidently's own.
+EVIDENTLY_THRESHOLD = 0.05
+
+
+def read_window(name: str) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """A scored window and what its scoring noted; raises UserError when it is missing or broken."""
+    path = SCORED / f"{name}.parquet"
+    if not path.is_file():
+        raise UserError(f"{path}: no such window; `python -m flows.score SOURCE --window {name}` scores it")
+    try:
+        table = parquet.read_table(path)
+        noted = json.loads(table.schema.metadata[b"ballast"])
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: not a scored window ({' '.join(str(error).split())[:200]}); score it again") from error
+    return table.to_pandas(), noted
+
+
+def reference_of(version: Version, table: pd.DataFrame) -> Scored:
+    """The labelled held-out messages as the deployed model sees them."""
+    logits = table[[f"logit_{label}" for label in version.labels]].to_numpy(dtype=np.float64)
+    return Scored(
+        posteriors=version.posteriors(logits),
+        groups=table["group"].to_numpy(),
+        descriptors={name: table[name].to_numpy() for name in NAMES},
+    )
+
+
+def window_of(version: Version, table: pd.DataFrame) -> Scored:
+    """A window as the deployed model sees it."""
+    found = descriptors(table["text"].tolist(), load_file(version.folder / "vocabulary.safetensors")["words"])
+    return Scored(
+        posteriors=table[[f"p_{label}" for label in version.labels]].to_numpy(dtype=np.float64),
+        groups=table["group"].to_numpy(),
+        descriptors={name: found[name].to_numpy() for name in NAMES},
+    )
+
+
+def calibrated(version: Version, posteriors: np.ndarray) -> np.ndarray:
+    """Posteriors (n, K) on the class shares of validation, after bias-corrected temperature scaling."""
+    bias = np.array([version.manifest["calibration"]["bias"][label] for label in version.labels])
+    calibration = Calibration(temperature=version.manifest["calibration"]["temperature"], bias=bias)
+    logits = np.log(np.maximum(posteriors, LEAST)) - np.log(version.production_prior) + np.log(version.effective_prior)
+    return softmax(calibration.apply(logits), axis=1)
+
+
+def named(values: np.ndarray, labels: list[str]) -> dict[str, float]:
+    """Numbers (K,) by label."""
+    return dict(zip(labels, map(float, values), strict=True))
+
+
+def shares(classes: np.ndarray, labels: list[str]) -> dict[str, float]:
+    """Shares of the classes (n,), n > 0."""
+    return named(np.bincount(classes, minlength=len(labels)) / len(classes), labels)
+
+
+def indices(names: pd.Series, labels: list[str]) -> np.ndarray:
+    """Class indices (n,) of label names (n,)."""
+    return pd.Categorical(names, categories=labels).codes.astype(np.int64)
+
+
+def feedback_metrics(rows: pd.DataFrame, labels: list[str]) -> dict[str, Any] | None:
+    """Precision, recall and F1 of each class on the labelled messages of a window; None without any."""
+    if rows.empty:
+        return None
+    classes = {}
+    for label in labels:
+        true, called = rows["label"] == label, rows["called"] == label
+        hits, support, assigned = int((true & called).sum()), int(true.sum()), int(called.sum())
+        metrics = {"precision": (hits, assigned), "recall": (hits, support), "f1": (2 * hits, assigned + support)}
+        values = {name: above / below if below else None for name, (above, below) in metrics.items()}
+        classes[label] = {**values, "support": support}
+    return {"n": len(rows), "share": shares(indices(rows["label"], labels), labels), "classes": classes}
+
+
+def same_weights(version: Version, models: list[str]) -> list[str]:
+    """Those of the versions that have the weights of this one."""
+    own = version.manifest["files"].get("model/manifest.json")
+    return [
+        name
+        for name in models
+        if name == version.name
+        or read_json(version.folder.parent / name / "manifest.json")["files"].get("model/manifest.json") == own
+    ]
+
+
+def policy_of(production: Production) -> Policy:
+    """When to act, as params say."""
+    watch, retrain = production.watch, production.retrain
+    return Policy(
+        confidence=watch.confidence,
+        false_alarm=watch.false_alarm,
+        negligible=watch.negligible,
+        tolerance=watch.tolerance,
+        minimum_labels=retrain.minimum_labels,
+        margin=retrain.margin,
+    )
+
+
+def told(verdict: Verdict, policy: Policy, labels: list[str]) -> dict[str, Any]:
+    """The verdict as the file has it."""
+    estimate = verdict.estimate
+    prior = dict.fromkeys(("estimated_prior", "low", "high"))
+    if estimate is not None:
+        prior = {
+            "estimated_prior": named(estimate.prior, labels),
+            "low": named(estimate.low, labels),
+            "high": named(estimate.high, labels),
+        }
+    return {
+        **prior,
+        "decision": verdict.decision,
+        "reasons": verdict.reasons,
+        "assumption_holds": not verdict.unexplained,
+        "findings": [
+            {"name": each.name, "p": each.p, "effect": each.effect, "rejects": each.name in verdict.unexplained}
+            for each in verdict.findings
+        ],
+    }
+
+
+def estimates(
+    version: Version, reference: Scored, classes: np.ndarray, validation: np.ndarray, window: Scored
+) -> dict[str, dict[str, float]] | None:
+    """The window's class shares by each method, classify-and-count among them; None without a message."""
+    if len(window.groups) == 0:
+        return None
+    conditionals = posterior_conditionals(reference.posteriors, classes, reference.groups)
+    of_validation = np.bincount(classes[validation], minlength=len(version.labels)) / validation.sum()
+    found = {
+        "classify_and_count": classify_and_count(window.posteriors),
+        "emq": emq(calibrated(version, window.posteriors), of_validation),
+        "pacc": adjusted_count(window.posteriors, conditionals),
+    }
+    counted = shares(version.decisions(window.posteriors), version.labels)
+    return {"decided_and_counted": counted} | {name: named(each, version.labels) for name, each in found.items()}
+
+
+def evidently_page(
+    result: Mapping[str, Any], version: Version, reference: Scored, classes: np.ndarray, window: Scored, most: int
+) -> str:
+    """Evidently's page of a window, of which at most so many messages are drawn, against the production shares."""
+    rng = np.random.default_rng(0)
+    rows = rng.permutation(len(window.groups))[:most]
+
+    def columns(messages: Scored, rows: np.ndarray) -> Columns:
+        return Columns(
+            decided=version.decisions(messages.posteriors[rows]),
+            probability=messages.posteriors[rows],
+            descriptors={name: values[rows] for name, values in messages.descriptors.items()},
+        )
+
+    drawn = with_shares(classes, version.production_prior, most, rng)
+    return window_page(result, columns(reference, drawn), columns(window, rows), EVIDENTLY_THRESHOLD)
+
+
+def write_timeline(params: Params) -> None:
+    """The page over all windows, with the feedback that has come for them since they were watched."""
+    feedback = read_feedback()
+    with locked(WATCH / "index.html"):
+        windows = [read_json(path) for path in sorted(WATCH.glob("*.json"))]
+        for each in windows:
+            each["feedback"] = feedback_metrics(feedback[feedback["window"] == each["window"]], each["labels"])
+        texts = texts_of(windows) if params.report.show_texts else {}
+        page = timeline_page(windows, texts, params.production.watch.confidence)
+        with replaced(WATCH / "index.html") as temporary:
+            temporary.write_text(page, encoding="utf-8")
+
+
+def texts_of(windows: list[dict[str, Any]]) -> dict[str, str]:
+    """Texts by id of the messages that the last window asks to be labelled."""
+    asking = [each for each in windows if each["to_label"] and (SCORED / f"{each['window']}.parquet").is_file()]
+    if not asking:
+        return {}
+    ids = [message["id"] for message in asking[-1]["to_label"]]
+    table = parquet.read_table(SCORED / f"{asking[-1]['window']}.parquet", columns=["id", "text"], filters=[("id", "in", ids)])
+    return dict(zip(table["id"].to_pylist(), table["text"].to_pylist(), strict=True))
+
+
+def main(window: str) -> None:
+    params = read_params()
+    policy = policy_of(params.production)
+    with locked(WATCH / window):
+        table, noted = read_window(window)
+        version = read_version(noted["model"])
+        labels = version.labels
+        known = pd.read_parquet(version.folder / "reference.parquet")
+        classes = indices(known["label"], labels)
+        reference, scored = reference_of(version, known), window_of(version, table)
+        decided = version.decisions(reference.posteriors)
+
+        feedback = read_feedback()
+        fed = feedback[feedback["model"].isin(same_weights(version, sorted(feedback["model"].unique())))]
+        drops = recall_drops(
+            classes, decided, indices(fed["label"], labels), indices(fed["called"], labels), policy, len(labels)
+        )
+        # The rows that came after those that the deployed model was trained with.
+        new = feedback.query("new").iloc[version.manifest["feedback"] :]
+        new_labels = np.bincount(indices(new["label"], labels), minlength=len(labels))
+        verdict = judge(
+            reference, classes, scored, version.production_prior, policy, labels=labels, new_labels=new_labels, drops=drops
+        )
+        rows = np.empty(0, dtype=int)
+        if verdict.decision == "investigate" and len(table):
+            rows = least_alike(reference, scored, params.production.watch.messages)
+        result = {
+            "window": window,
+            "n": len(table),
+            "model": version.name,
+            "labels": labels,
+            "quarantined": noted["quarantined"],
+            "reference_prior": named(version.production_prior, labels),
+            "methods": estimates(version, reference, classes, (known["split"] == "validation").to_numpy(), scored),
+            "rates": {label: shares(decided[classes == at], labels) for at, label in enumerate(labels)},
+            "new_labels": dict(zip(labels, new_labels.tolist(), strict=True)),
+            "feedback": feedback_metrics(feedback[feedback["window"] == window], labels),
+            "to_label": table.iloc[rows][["id", "group"]].to_dict("records"),
+            **told(verdict, policy, labels),
+        }
+        page = evidently_page(result, version, reference, classes, scored, params.report.sample)
+        with replaced(WATCH / f"{window}.html") as temporary:
+            temporary.write_text(page, encoding="utf-8")
+        write_json(WATCH / f"{window}.json", result)
+    gone = prune_windows(params.production.keep.windows)
+    write_timeline(params)
+    print(f"watch: {window}: {verdict.decision}: {'; '.join(verdict.reasons)}", file=sys.stderr)
+    if gone:
+        print(f"watch: {len(gone)} older windows are deleted (production.keep.windows): {', '.join(gone)}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    arguments = parser(__doc__)
+    arguments.add_argument("--window", required=True, metavar="NAME", help="a scored window")
+    run(main, arguments.parse_args())

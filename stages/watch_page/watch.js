@@ -1,0 +1,42 @@
+"use strict";
+
+// The page is complete without this script: it tells of what is pointed at, chooses a class and looks closer.
+(() => {
+  const all = (selector) => [...document.querySelectorAll(selector)];
+  const tip = document.getElementById("tip");
+
+  function point(event) {
+    const area = event.target.closest?.("[data-tip]");
+    tip.hidden = !area;
+    if (tip.hidden) return;
+    tip.textContent = area.dataset.tip;
+    const left = event.clientX + 14;
+    // On the other side of the pointer where there is no room.
+    const over = left + tip.offsetWidth > innerWidth - 8 ? event.clientX - tip.offsetWidth - 14 : left;
+    tip.style.left = `${Math.max(8, over)}px`;
+    tip.style.top = `${Math.max(8, event.clientY - tip.offsetHeight - 10)}px`;
+  }
+  document.addEventListener("pointermove", point);
+  document.addEventListener("pointerdown", point);
+  document.documentElement.addEventListener("pointerleave", () => { tip.hidden = true; });
+  document.addEventListener("scroll", () => { tip.hidden = true; }, { passive: true });
+
+  const chooser = document.getElementById("label");
+  function show() {
+    for (const each of all("#windows [data-label]")) each.hidden = each.dataset.label !== chooser.value;
+  }
+  if (chooser) {
+    chooser.addEventListener("change", show);
+    show();
+  }
+
+  const zoom = document.getElementById("zoom");
+  if (zoom) {
+    const panels = document.querySelector("#timeline .panels");
+    zoom.hidden = false;
+    zoom.addEventListener("change", (event) => {
+      panels.classList.toggle("near", event.target.value === "near");
+      for (const each of all("#timeline .sideways")) each.scrollLeft = each.scrollWidth;
+    });
+  }
+})();

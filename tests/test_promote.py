@@ -1,0 +1,680 @@
+"""Deploying: what a version holds, what is refused, another prior, going back, who is killed, review, alarms."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import numpy as np
+import pandas as pd
+import pytest
+from safetensors.numpy import load_file
+from scipy.special import expit, softmax
+
+import ballast
+from ballast.descriptors import NAMES
+from ballast.encoders import file_sha256
+from ballast.errors import UserError
+from ballast.operating_point import cost_matrix, threshold
+from flows import promote as flow_of_promotion
+from flows.alarms import tell
+from flows.commands import StageFailed
+from stages.deployed import CURRENT, MANIFEST, read_version
+from stages.files import (
+    DEPLOYED,
+    EVALUATIONS,
+    LABELS,
+    LEADERBOARD,
+    LOGITS,
+    MESSAGES,
+    QUARANTINE,
+    SCORED,
+    SELECTED,
+    WATCH,
+    read_json,
+)
+from stages.prune import FROZEN, prune_windows
+from tests.flow_fixtures import Server, eventually, prefect_server
+from tests.project import Outcome, Project, corpus, project_copy
+
+pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")
+
+ARGUMENTS = {
+    "reason": "promote",
+    "window": None,
+    "reprior": None,
+    "rollback": False,
+    "listing": False,
+    "dry_run": False,
+    "only": None,
+}
+COPIED = ("dvc.lock", "model_card.md", "params.yaml")
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory, quick_python: Path) -> Project:
+    """A project in which a model is selected."""
+    project = project_copy(tmp_path_factory.mktemp("promote"), quick_python)
+    project.write("messages.csv", corpus({"ham": 900, "spam": 150}))
+    project.edit(
+        {
+            "ingest.source": "file",
+            "ingest.path": "messages.csv",
+            "techniques": {"tfidf": {}},
+            "evaluate.resamples": 100,
+        }
+    )
+    # The stages here and only their lock by DVC, which spares a dozen starts.
+    for stage in ("ingest", "search", "techniques", "resample", "train", "evaluate", "probe", "compare", "select"):
+        entry = {"name": "tfidf"} if stage in ("resample", "train", "evaluate") else {}
+        done = project.stage_here(stage, **entry, **({"seed": 0} if stage in ("resample", "train") else {}))
+        assert done.code == 0, done.stderr
+    assert (done := project.run("dvc", "commit", "--force", "train@tfidf-0", "select")).code == 0, done.stderr
+    assert read_json(project.folder / SELECTED / "model.json")["technique"] == "tfidf"
+    return project
+
+
+@pytest.fixture
+def project(built: Project, tmp_path: Path) -> Project:
+    folder = tmp_path / "project"
+    shutil.copytree(built.folder, folder, symlinks=True, ignore=shutil.ignore_patterns(".dvc"))
+    return Project(folder, folder, built.environment)
+
+
+def promote(project: Project, **given: Any) -> Outcome:
+    return project.stage_here("promote", **{"source": Path(), **ARGUMENTS, **given})
+
+
+def promoted(project: Project, **given: Any) -> str:
+    """The version that is deployed after a promotion that succeeds."""
+    done = promote(project, **given)
+    assert done.code == 0, done.stderr
+    assert deployed(project) == done.stdout.strip()
+    return done.stdout.strip()
+
+
+def deployed(project: Project) -> str:
+    return str(read_json(project.folder / CURRENT)["version"])
+
+
+def versions(project: Project) -> list[str]:
+    return sorted(path.name for path in (project.folder / DEPLOYED).glob("*") if path.is_dir())
+
+
+def manifest(project: Project, version: str) -> dict[str, Any]:
+    return dict(read_json(project.folder / DEPLOYED / version / MANIFEST))
+
+
+def watched(project: Project, window: str, spam: float) -> str:
+    """A window whose estimated prior is known."""
+    content = {"window": window, "estimated_prior": {"ham": 1 - spam, "spam": spam}}
+    project.write(f"{WATCH}/{window}.json", json.dumps(content).encode())
+    return window
+
+
+def rewrite(project: Project, path: Path, change: Callable[[Any], Any]) -> None:
+    """Change a JSON file."""
+    content = read_json(project.folder / path)
+    project.write(str(path), json.dumps(change(content) or content).encode())
+
+
+def state(project: Project) -> dict[str, bytes]:
+    """Every file of what is deployed."""
+    files = (project.folder / DEPLOYED).rglob("*")
+    return {str(path): path.read_bytes() for path in files if path.is_file() and path.suffix != ".lock"}
+
+
+def spoil(path: Path) -> None:
+    """Change one byte of a file, and of no other name that it has."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.unlink()
+    path.write_bytes(content)
+
+
+def test_a_version_holds_all_that_production_needs(project: Project) -> None:
+    assert promoted(project) == "0001"
+    folder, found = project.folder / DEPLOYED / "0001", manifest(project, "0001")
+    selected = {
+        name: read_json(project.folder / SELECTED / f"{name}.json") for name in ("model", "calibration", "operating_point")
+    }
+    assert {key: found[key] for key in ("version", "reason", "window", "technique", "seed")} == {
+        "version": "0001",
+        "reason": "promote",
+        "window": None,
+        "technique": "tfidf",
+        "seed": 0,
+    }
+    for key in ("labels", "effective_prior", "production_prior"):
+        assert found[key] == selected["model"][key]
+    assert found["calibration"] == selected["calibration"]
+    assert found["operating_point"] == selected["operating_point"]
+
+    files = {path.relative_to(folder).as_posix(): file_sha256(path) for path in folder.rglob("*") if path.is_file()}
+    assert files.pop(MANIFEST)
+    assert found["files"] == files
+    origin = project.folder / selected["model"]["folder"]
+    assert {f"model/{path.name}": file_sha256(path) for path in origin.iterdir()}.items() < files.items()
+    for name in COPIED:
+        original = project.folder / (SELECTED / name if name == "model_card.md" else name)
+        assert (folder / name).read_bytes() == original.read_bytes()
+
+    [entry] = read_json(project.folder / CURRENT)["history"]
+    assert (entry["version"], entry["reason"], entry["at"][-6:]) == ("0001", "promote", "+00:00")
+    commit = project.run("git", "rev-parse", "HEAD").stdout.strip()
+    lineage = found["lineage"]
+    assert (lineage["commit"], lineage["modified"]) == (commit, ["dvc.lock", "params.yaml"])
+    assert lineage["messages"] == file_sha256(project.folder / MESSAGES)
+    assert lineage["model"]["path"] == "models/tfidf/0" and lineage["model"]["md5"].endswith(".dir")
+    assert (project.folder / "dvc.lock").read_text().count(lineage["model"]["md5"]) > 0
+
+
+def test_the_reference_is_the_held_out_messages_without_texts(project: Project) -> None:
+    promoted(project)
+    folder = project.folder / DEPLOYED / "0001"
+    reference, words = pd.read_parquet(folder / "reference.parquet"), load_file(folder / "vocabulary.safetensors")["words"]
+    messages = pd.read_parquet(project.folder / MESSAGES)
+    held_out = pd.concat([messages[messages["split"] == split] for split in ("validation", "test")])
+    assert list(reference) == ["label", "split", "group", "logit_ham", "logit_spam", *NAMES]
+    assert reference[["label", "split"]].to_numpy().tolist() == held_out[["label", "split"]].to_numpy().tolist()
+    assert (reference["group"].dtype, words.dtype) == (np.int64, np.uint64)
+    assert (np.diff(words.astype(object)) > 0).all()
+    # The same groups under other numbers.
+    assert (pd.factorize(reference["group"])[0] == pd.factorize(held_out["group"])[0]).all()
+    model = ballast.load(folder / "model")
+    assert np.allclose(reference[["logit_ham", "logit_spam"]], model.logits(held_out["text"].tolist()), atol=1e-4)
+
+
+def test_what_is_deployed_already_is_not_deployed_again(project: Project) -> None:
+    promoted(project)
+    before = state(project)
+    as_somebody = ["-c", "user.name=test", "-c", "user.email=test@localhost", "-c", "commit.gpgsign=false"]
+    project.run("git", *as_somebody, "commit", "--all", "--no-verify", "-m", "Another commit of the same model")
+    again = promote(project, reason="retrain", window="2026-01-02")
+    assert (again.code, again.stdout) == (0, "0001\n")
+    assert "already deployed as 0001" in again.stderr
+    assert state(project) == before
+    # What is broken is no reason not to deploy.
+    spoil(project.folder / DEPLOYED / "0001/model/model.safetensors")
+    mended = promote(project)
+    assert mended.stdout == "0002\n" and "the deployed version is broken" in mended.stderr
+    with contextlib.chdir(project.folder):
+        read_version("0002")
+
+
+def reversed_messages(project: Project) -> None:
+    path = project.folder / MESSAGES
+    pd.read_parquet(path).iloc[::-1].to_parquet(path, index=False)
+
+
+def without_lock(change: Callable[[Project], None]) -> Callable[[Project], None]:
+    def changed(project: Project) -> None:
+        (project.folder / "dvc.lock").unlink()
+        change(project)
+
+    return changed
+
+
+def fewer_logits(project: Project) -> None:
+    path = project.folder / LOGITS / "tfidf/0.npz"
+    with np.load(path) as saved:
+        arrays = dict(saved)
+    np.savez(path, **{**arrays, "test": arrays["test"][1:]})
+
+
+def other_labels(project: Project) -> None:
+    rewrite(project, SELECTED / "model.json", lambda pointer: pointer | {"labels": ["ham", "spma"]})
+
+
+def other_calibration(project: Project) -> None:
+    rewrite(project, EVALUATIONS / "tfidf.json", lambda found: found["seeds"]["0"]["calibration"].update(temperature=3.0))
+
+
+REFUSED: dict[str, tuple[Callable[[Project], object], str]] = {
+    "nothing selected": (lambda project: shutil.rmtree(project.folder / SELECTED), "selected/model.json: no such file"),
+    "no messages": (lambda project: (project.folder / MESSAGES).unlink(), "data/messages.parquet: no such file"),
+    "a spoilt weight": (
+        lambda project: spoil(project.folder / "models/tfidf/0/model.safetensors"),
+        "models/tfidf/0/model.safetensors: sha256 is",
+    ),
+    "a missing weight": (
+        lambda project: (project.folder / "models/tfidf/0/model.safetensors").unlink(),
+        "models/tfidf/0/model.safetensors: missing",
+    ),
+    "other labels": (other_labels, "its labels are ham, spma, those of data/messages.parquet ham, spam"),
+    "another evaluation": (other_calibration, "selected/model.json: is not of the same run as evaluations/tfidf.json"),
+    "another prior": (
+        lambda project: project.edit({"production.prior": {"ham": 0.5, "spam": 0.5}}),
+        "selected/model.json: is for another class prior than production.prior",
+    ),
+    "other messages": (reversed_messages, "data/messages.parquet: is not the one that dvc.lock says the model is of"),
+    "other logits": (fewer_logits, "logits/tfidf/0.npz: is not the one that dvc.lock says the model is of"),
+    "another leaderboard": (
+        lambda project: rewrite(project, LEADERBOARD, lambda board: board | {"reference": "another"}),
+        "reports/leaderboard.json: is not the one that dvc.lock says the selection is of",
+    ),
+    "other messages without a lock": (without_lock(reversed_messages), "does not give the messages"),
+    "other logits without a lock": (without_lock(fewer_logits), "logits/tfidf/0.npz: is not of the same run"),
+    "a wrong setting": (lambda project: project.edit({"production.promote": "reveiw"}), "production.promote: "),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_does_not_fit_together_is_refused_and_changes_nothing(project: Project, case: str) -> None:
+    change, words = REFUSED[case]
+    change(project)
+    assert words in promote(project).error
+    assert state(project) == {} and versions(project) == []
+
+
+def test_another_checkout_is_deployed_here(project: Project, built: Project) -> None:
+    assert promoted(project, source=built.folder, reason="retrain", window="2026-01-02") == "0001"
+    found = manifest(project, "0001")
+    assert (found["reason"], found["window"]) == ("retrain", "2026-01-02")
+    assert not (built.folder / DEPLOYED).exists()
+    empty = project.folder / "empty"
+    empty.mkdir()
+    assert f"{empty}: selected/model.json: no such file" in promote(project, source=empty).error
+
+
+def test_another_prior_keeps_the_weights_and_chooses_the_operating_point_anew(project: Project) -> None:
+    promoted(project)
+    prior = {"ham": 0.6, "spam": 0.4}
+    assert promoted(project, reprior=watched(project, "2026-01-01", 0.4)) == "0002"
+    first, second = (manifest(project, version) for version in ("0001", "0002"))
+    same = ("technique", "seed", "labels", "effective_prior", "calibration", "lineage")
+    assert {key: first[key] for key in same} == {key: second[key] for key in same}
+    assert (second["reason"], second["window"], second["production_prior"]) == ("reprior", "2026-01-01", prior)
+    assert {name for name in first["files"] if first["files"][name] != second["files"][name]} == {"model_card.md"}
+    old, new = (project.folder / DEPLOYED / version for version in ("0001", "0002"))
+    assert all((old / name).samefile(new / name) for name in first["files"] if name != "model_card.md")
+
+    # By hand: on validation, the threshold of highest F1 of spam when spam is 40%.
+    reference = pd.read_parquet(new / "reference.parquet")
+    rows = reference[reference["split"] == "validation"]
+    spam = (rows["label"] == "spam").to_numpy()
+    odds = (rows["logit_spam"].astype(float) - rows["logit_ham"].astype(float)).to_numpy()
+    odds = odds + np.log(0.4 / 0.6) - np.log(first["effective_prior"]["spam"] / first["effective_prior"]["ham"])
+    weights = np.where(spam, 0.4 / spam.mean(), 0.6 / (1 - spam.mean()))
+    falling = np.unique(odds)[::-1]
+    f1 = [2 * weights[spam & (odds >= cut)].sum() / (weights[odds >= cut].sum() + weights[spam].sum()) for cut in falling]
+    best = int(np.argmax(f1))
+    costs = cost_matrix(second["operating_point"]["costs"], ["ham", "spam"])
+    assert threshold(costs, 1) == pytest.approx(expit((falling[best] + falling[best + 1]) / 2))
+    assert second["operating_point"]["validation"]["spam.f1"] == pytest.approx(max(f1))
+    with contextlib.chdir(project.folder):
+        version = read_version("0002")
+        logits = reference[["logit_ham", "logit_spam"]].to_numpy()
+        expected = softmax(
+            logits * np.float64(1) - np.log(list(first["effective_prior"].values())) + np.log([0.6, 0.4]), axis=1
+        )
+        assert np.allclose(version.posteriors(logits), expected, rtol=1e-12)
+        assert (version.decisions(expected) == (expected[:, 1] > threshold(costs, 1))).all()
+
+    # And as the stage does it.
+    project.edit({"production.prior": prior})
+    assert project.stage_here("evaluate", name="tfidf").code == 0
+    evaluated = read_json(project.folder / EVALUATIONS / "tfidf.json")
+    point = evaluated["seeds"]["0"]["operating_point"]
+    for key in ("rule", "label", "limit", "met", "costs", "validation"):
+        assert second["operating_point"][key] == point[key]
+    for name, found in evaluated["pooled"]["operating_point"].items():
+        assert second["operating_point"]["test"][name]["value"] == pytest.approx(found["value"], nan_ok=True)
+
+    card = (new / "model_card.md").read_text()
+    assert card.endswith((old / "model_card.md").read_text())
+    note = card.removesuffix((old / "model_card.md").read_text())
+    assert "Version 0002** has the weights of version 0001" in note
+    assert "to ham 0.6, spam 0.4, as estimated for the window 2026-01-01" in note
+    # The next one's note takes the place of this one.
+    assert "already deployed as 0002" in promote(project, reprior="2026-01-01").stderr
+    assert promoted(project, reprior=watched(project, "2026-01-02", 0.3)) == "0003"
+    card = (project.folder / DEPLOYED / "0003/model_card.md").read_text()
+    assert card.count("has the weights of") == 1 and "weights of version 0002" in card
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "no watched window 'w1' in production/watch; known: w0"),
+        ({"window": "w1"}, "production/watch/w1.json: has no estimated_prior"),
+        ({"estimated_prior": {"ham": 0.5, "spma": 0.5}}, "names the class 'spma'"),
+        ({"estimated_prior": {"ham": 1.0, "spam": 0.0}}, "expected shares above 0 that sum to 1"),
+        ({"estimated_prior": {"ham": 0.5, "spam": 0.4}}, "expected shares above 0 that sum to 1"),
+    ],
+)
+def test_a_window_without_an_estimate_is_refused(project: Project, content: Mapping[str, Any] | None, words: str) -> None:
+    promoted(project)
+    watched(project, "w0", 0.3)
+    if content is not None:
+        project.write(f"{WATCH}/w1.json", json.dumps(content).encode())
+    before = state(project)
+    assert words in promote(project, reprior="w1").error
+    assert state(project) == before
+
+
+def test_going_back_goes_further_back_each_time(project: Project) -> None:
+    assert "there is no version to go back to" in promote(project, rollback=True).error
+    assert "no model is deployed" in promote(project, reprior="w").error
+    for window, share in ((None, 0), ("w1", 0.2), ("w2", 0.3)):
+        promoted(project) if window is None else promoted(project, reprior=watched(project, window, share))
+    assert [promoted(project, rollback=True) for _ in range(2)] == ["0002", "0001"]
+    assert "there is no version to go back to" in promote(project, rollback=True).error
+    # A number is given once, and what was gone back from is not on the way back.
+    assert promoted(project, reprior="w2") == "0004"
+    assert promoted(project, rollback=True) == "0001"
+    history = read_json(project.folder / CURRENT)["history"]
+    reasons = ["promote", "reprior", "reprior", "rollback", "rollback", "reprior", "rollback"]
+    assert [entry["reason"] for entry in history] == reasons
+    assert versions(project) == ["0001", "0002", "0003", "0004"]
+
+
+@pytest.mark.parametrize("name", ["model/model.safetensors", "reference.parquet", "model_card.md", MANIFEST])
+def test_a_spoilt_version_is_neither_gone_back_to_nor_corrected(project: Project, name: str) -> None:
+    promoted(project)
+    promoted(project, reprior=watched(project, "w1", 0.2))
+    spoil(project.folder / DEPLOYED / "0001" / name)
+    before = state(project)
+    assert f"0001/{name}: " in promote(project, rollback=True).error
+    assert (deployed(project), state(project)) == ("0002", before)
+    spoil(project.folder / DEPLOYED / "0002" / name)
+    before = state(project)
+    assert f"0002/{name}: " in promote(project, reprior=watched(project, "w2", 0.3)).error
+    assert state(project) == before
+
+
+# What the process that is killed is doing, and what then is deployed.
+KILLED = {
+    "while it copies": ("stages.candidate", "check_files", "0001"),
+    "between copy and switch": ("stages.promote", "switch", "0001"),
+    "before the manifest is there": ("stages.promote", "write_json", "0001"),
+    "while it writes the switch": ("stages.versions", "write_json", "0001"),
+    "after the switch": ("stages.promote", "prune", "0002"),
+    "while it deletes": ("shutil", "rmtree", "0002"),
+}
+DIES = """
+import importlib, os, signal, sys
+from pathlib import Path
+from stages import promote
+module = importlib.import_module({module!r})
+def dies(*arguments, **options):
+    print("dies", flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+setattr(module, {function!r}, dies)
+promote.main(Path(), "retrain", None, None, False, False, False, None)
+"""
+
+
+@pytest.mark.parametrize("moment", KILLED)
+def test_whoever_is_killed_leaves_the_old_version_or_the_new_one(project: Project, moment: str) -> None:
+    module, function, expected = KILLED[moment]
+    promoted(project)
+    # Other content: a comment.
+    with (project.folder / "params.yaml").open("a") as file:
+        file.write("# Changed.\n")
+    project.write("stages/dies.py", DIES.format(module=module, function=function).encode())
+    killed = project.run("python", "-m", "stages.dies")
+    assert killed.code == 256 - 9 and "dies" in killed.stdout, killed.stderr
+    assert deployed(project) == expected
+    with contextlib.chdir(project.folder):
+        read_version(expected)
+    assert promoted(project) == "0002"
+    assert versions(project) == ["0001", "0002"]
+    assert promoted(project, rollback=True) == "0001"
+    assert [path.name for path in (project.folder / DEPLOYED).glob(".*")] == [".current.json.lock"]
+
+
+def test_of_two_at_once_one_waits_for_the_other(project: Project) -> None:
+    command = ["python", "-m", "stages.promote"]
+    both = [
+        subprocess.Popen(
+            command, cwd=project.folder, env=project.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    told = [each.communicate(timeout=60) for each in both]
+    assert [(each.returncode, out) for each, (out, _) in zip(both, told, strict=True)] == [(0, "0001\n")] * 2
+    assert sum("already deployed" in stderr for _, stderr in told) == 1
+    assert len(read_json(project.folder / CURRENT)["history"]) == 1
+
+
+def test_old_versions_are_deleted_but_not_the_deployed_one_and_the_one_before(project: Project) -> None:
+    project.edit({"production.keep": {"versions": 2, "windows": 400}})
+    # The settings are a part of what DVC made the model from, but not these.
+    promoted(project)
+    promoted(project, reprior=watched(project, "w1", 0.2))
+    assert "2 versions kept" in promote(project, reprior="w1").stderr or versions(project) == ["0001", "0002"]
+    promoted(project, reprior=watched(project, "w2", 0.3))
+    assert versions(project) == ["0002", "0003"]
+    assert promoted(project, rollback=True) == "0002"
+    assert "there is no version to go back to" in promote(project, rollback=True).error
+    assert promoted(project, reprior=watched(project, "w3", 0.4)) == "0004"
+    assert versions(project) == ["0002", "0003", "0004"], "0002 is the one before"
+    # The weights of 0001 have other names still.
+    with contextlib.chdir(project.folder):
+        read_version("0004").load()
+
+
+def test_the_list_shows_the_disk_that_is_used(project: Project) -> None:
+    assert "no version" in promote(project, listing=True).error
+    promoted(project)
+    one = promote(project, listing=True).stdout.splitlines()
+    done = promote(project, reprior=watched(project, "2026-01-01", 0.4))
+    assert "2 versions kept" in done.stderr
+    *rows, total = promote(project, listing=True).stdout.splitlines()
+    assert [row.split()[0] for row in rows] == ["0001", "0002"]
+    assert "reprior 2026-01-01  tfidf  ham 0.6, spam 0.4" in rows[1]
+    assert rows[1].endswith("deployed") and not rows[0].endswith("deployed")
+    assert total.split()[-5:-3] == one[-1].split()[-5:-3], "the weights are counted once"
+
+
+def test_a_dry_run_says_what_would_be_deployed_and_changes_nothing(project: Project) -> None:
+    first = json.loads(promote(project, dry_run=True).stdout)
+    assert (first["new"], first["deployed"], first["candidate"]["technique"]) == (True, None, "tfidf")
+    assert versions(project) == [] and not (project.folder / CURRENT).exists()
+    assert "not what was approved" in promote(project, only="0" * 64).error
+    assert versions(project) == []
+    assert promoted(project, only=first["content"]) == "0001"
+    again = json.loads(promote(project, dry_run=True).stdout)
+    assert (again["new"], again["content"], again["deployed"]["version"]) == (False, first["content"], "0001")
+
+
+def test_windows_are_deleted_but_for_labels_whose_texts_are_not_kept_yet(tmp_path: Path) -> None:
+    project = Project(tmp_path, tmp_path)
+    for day in range(1, 7):
+        window = f"2026-01-0{day}"
+        project.write(f"{SCORED}/{window}.parquet", pd.DataFrame({"id": [f"{day}a", f"{day}b"]}))
+        project.write(f"{QUARANTINE}/{window}.jsonl", b"{}\n")
+        project.write(f"{WATCH}/{window}.json", b"{}")
+        project.write(f"{WATCH}/{window}.html", b"")
+    project.write(f"{WATCH}/index.html", b"")
+    project.write(f"{LABELS}/first.csv", b"id,label\n1a,spam\n2b,ham\n")
+    project.write(f"{LABELS}/second.jsonl", b'{"id": "6a", "label": "spam"}\n')
+    project.write(str(FROZEN), pd.DataFrame({"id": ["2b"]}))
+
+    def left(folder: Path) -> set[str]:
+        return {path.name.split(".")[0].removeprefix("2026-01-0") for path in (tmp_path / folder).iterdir()}
+
+    with contextlib.chdir(tmp_path):
+        assert prune_windows(6) == []
+        assert prune_windows(3) == ["2026-01-02", "2026-01-03"]
+        assert left(SCORED) == left(QUARANTINE) == {"1", "4", "5", "6"}
+        assert left(WATCH) == {"1", "4", "5", "6", "index"}
+        project.write(str(FROZEN), pd.DataFrame({"id": ["1a", "2b"]}))
+        project.write(f"{LABELS}/third.csv", b"name\n1\n")
+        assert prune_windows(3) == [], "labels that cannot be read may be any window's"
+        (tmp_path / LABELS / "third.csv").unlink()
+        assert prune_windows(3) == ["2026-01-01"]
+    assert len(list((tmp_path / LABELS).iterdir())) == 2
+
+
+# The flow
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with prefect_server(tmp_path_factory.mktemp("prefect")) as running:
+        yield running
+
+
+@pytest.fixture
+def inside(project: Project, server: Server, monkeypatch: pytest.MonkeyPatch, quick_python: Path) -> Iterator[Project]:
+    """This process is in the project's folder and knows the server; commands start quickly."""
+    from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
+
+    monkeypatch.setattr(sys, "executable", str(quick_python / "python"))
+    monkeypatch.setattr(flow_of_promotion, "POLL_SECONDS", 0.2)
+    with contextlib.chdir(project.folder), temporary_settings({PREFECT_API_URL: server.url, PREFECT_HOME: server.home}):
+        yield project
+
+
+def events(server: Server, version: str) -> list[dict[str, Any]]:
+    """What was told of a version."""
+    wanted = {"event": {"name": ["model.promoted"]}, "resource": {"id": [f"ballast.model.{version}"]}}
+    answer = httpx.post(f"{server.url}/events/filter", json={"filter": wanted}, timeout=30)
+    answer.raise_for_status()
+    return list(answer.json()["events"])
+
+
+@contextlib.contextmanager
+def answered(server: Server, **answer: Any) -> Iterator[list[dict[str, Any]]]:
+    """A person who answers the run that is paused next; the artifacts that there were to see."""
+    seen: list[dict[str, Any]] = []
+
+    def person() -> None:
+        [run] = eventually(lambda: server.all("flow_runs", flow_runs={"state": {"type": {"any_": ["PAUSED"]}}}))
+        seen.append(server.artifacts_of_last_run())
+        resume = f"{server.url}/flow_runs/{run['id']}/resume"
+        # A moment long it is paused, but does not know yet what to ask.
+        eventually(lambda: httpx.post(resume, json={"run_input": answer}, timeout=30).json().get("status") == "ACCEPT")
+
+    thread = threading.Thread(target=person)
+    thread.start()
+    yield seen
+    thread.join(timeout=60)
+
+
+def test_the_flow_deploys_and_tells(inside: Project, server: Server) -> None:
+    assert flow_of_promotion.promote() == "0001"
+    run = server.last_run()
+    assert (run["name"], run["state_type"]) == ("promote: selected model of here", "COMPLETED")
+    [event] = eventually(lambda: events(server, "0001"))
+    assert event["resource"]["ballast.reason"] == "promote"
+    assert event["payload"] == {
+        "version": "0001",
+        "reason": "promote",
+        "technique": "tfidf",
+        "production_prior": manifest(inside, "0001")["production_prior"],
+        "previous": None,
+        "window": None,
+        "note": "",
+    }
+    shown = server.artifacts_of_last_run()["deployed-model"]
+    assert "Version **0001** is deployed (promote)" in shown["data"] and "# Model card: tfidf" in shown["data"]
+
+    assert flow_of_promotion.promote() == "0001"
+    assert server.artifacts_of_last_run() == {}, "nothing new, nothing told"
+    with pytest.raises(StageFailed, match="no watched window 'w1'"):
+        flow_of_promotion.promote(reprior="w1")
+    watched(inside, "w1", 0.4)
+    assert flow_of_promotion.promote(reprior="w1") == "0002"
+    # A rollback waits for nobody.
+    inside.edit({"production.promote": "review"})
+    assert flow_of_promotion.promote(rollback=True) == "0001"
+    back = eventually(lambda: [each for each in events(server, "0001") if each["payload"]["reason"] == "rollback"])
+    assert back[0]["payload"]["previous"] == "0002"
+
+
+def test_a_person_approves_or_refuses(inside: Project, server: Server) -> None:
+    assert flow_of_promotion.promote(approve=True) == "0001"
+    inside.edit({"production.promote": "review"})
+    assert flow_of_promotion.promote(approve=True) == "0002", "other settings are other content"
+    assert flow_of_promotion.promote() == "0002", "nothing new, nothing to ask"
+    watched(inside, "w1", 0.4)
+    refused = pytest.raises(flow_of_promotion.NotApproved, match="a person refused: not on a Friday; nothing was deployed")
+    with answered(server, approve=False, note="not on a Friday") as seen, refused:
+        flow_of_promotion.promote(reprior="w1", patience_seconds=40)
+    assert "| production prior of spam | 0.400 | 0.1" in seen[0]["proposal"]["data"]
+    assert "proposed as 0003 | deployed 0002" in seen[0]["proposal"]["data"]
+    assert (server.last_run()["state_type"], deployed(inside)) == ("FAILED", "0002")
+    with pytest.raises(flow_of_promotion.NotApproved, match="nobody approved within 1 seconds; nothing was deployed"):
+        flow_of_promotion.promote(reprior="w1", patience_seconds=1)
+    assert deployed(inside) == "0002"
+    with answered(server, approve=True, note="fine"):
+        assert flow_of_promotion.promote(reprior="w1", patience_seconds=40) == "0003"
+    [event] = eventually(lambda: events(server, "0003"))
+    assert event["payload"]["note"] == "fine"
+
+
+def test_without_a_server_a_review_asks_for_approval_on_the_command_line(
+    inside: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Prefect itself still has one, which saves the start of another.
+    monkeypatch.setattr(flow_of_promotion, "PREFECT_API_URL", SimpleNamespace(value=lambda: None))
+    inside.edit({"production.promote": "review"})
+    with pytest.raises(UserError, match=r"no Prefect server is set .* repeat the command with --approve"):
+        flow_of_promotion.promote()
+    assert versions(inside) == []
+
+
+# The webhook
+
+
+@pytest.fixture
+def hook() -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """An address that takes what is posted; with `/fails` it answers 500."""
+    received: list[dict[str, Any]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            received.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(500 if self.path == "/fails" else 200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None: ...
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as listening:
+        thread = threading.Thread(target=listening.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{listening.server_port}", received
+        listening.shutdown()
+        thread.join()
+
+
+def test_people_are_told_by_the_webhook(
+    inside: Project, hook: tuple[str, list[dict[str, Any]]], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    address, received = hook
+    payload = {"version": "0007", "production_prior": {"ham": 0.5}}
+    tell("model.promoted", "ballast.model.0007", payload)
+    assert received == []
+    inside.edit({"production.webhook": address})
+    tell("model.promoted", "ballast.model.0007", payload, labels={"ballast.reason": "promote"})
+    assert received.pop() == {
+        "text": 'model.promoted: version 0007, production_prior {"ham": 0.5}',
+        "event": "model.promoted",
+        "resource": "ballast.model.0007",
+        "labels": {"ballast.reason": "promote"},
+        "payload": payload,
+    }
+    inside.edit({"production.webhook": "$BALLAST_HOOK"})
+    tell("model.promoted", "ballast.model.0007", payload)
+    assert "no such variable" in caplog.text and received == []
+    for wrong, words in (
+        (f"{address}/fails", "it answered 500"),
+        ("http://127.0.0.1:9", "ConnectError"),
+        ("nowhere", "Unsupported"),
+    ):
+        monkeypatch.setenv("BALLAST_HOOK", wrong)
+        tell("model.promoted", "ballast.model.0007", payload)
+        assert words in caplog.text and wrong not in caplog.text
