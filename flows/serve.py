@@ -77,7 +77,7 @@ class Service:
     output: Path | None = None
     process: subprocess.Popen[bytes] | None = field(default=None, init=False)
     started: float = field(default=0.0, init=False)
-    delay: float = field(default=1.0, init=False)
+    delay: float = field(default=0.5, init=False)
     due: float | None = field(default=None, init=False)
 
     def start(self) -> None:
@@ -100,7 +100,7 @@ class Service:
         self.started, self.due = time.monotonic(), None
 
     def keep(self) -> bool:
-        """Start it again when it has ended and its time has come; whether it was started."""
+        """Start it again when it has ended and its time has come; say whether it was started."""
         now = time.monotonic()
         if self.due is None and self.process is not None and (code := self.process.poll()) is not None:
             self.delay = 1.0 if now - self.started > SETTLED_SECONDS else min(2 * self.delay, LONGEST_DELAY_SECONDS)
@@ -197,10 +197,11 @@ def lost_runs() -> list[AutomationCore]:
     """
     silent = f"it was silent for {SILENT_SECONDS} s: its process or its machine was killed"
     unbegun = f"it did not begin within {BEGIN_SECONDS} s: its worker was killed"
+    alive = {"heartbeat", "Paused", "Suspended"}
     return [
-        crash_when_missing("ballast: silent runs have crashed", {"heartbeat"}, {"heartbeat"}, SILENT_SECONDS, silent),
+        crash_when_missing("ballast: silent runs have crashed", {"Running", "heartbeat"}, alive, SILENT_SECONDS, silent),
         crash_when_missing(
-            "ballast: runs that never begin", {"Pending", "Submitting"}, {"Running", "heartbeat"}, BEGIN_SECONDS, unbegun
+            "ballast: runs that never begin", {"Pending", "Submitting"}, alive | {"Running"}, BEGIN_SECONDS, unbegun
         ),
     ]
 
