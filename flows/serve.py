@@ -77,7 +77,7 @@ class Service:
     output: Path | None = None
     process: subprocess.Popen[bytes] | None = field(default=None, init=False)
     started: float = field(default=0.0, init=False)
-    delay: float = field(default=1.0, init=False)
+    delay: float = field(default=0.5, init=False)
     due: float | None = field(default=None, init=False)
 
     def start(self) -> None:
@@ -100,7 +100,7 @@ class Service:
         self.started, self.due = time.monotonic(), None
 
     def keep(self) -> bool:
-        """Start it again when it has ended and its time has come; whether it was started."""
+        """Start it again when it has ended and its time has come; say whether it was started."""
         now = time.monotonic()
         if self.due is None and self.process is not None and (code := self.process.poll()) is not None:
             self.delay = 1.0 if now - self.started > SETTLED_SECONDS else min(2 * self.delay, LONGEST_DELAY_SECONDS)
@@ -111,15 +111,11 @@ class Service:
         self.start()
         return True
 
-    def ask_to_end(self) -> None:
-        """Ask it once: a worker that is asked twice kills itself."""
-        if self.process is not None:
-            self.process.terminate()
-
-    def end(self) -> None:
-        """Wait until it has ended; kill it when it does not in time."""
+    def stop(self) -> None:
+        """End it; kill it when it does not end in time."""
         if self.process is None:
             return
+        self.process.terminate()
         try:
             self.process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
@@ -201,10 +197,11 @@ def lost_runs() -> list[AutomationCore]:
     """
     silent = f"it was silent for {SILENT_SECONDS} s: its process or its machine was killed"
     unbegun = f"it did not begin within {BEGIN_SECONDS} s: its worker was killed"
+    alive = {"heartbeat", "Paused", "Suspended"}
     return [
-        crash_when_missing("ballast: silent runs have crashed", {"heartbeat"}, {"heartbeat"}, SILENT_SECONDS, silent),
+        crash_when_missing("ballast: silent runs have crashed", {"Running", "heartbeat"}, alive, SILENT_SECONDS, silent),
         crash_when_missing(
-            "ballast: runs that never begin", {"Pending", "Submitting"}, {"Running", "heartbeat"}, BEGIN_SECONDS, unbegun
+            "ballast: runs that never begin", {"Pending", "Submitting"}, alive | {"Running"}, BEGIN_SECONDS, unbegun
         ),
     ]
 
@@ -226,7 +223,9 @@ def crash_when_missing(name: str, after: set[str], expect: set[str], seconds: in
 def deploy(environment: Mapping[str, str]) -> None:
     """Deploy all of infra/prefect.yaml; raises UserError with what Prefect says."""
     command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(DEPLOYMENTS)]
-    done = subprocess.run(command, env=dict(environment), capture_output=True, text=True, check=False)
+    # Prefect would write our own path where the worker is to put its own.
+    here = {name: value for name, value in environment.items() if name != "BALLAST_ROOT"}
+    done = subprocess.run(command, env=here, capture_output=True, text=True, check=False)
     if done.returncode:
         lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
         raise UserError(f"{DEPLOYMENTS}: not deployed: {(lines or ['no reason given'])[-1]}")
@@ -280,17 +279,14 @@ def stop(services: Sequence[Service], mark: str) -> None:
     """End the running flows, then worker and server, so that the server hears how they ended."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     *servers, worker = services
-    worker.ask_to_end()
-    # The worker begins nothing more, but waits for its runs; asked themselves, they end their commands.
+    # First of all: asked to end, a worker kills its runs, which then tell nobody; asked themselves, they end their commands.
     runs = [process for process in marked(mark) if is_run(process)]
     for each in runs:
         with suppress(psutil.NoSuchProcess):
             each.terminate()
     psutil.wait_procs(runs, STOP_SECONDS)
-    worker.end()
-    for server in servers:
-        server.ask_to_end()
-        server.end()
+    for service in (worker, *servers):
+        service.stop()
     for left in marked(mark):
         with suppress(psutil.NoSuchProcess):
             left.kill()

@@ -100,6 +100,7 @@ def test_a_run_that_was_killed_or_never_begins_has_crashed() -> None:
     assert silent.trigger.within.total_seconds() == 90
     assert unbegun.trigger.within.total_seconds() == 600
     assert silent.trigger.for_each == unbegun.trigger.for_each == {"prefect.resource.id"}
+    assert "prefect.flow-run.Running" in silent.trigger.after, "killed before it first said that it goes on"
     assert "prefect.flow-run.Running" in unbegun.trigger.expect
 
 
