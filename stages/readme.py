@@ -1,4 +1,4 @@
-"""Put the results of the last run into README.md: the table from `reports/leaderboard.json`, a picture of the report.
+"""Put the last results into README.md: tables from `reports/leaderboard.json` and `benchmarks/*.json`, a picture of the report.
 
 Not a stage of the graph: run it with `make readme` after a run whose results are worth showing.
 """
@@ -15,7 +15,8 @@ from stages.files import LEADERBOARD, REPORTS, read_json, replaced
 
 README = Path("README.md")
 PICTURE = REPORTS / "screenshot.png"
-BEGIN, END = "<!-- results: made by `make readme` -->", "<!-- end of results -->"
+CLASS_PRIOR, SCORE = Path("benchmarks/class_prior.json"), Path("benchmarks/score.json")
+BEGIN, END = "<!-- {name}: made by `make readme` -->", "<!-- end of {name} -->"
 BROWSERS = ("chromium", "google-chrome", "chromium-browser")
 
 
@@ -47,13 +48,54 @@ def results_table(board: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def with_results(readme: str, table: str) -> str:
-    """The readme with the table between its markers; raises UserError when a marker is missing."""
-    before, begin, rest = readme.partition(BEGIN)
-    _, end, after = rest.partition(END)
+def watch_table(found: dict[str, Any], score: dict[str, Any]) -> str:
+    """What the simulations of the watch found, as a Markdown table, and how fast scoring is."""
+    steady, rare = found["steady_prior"], min(found["labelled"], key=found["labelled"].get)
+    lines = [
+        f"| simulated windows, deployed prior {steady:.1%} {rare} | called anything but steady | by Evidently's default test"
+        " | by counting |",
+        "|---|---|---|---|",
+    ]
+    named = [(f"steady, {each['n']:,} messages", each) for each in found["false_alarms"]]
+    named += [(f"{each['prior']:.0%} {rare}, {each['n']:,} messages", each) for each in found["power"]]
+    lines += [
+        f"| {name} | {each['watch']:.1%} | {each['evidently']:.1%} | {each['counting']:.1%} |" for name, each in named
+    ]
+    ends = {kind: [each[kind] for each in found["coverage"]] for kind in ("watch", "bootstrap")}
+    of = {kind: f"{min(each):.1%} to {max(each):.1%}" for kind, each in ends.items()}
+    priors = [each["prior"] for each in found["coverage"]]
+    other = next(each for each in found["another_kind"] if each["share"] == 1)
+    labelled = " and ".join(f"{count:,} {label}" for label, count in found["labelled"].items())
+    lines += [
+        "",
+        f"{found['windows']:,} windows of each kind ({found['evidently_windows']:,} for Evidently), each with {labelled} labelled"
+        f" messages drawn anew, model `{found['technique']}`. The 95% interval holds the true share in {of['watch']} of"
+        f" {found['repeats']:,} simulations for each of the shares {min(priors):.0%} to {max(priors):.0%} and 500 to 5,000 messages;"
+        f" a plain bootstrap's in {of['bootstrap']}. A window of another kind of text (paragraphs of a programming manual) was"
+        f" *investigate* in {other.get('investigate', 0):.0%}.",
+        "",
+        f"Scoring {score['messages']:,} messages with the fine-tuned encoder is {score['ratio']:.1f} times as fast as the"
+        f" `transformers` pipeline at its defaults ({score['messages_per_second']:.0f} a second on {score['device']}), with the"
+        f" same labels on {score['agreement']:.1%}; a million messages need {memory_in_words(score['memory'])}.",
+    ]
+    return "\n".join(lines)
+
+
+def memory_in_words(memory: dict[str, Any]) -> str:
+    """Peak memory of the longest window, beside that of a tenth of it."""
+    found = {int(rows): each["peak_mb"] for rows, each in memory["linear"].items()}
+    most = max(found)
+    return f"{found[most]:,} MB, a tenth of them {found[most // 10]:,} MB"
+
+
+def with_block(readme: str, name: str, table: str) -> str:
+    """The readme with a table between its markers; raises UserError when a marker is missing."""
+    first, last = BEGIN.format(name=name), END.format(name=name)
+    before, begin, rest = readme.partition(first)
+    _, end, after = rest.partition(last)
     if not begin or not end:
-        raise UserError(f"{README}: no lines {BEGIN!r} and {END!r}")
-    return f"{before}{BEGIN}\n{table}\n{END}{after}"
+        raise UserError(f"{README}: no lines {first!r} and {last!r}")
+    return f"{before}{first}\n{table}\n{last}{after}"
 
 
 def take_picture(page: Path, picture: Path) -> None:
@@ -71,8 +113,8 @@ def take_picture(page: Path, picture: Path) -> None:
 
 
 def main() -> None:
-    table = results_table(read_json(LEADERBOARD))
-    text = with_results(README.read_text(encoding="utf-8"), table)
+    text = with_block(README.read_text(encoding="utf-8"), "results", results_table(read_json(LEADERBOARD)))
+    text = with_block(text, "watch", watch_table(read_json(CLASS_PRIOR), read_json(SCORE)))
     take_picture(REPORTS / "index.html", PICTURE)
     with replaced(README) as temporary:
         temporary.write_text(text, encoding="utf-8")

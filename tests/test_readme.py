@@ -11,7 +11,7 @@ import yaml
 
 from stages.files import LEADERBOARD, read_json
 from stages.params import Ingest, Search, read_params
-from stages.readme import README, results_table, with_results
+from stages.readme import CLASS_PRIOR, README, SCORE, results_table, watch_table, with_block
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / README).read_text(encoding="utf-8")
@@ -24,7 +24,11 @@ def examples(language: str) -> list[str]:
 def test_the_table_is_that_of_the_committed_leaderboard() -> None:
     board = read_json(ROOT / LEADERBOARD)
     assert set(board["techniques"]) == set(read_params(ROOT / "params.yaml").techniques)
-    assert with_results(TEXT, results_table(board)) == TEXT
+    assert with_block(TEXT, "results", results_table(board)) == TEXT
+
+
+def test_the_table_of_the_watch_is_that_of_the_benchmarks() -> None:
+    assert with_block(TEXT, "watch", watch_table(read_json(ROOT / CLASS_PRIOR), read_json(ROOT / SCORE))) == TEXT
 
 
 def test_every_module_has_its_clause() -> None:
