@@ -14,7 +14,6 @@ from tests.flow_fixtures import eventually
 from tests.project import Outcome, Project, corpus, project_copy
 from tests.serve_fixtures import Served, served
 
-
 pytestmark = pytest.mark.slow
 
 
