@@ -35,6 +35,7 @@ from stages.files import FEEDBACK, MESSAGES, RETRAIN, SELECTED, WATCH, locked, r
 from stages.messages import read_messages
 from stages.params import PARAMS, Params, read_params
 from stages.reprior import estimated_prior, operating_point_for
+from stages.score import WINDOW
 
 REFERENCE_TECHNIQUE = "baseline"
 # Untracked files without which the pipeline does not run elsewhere.
@@ -52,6 +53,7 @@ def git(*arguments: str) -> str:
 def remove_checkout(worktree: Path) -> None:
     """Remove a checkout, also one that was half made or half removed when somebody was killed."""
     shutil.rmtree(worktree, ignore_errors=True)
+    git("worktree", "prune")
     # Git keeps a lock on one that was being made; named twice the option overrides it.
     if f"worktree {worktree.resolve()}" in git("worktree", "list", "--porcelain").splitlines():
         git("worktree", "remove", "--force", "--force", str(worktree))
@@ -112,7 +114,6 @@ def prepare(key: str, window: str | None) -> None:
         print(f"retrain: {window} was scored by {scored_by}, {version.name} is deployed since; nothing to do", file=sys.stderr)
         return
     remove_checkout(worktree)
-    git("worktree", "prune")
     git("worktree", "add", "--force", "--detach", str(worktree), "HEAD")
     write_params(worktree / PARAMS, params, prior, version.manifest["technique"])
     if Path("dvc.lock").exists():
@@ -225,6 +226,8 @@ def conclude(key: str, version: str) -> None:
 
 
 def main(step: str, key: str, window: str | None, version: str | None) -> None:
+    if not WINDOW.fullmatch(key):
+        raise UserError(f"the key {key!r} names a folder; expected letters, digits, dots, dashes and underscores")
     with locked(RETRAIN / key):
         if step == "prepare":
             prepare(key, window)
