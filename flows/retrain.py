@@ -51,6 +51,9 @@ def retrain(window: str | None = None, key: str | None = None) -> str:
     with one_at_a_time(RETRAIN / ".lock"), stopping_commands():
         if decided := decision_of(home):
             logger.info("%s has been decided: %s", key, decided)
+            if (home / "worktree").exists():
+                # Somebody was killed while it was removed.
+                conclude(key, json.loads((home / "decision.json").read_text(encoding="utf-8"))["version"])
             return decided
         step("feedback", "stages.feedback")
         step("prepare", "stages.retrain", "prepare", key, *([] if window is None else ["--window", window]))
@@ -67,10 +70,11 @@ def retrain(window: str | None = None, key: str | None = None) -> str:
         else:
             version = json.loads(CURRENT.read_text(encoding="utf-8"))["version"]
         create_markdown_artifact(in_words(result), key="challenge", description=f"challenger of {result['champion']}")
-        step("conclude", "stages.retrain", "conclude", key, "--version", version)
         if not result["not_worse"]:
+            # Before the end, for nothing is repeated after it: rather twice than never.
             payload = {name: result[name] for name in (*PAYLOAD, "window", "champion")} | {"version": version}
             tell("model.kept", f"ballast.model.{version}", payload)
+        conclude(key, version)
     return decision_of(home)
 
 
@@ -80,6 +84,11 @@ PAYLOAD = ("metric", "difference", "low", "high", "margin", "test", "test_from_f
 def step(name: str, module: str, *arguments: str) -> None:
     """Run a stage."""
     run_command(name, ["python", "-m", module, *arguments], get_run_logger().info)
+
+
+def conclude(key: str, version: str) -> None:
+    """Note the decision and remove the checkout."""
+    step("conclude", "stages.retrain", "conclude", key, "--version", version)
 
 
 def decision_of(home: Path) -> str:

@@ -55,10 +55,16 @@ def read_feedback() -> pd.DataFrame:
     return pd.read_parquet(FEEDBACK_TABLE)
 
 
+def blank(values: pd.Series) -> np.ndarray:
+    """Which of the values (n,) are missing or blank."""
+    return (values.isna() | (values.str.strip() == "")).to_numpy()
+
+
 def read_labels(known: list[str]) -> pd.Series:
     """Labels by message id from all files of `production/labels/`; the last of several for one message counts.
 
-    Raises UserError that names the file, and the row of a label that the data does not have.
+    A row without a label has none yet. Raises UserError that names the file, and the row of a label that the data does not
+    have.
     """
     parts = [pd.Series(dtype="str")]
     for path in sorted(LABELS.glob("*")):
@@ -75,12 +81,15 @@ def read_labels(known: list[str]) -> pd.Series:
             table = read_columns(path, kind, ["id", "label"]).to_pandas()
         except (pa.ArrowException, OSError) as error:
             raise UserError(f"{path}: cannot be read as {kind}: {' '.join(str(error).split())[:300]}") from error
-        labels = table["label"].map(label_name, na_action="ignore")
-        wrong = ~labels.isin(known).to_numpy() | table["id"].isna().to_numpy()
-        if wrong.any():
+        labels, ids = (table[name].map(label_name, na_action="ignore").astype("str") for name in ("label", "id"))
+        # A sheet may be filled in bit by bit.
+        given = ~blank(labels)
+        if (nameless := given & blank(ids)).any():
+            raise UserError(f"{path}: row {int(nameless.argmax()) + 1} has no id; expected that of a scored message")
+        if (wrong := given & ~labels.isin(known).to_numpy()).any():
             row = int(wrong.argmax())
-            raise UserError(f"{path}: row {row + 1} has the label {labels[row]!r}: {nearest(str(labels[row]), known)}")
-        parts.append(pd.Series(labels.to_numpy(dtype=object), index=table["id"].astype(str)))
+            raise UserError(f"{path}: row {row + 1} has the label {labels[row]!r}: {nearest(labels[row], known)}")
+        parts.append(pd.Series(labels[given].to_numpy(dtype=object), index=ids[given].to_numpy(dtype=object)))
     every = pd.concat(parts)
     return every[~every.index.duplicated(keep="last")]
 
@@ -91,7 +100,12 @@ def labelled_messages(labels: pd.Series) -> pd.DataFrame:
     wanted = pa.array(labels.index.astype(str), pa.string())
     for path in sorted(SCORED.glob("*.parquet")) if len(wanted) else ():
         columns = ["id", "text", "group", "label", "model"]
-        rows = parquet.read_table(path, columns=columns, filters=parquet.filters_to_expression([("id", "in", wanted)]))
+        try:
+            rows = parquet.read_table(path, columns=columns, filters=parquet.filters_to_expression([("id", "in", wanted)]))
+        except FileNotFoundError:  # deleted since, with all older windows
+            continue
+        except (pa.ArrowException, OSError) as error:
+            raise UserError(f"{path}: not a scored window ({' '.join(str(error).split())[:200]}); score it again") from error
         if len(rows):
             parts.append(rows.to_pandas().rename(columns={"label": "called"}).assign(window=path.stem))
     if not parts:
@@ -110,8 +124,8 @@ def splits_of(groups: np.ndarray, known: Mapping[int, str], fractions: Mapping[s
 def main() -> None:
     settings = read_params().ingest
     base = parquet.read_table(MESSAGES, columns=["text", "label", "split"])
-    labels = read_labels(sorted(set(base["label"].to_pylist())))
     with locked(FEEDBACK_TABLE):
+        labels = read_labels(sorted(set(base["label"].to_pylist())))
         before = read_feedback()
         kept = before.assign(label=before["id"].map(labels).fillna(before["label"]))
         came = labelled_messages(labels[~labels.index.isin(before["id"])])

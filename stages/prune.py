@@ -18,17 +18,18 @@ FROZEN = PRODUCTION / "feedback.parquet"
 OF_WINDOWS = ((SCORED, ".parquet"), (QUARANTINE, ".jsonl"), (WATCH, ".json"), (WATCH, ".html"))
 
 
-def prune_windows(keep: int) -> list[str]:
+def prune_windows(keep: int, spared: str | None = None) -> list[str]:
     """Delete the scored messages, quarantine and watch files of all but the newest `keep` windows; returns their names.
 
-    Names sort in the order of time. A window with labels whose texts are not frozen in `production/feedback.parquet` yet stays.
+    Names sort in the order of time. The window that is spared stays, and each with labels whose texts are not frozen in
+    `production/feedback.parquet` yet.
     """
     files: dict[str, list[Path]] = {}
     for folder, ending in OF_WINDOWS:
         for path in folder.glob(f"*{ending}"):
             files.setdefault(path.name.removesuffix(ending), []).append(path)
     windows = sorted(name for name in files if name != INDEX and not name.startswith("."))
-    doomed = windows[:-keep]
+    doomed = [name for name in windows[:-keep] if name != spared]
     if not doomed:
         return []
     try:
@@ -46,7 +47,8 @@ def prune_windows(keep: int) -> list[str]:
 def labelled_ids() -> set[str]:
     """The ids of all messages that somebody has labelled; raises UserError for a file that cannot be read."""
     paths = sorted(path for path in LABELS.glob("*") if path.is_file() and not path.name.startswith("."))
-    return {str(each) for path in paths for each in read_file(str(path), "file", {"id": "id"}, None)["id"].to_pylist()}
+    tables = [read_file(str(path), "file", {"id": "id", "label": "label"}, None) for path in paths]
+    return {str(row["id"]) for table in tables for row in table.to_pylist() if str(row["label"] or "").strip()}
 
 
 def frozen_ids() -> set[str]:

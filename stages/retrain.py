@@ -16,21 +16,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 from ruamel.yaml import YAML
 from scipy.special import softmax
 
 from ballast.challenge import Contender, challenge
 from ballast.command import parser, run
 from ballast.errors import UserError
+from ballast.near_duplicates import fingerprints
 from ballast.operating_point import cost_matrix
 from ballast.priors import correct
+from stages.candidate import REFERENCE
 from stages.deployed import Version, current_version, read_version
 from stages.evaluate import seed_scores
 from stages.feedback import read_feedback
-from stages.files import FEEDBACK, RETRAIN, SELECTED, WATCH, locked, read_json, replaced, write_json
+from stages.files import FEEDBACK, MESSAGES, RETRAIN, SELECTED, WATCH, locked, read_json, replaced, write_json
 from stages.messages import read_messages
 from stages.params import PARAMS, Params, read_params
 from stages.reprior import estimated_prior, operating_point_for
+from stages.score import WINDOW
 
 REFERENCE_TECHNIQUE = "baseline"
 # Untracked files without which the pipeline does not run elsewhere.
@@ -43,6 +48,15 @@ def git(*arguments: str) -> str:
     if done.returncode:
         raise UserError(f"git {' '.join(arguments)}: {' '.join(done.stderr.split())}")
     return done.stdout.strip()
+
+
+def remove_checkout(worktree: Path) -> None:
+    """Remove a checkout, also one that was half made or half removed when somebody was killed."""
+    shutil.rmtree(worktree, ignore_errors=True)
+    git("worktree", "prune")
+    # Git keeps a lock on one that was being made; named twice the option overrides it.
+    if f"worktree {worktree.resolve()}" in git("worktree", "list", "--porcelain").splitlines():
+        git("worktree", "remove", "--force", "--force", str(worktree))
 
 
 def prior_for(window: str | None, version: Version) -> dict[str, float]:
@@ -99,9 +113,7 @@ def prepare(key: str, window: str | None) -> None:
         write_json(home / "decision.json", {"window": window, "decision": "outdated", "version": version.name})
         print(f"retrain: {window} was scored by {scored_by}, {version.name} is deployed since; nothing to do", file=sys.stderr)
         return
-    git("worktree", "prune")
-    if worktree.exists():
-        git("worktree", "remove", "--force", str(worktree))
+    remove_checkout(worktree)
     git("worktree", "add", "--force", "--detach", str(worktree), "HEAD")
     write_params(worktree / PARAMS, params, prior, version.manifest["technique"])
     if Path("dvc.lock").exists():
@@ -118,6 +130,16 @@ def prepare(key: str, window: str | None) -> None:
     print(f"retrain: {worktree}: {len(feedback):,} labelled messages from feedback", file=sys.stderr)
 
 
+def never_seen(test: pd.DataFrame, champion: Version) -> np.ndarray:
+    """Which test messages (n,) are surely new to a version: held out from it too, or feedback, which keeps its split.
+
+    All of them, unless the data have been split anew since.
+    """
+    held_out = pd.read_parquet(champion.folder / REFERENCE, columns=["split", "group"]).query("split == 'test'")
+    groups = fingerprints(pa.chunked_array([pa.array(test["text"], pa.large_string())]), masked=True).view(np.int64)
+    return np.isin(groups, held_out["group"]) | (test["source"] == "feedback").to_numpy()
+
+
 def judge(key: str) -> None:
     """Compare the model that was selected in the checkout with the deployed one, on the test messages there."""
     params = read_params()
@@ -132,6 +154,15 @@ def judge(key: str) -> None:
     if labels != champion.labels or labels != pointer["labels"]:
         raise UserError(f"{home}: its labels are {', '.join(labels)}, those deployed {', '.join(champion.labels)}")
     test = messages.of("test")
+    fair = never_seen(test, champion)
+    if left_out := int((~fair).sum()):
+        print(f"retrain: {left_out:,} test messages are left out, the champion may have been trained on them", file=sys.stderr)
+    test, challenger_logits = test[fair], scores.test[fair].astype(np.float64)
+    if gone := set(labels) - set(test["label"]):
+        raise UserError(
+            f"{home}: no test message of {', '.join(sorted(gone))} is one that the champion surely was not trained on, for"
+            f" {MESSAGES} is split anew since version {champion.name}; promote a model of the new data by hand"
+        )
     prior = np.array([prepared["prior"][label] for label in labels])
     effective = np.array([pointer["effective_prior"][label] for label in labels])
     # The champion as it would be without a retraining: corrected to the new prior, its operating point chosen anew.
@@ -144,7 +175,7 @@ def judge(key: str) -> None:
             posteriors=softmax(correct(logits, champion.effective_prior, prior), axis=1), costs=cost_matrix(costs, labels)
         ),
         Contender(
-            posteriors=softmax(correct(scores.test.astype(np.float64), effective, prior), axis=1),
+            posteriors=softmax(correct(challenger_logits, effective, prior), axis=1),
             costs=cost_matrix(point["costs"], labels),
         ),
         classes,
@@ -171,6 +202,7 @@ def judge(key: str) -> None:
         "margin": params.production.retrain.margin,
         "technique": pointer["technique"],
         "seed": pointer["seed"],
+        "left_out": left_out,
         "test": counts(np.ones(len(test), dtype=bool)),
         "test_from_feedback": counts(fresh),
     }
@@ -189,12 +221,13 @@ def conclude(key: str, version: str) -> None:
     result = read_json(home / "challenge.json")
     decision = "promoted" if result["not_worse"] else "kept"
     write_json(home / "decision.json", {**result, "decision": decision, "version": version})
-    if (home / "worktree").exists():
-        git("worktree", "remove", "--force", str(home / "worktree"))
+    remove_checkout(home / "worktree")
     print(f"retrain: {decision}, {version} is deployed", file=sys.stderr)
 
 
 def main(step: str, key: str, window: str | None, version: str | None) -> None:
+    if not WINDOW.fullmatch(key):
+        raise UserError(f"the key {key!r} names a folder; expected letters, digits, dots, dashes and underscores")
     with locked(RETRAIN / key):
         if step == "prepare":
             prepare(key, window)

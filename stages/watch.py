@@ -25,12 +25,13 @@ from ballast.errors import UserError
 from ballast.label_shift import Scored, least_alike
 from ballast.quantification import adjusted_count, classify_and_count, emq, posterior_conditionals
 from ballast.watch import Policy, Verdict, judge, recall_drops
-from stages.deployed import Version, read_version
+from stages.deployed import MANIFEST, Version, read_version
 from stages.evidently_pages import with_shares
 from stages.feedback import read_feedback
-from stages.files import SCORED, WATCH, locked, read_json, replaced, write_json
+from stages.files import DEPLOYED, SCORED, WATCH, locked, read_json, replaced, write_json
 from stages.params import Params, Production, read_params
 from stages.prune import prune_windows
+from stages.score import WINDOW
 from stages.watch_page.evidently import Columns, window_page
 from stages.watch_page.view import timeline_page
 
@@ -48,9 +49,24 @@ def read_window(name: str) -> tuple[pd.DataFrame, dict[str, Any]]:
     try:
         table = parquet.read_table(path)
         noted = json.loads(table.schema.metadata[b"ballast"])
+        missing = [key for key in ("model", "sha256", "quarantined") if key not in noted]
+        missing += [key for key in ("id", "text", "group") if key not in table.column_names]
+        if missing:
+            raise KeyError(f"{', '.join(missing)} missing")
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: not a scored window ({' '.join(str(error).split())[:200]}); score it again") from error
     return table.to_pandas(), noted
+
+
+def version_of(name: str, noted: Mapping[str, Any]) -> Version:
+    """The version that scored a window; raises UserError when it is no longer there, or another has its name."""
+    if not (DEPLOYED / noted["model"] / MANIFEST).is_file():
+        kept = "older versions are deleted (production.keep.versions)"
+        raise UserError(f"{name}: was scored by version {noted['model']}, which is no longer kept: {kept}; score it again")
+    version = read_version(noted["model"])
+    if version.sha256 != noted["sha256"]:
+        raise UserError(f"{name}: was scored by another version {version.name} than that of {DEPLOYED}; score it again")
+    return version
 
 
 def reference_of(version: Version, table: pd.DataFrame) -> Scored:
@@ -98,6 +114,7 @@ def indices(names: pd.Series, labels: list[str]) -> np.ndarray:
 
 def feedback_metrics(rows: pd.DataFrame, labels: list[str]) -> dict[str, Any] | None:
     """Precision, recall and F1 of each class on the labelled messages of a window; None without any."""
+    rows = rows[rows["label"].isin(labels)]
     if rows.empty:
         return None
     classes = {}
@@ -108,17 +125,6 @@ def feedback_metrics(rows: pd.DataFrame, labels: list[str]) -> dict[str, Any] | 
         values = {name: above / below if below else None for name, (above, below) in metrics.items()}
         classes[label] = {**values, "support": support}
     return {"n": len(rows), "share": shares(indices(rows["label"], labels), labels), "classes": classes}
-
-
-def same_weights(version: Version, models: list[str]) -> list[str]:
-    """Those of the versions that have the weights of this one."""
-    own = version.manifest["files"].get("model/manifest.json")
-    return [
-        name
-        for name in models
-        if name == version.name
-        or read_json(version.folder.parent / name / "manifest.json")["files"].get("model/manifest.json") == own
-    ]
 
 
 def policy_of(production: Production) -> Policy:
@@ -191,10 +197,15 @@ def evidently_page(
     return window_page(result, columns(reference, drawn), columns(window, rows), EVIDENTLY_THRESHOLD)
 
 
-def write_timeline(params: Params) -> None:
-    """The page over all windows, with the feedback that has come for them since they were watched."""
+def write_timeline(params: Params, window: str) -> list[str]:
+    """The page over all windows, with the feedback that has come for them since they were watched.
+
+    Deletes the oldest windows first, but for the one that was just watched; returns their names.
+    """
     feedback = read_feedback()
     with locked(WATCH / "index.html"):
+        # Under the lock, so that nobody reads a window that is being deleted.
+        gone = prune_windows(params.production.keep.windows, window)
         windows = [read_json(path) for path in sorted(WATCH.glob("*.json"))]
         for each in windows:
             each["feedback"] = feedback_metrics(feedback[feedback["window"] == each["window"]], each["labels"])
@@ -202,6 +213,7 @@ def write_timeline(params: Params) -> None:
         page = timeline_page(windows, texts, params.production.watch.confidence)
         with replaced(WATCH / "index.html") as temporary:
             temporary.write_text(page, encoding="utf-8")
+    return gone
 
 
 def texts_of(windows: list[dict[str, Any]]) -> dict[str, str]:
@@ -209,17 +221,24 @@ def texts_of(windows: list[dict[str, Any]]) -> dict[str, str]:
     asking = [each for each in windows if each["to_label"] and (SCORED / f"{each['window']}.parquet").is_file()]
     if not asking:
         return {}
-    ids = [message["id"] for message in asking[-1]["to_label"]]
-    table = parquet.read_table(SCORED / f"{asking[-1]['window']}.parquet", columns=["id", "text"], filters=[("id", "in", ids)])
+    path, ids = SCORED / f"{asking[-1]['window']}.parquet", [message["id"] for message in asking[-1]["to_label"]]
+    try:
+        table = parquet.read_table(path, columns=["id", "text"], filters=[("id", "in", ids)])
+    except (pa.ArrowException, OSError) as error:
+        # The page of all windows does without another one's texts.
+        print(f"watch: {path}: its texts cannot be read: {' '.join(str(error).split())[:200]}", file=sys.stderr)
+        return {}
     return dict(zip(table["id"].to_pylist(), table["text"].to_pylist(), strict=True))
 
 
 def main(window: str) -> None:
     params = read_params()
     policy = policy_of(params.production)
-    with locked(WATCH / window):
+    if not WINDOW.fullmatch(window):
+        raise UserError(f"--window is {window!r}; expected the name of a window in {SCORED}")
+    with locked(WATCH / f"{window}.html"), locked(WATCH / f"{window}.json"):
         table, noted = read_window(window)
-        version = read_version(noted["model"])
+        version = version_of(window, noted)
         labels = version.labels
         known = pd.read_parquet(version.folder / "reference.parquet")
         classes = indices(known["label"], labels)
@@ -227,12 +246,13 @@ def main(window: str) -> None:
         decided = version.decisions(reference.posteriors)
 
         feedback = read_feedback()
-        fed = feedback[feedback["model"].isin(same_weights(version, sorted(feedback["model"].unique())))]
+        # Of other versions with the same weights the operating point, and so the recall, is another.
+        fed = feedback[(feedback["model"] == version.name) & feedback["label"].isin(labels)]
         drops = recall_drops(
             classes, decided, indices(fed["label"], labels), indices(fed["called"], labels), policy, len(labels)
         )
         # The rows that came after those that the deployed model was trained with.
-        new = feedback.query("new").iloc[version.manifest["feedback"] :]
+        new = feedback.query("new").iloc[version.manifest["feedback"] :].query("label in @labels")
         new_labels = np.bincount(indices(new["label"], labels), minlength=len(labels))
         verdict = judge(
             reference, classes, scored, version.production_prior, policy, labels=labels, new_labels=new_labels, drops=drops
@@ -258,8 +278,7 @@ def main(window: str) -> None:
         with replaced(WATCH / f"{window}.html") as temporary:
             temporary.write_text(page, encoding="utf-8")
         write_json(WATCH / f"{window}.json", result)
-    gone = prune_windows(params.production.keep.windows)
-    write_timeline(params)
+    gone = write_timeline(params, window)
     print(f"watch: {window}: {verdict.decision}: {'; '.join(verdict.reasons)}", file=sys.stderr)
     if gone:
         print(f"watch: {len(gone)} older windows are deleted (production.keep.windows): {', '.join(gone)}", file=sys.stderr)

@@ -14,7 +14,8 @@ from ballast import models
 from ballast.encoders import file_sha256
 from ballast.model import Model, PriorModel
 from ballast.tfidf_model import fit_tfidf
-from stages.files import DEPLOYED
+from stages.files import DEPLOYED, LABELS, WATCH, read_json
+from tests.project import Project, corpus, project_copy
 
 
 def tfidf(messages: pd.DataFrame) -> Model:
@@ -51,3 +52,51 @@ def deploy(folder: Path, model: Model, version: str = "0001", **changes: Any) ->
     history = [{"version": version, "at": "2026-01-31T00:00:00+00:00", "reason": "promote"}]
     (folder / DEPLOYED / "current.json").write_text(json.dumps({"version": version, "history": history}))
     return made
+
+
+def selected_project(folder: Path, python: Path, counts: Mapping[str, int], **changes: Any) -> Project:
+    """A project in which a linear model of made-up messages is selected, with changes of its params; DVC ran no stage."""
+    project = project_copy(folder, python)
+    project.write("messages.csv", corpus(counts))
+    quick = {"techniques": {"tfidf": {}}, "evaluate.resamples": 100, "production.score.id_column": "id"}
+    project.edit({"ingest.source": "file", "ingest.path": "messages.csv", **quick, **changes})
+    for stage in ("ingest", "search", "techniques", "resample", "train", "evaluate", "probe", "compare", "select"):
+        entry = {"name": "tfidf"} if stage in ("resample", "train", "evaluate") else {}
+        done = project.stage_here(stage, **entry, **({"seed": 0} if stage in ("resample", "train") else {}))
+        assert done.code == 0, done.stderr
+    return project
+
+
+def promote(project: Project, **given: Any) -> str:
+    """Deploy what is selected, or what else is asked for: the version."""
+    arguments = {"source": Path(), "reason": "promote", "window": None, "reprior": None, "only": None}
+    flags = dict.fromkeys(("rollback", "listing", "dry_run"), False)
+    done = project.stage_here("promote", **{**arguments, **flags, **given})
+    assert done.code == 0, done.stderr
+    return done.stdout.strip()
+
+
+def traffic(counts: Mapping[str, int], seed: int = 1) -> pd.DataFrame:
+    """Messages (id, text, label) that training has not seen."""
+    messages = corpus(counts, seed=seed)
+    return messages.assign(id=[f"{seed}-{row}" for row in range(1, len(messages) + 1)])
+
+
+def score(project: Project, window: str, messages: pd.DataFrame) -> None:
+    """Score messages (id, text) as a window."""
+    project.write(f"incoming/{window}.parquet", messages[["id", "text"]])
+    done = project.stage_here("score", source=f"incoming/{window}.parquet", window=window)
+    assert done.code == 0, done.stderr
+
+
+def watch(project: Project, window: str) -> dict[str, Any]:
+    """Take in labels and watch a scored window: what the watch wrote."""
+    for stage, given in (("feedback", {}), ("watch", {"window": window})):
+        done = project.stage_here(stage, **given)
+        assert done.code == 0, done.stderr
+    return dict(read_json(project.folder / WATCH / f"{window}.json"))
+
+
+def label(project: Project, name: str, messages: pd.DataFrame) -> None:
+    """Deliver the labels of messages (id, label)."""
+    project.write(f"{LABELS}/{name}.csv", messages[["id", "label"]])

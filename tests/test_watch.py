@@ -1,0 +1,473 @@
+"""The watch and its labels: what is written of a window, odd windows, what is refused, feedback, two at once, three classes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from pyarrow import parquet
+
+with warnings.catch_warnings():
+    # Evidently's imports warn of their own ends.
+    warnings.simplefilter("ignore")
+    import stages.watch  # noqa: F401
+from stages.files import DEPLOYED, LABELS, MESSAGES, PRODUCTION, SCORED, WATCH, read_json
+from tests.deployed import label, promote, score, selected_project, traffic, watch
+from tests.project import Project, corpus
+
+pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")
+
+KEYS = {
+    "window",
+    "n",
+    "model",
+    "labels",
+    "reference_prior",
+    "estimated_prior",
+    "low",
+    "high",
+    "assumption_holds",
+    "decision",
+    "reasons",
+    "methods",
+    "findings",
+    "quarantined",
+    "new_labels",
+    "rates",
+    "feedback",
+    "to_label",
+}
+USUAL = {"ham": 300, "spam": 50}
+FEEDBACK = PRODUCTION / "feedback.parquet"
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory, quick_python: Path) -> Project:
+    """A project with a deployed model and a scored window of usual traffic."""
+    project = selected_project(tmp_path_factory.mktemp("watch"), quick_python, {"ham": 900, "spam": 150})
+    assert promote(project) == "0001"
+    score(project, "w1", traffic(USUAL))
+    return project
+
+
+@pytest.fixture
+def project(built: Project, tmp_path: Path) -> Project:
+    folder = tmp_path / "project"
+    left_out = shutil.ignore_patterns(".dvc", ".git", "models", "logits", "probes")
+    shutil.copytree(built.folder, folder, symlinks=True, ignore=left_out)
+    return Project(folder, folder, built.environment)
+
+
+def watch_page(project: Project, window: str = "index") -> str:
+    return (project.folder / WATCH / f"{window}.html").read_text(encoding="utf-8")
+
+
+def refused(project: Project, window: str = "w1") -> str:
+    """The error of a window that cannot be watched, which leaves no half of anything."""
+    error = project.stage_here("watch", window=window).error
+    assert list((project.folder / PRODUCTION).rglob("*.partial")) == []
+    return error
+
+
+def feedback(project: Project) -> pd.DataFrame:
+    """The feedback by id, after taking in the labels."""
+    done = project.stage_here("feedback")
+    assert done.code == 0, done.stderr
+    return pd.read_parquet(project.folder / FEEDBACK).set_index("id")
+
+
+def splits(project: Project) -> pd.DataFrame:
+    return pd.read_parquet(project.folder / MESSAGES)
+
+
+# What is written
+
+
+def test_a_usual_window_is_steady_and_all_is_written(project: Project) -> None:
+    found = watch(project, "w1")
+    assert set(found) == KEYS
+    assert (found["window"], found["n"], found["model"], found["decision"]) == ("w1", 350, "0001", "steady")
+    assert found["labels"] == ["ham", "spam"] and found["assumption_holds"] and found["quarantined"] == 0
+    for key in ("estimated_prior", "low", "high", "reference_prior"):
+        assert list(found[key]) == ["ham", "spam"]
+    assert found["low"]["spam"] < 50 / 350 < found["high"]["spam"]
+    assert set(found["methods"]) == {"classify_and_count", "decided_and_counted", "emq", "pacc"}
+    for shares in (*found["methods"].values(), *found["rates"].values(), found["estimated_prior"]):
+        assert sum(shares.values()) == pytest.approx(1)
+    assert {each["name"] for each in found["findings"]} > {"scores", "length", "unseen_words"}
+    assert set(found["findings"][0]) == {"name", "p", "effect", "rejects"}
+    assert (found["feedback"], found["to_label"], found["new_labels"]) == (None, [], {"ham": 0, "spam": 0})
+    assert "Evidently" in watch_page(project, "w1") and "w1: steady" in watch_page(project)
+
+
+def test_watched_twice_the_bytes_are_the_same(project: Project) -> None:
+    watch(project, "w1")
+    paths = [project.folder / WATCH / name for name in ("w1.json", "w1.html", "index.html")]
+    before = [path.read_bytes() for path in paths]
+    watch(project, "w1")
+    assert [path.read_bytes() for path in paths] == before
+
+
+def test_two_at_once_agree(project: Project) -> None:
+    command = ["python", "-m", "stages.watch", "--window", "w1"]
+    both = [
+        subprocess.Popen(command, cwd=project.folder, env=project.environment, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    told = [each.communicate(timeout=120)[1] for each in both]
+    assert [each.returncode for each in both] == [0, 0], told
+    together = (project.folder / WATCH / "w1.json").read_bytes()
+    assert watch(project, "w1") == json.loads(together)
+    assert (project.folder / WATCH / "w1.json").read_bytes() == together
+    assert list((project.folder / WATCH).glob(".*.partial")) == []
+
+
+# Odd windows
+
+
+def test_a_window_without_a_message_is_looked_into(project: Project) -> None:
+    score(project, "w2", traffic(USUAL)[:0])
+    found = watch(project, "w2")
+    assert (found["n"], found["decision"], found["reasons"]) == (0, "investigate", ["the window has no messages"])
+    assert found["estimated_prior"] is found["low"] is found["methods"] is None and found["to_label"] == []
+    assert "no messages" in watch_page(project, "w2") and "no messages" in watch_page(project)
+
+
+@pytest.mark.parametrize(
+    ("counts", "decisions"),
+    [
+        ({"ham": 1, "spam": 0}, {"steady"}),
+        ({"ham": 0, "spam": 1}, {"steady"}),
+        ({"ham": 300, "spam": 0}, {"reprior"}),
+        ({"ham": 0, "spam": 300}, {"reprior"}),
+    ],
+)
+def test_a_window_of_one_class_or_one_message(project: Project, counts: dict[str, int], decisions: set[str]) -> None:
+    score(project, "w2", traffic(counts))
+    found = watch(project, "w2")
+    assert set(found) == KEYS and found["decision"] in decisions, found["reasons"]
+    share = counts["spam"] / sum(counts.values())
+    assert found["low"]["spam"] <= max(share, 0.01) and found["high"]["spam"] >= min(share, 0.95)
+    assert all(0 < each < 1 for each in found["estimated_prior"].values())
+    assert "w2" in watch_page(project)
+
+
+POISON = [
+    "<script>alert(1)</script><img src=x onerror=alert(2)>",
+    '=HYPERLINK("http://example.com";"x")',
+    "</script></textarea>{{ 7 * 7 }}{% raw %}",
+    "x" * 90_000,
+    "\u202e\ufeff\U0001f600" * 50,
+    "12345",
+]
+
+
+def test_texts_of_another_kind_are_escaped_and_listed_to_be_labelled(project: Project) -> None:
+    odd = [*POISON, *(f"WIN {at} NOW!!! ЦЕНА {at * 37} $$$ " * (3 + at % 5) for at in range(120))]
+    score(project, "w2", pd.DataFrame({"id": [f"<i>{at}" for at in range(len(odd))], "text": odd}))
+    found = watch(project, "w2")
+    assert found["decision"] == "investigate" and not found["assumption_holds"]
+    assert any(each["rejects"] for each in found["findings"])
+    listed = [each["id"] for each in found["to_label"]]
+    assert 0 < len(listed) <= 20 and len(set(listed)) == len(listed)
+    assert len({each["group"] for each in found["to_label"]}) == len(listed)
+    for page in (watch_page(project), watch_page(project, "w2")):
+        for raw in ("<script>alert", "<img src=x", "<i>"):
+            assert raw not in page, page[page.index(raw) - 300 :][:600]
+    assert len(watch_page(project)) < 1_000_000
+    assert "&lt;i&gt;" in watch_page(project)
+
+
+def test_another_windows_broken_file_costs_no_page(project: Project) -> None:
+    score(project, "w0", pd.DataFrame({"id": map(str, range(99)), "text": [f"NEW {'Ц' * (at % 9)} 7" * 9 for at in range(99)]}))
+    assert watch(project, "w0")["decision"] == "investigate"
+    (project.folder / SCORED / "w0.parquet").write_bytes(b"broken")
+    done = project.stage_here("watch", window="w1")
+    assert done.code == 0, done.stderr
+    assert "w0: investigate" in watch_page(project)
+
+
+def test_of_old_windows_the_one_just_watched_stays(project: Project) -> None:
+    project.edit({"production.keep": {"versions": 2, "windows": 2}})
+    for window in ("w0", "w2", "w3"):
+        shutil.copy(project.folder / SCORED / "w1.parquet", project.folder / SCORED / f"{window}.parquet")
+    assert watch(project, "w0")["decision"] == "steady"
+    assert sorted(path.stem for path in (project.folder / SCORED).glob("*.parquet")) == ["w0", "w2", "w3"]
+    assert watch(project, "w3")["decision"] == "steady"
+    assert sorted(path.stem for path in (project.folder / WATCH).glob("*.json")) == ["w3"]
+
+
+# What is refused
+
+
+def rewritten(project: Project, change: Callable[[Any], Any]) -> None:
+    """Change the table of the window, with its metadata."""
+    path = project.folder / SCORED / "w1.parquet"
+    parquet.write_table(change(parquet.read_table(path)), path)
+
+
+def noted(project: Project, **changes: Any) -> None:
+    """Change what the scoring noted."""
+    path = project.folder / SCORED / "w1.parquet"
+    about = json.loads(parquet.read_schema(path).metadata[b"ballast"]) | changes
+    kept = {key: value for key, value in about.items() if value is not None}
+    rewritten(project, lambda table: table.replace_schema_metadata({"ballast": json.dumps(kept)}))
+
+
+def spoil(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+REFUSED: dict[str, tuple[Callable[[Project], Any], str]] = {
+    "missing": (
+        lambda project: (project.folder / SCORED / "w1.parquet").unlink(),
+        "production/scored/w1.parquet: no such window; `python -m flows.score SOURCE --window w1` scores it",
+    ),
+    "no parquet": (
+        lambda project: (project.folder / SCORED / "w1.parquet").write_bytes(b"PAR1 and more"),
+        "production/scored/w1.parquet: not a scored window",
+    ),
+    "cut off": (
+        lambda project: (project.folder / SCORED / "w1.parquet").write_bytes(
+            (project.folder / SCORED / "w1.parquet").read_bytes()[:-100]
+        ),
+        "production/scored/w1.parquet: not a scored window",
+    ),
+    "empty": (lambda project: (project.folder / SCORED / "w1.parquet").write_bytes(b""), "w1.parquet: not a scored window"),
+    "no metadata": (
+        lambda project: rewritten(project, lambda table: table.replace_schema_metadata(None)),
+        "w1.parquet: not a scored window",
+    ),
+    "no model": (lambda project: noted(project, model=None), "w1.parquet: not a scored window ('model missing')"),
+    "no texts": (
+        lambda project: rewritten(project, lambda table: table.drop_columns(["text"])),
+        "w1.parquet: not a scored window ('text missing')",
+    ),
+    "a spoilt weight": (
+        lambda project: spoil(project.folder / DEPLOYED / "0001/model/model.safetensors"),
+        "0001/model/model.safetensors: sha256 is",
+    ),
+    "a spoilt reference": (
+        lambda project: spoil(project.folder / DEPLOYED / "0001/reference.parquet"),
+        "0001/reference.parquet: sha256 is",
+    ),
+    "a deleted version": (
+        lambda project: noted(project, model="0000"),
+        "w1: was scored by version 0000, which is no longer kept: older versions are deleted (production.keep.versions); score",
+    ),
+    "another version of the name": (
+        lambda project: noted(project, sha256="0" * 64),
+        "w1: was scored by another version 0001 than that of production/deployed; score it again",
+    ),
+    "a wrong setting": (
+        lambda project: project.edit({"production.watch.tolerance": 2}),
+        "params.yaml: production.watch.tolerance: ",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_broken_is_refused_and_the_older_result_stays(project: Project, case: str) -> None:
+    older = project.write(f"{WATCH}/w1.json", b"an older result")
+    change, words = REFUSED[case]
+    change(project)
+    assert words in refused(project)
+    assert older.read_bytes() == b"an older result"
+    assert not (project.folder / WATCH / "w1.html").exists()
+
+
+@pytest.mark.parametrize("window", ["", "../w1", "a/b", ".w1", "index"])
+def test_a_window_needs_a_name(project: Project, window: str) -> None:
+    assert f"--window is {window!r}; expected the name of a window" in refused(project, window)
+
+
+# Labels
+
+
+def test_late_labels_show_in_the_time_line_of_their_window(project: Project) -> None:
+    messages = traffic(USUAL)
+    watch(project, "w1")
+    assert "w1: spam," not in watch_page(project)
+    score(project, "w2", traffic(USUAL, seed=2))
+    label(project, "w1", messages[:200])
+    found = watch(project, "w2")
+    assert found["feedback"] is None and sum(found["new_labels"].values()) > 150
+    scored = pd.read_parquet(project.folder / SCORED / "w1.parquet")[:200]
+    assert f"w1: spam, {(messages['label'][:200] == 'spam').sum()} of 200 labelled" in watch_page(project)
+    assert read_json(project.folder / WATCH / "w1.json")["feedback"] is None
+    of_window = watch(project, "w1")["feedback"]
+    assert of_window["n"] == 200
+    true, called = (values[:200].to_numpy() == "spam" for values in (messages["label"], scored["label"]))
+    spam = of_window["classes"]["spam"]
+    assert spam["support"] == true.sum() and of_window["share"]["spam"] == pytest.approx(true.mean())
+    assert spam["precision"] == pytest.approx(true[called].mean()) and spam["recall"] == pytest.approx(called[true].mean())
+    assert spam["f1"] == pytest.approx(2 * (true & called).sum() / (true.sum() + called.sum()))
+
+
+def test_the_last_label_of_a_message_counts(project: Project) -> None:
+    messages = traffic(USUAL)[:3].assign(label="ham")
+    label(project, "1", messages)
+    before = feedback(project)
+    assert set(before["label"]) == {"ham"}
+    label(project, "2", messages[:1].assign(label="spam"))
+    after = feedback(project)
+    assert after["label"].tolist() == ["spam", "ham", "ham"]
+    assert after.drop(columns="label").equals(before.drop(columns="label"))
+    # Without its file a label stays.
+    (project.folder / LABELS / "2.csv").unlink()
+    (project.folder / LABELS / "1.csv").unlink()
+    assert feedback(project).equals(after)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "error"),
+    [
+        ("a.csv", b"id,label\n1,spam\n2,spma\n", "a.csv: row 2 has the label 'spma': did you mean 'spam'? known: ham, spam"),
+        ("a.csv", b"id,lable\n1-1,spam\n", "a.csv: no column 'label': did you mean 'lable'? known: id, lable"),
+        ("a.csv", b"label\nspam\n", "a.csv: no column 'id': known: label"),
+        ("a.csv", b"", "a.csv: cannot be read as csv: "),
+        ("a.jsonl", b"", "a.jsonl: cannot be read as jsonl: "),
+        ("a.jsonl", b"{", "a.jsonl: cannot be read as jsonl: "),
+        ("a.parquet", b"", "a.parquet: cannot be read as parquet: "),
+        ("a.csv", b"id,label\n1-1,spam\n1-2\n", "a.csv: cannot be read as csv: "),
+        ("a.csv", b"id,label\n1-1,\xff\n", "a.csv: "),
+        ("a.xlsx", b"x", "a.xlsx: expected a csv, tsv, jsonl or parquet file with the columns id and label"),
+        ("a.csv", b"id,label\n1-1,spam\n ,ham\n", "a.csv: row 2 has no id; expected that of a scored message"),
+        ("a.csv", b"id,label\n,ham\n", "a.csv: row 1 has no id"),
+        ("a.jsonl", b'{"id": null, "label": "ham"}\n{"id": "1", "label": "ham"}\n', "a.jsonl: row 1 has no id"),
+        ("a.jsonl", b'{"id": "1", "label": 1}\n', "a.jsonl: row 1 has the label '1': known: ham, spam"),
+    ],
+)  # fmt: skip
+def test_labels_that_cannot_be_read_are_one_readable_line(project: Project, name: str, content: bytes, error: str) -> None:
+    before = project.write(f"{LABELS}/good.csv", b"id,label\n1-9,ham\n") and feedback(project)
+    project.write(f"{LABELS}/{name}", content)
+    assert f"error: production/labels/{error}" in project.stage_here("feedback").error
+    assert pd.read_parquet(project.folder / FEEDBACK).set_index("id").equals(before)
+
+
+def test_a_sheet_may_be_filled_in_bit_by_bit(project: Project) -> None:
+    project.write(f"{LABELS}/a.csv", b"id,label\n1-1,\n1-2,ham\n1-3, \n")
+    project.write(f"{LABELS}/b.jsonl", b'{"id": "1-4", "label": null}\n{"id": "1-5", "label": "spam"}\n')
+    project.write(f"{LABELS}/.hidden", b"")
+    project.write(f"{LABELS}/c.csv", b"id,label\n")
+    assert feedback(project)["label"].to_dict() == {"1-2": "ham", "1-5": "spam"}
+
+
+def test_labels_wait_for_their_window(project: Project) -> None:
+    later = traffic(USUAL, seed=2)[:3]
+    label(project, "early", later)
+    done = project.stage_here("feedback")
+    assert "0 labelled messages (0 came now), 0 of them new to the data; 3 labels wait for their window" in done.stderr
+    score(project, "w2", later)
+    came = feedback(project)
+    assert came["window"].tolist() == ["w2"] * 3 and came["model"].tolist() == ["0001"] * 3
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl", "a.parquet"])
+def test_ids_are_text(project: Project, name: str) -> None:
+    texts = ["dabe mo kato", "dabe me kota", "beka mo tako"]
+    score(project, "w2", pd.DataFrame({"id": ["001", "1", "1e3"], "text": texts}))
+    project.write(f"{LABELS}/{name}", pd.DataFrame({"id": ["001", "1e3"], "label": ["spam", "ham"]}))
+    assert feedback(project)["label"].to_dict() == {"001": "spam", "1e3": "ham"}
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+def test_numbers_are_ids_too(project: Project, ending: str) -> None:
+    project.write("in.jsonl", b'{"id": 1, "text": "dabe mo kato"}\n{"id": 12345678901234567, "text": "beka mo tako"}\n')
+    assert project.stage_here("score", source="in.jsonl", window="w2").code == 0
+    project.write(f"{LABELS}/a.{ending}", pd.DataFrame({"id": [1, 12345678901234567], "label": ["spam", "ham"]}))
+    assert feedback(project)["label"].to_dict() == {"1": "spam", "12345678901234567": "ham"}
+
+
+def test_feedback_has_the_split_of_its_near_duplicates_and_keeps_it(project: Project) -> None:
+    data = splits(project)
+    twins = data.groupby("split").head(40).reset_index(drop=True)
+    # Near duplicates of the data: other digits.
+    near = twins["text"].str.replace(r"\d+", lambda match: str(int(match[0]) + 50_000), regex=True)
+    window = pd.concat([pd.DataFrame({"text": near, "label": twins["label"]}), corpus(USUAL, seed=3)], ignore_index=True)
+    window = window.assign(id=[f"m{row}" for row in range(len(window))])
+    score(project, "w2", window)
+    label(project, "w2", window)
+    found = feedback(project)
+    assert found["split"][:120].tolist() == twins["split"].tolist()
+    assert found["new"][:120].all()
+    assert found.groupby("group")["split"].nunique().max() == 1
+    shares = found["split"][120:].value_counts(normalize=True)
+    assert shares["train"] == pytest.approx(0.7, abs=0.1) and shares["test"] == pytest.approx(0.2, abs=0.1)
+    assert feedback(project).equals(found)
+    # Anywhere else too: from nothing, with the rows in another order.
+    (project.folder / FEEDBACK).unlink()
+    label(project, "w2", window[::-1])
+    assert feedback(project)["split"].to_dict() == found["split"].to_dict()
+    # Data that are split anew do not move what is frozen.
+    splits(project).assign(split="test").to_parquet(project.folder / MESSAGES)
+    assert feedback(project)["split"].to_dict() == found["split"].to_dict()
+
+
+def test_what_training_has_is_not_new(project: Project) -> None:
+    known = splits(project)["text"][:2].tolist()
+    texts = [*known, "dabe mo kato", "dabe mo kato", "dabe mo kato 7"]
+    window = pd.DataFrame({"id": list("abcde"), "text": texts, "label": "ham"})
+    score(project, "w2", window)
+    label(project, "w2", window)
+    assert feedback(project)["new"].to_dict() == dict(zip("abcde", [False, False, True, False, True], strict=True))
+    assert watch(project, "w2")["new_labels"] == {"ham": 2, "spam": 0}
+
+
+def test_a_corrected_version_is_not_blamed_for_the_recall_of_the_one_before(project: Project) -> None:
+    """Its operating point is another, and so its recall, although its weights are the same."""
+    many = traffic({"ham": 300, "spam": 300}, seed=4)
+    score(project, "w2", many)
+    label(project, "w2", many)
+    path = project.folder / FEEDBACK
+    frozen = feedback(project)
+    assert watch(project, "w2")["decision"] == "retrain"
+    # As if the first version, at its own operating point, had found half of the spam only.
+    missed = (frozen["label"] == "spam") & (np.arange(len(frozen)) % 2 == 0)
+    frozen.assign(called=frozen["called"].mask(missed, "ham")).reset_index().to_parquet(path, index=False)
+    assert any("recall of spam" in each for each in watch(project, "w2")["reasons"])
+    assert promote(project, reprior="w2") == "0002"
+    score(project, "w3", traffic({"ham": 300, "spam": 300}, seed=5))
+    found = watch(project, "w3")
+    assert (found["model"], found["decision"]) == ("0002", "steady"), found["reasons"]
+    # And a version that is deleted is not missed.
+    shutil.rmtree(project.folder / DEPLOYED / "0001")
+    assert watch(project, "w3") == found
+
+
+# Three classes
+
+
+def test_three_classes_from_promotion_to_watch(tmp_path: Path, quick_python: Path) -> None:
+    counts = {"ham": 500, "scam": 150, "spam": 150}
+    project = selected_project(tmp_path, quick_python, counts)
+    promote(project)
+    score(project, "w1", traffic({"ham": 250, "scam": 75, "spam": 75}))
+    found = watch(project, "w1")
+    assert set(found) == KEYS and found["labels"] == list(counts)
+    assert found["decision"] == "steady", found["reasons"]
+    moved = traffic({"ham": 200, "scam": 150, "spam": 50}, seed=2)
+    score(project, "w2", moved)
+    found = watch(project, "w2")
+    assert found["decision"] == "reprior", found["reasons"]
+    for name, share in (("ham", 0.5), ("scam", 0.375), ("spam", 0.125)):
+        assert found["low"][name] < share < found["high"][name]
+    assert {true: set(of) for true, of in found["rates"].items()} == {name: set(counts) for name in counts}
+    label(project, "w2", moved)
+    assert promote(project, reprior="w2") == "0002"
+    score(project, "w3", traffic({"ham": 200, "scam": 150, "spam": 50}, seed=3))
+    found = watch(project, "w3")
+    assert (found["model"], found["decision"]) == ("0002", "steady"), found["reasons"]
+    assert found["new_labels"] == {"ham": 200, "scam": 150, "spam": 50}
+    page = watch_page(project)
+    assert all(f"{window}: " in page for window in ("w1", "w2", "w3")) and "scam" in watch_page(project, "w2")
