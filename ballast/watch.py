@@ -117,7 +117,7 @@ def judge(
     lacking = ", ".join(f"{count} of {name}" for name, count in zip(labels, new_labels, strict=True))
     without = f"a retraining needs {policy.minimum_labels} new labels of each class, there are {lacking}"
     shift = ", ".join(
-        f"{name} {before:.3f} -> {now:.3f}" for name, before, now in zip(labels, prior, estimate.prior, strict=True)
+        f"{name} from {before:.3f} to {now:.3f}" for name, before, now in zip(labels, prior, estimate.prior, strict=True)
     )
     decision: Decision
     if unexplained:

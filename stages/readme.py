@@ -58,9 +58,7 @@ def watch_table(found: dict[str, Any], score: dict[str, Any]) -> str:
     ]
     named = [(f"steady, {each['n']:,} messages", each) for each in found["false_alarms"]]
     named += [(f"{each['prior']:.0%} {rare}, {each['n']:,} messages", each) for each in found["power"]]
-    lines += [
-        f"| {name} | {each['watch']:.1%} | {each['evidently']:.1%} | {each['counting']:.1%} |" for name, each in named
-    ]
+    lines += [f"| {name} | {each['watch']:.1%} | {each['evidently']:.1%} | {each['counting']:.1%} |" for name, each in named]
     ends = {kind: [each[kind] for each in found["coverage"]] for kind in ("watch", "bootstrap")}
     of = {kind: f"{min(each):.1%} to {max(each):.1%}" for kind, each in ends.items()}
     priors = [each["prior"] for each in found["coverage"]]

@@ -243,7 +243,7 @@ def main(window: str) -> None:
         known = pd.read_parquet(version.folder / "reference.parquet")
         classes = indices(known["label"], labels)
         reference, scored = reference_of(version, known), window_of(version, table)
-        decided = version.decisions(reference.posteriors)
+        decided, called = version.decisions(reference.posteriors), reference.posteriors.argmax(axis=1)
 
         feedback = read_feedback()
         # Of other versions with the same weights the operating point, and so the recall, is another.
@@ -268,7 +268,7 @@ def main(window: str) -> None:
             "quarantined": noted["quarantined"],
             "reference_prior": named(version.production_prior, labels),
             "methods": estimates(version, reference, classes, (known["split"] == "validation").to_numpy(), scored),
-            "rates": {label: shares(decided[classes == at], labels) for at, label in enumerate(labels)},
+            "rates": {label: shares(called[classes == at], labels) for at, label in enumerate(labels)},
             "new_labels": dict(zip(labels, new_labels.tolist(), strict=True)),
             "feedback": feedback_metrics(feedback[feedback["window"] == window], labels),
             "to_label": table.iloc[rows][["id", "group"]].to_dict("records"),
