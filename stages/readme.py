@@ -1,6 +1,6 @@
 """Put the last results into README.md: tables from `reports/leaderboard.json` and `benchmarks/*.json`, a picture of the report.
 
-Not a stage of the graph: run it with `make readme` after a run whose results are worth showing.
+Not a stage of the graph: run it with `make readme` after a run, a replay and benchmarks whose results are worth showing.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from typing import Any
 
 from ballast.command import parser, run
 from ballast.errors import UserError
-from stages.files import LEADERBOARD, REPORTS, read_json, replaced
+from stages.files import LEADERBOARD, REPORTS, WATCH, read_json, replaced
 
 README = Path("README.md")
-PICTURE = REPORTS / "screenshot.png"
+PICTURES = {REPORTS / "index.html": REPORTS / "screenshot.png", WATCH / "index.html": REPORTS / "time_line.png"}
 CLASS_PRIOR, SCORE = Path("benchmarks/class_prior.json"), Path("benchmarks/score.json")
 BEGIN, END = "<!-- {name}: made by `make readme` -->", "<!-- end of {name} -->"
 BROWSERS = ("chromium", "google-chrome", "chromium-browser")
@@ -66,10 +66,10 @@ def watch_table(found: dict[str, Any], score: dict[str, Any]) -> str:
     labelled = " and ".join(f"{count:,} {label}" for label, count in found["labelled"].items())
     lines += [
         "",
-        f"{found['windows']:,} windows of each kind ({found['evidently_windows']:,} for Evidently), each with {labelled} labelled"
-        f" messages drawn anew, model `{found['technique']}`. The 95% interval holds the true share in {of['watch']} of"
-        f" {found['repeats']:,} simulations for each of the shares {min(priors):.0%} to {max(priors):.0%} and 500 to 5,000 messages;"
-        f" a plain bootstrap's in {of['bootstrap']}. A window of another kind of text (paragraphs of a programming manual) was"
+        f"{found['windows']:,} windows of each kind ({found['evidently_windows']:,} for Evidently), each with {labelled}"
+        f" labelled messages drawn anew, model `{found['technique']}`. The 95% interval holds the true share in {of['watch']} of"
+        f" {found['repeats']:,} simulations for each of the shares {min(priors):.0%} to {max(priors):.0%} and 500 to 5,000"
+        f" messages; a plain bootstrap's in {of['bootstrap']}. A window of another kind of text (paragraphs of a programming manual) was"
         f" *investigate* in {other.get('investigate', 0):.0%}.",
         "",
         f"Scoring {score['messages']:,} messages with the fine-tuned encoder is {score['ratio']:.1f} times as fast as the"
@@ -113,7 +113,8 @@ def take_picture(page: Path, picture: Path) -> None:
 def main() -> None:
     text = with_block(README.read_text(encoding="utf-8"), "results", results_table(read_json(LEADERBOARD)))
     text = with_block(text, "watch", watch_table(read_json(CLASS_PRIOR), read_json(SCORE)))
-    take_picture(REPORTS / "index.html", PICTURE)
+    for page, picture in PICTURES.items():
+        take_picture(page, picture)
     with replaced(README) as temporary:
         temporary.write_text(text, encoding="utf-8")
 

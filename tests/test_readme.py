@@ -11,7 +11,7 @@ import yaml
 
 from stages.files import LEADERBOARD, read_json
 from stages.params import Ingest, Search, read_params
-from stages.readme import CLASS_PRIOR, README, SCORE, results_table, watch_table, with_block
+from stages.readme import CLASS_PRIOR, PICTURES, README, SCORE, results_table, watch_table, with_block
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / README).read_text(encoding="utf-8")
@@ -57,4 +57,4 @@ def test_the_example_settings_are_accepted() -> None:
 def test_the_make_targets_named_exist() -> None:
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.M))
     assert set(re.findall(r"`?make ([a-z]+)", TEXT)) <= targets
-    assert (ROOT / "reports/screenshot.png").is_file()
+    assert all((ROOT / picture).is_file() for picture in PICTURES.values())
