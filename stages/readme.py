@@ -67,9 +67,9 @@ def watch_table(found: dict[str, Any], score: dict[str, Any]) -> str:
     lines += [
         "",
         f"{found['windows']:,} windows of each kind ({found['evidently_windows']:,} for Evidently), each with {labelled}"
-        f" labelled messages drawn anew, model `{found['technique']}`. The 95% interval holds the true share in {of['watch']} of"
-        f" {found['repeats']:,} simulations for each of the shares {min(priors):.0%} to {max(priors):.0%} and 500 to 5,000"
-        f" messages; a plain bootstrap's in {of['bootstrap']}. A window of another kind of text (paragraphs of a programming manual) was"
+        f" labelled messages drawn anew, model `{found['technique']}`. The 95% interval holds the true share in {of['watch']}"
+        f" of {found['repeats']:,} simulations for each of the shares {min(priors):.0%} to {max(priors):.0%} and 500 to 5,000"
+        f" messages; a plain bootstrap's in {of['bootstrap']}. A window of another kind of text (a programming manual) was"
         f" *investigate* in {other.get('investigate', 0):.0%}.",
         "",
         f"Scoring {score['messages']:,} messages with the fine-tuned encoder is {score['ratio']:.1f} times as fast as the"
