@@ -95,7 +95,7 @@ def score_finding(reference: Scored, classes: np.ndarray, window: Scored) -> Fin
         # The last bin and the last class follow from the others.
         weight = np.linalg.inv(covariance[:-1, :-1])
         design = (conditionals.mean[:-1] - conditionals.mean[-1])[:, :-1].T
-        free = np.linalg.solve(design.T @ weight @ design, design.T @ weight @ (found - conditionals.mean[-1])[:-1])
+        free = np.linalg.lstsq(design.T @ weight @ design, design.T @ weight @ (found - conditionals.mean[-1])[:-1])[0]
         prior = np.clip(np.append(free, 1 - free.sum()), 0, 1)
         prior /= prior.sum()
     residual = found - prior @ conditionals.mean

@@ -142,13 +142,20 @@ def estimate_prior(
         rest = np.delete(prior, label)
         rest = rest / rest.sum() if rest.sum() > 0 else np.full(classes - 1, 1 / (classes - 1))
 
-        def kept(share: float) -> bool:
+        def margin(share: float) -> float:
             truth = np.insert((1 - share) * rest, label, share)  # noqa: B023
             window = effect * conditionals.mixture(truth) / len(posteriors)  # noqa: B023
             deviation = np.sqrt(direction @ (window + conditionals.of_mixture(truth)) @ direction)  # noqa: B023
-            return bool(abs(free[label] - share) <= quantile * deviation)  # noqa: B023
+            return float(quantile * deviation)
+
+        def kept(share: float) -> bool:
+            return bool(abs(free[label] - share) <= margin(share))  # noqa: B023
 
         inside = float(np.clip(free[label], 0, 1))
+        if not kept(inside):
+            # No share fits: the scores are not such a mixture, which is another test's to say.
+            ends[:, label] = np.clip([inside - margin(inside), inside + margin(inside)], 0, 1)
+            continue
         for at, end in enumerate((0.0, 1.0)):
             ends[at, label] = end if kept(end) else bisected(kept, inside, end)
     return PriorEstimate(prior=prior, low=np.minimum(ends[0], prior), high=np.maximum(ends[1], prior))

@@ -6,13 +6,16 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy.stats import fisher_exact
+from scipy.special import ndtri
+from scipy.stats import binomtest, fisher_exact
 
 from ballast.label_shift import Finding, Scored, findings
 from ballast.quantification import PriorEstimate, estimate_prior, posterior_conditionals
 
 # The normal approximation of means says nothing of fewer messages.
 LEAST_MESSAGES = 50
+# Kinds of false alarms, which share what is allowed: the prior, what does not fit, a drop of recall.
+KINDS = 3
 Decision = Literal["steady", "reprior", "retrain", "investigate"]
 
 
@@ -52,10 +55,20 @@ class Verdict:
     unexplained: list[str]
 
 
-def outside(estimate: PriorEstimate, prior: np.ndarray, negligible: float) -> np.ndarray:
-    """Classes (K,) whose interval does not hold their share of a prior (K,), and which moved by more than is negligible."""
-    beyond = (prior < estimate.low) | (prior > estimate.high)
-    return beyond & (np.abs(estimate.prior - prior) > negligible)
+def moved_from(
+    estimate: PriorEstimate, prior: np.ndarray, deviation: np.ndarray, size: int, confidence: float, negligible: float
+) -> np.ndarray:
+    """Classes (K,) whose share has moved from a prior (K,) by more than chance and more than is negligible.
+
+    deviation : (K,) of that prior, which is itself an estimate where a window gave it.
+    size : messages of the window. An exact binomial test has to agree, for the normal approximation fails for a few messages.
+    """
+    known = ndtri((1 + confidence) / 2) * deviation
+    low = estimate.prior - np.hypot(estimate.prior - estimate.low, known)
+    high = estimate.prior + np.hypot(estimate.high - estimate.prior, known)
+    counts = np.round(estimate.prior * size).astype(int)
+    exact = [binomtest(int(count), size, share).pvalue < 1 - confidence for count, share in zip(counts, prior, strict=True)]
+    return ((prior < low) | (prior > high)) & np.array(exact) & (np.abs(estimate.prior - prior) > negligible)
 
 
 def recall_drops(
@@ -72,7 +85,7 @@ def recall_drops(
             continue
         table = [[now.sum(), (~now).sum()], [before.sum(), (~before).sum()]]
         p = fisher_exact(table, alternative="less").pvalue
-        if p < policy.false_alarm / count and before.mean() - now.mean() > policy.margin:
+        if p < policy.false_alarm / KINDS / count and before.mean() - now.mean() > policy.margin:
             drops.append(Drop(label=label, expected=float(before.mean()), found=float(now.mean()), support=len(now)))
     return drops
 
@@ -87,6 +100,7 @@ def judge(
     labels: list[str],
     new_labels: np.ndarray,
     drops: list[Drop],
+    deviation: np.ndarray | None = None,
 ) -> Verdict:
     """Decide on a window.
 
@@ -98,21 +112,25 @@ def judge(
     labels : the K names.
     new_labels : (K,) labelled messages that the deployed model was not trained with.
     drops : what labelled feedback shows.
+    deviation : (K,) of the prior, where it was estimated from a window.
     """
     if len(window.groups) == 0:
         reason = "the window has no messages"
         return Verdict(decision="investigate", reasons=[reason], estimate=None, findings=[], unexplained=[])
     conditionals = posterior_conditionals(reference.posteriors, classes, reference.groups)
-    # Half of the false alarms are for the prior, half for the rest; Bonferroni over the K - 1 shares that are free.
-    strict = 1 - policy.false_alarm / 2 / (len(prior) - 1)
+    size, known = len(window.groups), np.zeros(len(prior)) if deviation is None else deviation
+    # Bonferroni over the shares; that of two classes is one.
+    strict = 1 - policy.false_alarm / KINDS / (len(prior) if len(prior) > 2 else 1)
     estimate, wide = (
         estimate_prior(window.posteriors, window.groups, conditionals, confidence=each) for each in (policy.confidence, strict)
     )
-    moved = outside(wide, prior, policy.negligible)
-    each_message = np.arange(len(window.groups))
-    by_message = estimate_prior(window.posteriors, each_message, conditionals, confidence=strict)
-    found = findings(reference, classes, window, estimate.prior) if len(window.groups) >= LEAST_MESSAGES else []
-    unexplained = [each for each in found if each.rejects(policy.false_alarm / 4)]
+    few = size < LEAST_MESSAGES
+    moved = ~np.array([few] * len(prior)) & moved_from(wide, prior, known, size, strict, policy.negligible)
+    by_message = estimate_prior(window.posteriors, np.arange(size), conditionals, confidence=strict)
+    moved_by_message = moved_from(by_message, prior, known, size, strict, policy.negligible)
+    found = [] if few else findings(reference, classes, window, estimate.prior)
+    # Half of theirs is for the scores, half for the descriptors.
+    unexplained = [each for each in found if each.rejects(policy.false_alarm / KINDS / 2)]
     enough = bool((new_labels >= policy.minimum_labels).all())
     lacking = ", ".join(f"{count} of {name}" for name, count in zip(labels, new_labels, strict=True))
     without = f"a retraining needs {policy.minimum_labels} new labels of each class, there are {lacking}"
@@ -123,7 +141,7 @@ def judge(
     if unexplained:
         decision = "investigate"
         reasons = [f"no shift of the class prior explains the {said(each)}" for each in unexplained]
-    elif not moved.any() and outside(by_message, prior, policy.negligible).any():
+    elif not few and not moved.any() and moved_by_message.any():
         _, sizes = np.unique(window.groups, return_counts=True)
         decision = "investigate"
         reasons = [f"near duplicates move the class prior: {sizes.max()} of {len(window.groups)} messages are of one template"]
@@ -140,7 +158,12 @@ def judge(
         reasons = [f"the class prior moved ({shift})" + (f" by more than {policy.tolerance:g}" if beyond else "")]
         reasons += [without] if beyond and not enough else []
     else:
-        decision, reasons = "steady", ["the class prior is within chance of that of the deployed model"]
+        decision = "steady"
+        reasons = [
+            f"{size} messages are too few to tell; {LEAST_MESSAGES} would do"
+            if few
+            else "the class prior is within chance of that of the deployed model"
+        ]
     return Verdict(
         decision=decision, reasons=reasons, estimate=estimate, findings=found, unexplained=[each.name for each in unexplained]
     )

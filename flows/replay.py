@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
@@ -15,11 +16,12 @@ from prefect import flow, get_client, get_run_logger
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectNotFound
+from prefect.runtime import flow_run
 from prefect.settings import PREFECT_API_URL
 
 from ballast.command import parser, run
 from ballast.errors import UserError
-from flows.commands import readable, run_command, stopping_commands
+from flows.commands import one_at_a_time, readable, run_command, stopping_commands
 from flows.promote import promote
 from flows.retrain import RETRAIN, decision_of, retrain
 from flows.score import score
@@ -28,6 +30,8 @@ from flows.watch import watch
 REPLAY, LABELS = Path("production/replay"), Path("production/labels")
 DEPLOYMENT = "retrain/retrain"
 PATIENCE_SECONDS = 3600.0
+# The event may have started its run before it was waited for.
+EARLIER = timedelta(seconds=30)
 
 
 @flow(name="replay")
@@ -49,15 +53,17 @@ def replay(
     options = ["--size", str(size), "--labelled", str(labelled), "--seed", str(seed)]
     options += [] if source is None else ["--source", source]
     with stopping_commands():
-        shutil.rmtree(RETRAIN, ignore_errors=True)
         run_command("draw", ["python", "-m", "stages.draw", *options, *map(str, schedule)], logger.info)
+        with one_at_a_time(RETRAIN / ".lock"):
+            for path in RETRAIN.glob("replay-*"):
+                shutil.rmtree(path)
         promote()
         before = None
         for path in sorted(REPLAY.glob("*.parquet")):
             if before is not None:
                 deliver(before)
-            score(str(path), path.stem)
-            decisions.append(watch(path.stem))
+            score(str(path), path.stem, announce=False)
+            decisions.append(watch(path.stem, occasion=str(flow_run.id)))
             if decisions[-1] == "retrain":
                 retrained(path.stem)
             before = path.stem
@@ -91,21 +97,23 @@ def retrained(window: str) -> None:
         retrain(window)
         return
     get_run_logger().info("waiting for the deployment %s", DEPLOYMENT)
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    began, deadline = datetime.now(UTC), time.monotonic() + PATIENCE_SECONDS
     while not decision_of(RETRAIN / window):
         if time.monotonic() > deadline:
             raise UserError(f"no retraining for {window} ended within an hour; is a worker running?")
-        if ended := unsuccessful(found, window):
+        if ended := unsuccessful(found, window, began - EARLIER):
             raise UserError(f"the retraining for {window} failed: {ended}")
         time.sleep(1)
 
 
-def unsuccessful(deployment: UUID, window: str) -> str:
-    """Why the last run of the deployment for a window did not succeed; nothing when it did, or goes on."""
+def unsuccessful(deployment: UUID, window: str, since: datetime) -> str:
+    """Why the last run of the deployment for a window since a time did not succeed; nothing when it did, or goes on."""
     of_deployment = FlowRunFilter(deployment_id=FlowRunFilterDeploymentId(any_=[deployment]))
     with get_client(sync_client=True) as client:
         runs = client.read_flow_runs(flow_run_filter=of_deployment, sort=FlowRunSort.EXPECTED_START_TIME_DESC)
-    last = next((run.state for run in runs if run.parameters.get("window") == window), None)
+    last = next(
+        (run.state for run in runs if run.parameters.get("window") == window and run.created and run.created >= since), None
+    )
     wrong = last is not None and last.is_final() and not last.is_completed()
     return f"{last.name}: {last.message or 'no message'}" if last is not None and wrong else ""
 

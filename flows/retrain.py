@@ -21,9 +21,10 @@ from ballast.command import parser, run
 from ballast.errors import UserError
 from flows.alarms import tell
 from flows.commands import one_at_a_time, readable, run_command, stopping_commands
-from flows.promote import CURRENT, promote
+from flows.promote import CURRENT, DEPLOYED, promote
 
 RETRAIN = Path("production/retrain")
+OUTDATED = "outdated"
 KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -53,28 +54,32 @@ def retrain(window: str | None = None, key: str | None = None) -> str:
             logger.info("%s has been decided: %s", key, decided)
             if (home / "worktree").exists():
                 # Somebody was killed while it was removed.
-                conclude(key, json.loads((home / "decision.json").read_text(encoding="utf-8"))["version"])
+                conclude(key, read(home / "decision.json")["version"], outdated=decided == OUTDATED)
             return decided
         step("feedback", "stages.feedback")
         step("prepare", "stages.retrain", "prepare", key, *([] if window is None else ["--window", window]))
-        if decided := decision_of(home):
-            return decided
+        if not (home / "prepared.json").exists():
+            return OUTDATED
         # A pipeline of its own in Prefect, with its retries and artifacts; DVC goes on where a stopped one was.
         run_command("pipeline", ["python", "-m", "flows.pipeline"], logger.info, folder=home / "worktree")
         step("challenge", "stages.retrain", "challenge", key)
-        result = json.loads((home / "challenge.json").read_text(encoding="utf-8"))
-        if result["not_worse"]:
+        result = read(home / "challenge.json")
+        outdated = superseded(result["champion"], window)
+        if outdated:
+            # Somebody, or another window, has deployed a version meanwhile: nobody compared the challenger with that.
+            version = deployed()
+        elif result["not_worse"]:
             version = promote(source=str(home / "worktree"), reason="retrain", window=window)
         elif window is not None:
             version = promote(reprior=window)
         else:
-            version = json.loads(CURRENT.read_text(encoding="utf-8"))["version"]
+            version = deployed()
         create_markdown_artifact(in_words(result), key="challenge", description=f"challenger of {result['champion']}")
-        if not result["not_worse"]:
+        if not result["not_worse"] and not outdated:
             # Before the end, for nothing is repeated after it: rather twice than never.
             payload = {name: result[name] for name in (*PAYLOAD, "window", "champion")} | {"version": version}
             tell("model.kept", f"ballast.model.{version}", payload)
-        conclude(key, version)
+        conclude(key, version, outdated=outdated)
     return decision_of(home)
 
 
@@ -86,15 +91,32 @@ def step(name: str, module: str, *arguments: str) -> None:
     run_command(name, ["python", "-m", module, *arguments], get_run_logger().info)
 
 
-def conclude(key: str, version: str) -> None:
+def conclude(key: str, version: str, *, outdated: bool) -> None:
     """Note the decision and remove the checkout."""
-    step("conclude", "stages.retrain", "conclude", key, "--version", version)
+    step("conclude", "stages.retrain", "conclude", key, "--version", version, *(["--outdated"] if outdated else []))
+
+
+def read(path: Path) -> dict[str, Any]:
+    """What a JSON file of the retraining holds."""
+    return dict(json.loads(path.read_text(encoding="utf-8")))
+
+
+def deployed() -> str:
+    """The version that is deployed."""
+    return str(read(CURRENT)["version"])
+
+
+def superseded(champion: str, window: str | None) -> bool:
+    """Whether another version than the champion is deployed now, and not by this retraining before it was stopped."""
+    manifest = read(DEPLOYED / deployed() / "manifest.json")
+    ours = window is not None and manifest["window"] == window and manifest["reason"] == "retrain"
+    return deployed() != champion and not ours
 
 
 def decision_of(home: Path) -> str:
     """What was decided in a retraining's folder; nothing while it is open."""
     path = home / "decision.json"
-    return str(json.loads(path.read_text(encoding="utf-8"))["decision"]) if path.exists() else ""
+    return str(read(path)["decision"]) if path.exists() else ""
 
 
 def in_words(result: dict[str, Any]) -> str:

@@ -9,36 +9,22 @@ from __future__ import annotations
 import os
 import sys
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
 
 from prefect import flow, get_run_logger
+from prefect.events import emit_event
 from prefect.runtime import flow_run
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from ballast.command import parser, run
-from ballast.errors import UserError
 from flows.commands import readable, run_command, stopping_commands
+from flows.settings import production, window_name
 
-PARAMS = Path("params.yaml")
 STAGE = [sys.executable, "-m", "stages.score"]
-
-
-def settings() -> dict[str, Any]:
-    """What `production.score` of params.yaml says; the stage checks the file."""
-    try:
-        return dict(YAML(typ="safe", pure=True).load(PARAMS.read_text(encoding="utf-8"))["production"]["score"])
-    except FileNotFoundError as error:
-        raise UserError(f"{PARAMS}: no such file; run from the repository's root") from error
-    except (YAMLError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise UserError(f"{PARAMS}: production.score cannot be read: {' '.join(str(error).split())}") from error
 
 
 def window_of(source: str | None, window: str | None, start: datetime) -> tuple[str, str]:
     """Source and window of a run that was to start at a time; params.yaml says what is not given."""
-    window = window or start.strftime(settings()["window"])
-    return source or settings()["source"].replace("{window}", window), window
+    window = window or window_name(start)
+    return source or production()["score"]["source"].replace("{window}", window), window
 
 
 def run_name() -> str:
@@ -49,11 +35,16 @@ def run_name() -> str:
 
 
 @flow(name="score", flow_run_name=run_name)
-def score(source: str | None = None, window: str | None = None) -> None:
-    """Score a window; raises StageFailed, and UserError for settings that cannot be read."""
+def score(source: str | None = None, window: str | None = None, announce: bool = True) -> None:
+    """Score a window, and emit `window.scored`, which starts the deployment of watch, unless told not to announce it.
+
+    Raises StageFailed, and UserError for settings that cannot be read.
+    """
     source, window = window_of(source, window, flow_run.scheduled_start_time or datetime.now(UTC))
     with stopping_commands():
         run_command("score", [*STAGE, "--window", window, "--", source], get_run_logger().info)
+    if announce:
+        emit_event("window.scored", {"prefect.resource.id": f"ballast.window.{window}"}, payload={"window": window})
 
 
 def main(source: str | None, window: str | None) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,5 +25,6 @@ def production() -> dict[str, Any]:
 
 
 def window_name(start: datetime) -> str:
-    """The window of a run that was to start at a time."""
-    return start.strftime(production()["score"]["window"])
+    """The window of a run that was to start at a time: the one that has ended by then."""
+    score = production()["score"]
+    return (start - timedelta(hours=score["hours"])).strftime(score["window"])

@@ -33,15 +33,20 @@ def run_name() -> str:
 
 
 @flow(name="watch", flow_run_name=run_name)
-def watch(window: str | None = None) -> str:
+def watch(window: str | None = None, occasion: str = "") -> str:
     """Watch a window, by default that of the run's scheduled start, and return the decision.
 
-    Raises StageFailed, after `window.missing`, for a window that was not scored.
+    The same decision of the same window is the same event, unless the occasion is another. Raises StageFailed, after `window.missing`, for a window that was not scored.
     """
     name = window or window_name(flow_run.scheduled_start_time or datetime.now(UTC))
     logger = get_run_logger()
     with stopping_commands():
-        run_command("feedback", ["python", "-m", "stages.feedback"], logger.info)
+        try:
+            run_command("feedback", ["python", "-m", "stages.feedback"], logger.info)
+        except StageFailed as failure:
+            # A mistake in somebody's labels must not stop the watch.
+            logger.error("%s; the window is watched with the labels so far", failure.headline)
+            tell("labels.rejected", f"ballast.window.{name}", {"window": name, "reason": failure.headline})
         try:
             run_command("watch", ["python", "-m", "stages.watch", "--window", name], logger.info)
         except StageFailed:
@@ -56,7 +61,7 @@ def watch(window: str | None = None) -> str:
     if decision != "steady":
         labels = {"ballast.window": name, "ballast.decision": decision}
         payload = {key: result[key] for key in PAYLOAD}
-        event = uuid5(NAMESPACE, f"{name}/{result['model']}/{decision}")
+        event = uuid5(NAMESPACE, f"{name}/{result['model']}/{decision}/{occasion}")
         tell("class-prior.shifted", f"ballast.window.{name}", payload, labels=labels, id=event)
     if decision == "reprior":
         correct_deployed(name, result["model"])

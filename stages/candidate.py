@@ -74,7 +74,8 @@ def of_selected(folder: Path) -> Manifest:
         files[path.name] = file_sha256(path)
         copy(path, folder / path.name)
     words = vocabulary(messages.of("train")["text"].tolist())
-    save_file({"words": words}, folder / VOCABULARY)
+    fed = parquet.read_table(FEEDBACK, columns=["text"])["text"] if FEEDBACK.exists() else pa.chunked_array([], pa.string())
+    save_file({"words": words, "feedback": np.sort(fingerprints(fed))}, folder / VOCABULARY)
     (folder / VOCABULARY).chmod(0o644)
     held_out = pd.concat([messages.of("validation"), messages.of("test")])
     reference(held_out, labels, np.concatenate([scores.validation, scores.test]), words).to_parquet(
@@ -89,7 +90,6 @@ def of_selected(folder: Path) -> Manifest:
         "labels": labels,
         "effective_prior": pointer["effective_prior"],
         "production_prior": pointer["production_prior"],
-        "feedback": parquet.read_metadata(FEEDBACK).num_rows if FEEDBACK.exists() else 0,
         "calibration": calibration,
         "operating_point": point,
         "lineage": lineage(lock, origin, f"train@{name}-{seed}"),

@@ -113,6 +113,7 @@ class Keep(Section):
 class Score(Section):
     source: Annotated[str, Field(pattern=r"\{window\}")]
     window: Annotated[str, Field(pattern=r"%")]
+    hours: Annotated[float, Field(ge=0)]
     text_column: str | None
     id_column: str | None
     longest_text: Count

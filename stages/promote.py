@@ -17,7 +17,7 @@ from stages.candidate import of_source
 from stages.deployed import CURRENT, MANIFEST, current_version
 from stages.files import DEPLOYED, locked, read_json, write_json
 from stages.params import read_params
-from stages.reprior import estimated_prior, of_deployed
+from stages.reprior import estimated_prior, of_deployed, prior_deviation
 from stages.versions import (
     ROLLBACK,
     Manifest,
@@ -68,6 +68,8 @@ def deploy(
     version, deployed = next_name(), deployed_manifest()
     with being_made(version) as folder:
         manifest = {**make(folder, version), "version": version, "reason": reason, "window": window}
+        if window is not None:
+            manifest["prior_deviation"] = prior_deviation(window, manifest["labels"])
         found = content(manifest)
         known = deployed is not None and content(deployed) == found
         if dry_run:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.special import ndtri
 
 from ballast.encoders import file_sha256
 from ballast.errors import UserError, nearest
@@ -42,6 +43,15 @@ def estimated_prior(window: str, labels: list[str]) -> dict[str, float]:
     if not all(0 < share < 1 for share in shares.values()) or abs(sum(shares.values()) - 1) > 1e-6:
         raise UserError(f"{path}: the estimated_prior is {shares_in_words(shares)}; expected shares above 0 that sum to 1")
     return {label: shares[label] for label in labels}
+
+
+def prior_deviation(window: str, labels: list[str]) -> dict[str, float]:
+    """Standard deviation of each class's share that a window was estimated to have; 0 where the watch says nothing of it."""
+    watched = read_json(WATCH / f"{window}.json") if (WATCH / f"{window}.json").exists() else {}
+    if not watched.get("low"):
+        return dict.fromkeys(labels, 0.0)
+    width = 2 * ndtri((1 + watched["confidence"]) / 2)
+    return {label: float((watched["high"][label] - watched["low"][label]) / width) for label in labels}
 
 
 def operating_point_for(prior: Mapping[str, float], base: Version) -> dict[str, Any]:

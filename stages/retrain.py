@@ -9,6 +9,7 @@ the checkout. Each step can be repeated; what is there already stays.
 from __future__ import annotations
 
 import contextlib
+import filecmp
 import shutil
 import subprocess
 import sys
@@ -87,15 +88,18 @@ def write_params(target: Path, params: Params, prior: dict[str, float], techniqu
 
 
 def bring(path: str, worktree: Path) -> None:
-    """Put what params name by a path within the repository, and git does not track, into the checkout too."""
+    """Put what params name by a path within the repository into the checkout too, where git does not have it as it is here."""
     source = Path(path)
     if "://" in path or source.is_absolute() or not source.exists():
         return
     files = [source] if source.is_file() else [each for each in source.rglob("*") if each.is_file()]
     for file in files:
-        if not (worktree / file).exists():
-            (worktree / file).parent.mkdir(parents=True, exist_ok=True)
-            (worktree / file).symlink_to(file.resolve())
+        target = worktree / file
+        if target.exists() and filecmp.cmp(file, target, shallow=False):
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.unlink(missing_ok=True)
+        target.symlink_to(file.resolve())
 
 
 def prepare(key: str, window: str | None) -> None:
@@ -110,7 +114,6 @@ def prepare(key: str, window: str | None) -> None:
     prior = prior_for(window, version)
     if window is not None and (scored_by := read_json(WATCH / f"{window}.json")["model"]) != version.name:
         # Its answer would be to a question that another version has answered since.
-        write_json(home / "decision.json", {"window": window, "decision": "outdated", "version": version.name})
         print(f"retrain: {window} was scored by {scored_by}, {version.name} is deployed since; nothing to do", file=sys.stderr)
         return
     remove_checkout(worktree)
@@ -120,7 +123,9 @@ def prepare(key: str, window: str | None) -> None:
         shutil.copy("dvc.lock", worktree / "dvc.lock")
     bring(params.ingest.path, worktree)
     bring(params.train.model, worktree)
-    feedback = read_feedback().query("new")[["id", "text", "label", "split"]]
+    came = read_feedback().query("new")[["id", "text", "label", "split"]]
+    earlier = [pd.read_parquet(FEEDBACK)[list(came.columns)]] if FEEDBACK.exists() else []
+    feedback = pd.concat([*earlier, came]).astype("str")
     feedback.to_parquet(worktree / FEEDBACK, index=False)
     if LOCAL_CONFIG.exists():
         shutil.copy(LOCAL_CONFIG, worktree / LOCAL_CONFIG)
@@ -215,17 +220,17 @@ def judge(key: str) -> None:
     )
 
 
-def conclude(key: str, version: str) -> None:
+def conclude(key: str, version: str, outdated: bool) -> None:
     """Write the decision, with the version that is deployed now, and remove the checkout."""
     home = RETRAIN / key
     result = read_json(home / "challenge.json")
-    decision = "promoted" if result["not_worse"] else "kept"
+    decision = "outdated" if outdated else "promoted" if result["not_worse"] else "kept"
     write_json(home / "decision.json", {**result, "decision": decision, "version": version})
     remove_checkout(home / "worktree")
     print(f"retrain: {decision}, {version} is deployed", file=sys.stderr)
 
 
-def main(step: str, key: str, window: str | None, version: str | None) -> None:
+def main(step: str, key: str, window: str | None, version: str | None, outdated: bool) -> None:
     if not WINDOW.fullmatch(key):
         raise UserError(f"the key {key!r} names a folder; expected letters, digits, dots, dashes and underscores")
     with locked(RETRAIN / key):
@@ -236,7 +241,7 @@ def main(step: str, key: str, window: str | None, version: str | None) -> None:
         else:
             if version is None:
                 raise UserError("conclude needs --version, the one that is deployed now")
-            conclude(key, version)
+            conclude(key, version, outdated)
 
 
 if __name__ == "__main__":
@@ -245,4 +250,5 @@ if __name__ == "__main__":
     arguments.add_argument("key", help="names the retraining: the window that asked for it")
     arguments.add_argument("--window", help="prepare: the window whose prior is trained for")
     arguments.add_argument("--version", help="conclude: the version that is deployed now")
+    arguments.add_argument("--outdated", action="store_true", help="conclude: another version was deployed meanwhile")
     run(main, arguments.parse_args())

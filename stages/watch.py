@@ -27,7 +27,7 @@ from ballast.quantification import adjusted_count, classify_and_count, emq, post
 from ballast.watch import Policy, Verdict, judge, recall_drops
 from stages.deployed import MANIFEST, Version, read_version
 from stages.evidently_pages import with_shares
-from stages.feedback import read_feedback
+from stages.feedback import fingerprints_of, read_feedback
 from stages.files import DEPLOYED, SCORED, WATCH, locked, read_json, replaced, write_json
 from stages.params import Params, Production, read_params
 from stages.prune import prune_windows
@@ -110,6 +110,16 @@ def shares(classes: np.ndarray, labels: list[str]) -> dict[str, float]:
 def indices(names: pd.Series, labels: list[str]) -> np.ndarray:
     """Class indices (n,) of label names (n,)."""
     return pd.Categorical(names, categories=labels).codes.astype(np.int64)
+
+
+def asked_for() -> set[str]:
+    """The ids of all messages that a watch asked to be labelled."""
+    return {message["id"] for path in WATCH.glob("*.json") for message in read_json(path)["to_label"]}
+
+
+def trained_with(version: Version, texts: pd.Series) -> np.ndarray:
+    """Which texts (n,) were feedback that a version was trained with, or tested on."""
+    return np.isin(fingerprints_of(texts), load_file(version.folder / "vocabulary.safetensors")["feedback"])
 
 
 def feedback_metrics(rows: pd.DataFrame, labels: list[str]) -> dict[str, Any] | None:
@@ -248,14 +258,25 @@ def main(window: str) -> None:
         feedback = read_feedback()
         # Of other versions with the same weights the operating point, and so the recall, is another.
         fed = feedback[(feedback["model"] == version.name) & feedback["label"].isin(labels)]
+        # Labels that were asked for are of the oddest messages, and the messages of a group are right or wrong together.
+        fed = fed[~fed["id"].isin(asked_for())].drop_duplicates("group")
+        once = ~known["group"].duplicated().to_numpy()
         drops = recall_drops(
-            classes, decided, indices(fed["label"], labels), indices(fed["called"], labels), policy, len(labels)
+            classes[once], decided[once], indices(fed["label"], labels), indices(fed["called"], labels), policy, len(labels)
         )
         # The rows that came after those that the deployed model was trained with.
-        new = feedback.query("new").iloc[version.manifest["feedback"] :].query("label in @labels")
+        new = feedback[feedback["new"] & ~trained_with(version, feedback["text"]) & feedback["label"].isin(labels)]
         new_labels = np.bincount(indices(new["label"], labels), minlength=len(labels))
         verdict = judge(
-            reference, classes, scored, version.production_prior, policy, labels=labels, new_labels=new_labels, drops=drops
+            reference,
+            classes,
+            scored,
+            version.production_prior,
+            policy,
+            labels=labels,
+            new_labels=new_labels,
+            drops=drops,
+            deviation=np.array([version.manifest.get("prior_deviation", {}).get(label, 0.0) for label in labels]),
         )
         rows = np.empty(0, dtype=int)
         if verdict.decision == "investigate" and len(table):
@@ -263,6 +284,7 @@ def main(window: str) -> None:
         result = {
             "window": window,
             "n": len(table),
+            "confidence": policy.confidence,
             "model": version.name,
             "labels": labels,
             "quarantined": noted["quarantined"],
