@@ -36,7 +36,9 @@ def run_name() -> str:
 def watch(window: str | None = None, occasion: str = "") -> str:
     """Watch a window, by default that of the run's scheduled start, and return the decision.
 
-    The same decision of the same window is the same event, unless the occasion is another. Raises StageFailed, after `window.missing`, for a window that was not scored.
+    The same decision of the same window is the same event, unless the occasion is another.
+
+    Raises StageFailed, after `window.missing`, for a window that was not scored.
     """
     name = window or window_name(flow_run.scheduled_start_time or datetime.now(UTC))
     logger = get_run_logger()

@@ -18,7 +18,7 @@ from ballast.command import parser, run
 from ballast.errors import UserError
 from ballast.near_duplicates import fingerprints
 from stages.feedback import FEEDBACK_TABLE, read_feedback
-from stages.files import LABELS, MESSAGES, PRODUCTION, QUARANTINE, SCORED, WATCH, replaced, replaced_folder
+from stages.files import LABELS, MESSAGES, PRODUCTION, QUARANTINE, SCORED, WATCH, locked, replaced, replaced_folder
 from stages.ingest import mapped, read_source
 from stages.params import Ingest, read_params
 from stages.score import columns_of
@@ -55,8 +55,8 @@ def remove_earlier() -> None:
     for folder in (SCORED, WATCH, QUARANTINE, LABELS):
         for left in folder.glob(f"{PREFIX}*"):
             left.unlink()
-    feedback = read_feedback()
-    with replaced(FEEDBACK_TABLE) as temporary:
+    with locked(FEEDBACK_TABLE), replaced(FEEDBACK_TABLE) as temporary:
+        feedback = read_feedback()
         feedback[~feedback["window"].str.startswith(PREFIX)].to_parquet(temporary, index=False)
 
 
@@ -68,9 +68,13 @@ def main(schedule: Sequence[float], size: int, labelled: float, seed: int, sourc
     # Dealt in a random order, and once more from the start where a class runs out.
     decks = {str(label): rng.permutation(rows.to_numpy()) for label, rows in messages.groupby("label").groups.items()}
     counts = {label: len(deck) for label, deck in decks.items()}
-    if len(counts) < 2:
-        raise UserError(f"{source or params.ingest.path}: messages of {len(counts)} class are left; expected two or more")
-    rare = params.operating_point.label or min(counts, key=lambda label: counts[label])
+    rare = params.operating_point.label or min(counts, key=lambda label: counts[label], default="")
+    if len(counts) < 2 or rare not in counts:
+        left = ", ".join(f"{count:,} {label}" for label, count in counts.items()) or "none"
+        raise UserError(
+            f"{source or params.ingest.path}: {left} are left that are not in training or validation; expected messages of"
+            f" {rare or 'the rare class'} and of another class"
+        )
     remove_earlier()
     with replaced_folder(REPLAY) as folder:
         (folder / "labels").mkdir()

@@ -78,7 +78,9 @@ def read_labels(known: list[str]) -> pd.Series:
             for name in ("id", "label"):
                 if name not in found:
                     raise UserError(f"{path}: no column {name!r}: {nearest(name, found)}")
-            table = read_columns(path, kind, ["id", "label"]).to_pandas()
+            table = read_columns(path, kind, ["id", "label"])
+            # As text before a missing value makes floating point of whole numbers.
+            table = table.cast(pa.schema([(name, pa.large_string()) for name in table.column_names])).to_pandas()
         except (pa.ArrowException, OSError) as error:
             raise UserError(f"{path}: cannot be read as {kind}: {' '.join(str(error).split())[:300]}") from error
         labels, ids = (table[name].map(label_name, na_action="ignore").astype("str") for name in ("label", "id"))
@@ -110,7 +112,15 @@ def labelled_messages(labels: pd.Series) -> pd.DataFrame:
             parts.append(rows.to_pandas().rename(columns={"label": "called"}).assign(window=path.stem))
     if not parts:
         return empty("id", "text", "group", "called", "model", "window")
-    return pd.concat(parts).drop_duplicates("id")
+    every = pd.concat(parts).drop_duplicates(["id", "text"])
+    twice = every[every["id"].duplicated(keep=False)]
+    if len(twice):
+        first, second = twice[twice["id"] == twice["id"].iloc[0]]["window"].iloc[:2]
+        raise UserError(
+            f"{SCORED}: the id {twice['id'].iloc[0]!r} is of different messages in the windows {first} and {second}, so a label"
+            " for it could mean either; score with ids that no other window has"
+        )
+    return every
 
 
 def splits_of(groups: np.ndarray, known: Mapping[int, str], fractions: Mapping[str, float]) -> np.ndarray:

@@ -48,7 +48,12 @@ def labelled_ids() -> set[str]:
     """The ids of all messages that somebody has labelled; raises UserError for a file that cannot be read."""
     paths = sorted(path for path in LABELS.glob("*") if path.is_file() and not path.name.startswith("."))
     tables = [read_file(str(path), "file", {"id": "id", "label": "label"}, None) for path in paths]
-    return {str(row["id"]) for table in tables for row in table.to_pylist() if str(row["label"] or "").strip()}
+    return {
+        str(row["id"])
+        for table in tables
+        for row in table.to_pylist()
+        if row["label"] is not None and str(row["label"]).strip()
+    }
 
 
 def frozen_ids() -> set[str]:

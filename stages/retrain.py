@@ -230,7 +230,7 @@ def conclude(key: str, version: str, outdated: bool) -> None:
     print(f"retrain: {decision}, {version} is deployed", file=sys.stderr)
 
 
-def main(step: str, key: str, window: str | None, version: str | None, outdated: bool) -> None:
+def main(step: str, key: str, window: str | None, version: str | None, outdated: bool = False) -> None:
     if not WINDOW.fullmatch(key):
         raise UserError(f"the key {key!r} names a folder; expected letters, digits, dots, dashes and underscores")
     with locked(RETRAIN / key):

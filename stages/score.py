@@ -247,7 +247,7 @@ def score_window(source: str, window: str, params: Params, version: Version) -> 
         if share > settings.quarantine:
             raise UserError(
                 f"{source}: {quarantine.count:,} of {about['rows']:,} rows are malformed, {share:.1%}, more than"
-                f" {settings.quarantine:.1%} (production.score.quarantine); they are in {quarantine_path}, the first is"
+                f" {settings.quarantine:.1%} (production.score.quarantine); they are in {quarantine_path}, nothing was scored; the first is"
                 f" {quarantine.first}"
             )
     print(

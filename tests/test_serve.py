@@ -49,8 +49,8 @@ def test_it_says_what_is_deployed_and_when_it_runs(running: Served) -> None:
     said = listed(running.output)
     moment = r"next \d{4}-\d\d-\d\d \d\d:\d\d UTC"
     assert re.fullmatch(rf"training +0 2 \* \* 0 UTC +{moment}", said["pipeline"])
-    assert re.fullmatch(rf"default +30 23 \* \* \* UTC +{moment}", said["score"])
-    assert re.fullmatch(rf"default +50 23 \* \* \* UTC +{moment}", said["watch"])
+    assert re.fullmatch(rf"default +30 0 \* \* \* UTC +{moment}", said["score"])
+    assert re.fullmatch(rf"default +30 12 \* \* \* UTC +{moment}", said["watch"])
     assert re.fullmatch(r"default +by hand or by an event", said["promote"])
     assert re.fullmatch(r"training +by hand or by an event", said["retrain"])
     (step,) = running.deployment("score")["pull_steps"]
@@ -168,7 +168,7 @@ def test_schedules_go_on_after_the_server_and_after_everything_was_killed(tmp_pa
         assert len(again.server.all("deployments")) == 5
         assert len(again.deployment("score")["schedules"]) == 1
         automations = [each["name"] for each in again.server.all("automations")]
-        assert len(automations) == len(set(automations)) == 3
+        assert len(automations) == len(set(automations)) == 4
 
 
 def test_ending_it_ends_runs_and_their_commands_and_says_so_to_the_server(tmp_path: Path) -> None:

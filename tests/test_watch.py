@@ -43,6 +43,7 @@ KEYS = {
     "new_labels",
     "rates",
     "feedback",
+    "confidence",
     "to_label",
 }
 USUAL = {"ham": 300, "spam": 50}
