@@ -126,8 +126,10 @@ def judge(
     )
     few = size < LEAST_MESSAGES
     moved = ~np.array([few] * len(prior)) & moved_from(wide, prior, known, size, strict, policy.negligible)
-    by_message = estimate_prior(window.posteriors, np.arange(size), conditionals, confidence=strict)
-    moved_by_message = moved_from(by_message, prior, known, size, strict, policy.negligible)
+    moved_by_message = moved
+    if len(np.unique(window.groups)) < size:
+        by_message = estimate_prior(window.posteriors, np.arange(size), conditionals, confidence=strict)
+        moved_by_message = moved_from(by_message, prior, known, size, strict, policy.negligible)
     found = [] if few else findings(reference, classes, window, estimate.prior)
     # Half of theirs is for the scores, half for the descriptors.
     unexplained = [each for each in found if each.rejects(policy.false_alarm / KINDS / 2)]

@@ -247,8 +247,8 @@ def score_window(source: str, window: str, params: Params, version: Version) -> 
         if share > settings.quarantine:
             raise UserError(
                 f"{source}: {quarantine.count:,} of {about['rows']:,} rows are malformed, {share:.1%}, more than"
-                f" {settings.quarantine:.1%} (production.score.quarantine); they are in {quarantine_path}, nothing was scored; the first is"
-                f" {quarantine.first}"
+                f" {settings.quarantine:.1%} (production.score.quarantine), so nothing was scored; they are in"
+                f" {quarantine_path}, the first is {quarantine.first}"
             )
     print(
         f"score: {window}: {count:,} messages scored with version {version.name}"

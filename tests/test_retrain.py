@@ -196,8 +196,7 @@ def test_a_worse_challenger_is_kept_out_and_the_prior_answered_by_a_correction(p
 def test_a_window_of_an_earlier_version_is_outdated_and_trains_nothing(project: Project) -> None:
     promote(project, reprior="w1")
     assert "w1 was scored by 0001, 0002 is deployed since; nothing to do" in done(step(project, "prepare"))
-    expected = {"window": "w1", "decision": "outdated", "version": "0002"}
-    assert read_json(project.folder / RETRAIN / "w1/decision.json") == expected
+    assert not (project.folder / RETRAIN / "w1/decision.json").exists(), "the window may be scored again"
     assert worktrees(project) == [] and not (project.folder / WORKTREE).exists()
 
 
