@@ -183,7 +183,7 @@ def test_an_encoder_scores_too(workspace: Project, tiny_encoder: Path) -> None:
     np.testing.assert_allclose(
         table[["p_a", "p_b", "p_c"]], softmax(model.logits(list(MESSAGES["text"])).astype(np.float64), axis=1), rtol=1e-5
     )
-    assert list(table["id"]) == [str(number) for number in range(1, 91)]
+    assert list(table["id"]) == [f"w-{number}" for number in range(1, 91)]
 
 
 CSV = (
@@ -325,7 +325,7 @@ def test_too_many_malformed_rows_fail_after_writing_them_down(cheap: Project) ->
     before = scored_file(cheap).read_bytes()
     cheap.write("messages.csv", b"id,text\n1,a\n2,\n3,\n")
     assert run(cheap).error == (
-        "error: messages.csv: 2 of 3 rows are malformed, 66.7%, more than 5.0% (production.score.quarantine);"
+        "error: messages.csv: 2 of 3 rows are malformed, 66.7%, more than 5.0% (production.score.quarantine), so nothing was scored;"
         " they are in production/quarantine/w.jsonl, the first is messages.csv, row 2: the text is blank"
     )
     assert list(reasons(cheap)) == [2, 3]
@@ -387,7 +387,7 @@ def test_a_folder_is_all_of_its_files(cheap: Project) -> None:
     assert [(row["source"], row["row"]) for row in quarantined(cheap)] == [("in/b.csv", 2), ("in/e.tsv", 2)]
     cheap.edit({"production.score.id_column": None})
     assert run(cheap, "in").code == 0
-    assert list(scored(cheap)["id"]) == ["1", "2", "4", "5", "6"], "the number of a row counts through all files"
+    assert list(scored(cheap)["id"]) == [f"w-{number}" for number in (1, 2, 4, 5, 6)], "through all files"
 
 
 def test_what_is_deployed_must_be_what_was_deployed(cheap: Project) -> None:
