@@ -325,8 +325,8 @@ def test_too_many_malformed_rows_fail_after_writing_them_down(cheap: Project) ->
     before = scored_file(cheap).read_bytes()
     cheap.write("messages.csv", b"id,text\n1,a\n2,\n3,\n")
     assert run(cheap).error == (
-        "error: messages.csv: 2 of 3 rows are malformed, 66.7%, more than 5.0% (production.score.quarantine), so nothing was scored;"
-        " they are in production/quarantine/w.jsonl, the first is messages.csv, row 2: the text is blank"
+        "error: messages.csv: 2 of 3 rows are malformed, 66.7%, more than 5.0% (production.score.quarantine), so nothing was"
+        " scored; they are in production/quarantine/w.jsonl, the first is messages.csv, row 2: the text is blank"
     )
     assert list(reasons(cheap)) == [2, 3]
     assert scored_file(cheap).read_bytes() == before
