@@ -22,7 +22,7 @@ from stages.files import DEPLOYED, read_json, write_json
 
 ROLLBACK = "rollback"
 # What says how a version came about, not what it is.
-OCCASION = ("version", "reason", "window")
+OCCASION = ("version", "reason", "window", "prior_deviation")
 
 Manifest = dict[str, Any]
 

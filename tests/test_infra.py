@@ -68,7 +68,9 @@ def test_a_shift_that_asks_for_it_starts_a_retraining_of_its_window() -> None:
     assert trigger.expect == {"class-prior.shifted"}
     assert trigger.match.model_dump() == {"ballast.decision": "retrain"}
     assert trigger.parameters == {"window": "{{ event.payload.window }}"}
-    assert [name for name, each in DEPLOYMENTS.items() if "triggers" in each] == ["retrain"]
+    (scored,) = _initialize_deployment_triggers("watch", [dict(each) for each in DEPLOYMENTS["watch"]["triggers"]])
+    assert (scored.expect, scored.parameters) == ({"window.scored"}, trigger.parameters)
+    assert [name for name, each in DEPLOYMENTS.items() if "triggers" in each] == ["watch", "retrain"]
 
 
 @pytest.mark.parametrize(
