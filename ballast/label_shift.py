@@ -7,7 +7,7 @@ classes.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import logit
@@ -145,7 +145,7 @@ def descriptor_finding(name: str, reference: Scored, classes: np.ndarray, window
 def findings(reference: Scored, classes: np.ndarray, window: Scored, prior: np.ndarray) -> list[Finding]:
     """Every test of whether label shift explains the window, with its p-value multiplied by the number of tests of its kind."""
     each = [descriptor_finding(name, reference, classes, window, prior) for name in reference.descriptors]
-    together = [Finding(**{**vars(one), "p": min(1.0, one.p * len(each))}) for one in each]
+    together = [replace(one, p=min(1.0, one.p * len(each))) for one in each]
     return [score_finding(reference, classes, window), *together]
 
 

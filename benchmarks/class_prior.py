@@ -24,9 +24,9 @@ from ballast.descriptors import NAMES, descriptors
 from ballast.label_shift import Scored
 from ballast.quantification import classify_and_count, estimate_prior, posterior_conditionals
 from ballast.watch import Policy, judge
-from stages.deployed import Version, current_version, read_version
+from stages.deployed import REFERENCE, VOCABULARY, Version, current_version, indices, read_version
 from stages.params import read_params
-from stages.watch import indices, policy_of, reference_of
+from stages.watch import policy_of, reference_of
 
 RESULT = Path("benchmarks/class_prior.json")
 STEADY = 0.134
@@ -58,7 +58,7 @@ class Population:
     """All messages that may be drawn: as the model sees them, with classes (n,) of which 1 is the rare one."""
 
     def __init__(self, version: Version) -> None:
-        table = pd.read_parquet(version.folder / "reference.parquet")
+        table = pd.read_parquet(version.folder / REFERENCE)
         self.scored = reference_of(version, table)
         self.classes = indices(table["label"], version.labels)
         self.labels = version.labels
@@ -187,7 +187,7 @@ def other_texts() -> list[str]:
 def other_kind(population: Population, version: Version, policy: Policy, windows: int) -> list[dict[str, Any]]:
     """Decisions about windows in which a share of the messages are another kind of text, at an unchanged prior of the rest."""
     texts = other_texts()
-    words = load_file(version.folder / "vocabulary.safetensors")["words"]
+    words = load_file(version.folder / VOCABULARY)["words"]
     found = descriptors(texts, words)
     posteriors = version.posteriors(version.load().logits(texts))
     table = []

@@ -113,6 +113,12 @@ def command(*options: str) -> list[str]:
     return lines
 
 
+def deployed() -> dict[str, Any]:
+    """The manifest of the deployed version."""
+    version = json.loads(CURRENT.read_text(encoding="utf-8"))["version"]
+    return dict(json.loads((DEPLOYED / version / "manifest.json").read_text(encoding="utf-8")))
+
+
 def switches() -> list[dict[str, str]]:
     """Every switch of the deployed version so far."""
     return list(json.loads(CURRENT.read_text(encoding="utf-8"))["history"]) if CURRENT.exists() else []

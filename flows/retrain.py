@@ -21,7 +21,7 @@ from ballast.command import parser, run
 from ballast.errors import UserError
 from flows.alarms import tell
 from flows.commands import one_at_a_time, readable, run_command, stopping_commands
-from flows.promote import CURRENT, DEPLOYED, promote
+from flows.promote import deployed, promote
 
 RETRAIN = Path("production/retrain")
 OUTDATED = "outdated"
@@ -67,13 +67,13 @@ def retrain(window: str | None = None, key: str | None = None) -> str:
         outdated = superseded(result["champion"], window)
         if outdated:
             # Somebody, or another window, has deployed a version meanwhile: nobody compared the challenger with that.
-            version = deployed()
+            version = deployed()["version"]
         elif result["not_worse"]:
             version = promote(source=str(home / "worktree"), reason="retrain", window=window)
         elif window is not None:
             version = promote(reprior=window)
         else:
-            version = deployed()
+            version = deployed()["version"]
         create_markdown_artifact(in_words(result), key="challenge", description=f"challenger of {result['champion']}")
         if not result["not_worse"] and not outdated:
             # Before the end, for nothing is repeated after it: rather twice than never.
@@ -101,16 +101,11 @@ def read(path: Path) -> dict[str, Any]:
     return dict(json.loads(path.read_text(encoding="utf-8")))
 
 
-def deployed() -> str:
-    """The version that is deployed."""
-    return str(read(CURRENT)["version"])
-
-
 def superseded(champion: str, window: str | None) -> bool:
     """Whether another version than the champion is deployed now, and not by this retraining before it was stopped."""
-    manifest = read(DEPLOYED / deployed() / "manifest.json")
+    manifest = deployed()
     ours = window is not None and manifest["window"] == window and manifest["reason"] == "retrain"
-    return deployed() != champion and not ours
+    return bool(manifest["version"] != champion and not ours)
 
 
 def decision_of(home: Path) -> str:

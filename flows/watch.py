@@ -19,7 +19,7 @@ from prefect.runtime import flow_run
 from ballast.command import parser, run
 from flows.alarms import tell
 from flows.commands import StageFailed, readable, run_command, stopping_commands
-from flows.promote import CURRENT, DEPLOYED, promote
+from flows.promote import deployed, promote
 from flows.settings import window_name
 
 SCORED, WATCH = Path("production/scored"), Path("production/watch")
@@ -75,12 +75,13 @@ PAYLOAD = ("window", "n", "model", "labels", "reference_prior", "estimated_prior
 
 def correct_deployed(window: str, model: str) -> None:
     """Put the deployed model on a window's prior, unless another version has been deployed since the window was scored."""
-    deployed = json.loads(CURRENT.read_text(encoding="utf-8"))["version"]
-    manifest = json.loads((DEPLOYED / deployed / "manifest.json").read_text(encoding="utf-8"))
-    if deployed == model or manifest["window"] == window:
+    manifest = deployed()
+    if manifest["version"] == model or manifest["window"] == window:
         promote(reprior=window)
     else:
-        get_run_logger().warning("%s was scored by %s, %s is deployed since; it stays as it is", window, model, deployed)
+        get_run_logger().warning(
+            "%s was scored by %s, %s is deployed since; it stays as it is", window, model, manifest["version"]
+        )
 
 
 def in_words(result: dict[str, Any]) -> str:

@@ -21,17 +21,15 @@ from ballast.descriptors import descriptors, vocabulary
 from ballast.encoders import file_sha256
 from ballast.errors import UserError
 from ballast.models import load, read_manifest
-from ballast.near_duplicates import fingerprints
-from stages.deployed import MANIFEST, MODEL, check_files
+from stages.deployed import MANIFEST, MODEL, REFERENCE, VOCABULARY, check_files
 from stages.evaluate import seed_scores
 from stages.files import EVALUATIONS, FEEDBACK, INGEST, LEADERBOARD, LOGITS, MESSAGES, MODEL_CARD, SELECTED, read_json
+from stages.groups import fingerprints_of, groups_of
 from stages.messages import Messages, read_messages
 from stages.params import PARAMS, read_params, read_yaml
 from stages.production import production_prior
 from stages.versions import Manifest
 
-REFERENCE = "reference.parquet"
-VOCABULARY = "vocabulary.safetensors"
 LOCK = Path("dvc.lock")
 # So many held-out messages are scored again by the copied model; another machine's rounding moves a probability far less.
 SCORED_AGAIN, TOLERANCE = 32, 0.05
@@ -75,7 +73,7 @@ def of_selected(folder: Path) -> Manifest:
         copy(path, folder / path.name)
     words = vocabulary(messages.of("train")["text"].tolist())
     fed = parquet.read_table(FEEDBACK, columns=["text"])["text"] if FEEDBACK.exists() else pa.chunked_array([], pa.string())
-    save_file({"words": words, "feedback": np.sort(fingerprints(fed))}, folder / VOCABULARY)
+    save_file({"words": words, "feedback": np.sort(fingerprints_of(fed))}, folder / VOCABULARY)
     (folder / VOCABULARY).chmod(0o644)
     held_out = pd.concat([messages.of("validation"), messages.of("test")])
     reference(held_out, labels, np.concatenate([scores.validation, scores.test]), words).to_parquet(
@@ -163,7 +161,7 @@ def copy(path: Path, target: Path) -> None:
 def reference(held_out: pd.DataFrame, labels: list[str], logits: np.ndarray, words: np.ndarray) -> pd.DataFrame:
     """What windows are compared with: the held-out messages (n rows) without their texts, with their logits (n, K)."""
     texts = held_out["text"].tolist()
-    groups = fingerprints(pa.chunked_array([pa.array(texts, pa.large_string())]), masked=True).view(np.int64)
+    groups = groups_of(texts)
     columns = {f"logit_{label}": logits[:, at].astype(np.float32) for at, label in enumerate(labels)}
     known = pd.DataFrame({"label": held_out["label"].tolist(), "split": held_out["split"].tolist(), "group": groups, **columns})
     return pd.concat([known, descriptors(texts, words)], axis=1)

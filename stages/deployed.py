@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from scipy.special import softmax
 
 import ballast
@@ -22,6 +23,8 @@ from stages.files import DEPLOYED, read_json
 CURRENT = DEPLOYED / "current.json"
 MANIFEST = "manifest.json"
 MODEL = "model"
+REFERENCE = "reference.parquet"
+VOCABULARY = "vocabulary.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +57,11 @@ class Version:
     def decisions(self, posteriors: np.ndarray) -> np.ndarray:
         """Classes (n,) of least expected cost at the operating point, from posteriors (n, K)."""
         return decide(posteriors, self.costs)
+
+
+def indices(names: pd.Series, labels: list[str]) -> np.ndarray:
+    """Class indices (n,) of label names (n,)."""
+    return pd.Categorical(names, categories=labels).codes.astype(np.int64)
 
 
 def current_version() -> str:

@@ -18,9 +18,9 @@ from pyarrow import parquet
 from ballast.command import parser, run
 from ballast.errors import UserError, nearest
 from ballast.labels import label_name
-from ballast.near_duplicates import fingerprints
 from ballast.splitting import SPLITS
 from stages.files import LABELS, MESSAGES, PRODUCTION, SCORED, locked, replaced
+from stages.groups import fingerprints_of, groups_of
 from stages.params import read_params
 from stages.tables import FORMATS, column_names, read_columns
 
@@ -41,11 +41,6 @@ COLUMNS = {
 def empty(*names: str) -> pd.DataFrame:
     """Columns of the feedback, without a row."""
     return pd.DataFrame({name: pd.Series(dtype=COLUMNS[name]) for name in names})
-
-
-def fingerprints_of(texts: pd.Series) -> np.ndarray:
-    """Fingerprints (n,) of texts (n,)."""
-    return fingerprints(pa.chunked_array([pa.array(texts, pa.large_string())]))
 
 
 def read_feedback() -> pd.DataFrame:
@@ -139,11 +134,11 @@ def main() -> None:
         before = read_feedback()
         kept = before.assign(label=before["id"].map(labels).fillna(before["label"]))
         came = labelled_messages(labels[~labels.index.isin(before["id"])])
-        groups_of_base = fingerprints(base["text"], masked=True).view(np.int64)
+        groups_of_base = groups_of(base["text"])
         known = dict(zip(groups_of_base.tolist(), base["split"].to_pylist(), strict=True))
         known |= dict(zip(before["group"].tolist(), before["split"].tolist(), strict=True))
         own = fingerprints_of(came["text"])
-        have = np.concatenate([fingerprints(base["text"]), fingerprints_of(before["text"])])
+        have = np.concatenate([fingerprints_of(base["text"]), fingerprints_of(before["text"])])
         came = came.assign(
             label=came["id"].map(labels),
             split=splits_of(came["group"].to_numpy(dtype=np.int64), known, settings.fractions.model_dump()),

@@ -9,12 +9,12 @@ import pandas as pd
 import pyarrow as pa
 
 from ballast.errors import UserError
-from stages.files import LABELS, PRODUCTION, QUARANTINE, SCORED, WATCH
+from stages.feedback import FEEDBACK_TABLE
+from stages.files import LABELS, QUARANTINE, SCORED, WATCH
 from stages.tables import read_file
 
 # The time line over all windows.
 INDEX = "index"
-FROZEN = PRODUCTION / "feedback.parquet"
 OF_WINDOWS = ((SCORED, ".parquet"), (QUARANTINE, ".jsonl"), (WATCH, ".json"), (WATCH, ".html"))
 
 
@@ -58,7 +58,7 @@ def labelled_ids() -> set[str]:
 
 def frozen_ids() -> set[str]:
     """The ids of the messages whose texts are kept with their labels."""
-    return ids_of(FROZEN) if FROZEN.exists() else set()
+    return ids_of(FEEDBACK_TABLE) if FEEDBACK_TABLE.exists() else set()
 
 
 def scored_ids(window: str) -> set[str]:

@@ -19,8 +19,7 @@ from ballast.evaluation import Labelled, Protocol, SeedScores, adjusted, interva
 from ballast.labels import check_all_labels
 from ballast.metrics import Decisions
 from ballast.operating_point import Rule, cost_matrix
-from stages.candidate import REFERENCE
-from stages.deployed import Version, check_files
+from stages.deployed import REFERENCE, Version, check_files, indices
 from stages.files import MODEL_CARD, WATCH, read_json
 from stages.model_card.view import decision_in_words, markdown, metric_name, with_interval
 from stages.params import PARAMS, Evaluate, checked, read_yaml
@@ -104,8 +103,7 @@ def operating_point_for(prior: Mapping[str, float], base: Version) -> dict[str, 
 
 def labelled(rows: pd.DataFrame, labels: list[str]) -> Labelled:
     """Classes and groups of rows of the reference."""
-    classes = pd.Categorical(rows["label"], categories=labels).codes.astype(np.int64)
-    return Labelled(classes=classes, groups=np.unique(rows["group"], return_inverse=True)[1])
+    return Labelled(classes=indices(rows["label"], labels), groups=np.unique(rows["group"], return_inverse=True)[1])
 
 
 def link(path: Path, target: Path) -> None:

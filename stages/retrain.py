@@ -18,21 +18,19 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 from ruamel.yaml import YAML
 from scipy.special import softmax
 
 from ballast.challenge import Contender, challenge
 from ballast.command import parser, run
 from ballast.errors import UserError
-from ballast.near_duplicates import fingerprints
 from ballast.operating_point import cost_matrix
 from ballast.priors import correct
-from stages.candidate import REFERENCE
-from stages.deployed import Version, current_version, read_version
+from stages.deployed import REFERENCE, Version, current_version, read_version
 from stages.evaluate import seed_scores
 from stages.feedback import read_feedback
 from stages.files import FEEDBACK, MESSAGES, RETRAIN, SELECTED, WATCH, locked, read_json, replaced, write_json
+from stages.groups import groups_of
 from stages.messages import read_messages
 from stages.params import PARAMS, Params, read_params
 from stages.reprior import estimated_prior, operating_point_for
@@ -141,7 +139,7 @@ def never_seen(test: pd.DataFrame, champion: Version) -> np.ndarray:
     All of them, unless the data have been split anew since.
     """
     held_out = pd.read_parquet(champion.folder / REFERENCE, columns=["split", "group"]).query("split == 'test'")
-    groups = fingerprints(pa.chunked_array([pa.array(test["text"], pa.large_string())]), masked=True).view(np.int64)
+    groups = groups_of(test["text"])
     return np.isin(groups, held_out["group"]) | (test["source"] == "feedback").to_numpy()
 
 

@@ -28,10 +28,10 @@ from tqdm import tqdm
 from ballast.command import parser, run
 from ballast.errors import UserError
 from ballast.model import Model
-from ballast.near_duplicates import fingerprints
 from ballast.scoring import logits
 from stages.deployed import Version, current_version, read_version
 from stages.files import QUARANTINE, SCORED, locked, replaced
+from stages.groups import groups_of
 from stages.incoming import (
     TOO_LONG,
     Columns,
@@ -170,7 +170,7 @@ def scored_table(chunk: list[Row], model: Model, version: Version) -> pa.Table:
     """The rows of a chunk with what the model says of them."""
     texts = [row.text for row in chunk]
     probabilities, classes = scored(texts, model, version)
-    groups = fingerprints(pa.chunked_array([pa.array(texts, pa.large_string())]), masked=True).view(np.int64)
+    groups = groups_of(texts)
     columns = [
         [str(row.id) for row in chunk],
         texts,

@@ -25,10 +25,11 @@ from ballast.errors import UserError
 from ballast.label_shift import Scored, least_alike
 from ballast.quantification import adjusted_count, classify_and_count, emq, posterior_conditionals
 from ballast.watch import Policy, Verdict, judge, recall_drops
-from stages.deployed import MANIFEST, Version, read_version
+from stages.deployed import MANIFEST, REFERENCE, VOCABULARY, Version, indices, read_version
 from stages.evidently_pages import with_shares
-from stages.feedback import fingerprints_of, read_feedback
+from stages.feedback import read_feedback
 from stages.files import DEPLOYED, SCORED, WATCH, locked, read_json, replaced, write_json
+from stages.groups import fingerprints_of
 from stages.params import Params, Production, read_params
 from stages.prune import prune_windows
 from stages.score import WINDOW
@@ -81,7 +82,7 @@ def reference_of(version: Version, table: pd.DataFrame) -> Scored:
 
 def window_of(version: Version, table: pd.DataFrame) -> Scored:
     """A window as the deployed model sees it."""
-    found = descriptors(table["text"].tolist(), load_file(version.folder / "vocabulary.safetensors")["words"])
+    found = descriptors(table["text"].tolist(), load_file(version.folder / VOCABULARY)["words"])
     return Scored(
         posteriors=table[[f"p_{label}" for label in version.labels]].to_numpy(dtype=np.float64),
         groups=table["group"].to_numpy(),
@@ -107,11 +108,6 @@ def shares(classes: np.ndarray, labels: list[str]) -> dict[str, float]:
     return named(np.bincount(classes, minlength=len(labels)) / len(classes), labels)
 
 
-def indices(names: pd.Series, labels: list[str]) -> np.ndarray:
-    """Class indices (n,) of label names (n,)."""
-    return pd.Categorical(names, categories=labels).codes.astype(np.int64)
-
-
 def asked_for() -> set[str]:
     """The ids of all messages that a watch asked to be labelled."""
     return {message["id"] for path in WATCH.glob("*.json") for message in read_json(path)["to_label"]}
@@ -119,7 +115,7 @@ def asked_for() -> set[str]:
 
 def trained_with(version: Version, texts: pd.Series) -> np.ndarray:
     """Which texts (n,) were feedback that a version was trained with, or tested on."""
-    return np.isin(fingerprints_of(texts), load_file(version.folder / "vocabulary.safetensors")["feedback"])
+    return np.isin(fingerprints_of(texts), load_file(version.folder / VOCABULARY)["feedback"])
 
 
 def feedback_metrics(rows: pd.DataFrame, labels: list[str]) -> dict[str, Any] | None:
@@ -250,7 +246,7 @@ def main(window: str) -> None:
         table, noted = read_window(window)
         version = version_of(window, noted)
         labels = version.labels
-        known = pd.read_parquet(version.folder / "reference.parquet")
+        known = pd.read_parquet(version.folder / REFERENCE)
         classes = indices(known["label"], labels)
         reference, scored = reference_of(version, known), window_of(version, table)
         decided, called = version.decisions(reference.posteriors), reference.posteriors.argmax(axis=1)

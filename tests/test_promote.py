@@ -30,6 +30,7 @@ from flows import promote as flow_of_promotion
 from flows.alarms import tell
 from flows.commands import StageFailed
 from stages.deployed import CURRENT, MANIFEST, read_version
+from stages.feedback import FEEDBACK_TABLE
 from stages.files import (
     DEPLOYED,
     EVALUATIONS,
@@ -43,7 +44,7 @@ from stages.files import (
     WATCH,
     read_json,
 )
-from stages.prune import FROZEN, prune_windows
+from stages.prune import prune_windows
 from tests.flow_fixtures import Server, eventually, prefect_server
 from tests.project import Outcome, Project, corpus, project_copy
 
@@ -500,7 +501,7 @@ def test_windows_are_deleted_but_for_labels_whose_texts_are_not_kept_yet(tmp_pat
     project.write(f"{WATCH}/index.html", b"")
     project.write(f"{LABELS}/first.csv", b"id,label\n1a,spam\n2b,ham\n")
     project.write(f"{LABELS}/second.jsonl", b'{"id": "6a", "label": "spam"}\n')
-    project.write(str(FROZEN), pd.DataFrame({"id": ["2b"]}))
+    project.write(str(FEEDBACK_TABLE), pd.DataFrame({"id": ["2b"]}))
 
     def left(folder: Path) -> set[str]:
         return {path.name.split(".")[0].removeprefix("2026-01-0") for path in (tmp_path / folder).iterdir()}
@@ -510,7 +511,7 @@ def test_windows_are_deleted_but_for_labels_whose_texts_are_not_kept_yet(tmp_pat
         assert prune_windows(3) == ["2026-01-02", "2026-01-03"]
         assert left(SCORED) == left(QUARANTINE) == {"1", "4", "5", "6"}
         assert left(WATCH) == {"1", "4", "5", "6", "index"}
-        project.write(str(FROZEN), pd.DataFrame({"id": ["1a", "2b"]}))
+        project.write(str(FEEDBACK_TABLE), pd.DataFrame({"id": ["1a", "2b"]}))
         project.write(f"{LABELS}/third.csv", b"name\n1\n")
         assert prune_windows(3) == [], "labels that cannot be read may be any window's"
         (tmp_path / LABELS / "third.csv").unlink()
