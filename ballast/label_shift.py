@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.optimize import nnls
 from scipy.special import logit
 from scipy.stats import chi2, norm
 from sklearn.linear_model import LogisticRegression
@@ -21,6 +22,7 @@ MESSAGES_PER_BIN, MOST_BINS = 15, 4
 # Smaller differences matter to nobody, however many messages show them: share of messages, and standard deviations.
 NEGLIGIBLE_SHARE, NEGLIGIBLE_DEVIATIONS = 0.02, 0.15
 LEAST_ODDS = 1e-300
+SUM_TO_ONE = 1e5
 # One text of a thousand digits is no odder than this.
 MOST_DEVIATIONS = 10.0
 
@@ -92,14 +94,15 @@ def score_finding(reference: Scored, classes: np.ndarray, window: Scored) -> Fin
     # The covariance is that of the mixture, whose prior is sought.
     for _ in range(3):
         covariance = effect * conditionals.mixture(prior) / len(of_window) + conditionals.of_mixture(prior)
-        # The last bin and the last class follow from the others.
-        weight = np.linalg.inv(covariance[:-1, :-1])
-        design = (conditionals.mean[:-1] - conditionals.mean[-1])[:, :-1].T
-        free = np.linalg.lstsq(design.T @ weight @ design, design.T @ weight @ (found - conditionals.mean[-1])[:-1])[0]
-        prior = np.clip(np.append(free, 1 - free.sum()), 0, 1)
+        # The last bin follows from the others.
+        root = np.linalg.cholesky(np.linalg.inv(covariance[:-1, :-1])).T
+        design = root @ conditionals.mean[:, :-1].T
+        # Shares are not negative, and a row far heavier than the others makes their sum 1.
+        heavy = SUM_TO_ONE * np.abs(design).max()
+        prior = nnls(np.vstack([design, np.full(labels, heavy)]), np.append(root @ found[:-1], heavy))[0]
         prior /= prior.sum()
     residual = found - prior @ conditionals.mean
-    statistic = residual[:-1] @ weight @ residual[:-1]
+    statistic = float(((root @ residual[:-1]) ** 2).sum())
     return Finding(
         name="scores",
         p=float(chi2.sf(statistic, count - labels)),

@@ -2,7 +2,7 @@
 
 With `production.promote: review` a new version waits for a person: its flow run pauses in Prefect, shows what would be
 deployed, and is resumed there with approve true or false. Going back waits for nobody. Where Prefect is out of order,
-`python -m stages.promote` does the same and tells nobody.
+`python -m stages.promote` does the same; the next run of this flow tells of it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from uuid import uuid5
 
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
@@ -23,12 +24,13 @@ from prefect.settings import PREFECT_API_URL
 
 from ballast.command import parser, run
 from ballast.errors import UserError
-from flows.alarms import tell
+from flows.alarms import NAMESPACE, tell
 from flows.commands import readable, run_command, stopping_commands
 from flows.settings import production
 
 DEPLOYED = Path("production/deployed")
 CURRENT = DEPLOYED / "current.json"
+ANNOUNCED = DEPLOYED / ".announced"
 VERSION = re.compile(r"\d{4,}")
 # A day, so that a version that is made at night waits for the morning.
 PATIENCE_SECONDS = 86_400
@@ -64,7 +66,7 @@ def promote(
     approve: bool = False,
     patience_seconds: int = PATIENCE_SECONDS,
 ) -> str:
-    """Deploy, and return the version that is deployed then; emits `model.promoted` if that is another than before.
+    """Deploy, and return the version that is deployed then; emits `model.promoted` for every switch not yet told of.
 
     Parameters
     ----------
@@ -92,11 +94,12 @@ def promote(
             if proposal["new"]:
                 note = reviewed(proposal, patience_seconds)
                 options += ["--only", proposal["content"]]
-        before = len(switches())
+        told = announced()
         version = next(line for line in reversed(command(*options)) if VERSION.fullmatch(line))
-    after = switches()
-    if len(after) > before:
-        announce(after, version, note)
+    # More than one where somebody was killed between a switch and its announcement.
+    for at in range(told, len(switches())):
+        announce(at, note)
+        note_announced(at + 1)
     return version
 
 
@@ -122,6 +125,21 @@ def deployed() -> dict[str, Any]:
 def switches() -> list[dict[str, str]]:
     """Every switch of the deployed version so far."""
     return list(json.loads(CURRENT.read_text(encoding="utf-8"))["history"]) if CURRENT.exists() else []
+
+
+def announced() -> int:
+    """How many switches were announced; as many as there are where nobody has counted yet."""
+    if not ANNOUNCED.exists():
+        note_announced(len(switches()))
+    return min(int(ANNOUNCED.read_text(encoding="utf-8")), len(switches()))
+
+
+def note_announced(count: int) -> None:
+    """Note how many switches were announced."""
+    ANNOUNCED.parent.mkdir(parents=True, exist_ok=True)
+    temporary = ANNOUNCED.with_suffix(".partial")
+    temporary.write_text(str(count), encoding="utf-8")
+    temporary.replace(ANNOUNCED)
 
 
 def reviewed(proposal: Mapping[str, Any], patience_seconds: int) -> str:
@@ -180,12 +198,14 @@ def with_interval(found: Mapping[str, float]) -> str:
     return "{value:.3f} [{low:.3f}, {high:.3f}]".format(**found)
 
 
-def announce(after: list[dict[str, str]], version: str, note: str) -> None:
-    """Tell that a version is deployed, and by which event a trigger may hear of it."""
-    at = max(place for place, entry in enumerate(after) if entry["version"] == version)
-    previous = after[at - 1]["version"] if at else None
+def announce(at: int, note: str) -> None:
+    """Tell of a switch, and by which event a trigger may hear of it; nothing where the version has been deleted since."""
+    history = switches()
+    version, reason = history[at]["version"], history[at]["reason"]
+    if not (DEPLOYED / version / "manifest.json").exists():
+        return
+    previous = history[at - 1]["version"] if at else None
     manifest = json.loads((DEPLOYED / version / "manifest.json").read_text(encoding="utf-8"))
-    reason = after[at]["reason"]
     payload = {
         "version": version,
         "reason": reason,
@@ -196,7 +216,8 @@ def announce(after: list[dict[str, str]], version: str, note: str) -> None:
         "note": note,
     }
     labels = {"prefect.resource.name": f"model {version}", "ballast.reason": reason}
-    tell("model.promoted", f"ballast.model.{version}", payload, labels=labels)
+    event = uuid5(NAMESPACE, f"{version}/{reason}/{history[at]['at']}")
+    tell("model.promoted", f"ballast.model.{version}", payload, labels=labels, id=event)
     earlier = DEPLOYED / str(previous) / "manifest.json"
     titles = {f"deployed {version}": manifest}
     if earlier.exists():

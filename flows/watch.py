@@ -10,21 +10,19 @@ import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid5
+from uuid import uuid5
 
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.runtime import flow_run
 
 from ballast.command import parser, run
-from flows.alarms import tell
+from flows.alarms import NAMESPACE, tell
 from flows.commands import StageFailed, readable, run_command, stopping_commands
 from flows.promote import deployed, promote
 from flows.settings import window_name
 
 SCORED, WATCH = Path("production/scored"), Path("production/watch")
-# Of this project's events: an event of the same window and decision has the same id wherever it is emitted.
-NAMESPACE = UUID("5d0c6f5a-2f3f-4f0e-9a53-4f1b8f6f7c11")
 
 
 def run_name() -> str:

@@ -114,6 +114,8 @@ def prepare(key: str, window: str | None) -> None:
         # Its answer would be to a question that another version has answered since.
         print(f"retrain: {window} was scored by {scored_by}, {version.name} is deployed since; nothing to do", file=sys.stderr)
         return
+    if folder := git("rev-parse", "--show-prefix"):
+        raise UserError(f"{folder} is a folder of its git repository; a retraining needs a repository of the project's own")
     remove_checkout(worktree)
     git("worktree", "add", "--force", "--detach", str(worktree), "HEAD")
     write_params(worktree / PARAMS, params, prior, version.manifest["technique"])

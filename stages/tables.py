@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -94,7 +95,11 @@ def read_columns(path: Path, format_name: str, columns: list[str]) -> pa.Table:
     if format_name == "parquet":
         return parquet.read_table(path, columns=columns)
     if format_name == "jsonl":
-        return json.read_json(path, json.ReadOptions(block_size=BLOCK_BYTES)).select(columns)
+        read = partial(json.read_json, path, json.ReadOptions(block_size=BLOCK_BYTES))
+        table = read().select(columns)
+        # A string that looks like a time is a string all the same.
+        times = pa.schema([(field.name, pa.string()) for field in table.schema if pa.types.is_temporal(field.type)])
+        return read(json.ParseOptions(explicit_schema=times)).select(columns) if times else table
     options = csv.ConvertOptions(include_columns=columns, column_types=dict.fromkeys(columns, pa.string()))
     # Without threads pyarrow's errors name the row.
     return csv.read_csv(path, csv.ReadOptions(block_size=BLOCK_BYTES, use_threads=False), csv_dialect(format_name), options)

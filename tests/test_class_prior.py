@@ -143,6 +143,14 @@ def test_more_classes_and_constant_descriptors() -> None:
     assert [each.rejects(0.001) for each in found] == [False, False]
 
 
+@pytest.mark.parametrize("counts", [(1000, 0, 0), (0, 0, 1000), (500, 0, 500), (0, 900, 100)])
+def test_classes_that_are_absent_are_explained(counts: tuple[int, int, int]) -> None:
+    known, classes = messages((300, 200, 100), 0, sure=1.0)
+    found = [score_finding(known, classes, messages(counts, seed, sure=1.0)[0]).p for seed in range(100, 200)]
+    # 99.9% of a binomial of 100 at 1%; a share held at 0 makes it careful.
+    assert sum(p < 0.01 for p in found) <= 6
+
+
 def test_groups_make_a_test_careful() -> None:
     seen = window(0.13, 1000, 5, sure=1.6)
     together = replace(seen, groups=np.arange(1000) // 50)

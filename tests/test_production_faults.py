@@ -190,8 +190,7 @@ def test_a_watch_that_is_killed_is_repeated_and_corrects_once(
     # The same event is one, however often it is told; it may be the killed run that told of the version.
     [event] = eventually(lambda: events(server, "class-prior.shifted", "ballast.window.w1"))
     assert event["resource"]["ballast.decision"] == "reprior"
-    assert [each["event"] for each in told].count("model.promoted") <= 1
-    assert {each["event"] for each in told} <= {"class-prior.shifted", "model.promoted"}
+    assert {each["event"] for each in told} == {"class-prior.shifted", "model.promoted"}
 
 
 def test_a_retraining_that_is_killed_goes_on_and_promotes_once(
@@ -226,7 +225,8 @@ def test_a_retraining_that_is_killed_goes_on_and_promotes_once(
     decision = (home / "decision.json").read_bytes()
     assert json.loads(decision)["version"] == "0002"
     assert worktrees(project) == [] and not (home / "worktree").exists()
-    assert [each["event"] for each in told].count("model.promoted") <= 1
+    # Killed between the switch and its announcement, it is announced by the next run: rather twice than never.
+    assert 1 <= [each["event"] for each in told].count("model.promoted") <= 2
 
     # The same event once more: it is decided. A late one of another key: it is answered already.
     done = flow(project, server, "retrain", "--window", "w1")

@@ -592,6 +592,11 @@ def test_the_flow_deploys_and_tells(inside: Project, server: Server) -> None:
     # A rollback waits for nobody.
     inside.edit({"production.promote": "review"})
     assert flow_of_promotion.promote(rollback=True) == "0001"
+    # Deployed without Prefect, or by somebody who was killed: the next run tells of it.
+    assert promoted(inside, reprior="w1") == "0003"
+    assert flow_of_promotion.promote(reprior="w1") == "0003"
+    [event] = eventually(lambda: events(server, "0003"))
+    assert event["payload"]["previous"] == "0001"
     back = eventually(lambda: [each for each in events(server, "0001") if each["payload"]["reason"] == "rollback"])
     assert back[0]["payload"]["previous"] == "0002"
 

@@ -277,6 +277,10 @@ REFUSED: dict[str, tuple[Callable[[Project], Any], str]] = {
         "production/watch/w1.json: has no estimated_prior",
     ),
     "no git": (lambda project: shutil.rmtree(project.folder / ".git"), "git worktree prune: "),
+    "a folder of a repository": (
+        lambda project: shutil.move(project.folder / ".git", project.folder.parent),
+        "is a folder of its git repository; a retraining needs a repository of the project's own",
+    ),
     "a wrong setting": (lambda project: project.edit({"production.retrain.margin": -1}), "production.retrain.margin: "),
 }
 

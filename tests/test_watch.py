@@ -382,6 +382,14 @@ def test_ids_are_text(project: Project, name: str) -> None:
     assert feedback(project)["label"].to_dict() == {"001": "spam", "1e3": "ham"}
 
 
+def test_a_time_is_an_id_as_it_is_spelled(project: Project) -> None:
+    ids = ["2026-11-21T10:00:00", "2026-11-21"]
+    score(project, "w2", pd.DataFrame({"id": ids, "text": ["dabe mo kato", "beka mo tako"]}))
+    lines = [json.dumps({"id": each, "label": "spam", "at": "2026-11-22"}) for each in ids]
+    project.write(f"{LABELS}/a.jsonl", "\n".join(lines).encode())
+    assert feedback(project)["label"].to_dict() == dict.fromkeys(ids, "spam")
+
+
 @pytest.mark.parametrize("ending", ["jsonl", "parquet"])
 def test_numbers_are_ids_too(project: Project, ending: str) -> None:
     project.write("in.jsonl", b'{"id": 1, "text": "dabe mo kato"}\n{"id": 12345678901234567, "text": "beka mo tako"}\n')
