@@ -160,6 +160,7 @@ def test_nothing_edited_nothing_runs(built: Project) -> None:
     assert built.repro() == set()
 
 
+@pytest.mark.slow
 def test_a_search_retrains_the_entry_that_it_is_for_and_switched_off_all_is_as_before(built: Project) -> None:
     params = (built.folder / "params.yaml").read_bytes()
     card = built.folder / CARDS / "class_weight.json"

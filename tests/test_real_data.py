@@ -14,6 +14,8 @@ from stages.files import INGEST, LEADERBOARD, PROBE_TABLE, read_json
 from stages.sms_spam import FILE, SHA256, restored
 from tests.project import ROOT, Project, project_copy
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Project:

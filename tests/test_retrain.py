@@ -276,7 +276,7 @@ REFUSED: dict[str, tuple[Callable[[Project], Any], str]] = {
         lambda project: project.write(f"{WATCH}/w1.json", b'{"model": "0001", "estimated_prior": null}'),
         "production/watch/w1.json: has no estimated_prior",
     ),
-    "no git": (lambda project: shutil.rmtree(project.folder / ".git"), "git worktree prune: "),
+    "no git": (lambda project: shutil.rmtree(project.folder / ".git"), "git rev-parse --show-prefix: fatal: not a git"),
     "a folder of a repository": (
         lambda project: shutil.move(project.folder / ".git", project.folder.parent),
         "is a folder of its git repository; a retraining needs a repository of the project's own",

@@ -597,6 +597,7 @@ def test_a_bucket_is_a_folder_too(cheap: Project) -> None:
         assert done.stdout == "s3://bucket/nothing: no such file, and no folder with files in it\n"
 
 
+@pytest.mark.slow
 def test_the_flow_scores_the_window_of_its_time(
     cheap: Project, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,6 +18,7 @@ from tests.flow_fixtures import Server, eventually, free_port, prefect_server
 from tests.project import ROOT
 from tests.serve_fixtures import Served, belonging, every, listed, serve_environment, served, site, wait_for
 
+pytestmark = pytest.mark.slow
 SLEEP = "echo $$ > pid; exec sleep 600"
 
 
@@ -140,7 +141,6 @@ def test_a_killed_worker_is_started_again_and_its_run_goes_on(running: Served) -
     assert running.ends(run) == "COMPLETED", "the run's own process lived on"
 
 
-@pytest.mark.slow
 def test_schedules_go_on_after_the_server_and_after_everything_was_killed(tmp_path: Path) -> None:
     folder = site(tmp_path / "site")
     every(folder, "score", 10)
@@ -197,7 +197,6 @@ def port_of(server: Server) -> int:
     return int(server.url.split(":")[2].split("/")[0])
 
 
-@pytest.mark.slow
 def test_a_run_that_was_killed_is_found_to_have_crashed_and_frees_its_place(tmp_path: Path) -> None:
     folder = site(tmp_path / "site")
     (folder / "do/pipeline").write_text(SLEEP)
