@@ -13,11 +13,10 @@ from safetensors.numpy import load_file, save_file
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.svm import OneClassSVM
-from tqdm import tqdm
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from ballast.batching import sorted_batches
-from ballast.encoder_model import TOKENS_PER_BATCH, choose_device, count_tokens, fast_bf16, pad, pretrained, tokenize
+from ballast.batching import for_each_batch
+from ballast.encoder_model import choose_device, count_tokens, fast_bf16, pad, pretrained, tokenize
 from ballast.encoders import encoder_source
 from ballast.model import WEIGHTS, Model
 
@@ -53,14 +52,17 @@ class Embedder:
         device = self.network.device
         ids = tokenize(self.tokenizer, texts, self.max_length)
         embeddings = np.empty((len(ids), self.network.config.hidden_size), dtype=np.float32)
-        batches = sorted_batches(np.array([len(each) for each in ids], dtype=np.int64), TOKENS_PER_BATCH[device.type])
-        self.network.eval()
-        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=fast_bf16(device)):
-            for rows in tqdm(batches, desc="embedding", unit="batch", disable=None, leave=False):
-                inputs = pad(ids, rows, self.tokenizer.pad_token_id, device)
+        fast = fast_bf16(device)
+
+        def embed(rows: np.ndarray) -> None:
+            inputs = pad(ids, rows, self.tokenizer.pad_token_id, device)
+            with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=fast):
                 states, mask = self.network(**inputs).last_hidden_state.float(), inputs["attention_mask"].unsqueeze(-1)
                 mean = (states * mask).sum(dim=1) / mask.sum(dim=1)
                 embeddings[rows] = torch.nn.functional.normalize(mean).cpu().numpy()
+
+        self.network.eval()
+        for_each_batch(embed, np.array([len(each) for each in ids], dtype=np.int64), device, "embedding")
         return embeddings
 
     def token_counts(self, texts: Sequence[str]) -> tuple[np.ndarray, int]:

@@ -9,19 +9,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from tqdm import tqdm
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from ballast.batching import sorted_batches
+from ballast.batching import for_each_batch
 from ballast.encoders import encoder_source
 from ballast.errors import UserError
 from ballast.heads import NormalisedLinear, head_of, restore_head
 from ballast.model import Model
-
-# Padded tokens of a scoring batch: enough to fill the matrix units, little enough for the caches of a CPU.
-TOKENS_PER_BATCH = {"cpu": 4096, "cuda": 65536}
-
 
 # Architectures whose classification head reads nothing but the first token's last state.
 FIRST_TOKEN_HEADS = frozenset({"bert", "camembert", "electra", "roberta", "xlm-roberta"})
@@ -112,12 +107,15 @@ class EncoderModel(Model):
         device = self.network.device
         ids = tokenize(self.tokenizer, texts, self.max_length)
         scores = np.empty((len(ids), len(self.labels)), dtype=np.float32)
-        batches = sorted_batches(np.array([len(each) for each in ids]), TOKENS_PER_BATCH[device.type])
-        self.network.eval()
-        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=in_bf16(self.precision, device)):
-            for rows in tqdm(batches, desc="scoring", unit="batch", disable=None, leave=False):
-                inputs = pad(ids, rows, self.tokenizer.pad_token_id, device)
+        fast = in_bf16(self.precision, device)
+
+        def score(rows: np.ndarray) -> None:
+            inputs = pad(ids, rows, self.tokenizer.pad_token_id, device)
+            with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=fast):
                 scores[rows] = self.network(**inputs).logits.float().cpu().numpy()
+
+        self.network.eval()
+        for_each_batch(score, np.array([len(each) for each in ids], dtype=np.int64), device, "scoring")
         return scores
 
     def token_counts(self, texts: Sequence[str]) -> tuple[np.ndarray, int]:

@@ -26,7 +26,6 @@ from transformers import pipeline
 
 from ballast import load
 from ballast.encoders import file_sha256
-from ballast.scoring import logits
 from stages.incoming import Columns, read_rows
 from stages.score import scored
 
@@ -119,7 +118,7 @@ def speed(encoder: Path, distinct: np.ndarray, count: int, times: int) -> dict[s
     found = shortest(
         {
             "ours": lambda: scored(texts, model, Even()),
-            "ours_without_repeats": lambda: logits(model, texts),
+            "ours_without_repeats": lambda: model.logits(texts),
             "pipeline": lambda: theirs(texts),
         },
         times,

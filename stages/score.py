@@ -28,7 +28,6 @@ from tqdm import tqdm
 from ballast.command import parser, run
 from ballast.errors import UserError
 from ballast.model import Model
-from ballast.scoring import logits
 from stages.deployed import Version, current_version, read_version
 from stages.files import QUARANTINE, SCORED, locked, replaced
 from stages.groups import groups_of
@@ -145,7 +144,7 @@ def first_of_id(chunk: list[Row], seen: Seen, quarantine: Quarantine) -> list[Ro
 def scored(texts: list[str], model: Model, version: Version) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities (n, K) and classes (n,) of texts (n,); a text that occurs more than once is scored once."""
     rows, unique = pd.factorize(np.array(texts, dtype=object))
-    posteriors = version.posteriors(logits(model, list(unique)))
+    posteriors = version.posteriors(model.logits(list(unique)))
     if not np.isfinite(posteriors).all():
         raise UserError(f"{version.folder}: the model gives probabilities that are no numbers; roll back or promote again")
     return posteriors[rows], version.decisions(posteriors)[rows]
