@@ -48,9 +48,9 @@ def for_each_batch(score: Callable[[np.ndarray], None], lengths: np.ndarray, dev
     """
     batches = sorted_batches(lengths, TOKENS_PER_BATCH[device.type])
     threads = torch.get_num_threads()
-    workers = threads if device.type == "cpu" else 1
+    workers = max(1, min(threads, len(batches))) if device.type == "cpu" else 1
     try:
-        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads // workers,)) as pool:
             done = pool.map(score, batches)
             for _ in tqdm(done, desc=name, total=len(batches), unit="batch", disable=None, leave=False):
                 pass

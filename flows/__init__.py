@@ -7,3 +7,6 @@ os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("DO_NOT_TRACK", "1")
 # Where no server is set, Prefect starts one for the run; on a busy machine that takes longer than the 20 seconds it allows.
 os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
+# A run says this often that it goes on, wherever it was started; Prefect allows no less.
+HEARTBEAT_SECONDS = 30
+os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", str(HEARTBEAT_SECONDS))

@@ -154,6 +154,15 @@ def stop_commands() -> None:
 
 
 @contextmanager
+def waiting_turn(path: Path) -> Iterator[None]:
+    """Hold a lock that ends with this process, after waiting for another one that has it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
 def one_at_a_time(path: Path) -> Iterator[None]:
     """Hold a lock that ends with this process; raises UserError when another one has it."""
     path.parent.mkdir(parents=True, exist_ok=True)

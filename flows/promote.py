@@ -25,7 +25,7 @@ from prefect.settings import PREFECT_API_URL
 from ballast.command import parser, run
 from ballast.errors import UserError
 from flows.alarms import NAMESPACE, tell
-from flows.commands import readable, run_command, stopping_commands
+from flows.commands import readable, run_command, stopping_commands, waiting_turn
 from flows.settings import production
 
 DEPLOYED = Path("production/deployed")
@@ -64,6 +64,7 @@ def promote(
     reason: str = "promote",
     window: str | None = None,
     approve: bool = False,
+    base: str | None = None,
     patience_seconds: int = PATIENCE_SECONDS,
 ) -> str:
     """Deploy, and return the version that is deployed then; emits `model.promoted` for every switch not yet told of.
@@ -75,6 +76,7 @@ def promote(
     source : the folder of another checkout, whose selected model is deployed.
     reason, window : promote or retrain, and the window that gave occasion, for the manifest.
     approve : this call is a person's approval.
+    base : the version that is to be deployed still, when this one takes its place; None is any.
     patience_seconds : how long a review waits.
 
     Raises StageFailed when the version is refused, and NotApproved after a review without approval.
@@ -87,6 +89,7 @@ def promote(
         options = ["--reprior", reprior]
     else:
         options = ["--from", source or ".", "--reason", reason, *(["--window", window] if window else [])]
+    options += [] if base is None else ["--base", base]
     note = ""
     with stopping_commands():
         if not (rollback or approve) and production()["promote"] == "review":
@@ -94,12 +97,8 @@ def promote(
             if proposal["new"]:
                 note = reviewed(proposal, patience_seconds)
                 options += ["--only", proposal["content"]]
-        told = announced()
         version = next(line for line in reversed(command(*options)) if VERSION.fullmatch(line))
-    # More than one where somebody was killed between a switch and its announcement.
-    for at in range(told, len(switches())):
-        announce(at, note)
-        note_announced(at + 1)
+    announce_all(version, note)
     return version
 
 
@@ -127,19 +126,18 @@ def switches() -> list[dict[str, str]]:
     return list(json.loads(CURRENT.read_text(encoding="utf-8"))["history"]) if CURRENT.exists() else []
 
 
-def announced() -> int:
-    """How many switches were announced; as many as there are where nobody has counted yet."""
-    if not ANNOUNCED.exists():
-        note_announced(len(switches()))
-    return min(int(ANNOUNCED.read_text(encoding="utf-8")), len(switches()))
+def announce_all(version: str, note: str) -> None:
+    """Tell of every switch that was not told of: this run's, and those of who was killed before, or had no Prefect.
 
-
-def note_announced(count: int) -> None:
-    """Note how many switches were announced."""
-    ANNOUNCED.parent.mkdir(parents=True, exist_ok=True)
-    temporary = ANNOUNCED.with_suffix(".partial")
-    temporary.write_text(str(count), encoding="utf-8")
-    temporary.replace(ANNOUNCED)
+    note : a person's, on the switch to `version`.
+    """
+    with waiting_turn(ANNOUNCED.with_suffix(".lock")):
+        told = int(ANNOUNCED.read_text(encoding="utf-8")) if ANNOUNCED.exists() else 0
+        for at, switch in list(enumerate(switches()))[told:]:
+            announce(at, note if switch["version"] == version else "")
+            temporary = ANNOUNCED.with_suffix(".partial")
+            temporary.write_text(str(at + 1), encoding="utf-8")
+            temporary.replace(ANNOUNCED)
 
 
 def reviewed(proposal: Mapping[str, Any], patience_seconds: int) -> str:

@@ -21,10 +21,10 @@ from ballast.command import parser, run
 from ballast.errors import UserError
 from flows.alarms import tell
 from flows.commands import one_at_a_time, readable, run_command, stopping_commands
-from flows.promote import deployed, promote
+from flows.promote import NotApproved, deployed, promote
 
 RETRAIN = Path("production/retrain")
-OUTDATED = "outdated"
+OUTDATED, REFUSED = "outdated", "refused"
 KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -36,7 +36,7 @@ def run_name() -> str:
 
 @flow(name="retrain", flow_run_name=run_name)
 def retrain(window: str | None = None, key: str | None = None) -> str:
-    """Retrain, and return the decision: promoted, kept, or outdated when another version was deployed since.
+    """Retrain, and return the decision: promoted, kept, refused by a person, or outdated as another version was deployed since.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def retrain(window: str | None = None, key: str | None = None) -> str:
             logger.info("%s has been decided: %s", key, decided)
             if (home / "worktree").exists():
                 # Somebody was killed while it was removed.
-                conclude(key, read(home / "decision.json")["version"], outdated=decided == OUTDATED)
+                conclude(key, read(home / "decision.json")["version"], decided if decided in (OUTDATED, REFUSED) else None)
             return decided
         step("feedback", "stages.feedback")
         step("prepare", "stages.retrain", "prepare", key, *([] if window is None else ["--window", window]))
@@ -65,21 +65,23 @@ def retrain(window: str | None = None, key: str | None = None) -> str:
         step("challenge", "stages.retrain", "challenge", key)
         result = read(home / "challenge.json")
         outdated = superseded(result["champion"], window)
-        if outdated:
-            # Somebody, or another window, has deployed a version meanwhile: nobody compared the challenger with that.
-            version = deployed()["version"]
-        elif result["not_worse"]:
-            version = promote(source=str(home / "worktree"), reason="retrain", window=window)
-        elif window is not None:
-            version = promote(reprior=window)
-        else:
-            version = deployed()["version"]
+        base, refused = deployed()["version"], False
+        try:
+            # Where somebody has deployed a version meanwhile, nobody compared the challenger with that.
+            if not outdated and result["not_worse"]:
+                promote(source=str(home / "worktree"), reason="retrain", window=window, base=base)
+            elif not outdated and result["shifted"]:
+                promote(reprior=window, base=base)
+        except NotApproved as answer:
+            logger.warning("%s", answer)
+            refused = True
+        version = deployed()["version"]
         create_markdown_artifact(in_words(result), key="challenge", description=f"challenger of {result['champion']}")
         if not result["not_worse"] and not outdated:
             # Before the end, for nothing is repeated after it: rather twice than never.
             payload = {name: result[name] for name in (*PAYLOAD, "window", "champion")} | {"version": version}
             tell("model.kept", f"ballast.model.{version}", payload)
-        conclude(key, version, outdated=outdated)
+        conclude(key, version, OUTDATED if outdated else REFUSED if refused else None)
     return decision_of(home)
 
 
@@ -91,9 +93,9 @@ def step(name: str, module: str, *arguments: str) -> None:
     run_command(name, ["python", "-m", module, *arguments], get_run_logger().info)
 
 
-def conclude(key: str, version: str, *, outdated: bool) -> None:
-    """Note the decision and remove the checkout."""
-    step("conclude", "stages.retrain", "conclude", key, "--version", version, *(["--outdated"] if outdated else []))
+def conclude(key: str, version: str, instead: str | None) -> None:
+    """Note the decision, which is that of the comparison or another one instead, and remove the checkout."""
+    step("conclude", "stages.retrain", "conclude", key, "--version", version, *(["--instead", instead] if instead else []))
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -104,7 +106,7 @@ def read(path: Path) -> dict[str, Any]:
 def superseded(champion: str, window: str | None) -> bool:
     """Whether another version than the champion is deployed now, and not by this retraining before it was stopped."""
     manifest = deployed()
-    ours = window is not None and manifest["window"] == window and manifest["reason"] == "retrain"
+    ours = window is not None and manifest["window"] == window and manifest["reason"] in ("retrain", "reprior")
     return bool(manifest["version"] != champion and not ours)
 
 

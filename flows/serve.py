@@ -46,19 +46,19 @@ from prefect.workers.process import ProcessWorker
 
 from ballast.command import parser, run
 from ballast.errors import UserError
+from flows import HEARTBEAT_SECONDS
 
 DEPLOYMENTS = Path("infra/prefect.yaml")
 HOME = Path("production/prefect")
 POOL = "ballast"
 # How many runs of a queue may go on at a time: after days without a server all that were due come at once.
-QUEUES = {"default": 2, "training": 1}
+QUEUES = {"default": 2, "scoring": 1, "training": 1}
 START_SECONDS = 180.0
 # Twice what a flow gives its commands to end, and time to tell the server.
 STOP_SECONDS = 30.0
 # A service that ends soon after its start is started again ever later.
 SETTLED_SECONDS, LONGEST_DELAY_SECONDS = 60.0, 60.0
-# A run says this often that it goes on; Prefect allows no less. After three silent turns it is lost.
-HEARTBEAT_SECONDS = 30
+# After three silent turns a run is lost.
 SILENT_SECONDS = 3 * HEARTBEAT_SECONDS
 # From the worker's claim to the flow's first line it takes five seconds; a machine may be busy.
 BEGIN_SECONDS = 600
@@ -323,7 +323,6 @@ def main(host: str, port: int) -> None:
     mark = uuid4().hex
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     environment = {
-        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS),
         **os.environ,
         MARK: mark,
         "PATH": path,

@@ -75,7 +75,7 @@ def correct_deployed(window: str, model: str) -> None:
     """Put the deployed model on a window's prior, unless another version has been deployed since the window was scored."""
     manifest = deployed()
     if manifest["version"] == model or manifest["window"] == window:
-        promote(reprior=window)
+        promote(reprior=window, base=manifest["version"])
     else:
         get_run_logger().warning(
             "%s was scored by %s, %s is deployed since; it stays as it is", window, model, manifest["version"]

@@ -91,9 +91,12 @@ def read_labels(known: list[str]) -> pd.Series:
     return every[~every.index.duplicated(keep="last")]
 
 
-def labelled_messages(labels: pd.Series) -> pd.DataFrame:
-    """The scored messages that have a label, with the window that holds them; the first window of an id counts."""
-    parts = []
+def labelled_messages(labels: pd.Series, before: pd.DataFrame) -> pd.DataFrame:
+    """The scored messages that have a label but no feedback before, with the first window that holds them.
+
+    Raises UserError for an id that is of different messages.
+    """
+    parts = [before.loc[before["id"].isin(labels.index), ["id", "text", "group", "called", "model", "window"]]]
     wanted = pa.array(labels.index.astype(str), pa.string())
     for path in sorted(SCORED.glob("*.parquet")) if len(wanted) else ():
         columns = ["id", "text", "group", "label", "model"]
@@ -105,8 +108,6 @@ def labelled_messages(labels: pd.Series) -> pd.DataFrame:
             raise UserError(f"{path}: not a scored window ({' '.join(str(error).split())[:200]}); score it again") from error
         if len(rows):
             parts.append(rows.to_pandas().rename(columns={"label": "called"}).assign(window=path.stem))
-    if not parts:
-        return empty("id", "text", "group", "called", "model", "window")
     every = pd.concat(parts).drop_duplicates(["id", "text"])
     twice = every[every["id"].duplicated(keep=False)]
     if len(twice):
@@ -115,7 +116,7 @@ def labelled_messages(labels: pd.Series) -> pd.DataFrame:
             f"{SCORED}: the id {twice['id'].iloc[0]!r} is of different messages in the windows {first} and {second}, so a label"
             " for it could mean either; score with ids that no other window has"
         )
-    return every
+    return every[~every["id"].isin(before["id"])]
 
 
 def splits_of(groups: np.ndarray, known: Mapping[int, str], fractions: Mapping[str, float]) -> np.ndarray:
@@ -133,7 +134,7 @@ def main() -> None:
         labels = read_labels(sorted(set(base["label"].to_pylist())))
         before = read_feedback()
         kept = before.assign(label=before["id"].map(labels).fillna(before["label"]))
-        came = labelled_messages(labels[~labels.index.isin(before["id"])])
+        came = labelled_messages(labels, before)
         groups_of_base = groups_of(base["text"])
         known = dict(zip(groups_of_base.tolist(), base["split"].to_pylist(), strict=True))
         known |= dict(zip(before["group"].tolist(), before["split"].tolist(), strict=True))

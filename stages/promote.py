@@ -58,12 +58,20 @@ def print_versions() -> None:
 
 
 def deploy(
-    make: Callable[[Path, str], Manifest], reason: str, window: str | None, *, keep: int, dry_run: bool, only: str | None
+    make: Callable[[Path, str], Manifest],
+    reason: str,
+    window: str | None,
+    *,
+    keep: int,
+    dry_run: bool,
+    only: str | None,
+    base: str | None,
 ) -> None:
     """Make a version and switch to it, unless just that is deployed already; nothing has changed when this raises an error.
 
     make : fills an empty folder for a version of a name; its manifest but for the occasion.
     only : the content that may be deployed; None is any.
+    base : the version that it was compared with, which is to be the deployed one still; None is any.
     """
     version, deployed = next_name(), deployed_manifest()
     with being_made(version) as folder:
@@ -81,6 +89,8 @@ def deploy(
             print(f"promote: already deployed as {current_version()}", file=sys.stderr)
             print(current_version())
             return
+        if base is not None and current_version() != base:
+            raise UserError(f"{current_version()} was deployed since {base} was looked at; nothing was deployed")
         write_json(folder / MANIFEST, manifest)
         folder.rename(DEPLOYED / version)
         switch(version, reason)
@@ -101,17 +111,17 @@ def deployed_manifest() -> Manifest | None:
         return None
 
 
-def correct_to(window: str, *, keep: int, dry_run: bool, only: str | None) -> None:
+def correct_to(window: str, *, keep: int, dry_run: bool, only: str | None, base: str | None) -> None:
     """Deploy the deployed version anew on the class prior of a window."""
-    base = verified(current_version())
-    prior = estimated_prior(window, base.labels)
+    deployed = verified(current_version())
+    prior = estimated_prior(window, deployed.labels)
 
     def make(folder: Path, version: str) -> Manifest:
         # Corrected to it already; its card, which names a window, need not change.
-        same = prior == base.manifest["production_prior"]
-        return base.manifest if same else of_deployed(base, prior, window, version, folder)
+        same = prior == deployed.manifest["production_prior"]
+        return deployed.manifest if same else of_deployed(deployed, prior, window, version, folder)
 
-    deploy(make, "reprior", window, keep=keep, dry_run=dry_run, only=only)
+    deploy(make, "reprior", window, keep=keep, dry_run=dry_run, only=only, base=base)
 
 
 def go_back() -> None:
@@ -134,6 +144,7 @@ def main(
     listing: bool,
     dry_run: bool,
     only: str | None,
+    base: str | None = None,
 ) -> None:
     if listing:
         print_versions()
@@ -144,9 +155,13 @@ def main(
         if rollback:
             go_back()
         elif reprior is not None:
-            correct_to(reprior, keep=keep, dry_run=dry_run, only=only)
+            correct_to(reprior, keep=keep, dry_run=dry_run, only=only, base=base)
         else:
-            deploy(lambda folder, _: of_source(source, folder), reason, window, keep=keep, dry_run=dry_run, only=only)
+
+            def selected(folder: Path, _: str) -> Manifest:
+                return of_source(source, folder)
+
+            deploy(selected, reason, window, keep=keep, dry_run=dry_run, only=only, base=base)
 
 
 if __name__ == "__main__":
@@ -160,4 +175,5 @@ if __name__ == "__main__":
     arguments.add_argument("--window", help="the window that gave occasion")
     arguments.add_argument("--dry-run", action="store_true", help="check all and print what would be deployed, as JSON")
     arguments.add_argument("--only", metavar="SHA256", help="deploy nothing but this content, as --dry-run names it")
+    arguments.add_argument("--base", metavar="VERSION", help="deploy only while this version is the deployed one")
     run(main, arguments.parse_args())

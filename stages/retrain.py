@@ -23,7 +23,7 @@ from scipy.special import softmax
 
 from ballast.challenge import Contender, challenge
 from ballast.command import parser, run
-from ballast.errors import UserError
+from ballast.errors import UserError, nearest
 from ballast.operating_point import cost_matrix
 from ballast.priors import correct
 from stages.deployed import REFERENCE, Version, current_version, read_version
@@ -59,10 +59,14 @@ def remove_checkout(worktree: Path) -> None:
 
 
 def prior_for(window: str | None, version: Version) -> dict[str, float]:
-    """The prior to train for: that of the window, else the deployed one's."""
-    if window is None:
+    """The prior to train for: that of the window, else the deployed one's.
+
+    Where recall fell, the window's estimate is wrong: it rests on the recall of before.
+    """
+    estimate = None if window is None else estimated_prior(window, version.labels)
+    if estimate is None or read_json(WATCH / f"{window}.json").get("recall_fell"):
         return {label: float(share) for label, share in zip(version.labels, version.production_prior, strict=True)}
-    return estimated_prior(window, version.labels)
+    return estimate
 
 
 def write_params(target: Path, params: Params, prior: dict[str, float], technique: str) -> None:
@@ -103,6 +107,9 @@ def bring(path: str, worktree: Path) -> None:
 def prepare(key: str, window: str | None) -> None:
     """Make the checkout of a retraining, unless it is there."""
     params, version = read_params(), read_version(current_version())
+    metric, known = params.production.retrain.metric, list(version.manifest["operating_point"]["test"])
+    if metric not in known:
+        raise UserError(f"params.yaml: production.retrain.metric {metric!r} is none of decisions: {nearest(metric, known)}")
     home = RETRAIN / key
     worktree = home / "worktree"
     ready = home / "prepared.json"
@@ -131,7 +138,9 @@ def prepare(key: str, window: str | None) -> None:
         shutil.copy(LOCAL_CONFIG, worktree / LOCAL_CONFIG)
     cache = subprocess.run(["dvc", "cache", "dir"], capture_output=True, text=True, check=True).stdout.strip()
     subprocess.run(["dvc", "config", "--local", "cache.dir", str(Path(cache).resolve())], cwd=worktree, check=True)
-    write_json(ready, {"window": window, "prior": prior, "feedback": len(feedback), "champion": version.name})
+    shifted = prior != prior_for(None, version)
+    about = {"window": window, "prior": prior, "shifted": shifted, "feedback": len(feedback), "champion": version.name}
+    write_json(ready, about)
     print(f"retrain: {worktree}: {len(feedback):,} labelled messages from feedback", file=sys.stderr)
 
 
@@ -220,17 +229,20 @@ def judge(key: str) -> None:
     )
 
 
-def conclude(key: str, version: str, outdated: bool) -> None:
-    """Write the decision, with the version that is deployed now, and remove the checkout."""
+def conclude(key: str, version: str, instead: str | None) -> None:
+    """Write the decision, with the version that is deployed now, and remove the checkout.
+
+    instead : of the comparison's decision.
+    """
     home = RETRAIN / key
     result = read_json(home / "challenge.json")
-    decision = "outdated" if outdated else "promoted" if result["not_worse"] else "kept"
+    decision = instead or ("promoted" if result["not_worse"] else "kept")
     write_json(home / "decision.json", {**result, "decision": decision, "version": version})
     remove_checkout(home / "worktree")
     print(f"retrain: {decision}, {version} is deployed", file=sys.stderr)
 
 
-def main(step: str, key: str, window: str | None, version: str | None, outdated: bool = False) -> None:
+def main(step: str, key: str, window: str | None, version: str | None, instead: str | None = None) -> None:
     if not WINDOW.fullmatch(key):
         raise UserError(f"the key {key!r} names a folder; expected letters, digits, dots, dashes and underscores")
     with locked(RETRAIN / key):
@@ -241,7 +253,7 @@ def main(step: str, key: str, window: str | None, version: str | None, outdated:
         else:
             if version is None:
                 raise UserError("conclude needs --version, the one that is deployed now")
-            conclude(key, version, outdated)
+            conclude(key, version, instead)
 
 
 if __name__ == "__main__":
@@ -250,5 +262,5 @@ if __name__ == "__main__":
     arguments.add_argument("key", help="names the retraining: the window that asked for it")
     arguments.add_argument("--window", help="prepare: the window whose prior is trained for")
     arguments.add_argument("--version", help="conclude: the version that is deployed now")
-    arguments.add_argument("--outdated", action="store_true", help="conclude: another version was deployed meanwhile")
+    arguments.add_argument("--instead", choices=["outdated", "refused"], help="conclude: why the comparison does not count")
     run(main, arguments.parse_args())

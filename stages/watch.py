@@ -110,7 +110,9 @@ def shares(classes: np.ndarray, labels: list[str]) -> dict[str, float]:
 
 def asked_for() -> set[str]:
     """The ids of all messages that a watch asked to be labelled."""
-    return {message["id"] for path in WATCH.glob("*.json") for message in read_json(path)["to_label"]}
+    # Under the lock of the page that the windows are deleted under.
+    with locked(WATCH / "index.html"):
+        return {message["id"] for path in WATCH.glob("*.json") for message in read_json(path)["to_label"]}
 
 
 def trained_with(version: Version, texts: pd.Series) -> np.ndarray:
@@ -290,6 +292,7 @@ def main(window: str) -> None:
             "new_labels": dict(zip(labels, new_labels.tolist(), strict=True)),
             "feedback": feedback_metrics(feedback[feedback["window"] == window], labels),
             "to_label": table.iloc[rows][["id", "group"]].to_dict("records"),
+            "recall_fell": [labels[each.label] for each in drops],
             **told(verdict, policy, labels),
         }
         page = evidently_page(result, version, reference, classes, scored, params.report.sample)

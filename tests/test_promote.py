@@ -490,6 +490,17 @@ def test_a_dry_run_says_what_would_be_deployed_and_changes_nothing(project: Proj
     assert (again["new"], again["content"], again["deployed"]["version"]) == (False, first["content"], "0001")
 
 
+def test_nothing_takes_the_place_of_another_version_than_it_was_compared_with(project: Project) -> None:
+    assert promoted(project) == "0001"
+    for window, spam in (("w1", 0.4), ("w2", 0.3)):
+        watched(project, window, spam)
+    assert promoted(project, reprior="w1", base="0001") == "0002"
+    assert promoted(project, reprior="w1", base="0001") == "0002", "the same once more"
+    error = promote(project, reprior="w2", base="0001").error
+    assert error == "error: 0002 was deployed since 0001 was looked at; nothing was deployed"
+    assert versions(project) == ["0001", "0002"] and deployed(project) == "0002"
+
+
 def test_windows_are_deleted_but_for_labels_whose_texts_are_not_kept_yet(tmp_path: Path) -> None:
     project = Project(tmp_path, tmp_path)
     for day in range(1, 7):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 import warnings
 from collections.abc import Callable
@@ -114,6 +115,7 @@ def test_the_checkout_has_the_windows_prior_all_labels_and_what_git_does_not_tra
     assert prepared == {
         "window": "w1",
         "prior": params["production"]["prior"],
+        "shifted": True,
         "feedback": len(brought),
         "champion": "0001",
     }
@@ -127,7 +129,17 @@ def test_the_checkout_has_the_windows_prior_all_labels_and_what_git_does_not_tra
 def test_without_a_window_the_deployed_prior_stays(project: Project) -> None:
     done(step(project, "prepare", key="by-hand", window=None))
     prepared = read_json(project.folder / RETRAIN / "by-hand/prepared.json")
-    assert prepared["window"] is None
+    assert (prepared["window"], prepared["shifted"]) == (None, False)
+    assert prepared["prior"] == read_json(project.folder / DEPLOYED / "0001/manifest.json")["production_prior"]
+
+
+def test_where_recall_fell_the_deployed_prior_stays_too(project: Project) -> None:
+    watched = read_json(project.folder / WATCH / "w1.json")
+    assert watched["recall_fell"] == []
+    project.write(f"{WATCH}/w1.json", json.dumps(watched | {"recall_fell": ["spam"]}).encode())
+    done(step(project, "prepare"))
+    prepared = read_json(project.folder / RETRAIN / "w1/prepared.json")
+    assert (prepared["window"], prepared["shifted"]) == ("w1", False)
     assert prepared["prior"] == read_json(project.folder / DEPLOYED / "0001/manifest.json")["production_prior"]
 
 
@@ -280,6 +292,10 @@ REFUSED: dict[str, tuple[Callable[[Project], Any], str]] = {
     "a folder of a repository": (
         lambda project: shutil.move(project.folder / ".git", project.folder.parent),
         "is a folder of its git repository; a retraining needs a repository of the project's own",
+    ),
+    "a metric of probabilities": (
+        lambda project: project.edit({"production.retrain.metric": "spam.pr_auc"}),
+        "params.yaml: production.retrain.metric 'spam.pr_auc' is none of decisions: ",
     ),
     "a wrong setting": (lambda project: project.edit({"production.retrain.margin": -1}), "production.retrain.margin: "),
 }

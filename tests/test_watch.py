@@ -382,6 +382,16 @@ def test_ids_are_text(project: Project, name: str) -> None:
     assert feedback(project)["label"].to_dict() == {"001": "spam", "1e3": "ham"}
 
 
+def test_an_id_is_of_one_message_for_ever(project: Project) -> None:
+    score(project, "w2", pd.DataFrame({"id": ["1"], "text": ["dabe mo kato"]}))
+    project.write(f"{LABELS}/a.csv", b"id,label\n1,ham\n")
+    before = feedback(project)
+    score(project, "w3", pd.DataFrame({"id": ["1"], "text": ["beka mo tako"]}))
+    project.write(f"{LABELS}/b.csv", b"id,label\n1,spam\n")
+    assert "the id '1' is of different messages in the windows w2 and w3" in project.stage_here("feedback").error
+    pd.testing.assert_frame_equal(pd.read_parquet(project.folder / FEEDBACK).set_index("id"), before)
+
+
 def test_a_time_is_an_id_as_it_is_spelled(project: Project) -> None:
     ids = ["2026-11-21T10:00:00", "2026-11-21"]
     score(project, "w2", pd.DataFrame({"id": ids, "text": ["dabe mo kato", "beka mo tako"]}))
