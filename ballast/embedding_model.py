@@ -15,10 +15,10 @@ from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.svm import OneClassSVM
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from ballast.batching import for_each_batch
 from ballast.encoder_model import choose_device, count_tokens, fast_bf16, pad, pretrained, tokenize
 from ballast.encoders import encoder_source
 from ballast.model import WEIGHTS, Model
+from ballast.scoring import for_each_batch
 
 if TYPE_CHECKING:
     from ballast.technique import TrainingSettings

@@ -13,11 +13,11 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from ballast.batching import for_each_batch
 from ballast.encoders import encoder_source
 from ballast.errors import UserError
 from ballast.heads import NormalisedLinear, head_of, restore_head
 from ballast.model import Model
+from ballast.scoring import for_each_batch
 
 # Architectures whose classification head reads nothing but the first token's last state.
 FIRST_TOKEN_HEADS = frozenset({"bert", "camembert", "electra", "roberta", "xlm-roberta"})

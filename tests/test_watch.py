@@ -45,6 +45,7 @@ KEYS = {
     "feedback",
     "confidence",
     "to_label",
+    "recall_fell",
 }
 USUAL = {"ham": 300, "spam": 50}
 FEEDBACK = PRODUCTION / "feedback.parquet"
