@@ -91,6 +91,10 @@ def prefect_server(home: Path) -> Iterator[Server]:
                 time.sleep(0.2)
         yield server
     finally:
+        # This process's events went to this server; the next one gets a connection of its own.
+        from prefect.events.worker import EventsWorker
+
+        EventsWorker.drain_all(timeout=10)
         os.killpg(process.pid, signal.SIGTERM)
         try:
             process.wait(timeout=20)

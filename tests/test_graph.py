@@ -106,7 +106,7 @@ def full_disk(workspace: Project) -> Iterator[Callable[[], None]]:
         (models / "filler").write_bytes(bytes(free - 16_384))
 
     yield fill
-    subprocess.run(["umount", models], check=True)
+    subprocess.run(["umount", "--lazy", models], check=True)
 
 
 @pytest.mark.parametrize("technique", ["tfidf", "baseline"])
