@@ -52,7 +52,7 @@ DEPLOYMENTS = Path("infra/prefect.yaml")
 HOME = Path("production/prefect")
 POOL = "ballast"
 # How many runs of a queue may go on at a time: after days without a server all that were due come at once.
-QUEUES = {"default": 2, "scoring": 1, "training": 1}
+QUEUES = {"default": 2, "scoring": 2, "training": 1}
 START_SECONDS = 180.0
 # Twice what a flow gives its commands to end, and time to tell the server.
 STOP_SECONDS = 30.0

@@ -46,7 +46,7 @@ def test_trainings_share_a_queue_of_one_and_all_queues_are_made() -> None:
         "promote": "default",
     }
     assert {each["work_pool"]["name"] for each in PREFECT["deployments"]} == {POOL}
-    assert QUEUES == {"default": 2, "scoring": 1, "training": 1}
+    assert QUEUES == {"default": 2, "scoring": 2, "training": 1}
 
 
 def test_what_runs_when() -> None:

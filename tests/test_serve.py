@@ -50,7 +50,7 @@ def test_it_says_what_is_deployed_and_when_it_runs(running: Served) -> None:
     said = listed(running.output)
     moment = r"next \d{4}-\d\d-\d\d \d\d:\d\d UTC"
     assert re.fullmatch(rf"training +0 2 \* \* 0 UTC +{moment}", said["pipeline"])
-    assert re.fullmatch(rf"default +30 0 \* \* \* UTC +{moment}", said["score"])
+    assert re.fullmatch(rf"scoring +30 0 \* \* \* UTC +{moment}", said["score"])
     assert re.fullmatch(rf"default +30 12 \* \* \* UTC +{moment}", said["watch"])
     assert re.fullmatch(r"default +by hand or by an event", said["promote"])
     assert re.fullmatch(r"training +by hand or by an event", said["retrain"])
