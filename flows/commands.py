@@ -154,21 +154,12 @@ def stop_commands() -> None:
 
 
 @contextmanager
-def waiting_turn(path: Path) -> Iterator[None]:
-    """Hold a lock that ends with this process, after waiting for another one that has it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-@contextmanager
-def one_at_a_time(path: Path) -> Iterator[None]:
-    """Hold a lock that ends with this process; raises UserError when another one has it."""
+def one_at_a_time(path: Path, *, wait: bool = False) -> Iterator[None]:
+    """Hold a lock that ends with this process; when another one has it, wait for its end or raise UserError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise UserError(f"{path}: another process is at it; wait until it has ended") from error
         yield

@@ -25,7 +25,7 @@ from prefect.settings import PREFECT_API_URL
 from ballast.command import parser, run
 from ballast.errors import UserError
 from flows.alarms import NAMESPACE, tell
-from flows.commands import readable, run_command, stopping_commands, waiting_turn
+from flows.commands import one_at_a_time, readable, run_command, stopping_commands
 from flows.settings import production
 
 DEPLOYED = Path("production/deployed")
@@ -131,7 +131,7 @@ def announce_all(version: str, note: str) -> None:
 
     note : a person's, on the switch to `version`.
     """
-    with waiting_turn(ANNOUNCED.with_suffix(".lock")):
+    with one_at_a_time(ANNOUNCED.with_suffix(".lock"), wait=True):
         told = int(ANNOUNCED.read_text(encoding="utf-8")) if ANNOUNCED.exists() else 0
         for at, switch in list(enumerate(switches()))[told:]:
             announce(at, note if switch["version"] == version else "")

@@ -65,7 +65,7 @@ def retrain(window: str | None = None, key: str | None = None) -> str:
         step("challenge", "stages.retrain", "challenge", key)
         result = read(home / "challenge.json")
         outdated = superseded(result["champion"], window)
-        base, refused = deployed()["version"], False
+        instead, base = OUTDATED if outdated else None, deployed()["version"]
         try:
             # Where somebody has deployed a version meanwhile, nobody compared the challenger with that.
             if not outdated and result["not_worse"]:
@@ -74,14 +74,14 @@ def retrain(window: str | None = None, key: str | None = None) -> str:
                 promote(reprior=window, base=base)
         except NotApproved as answer:
             logger.warning("%s", answer)
-            refused = True
+            instead = REFUSED
         version = deployed()["version"]
         create_markdown_artifact(in_words(result), key="challenge", description=f"challenger of {result['champion']}")
         if not result["not_worse"] and not outdated:
             # Before the end, for nothing is repeated after it: rather twice than never.
             payload = {name: result[name] for name in (*PAYLOAD, "window", "champion")} | {"version": version}
             tell("model.kept", f"ballast.model.{version}", payload)
-        conclude(key, version, OUTDATED if outdated else REFUSED if refused else None)
+        conclude(key, version, instead)
     return decision_of(home)
 
 
