@@ -17,11 +17,12 @@ from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTo
 
 from ballast.encoder_model import choose_device, count_tokens, fast_bf16, pad, pretrained, tokenize
 from ballast.encoders import encoder_source
+from ballast.frozen_layers import Arrays, Keep, States, distinct, fingerprint
 from ballast.model import WEIGHTS, Model
 from ballast.scoring import for_each_batch
 
 if TYPE_CHECKING:
-    from ballast.technique import TrainingSettings
+    from ballast.technique import TrainingData, TrainingSettings
 
 ENCODER = "encoder"
 ITERATIONS = 2000
@@ -37,6 +38,8 @@ class Embedder:
     network: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     max_length: int
+    # Embeddings of texts that were embedded before.
+    known: States | None = None
 
     @classmethod
     def of(cls, source: str, max_length: int | None, device: str) -> Embedder:
@@ -47,8 +50,21 @@ class Embedder:
         network = pretrained(AutoModel, source, dtype=torch.float32).to(choose_device(device))
         return cls(network, tokenizer, max_length or tokenizer.model_max_length)
 
+    def embed_once(self, corpus: Sequence[str], keep: Keep) -> None:
+        """Embed a corpus now, unless its embeddings are kept already."""
+        texts = distinct(corpus)
+        ids = tokenize(self.tokenizer, texts, self.max_length)
+
+        def embedded() -> Arrays:
+            return {"values": torch.from_numpy(self.embed(texts)), "lengths": torch.ones(len(texts), dtype=torch.int64)}
+
+        key = fingerprint(self.network.parameters(), ids, device=self.network.device.type)
+        self.known = States.joined([(texts, keep(key, embedded))], torch.device("cpu"))
+
     def embed(self, texts: Sequence[str]) -> np.ndarray:
         """Embeddings (n, d) float32 of texts (n,)."""
+        if self.known is not None and (numbers := self.known.numbers(texts)) is not None:
+            return self.known.values.numpy()[numbers]
         device = self.network.device
         ids = tokenize(self.tokenizer, texts, self.max_length)
         embeddings = np.empty((len(ids), self.network.config.hidden_size), dtype=np.float32)
@@ -81,9 +97,12 @@ class Embedder:
         return sum(each.numel() for each in self.network.parameters())
 
 
-def embedder(settings: TrainingSettings) -> Embedder:
-    """The encoder that the settings name."""
-    return Embedder.of(encoder_source(settings.model), settings.max_length, settings.device)
+def embedder(data: TrainingData, settings: TrainingSettings) -> Embedder:
+    """The encoder that the settings name; it knows the embeddings of the data's corpus."""
+    made = Embedder.of(encoder_source(settings.model), settings.max_length, settings.device)
+    if data.corpus:
+        made.embed_once(data.corpus, settings.keep)
+    return made
 
 
 @dataclass

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,6 +15,18 @@ from transformers.utils import logging
 
 from ballast.encoders import encoder_source
 from ballast.errors import UserError
+from ballast.frozen_layers import (
+    Above,
+    Arrays,
+    Inputs,
+    Keep,
+    States,
+    can_pass_once,
+    distinct,
+    fingerprint,
+    pass_layers,
+    with_layers,
+)
 from ballast.heads import NormalisedLinear, head_of, restore_head
 from ballast.model import Model
 from ballast.scoring import for_each_batch
@@ -123,20 +135,61 @@ class EncoderModel(Model):
     tokenizer: PreTrainedTokenizerBase
     max_length: int
     precision: str = "auto"
+    above: Above | None = field(default=None, repr=False)
+
+    def inputs(self, texts: Sequence[str]) -> tuple[PreTrainedModel, np.ndarray, Inputs]:
+        """The network for texts (n,), how many tokens (n,) they have, and the network's inputs of some rows of them.
+
+        It is the network above the frozen layers where all these texts have passed them.
+        """
+        if self.above is not None and (numbers := self.above.states.numbers(texts)) is not None:
+            states = self.above.states
+            return self.above.network, states.lengths(numbers), lambda rows: states.inputs(numbers[rows])
+        ids = tokenize(self.tokenizer, texts, self.max_length)
+        lengths = np.array([len(each) for each in ids], dtype=np.int64)
+        padding, device = self.tokenizer.pad_token_id, self.network.device
+        return self.network, lengths, lambda rows: pad(ids, rows, padding, device)
+
+    def pass_once(self, layers: int, corpus: Sequence[str], texts: Sequence[str], keep: Keep) -> None:
+        """Let texts pass the frozen layers, once: those of `corpus` unless their states are kept already, then the others.
+
+        Where the states would not fit into memory, those of `texts` alone are tried; without them the whole network is used.
+        """
+        bf16 = in_bf16(self.precision, self.network.device)
+
+        def states_of(of: Sequence[str]) -> Arrays:
+            return pass_layers(*self.inputs(of), layers=layers, bf16=bf16)
+
+        for common in (distinct(corpus), []):
+            others = distinct(texts, known=common)
+            ids = tokenize(self.tokenizer, [*common, *others], self.max_length)
+            if can_pass_once(self.network, layers, sum(map(len, ids))):
+                break
+        else:
+            return
+        parts = []
+        if common:
+            base = self.network.base_model
+            weights = [*base.embeddings.parameters(), *base.encoder.layer[:layers].parameters()]
+            key = fingerprint(weights, ids[: len(common)], device=self.network.device.type, bf16=bf16)
+            parts.append((common, keep(key, lambda: states_of(common))))
+        if others:
+            parts.append((others, states_of(others)))
+        states = States.joined(parts, self.network.device)
+        self.above = Above(with_layers(self.network, slice(layers, None)), states)
 
     def logits(self, texts: Sequence[str]) -> np.ndarray:
-        device = self.network.device
-        ids = tokenize(self.tokenizer, texts, self.max_length)
-        scores = np.empty((len(ids), len(self.labels)), dtype=np.float32)
+        network, lengths, inputs = self.inputs(texts)
+        device = network.device
+        scores = np.empty((len(texts), len(self.labels)), dtype=np.float32)
         fast = in_bf16(self.precision, device)
 
         def score(rows: np.ndarray) -> None:
-            inputs = pad(ids, rows, self.tokenizer.pad_token_id, device)
             with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=fast):
-                scores[rows] = self.network(**inputs).logits.float().cpu().numpy()
+                scores[rows] = network(**inputs(rows)).logits.float().cpu().numpy()
 
-        self.network.eval()
-        for_each_batch(score, np.array([len(each) for each in ids], dtype=np.int64), device, "scoring")
+        network.eval()
+        for_each_batch(score, lengths, device, "scoring")
         return scores
 
     def token_counts(self, texts: Sequence[str]) -> tuple[np.ndarray, int]:

@@ -1,26 +1,32 @@
-"""Frozen lower layers: kept as pre-trained, and passed by each message once in a training instead of once an epoch."""
+"""Frozen lower layers: kept as pre-trained, so that a text passes them once and not once an epoch and technique."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+import copy
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+import transformers
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
-from ballast.batching import sorted_batches
 from ballast.errors import UserError
+from ballast.scoring import for_each_batch
 
 # Architectures in which the layers follow the embeddings and each other with nothing between or behind them.
 STACKED = frozenset({"bert", "camembert", "roberta", "xlm-roberta"})
-# Memory that the states of a training's messages may take; of more messages each passes the frozen layers every epoch.
+# Memory that the states of texts may take; where there are more, each passes the frozen layers every epoch.
 MOST_BYTES = 2 * 2**30
-TOKENS_PER_BATCH = 4096
 
-# Rows (b,) of a training's messages -> the inputs of the network.
+Arrays = dict[str, Tensor]
+# (fingerprint, compute) -> the arrays that compute() gives, or has given before for the same fingerprint.
+Keep = Callable[[str, Callable[[], Arrays]], Arrays]
+# Rows (b,) of some texts -> the inputs of a network.
 Inputs = Callable[[np.ndarray], dict[str, Tensor]]
 
 
@@ -41,54 +47,112 @@ def freeze(network: PreTrainedModel, layers: int) -> None:
         each.requires_grad_(id(each) in trained)
 
 
-class Replayed(nn.Module):
-    """Stands in the place of the embeddings and gives states (b, t, d) that were computed before."""
+@dataclass(frozen=True)
+class States:
+    """What frozen layers give for texts: values (sum of t, d), those of a text from offsets[number] to the next offset."""
 
-    states: Tensor
+    number: dict[str, int]
+    offsets: np.ndarray
+    values: Tensor
 
-    def forward(self, *_inputs: object, **_named_inputs: object) -> Tensor:
-        return self.states
+    @classmethod
+    def joined(cls, parts: Sequence[tuple[Sequence[str], Arrays]], device: torch.device) -> States:
+        """States of the texts of all parts, each with its `values` and its tokens `lengths`."""
+        texts = [text for part, _ in parts for text in part]
+        lengths = np.concatenate([arrays["lengths"].numpy() for _, arrays in parts])
+        values = [arrays["values"] for _, arrays in parts]
+        number = {text: number for number, text in enumerate(texts)}
+        # One part alone may lie on the disk still.
+        whole = values[0] if len(values) == 1 else torch.cat(values)
+        return cls(number, np.concatenate([[0], lengths.cumsum()]), whole.to(device))
+
+    def numbers(self, texts: Sequence[str]) -> np.ndarray | None:
+        """The numbers (n,) of texts (n,), or None where the states of one are not known."""
+        found = [self.number.get(text, -1) for text in texts]
+        return None if -1 in found else np.array(found, dtype=np.int64)
+
+    def lengths(self, numbers: np.ndarray) -> np.ndarray:
+        """Tokens (n,) of the texts with these numbers (n,)."""
+        return self.offsets[numbers + 1] - self.offsets[numbers]
+
+    def inputs(self, numbers: np.ndarray) -> dict[str, Tensor]:
+        """inputs_embeds (b, t, d) and attention_mask (b, t) of the texts with these numbers (b,), t the longest."""
+        lengths = self.lengths(numbers)[:, None]
+        positions = np.arange(lengths.max())
+        mask = positions < lengths
+        at = torch.from_numpy(self.offsets[numbers][:, None] + np.where(mask, positions, 0))
+        device = self.values.device
+        return {"inputs_embeds": self.values[at.to(device)], "attention_mask": torch.from_numpy(mask).long().to(device)}
+
+
+@dataclass(frozen=True)
+class Above:
+    """The network above the frozen layers, of the same weights as the whole one, and the states that it begins with."""
+
+    network: PreTrainedModel
+    states: States
+
+
+class Given(nn.Module):
+    """Stands in the place of the embeddings and gives on what it is given."""
+
+    def forward(self, *_inputs: object, inputs_embeds: Tensor, **_named_inputs: object) -> Tensor:
+        return inputs_embeds
+
+
+def with_layers(network: PreTrainedModel, layers: slice) -> PreTrainedModel:
+    """A network of the same weights with some of the encoder's layers; without the first it begins with their inputs."""
+    whole, base, encoder = (shell(each) for each in (network, network.base_model, network.base_model.encoder))
+    encoder.layer = encoder.layer[layers]
+    base.encoder = encoder
+    if layers.start:
+        base.embeddings = Given()
+    setattr(whole, network.base_model_prefix, base)
+    return whole
+
+
+def shell(module: Any) -> Any:
+    """A module with the same parts, of which one can be replaced without replacing the other module's."""
+    made = copy.copy(module)
+    made._modules = dict(module._modules)
+    return made
 
 
 def can_pass_once(network: PreTrainedModel, layers: int, tokens: int) -> bool:
-    """Whether the states of so many tokens behind the lowest `layers` can be kept and replayed."""
+    """Whether the states of so many tokens behind the lowest `layers` can be kept."""
     config = network.config
     fits = tokens * config.hidden_size * 4 <= MOST_BYTES
     return config.model_type in STACKED and 0 < layers < config.num_hidden_layers and fits
 
 
-@contextmanager
-def passed_once(
-    network: PreTrainedModel,
-    layers: int,
-    ids: Sequence[Sequence[int]],
-    inputs: Inputs,
-    autocast: Callable[[], AbstractContextManager[None]],
-) -> Iterator[Inputs]:
-    """Within, the network begins behind its lowest `layers`; the inputs that are given set what it begins with.
+def pass_layers(network: PreTrainedModel, lengths: np.ndarray, inputs: Inputs, *, layers: int, bf16: bool) -> Arrays:
+    """States of texts (n,) with `lengths` (n,) tokens behind the lowest layers: values (sum of t, d), lengths (n,)."""
+    lower = with_layers(network, slice(0, layers)).base_model
+    lower.eval()
+    offsets = np.concatenate([[0], lengths.cumsum()])
+    values = torch.empty((int(offsets[-1]), network.config.hidden_size))
 
-    Logits and gradients are those of the whole network, but for rounding, where the layers below are frozen without dropout.
-    """
-    base = network.base_model
-    stack, embeddings = base.encoder.layer, base.embeddings
-    numbers: dict[tuple[int, ...], int] = {}
-    number = [numbers.setdefault(tuple(each), len(numbers)) for each in ids]
-    distinct = np.unique(number, return_index=True)[1]
-    states: list[Tensor] = [torch.empty(0)] * len(distinct)
-    replayed = Replayed()
+    def score(rows: np.ndarray) -> None:
+        with torch.no_grad(), torch.autocast(network.device.type, torch.bfloat16, enabled=bf16):
+            states = lower(**inputs(rows)).last_hidden_state.float().cpu()
+        for row, each in zip(rows, states, strict=True):
+            values[offsets[row] : offsets[row + 1]] = each[: lengths[row]]
 
-    def of_rows(rows: np.ndarray) -> dict[str, Tensor]:
-        replayed.states = pad_sequence([states[number[row]] for row in rows], batch_first=True)
-        return inputs(rows)
+    for_each_batch(score, lengths, network.device, "passing the frozen layers")
+    return {"values": values, "lengths": torch.from_numpy(lengths)}
 
-    try:
-        base.encoder.layer = stack[:layers]
-        with torch.no_grad(), autocast():
-            for at in sorted_batches(np.array([len(ids[row]) for row in distinct]), TOKENS_PER_BATCH):
-                hidden = base(**inputs(distinct[at])).last_hidden_state
-                for each, row_states in zip(at, hidden, strict=True):
-                    states[each] = row_states[: len(ids[distinct[each]])].clone()
-        base.embeddings, base.encoder.layer = replayed, stack[layers:]
-        yield of_rows
-    finally:
-        base.embeddings, base.encoder.layer = embeddings, stack
+
+def fingerprint(weights: Iterable[Tensor], ids: Sequence[Sequence[int]], **settings: object) -> str:
+    """The sha256 of all that decides what frozen weights give for token ids, on one kind of device."""
+    digest = hashlib.sha256(json.dumps(settings | {"versions": [torch.__version__, transformers.__version__]}).encode())
+    for each in weights:
+        digest.update(each.detach().cpu().contiguous().numpy().data)
+    for each_ids in ids:
+        digest.update(np.array([len(each_ids), *each_ids], dtype=np.int64).data)
+    return digest.hexdigest()
+
+
+def distinct(texts: Iterable[str], known: Iterable[str] = ()) -> list[str]:
+    """The texts that are not known, each once, in the order in which they come."""
+    known = set(known)
+    return [text for text in dict.fromkeys(texts) if text not in known]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,19 +17,35 @@ from ballast.batching import sorted_batches
 TOKENS_PER_BATCH = {"cpu": 1024, "cuda": 65536}
 
 
+@contextmanager
+def each_core(workers: int) -> Iterator[Callable[..., Iterable[Any]]]:
+    """Within, a `map` that works in so many threads, which share torch's own threads.
+
+    On a CPU it is faster to give each core work of its own than to have all cores share each product of matrices: they need
+    not wait for each other, and each keeps to its own cache.
+    """
+    if workers == 1:
+        yield map
+        return
+    threads = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads // workers,)) as pool:
+            yield pool.map
+    finally:
+        torch.set_num_threads(threads)
+
+
+def workers_for(tasks: int, device: torch.device) -> int:
+    """In how many threads to do so many tasks: as many as torch uses on a CPU, one that feeds a GPU."""
+    return max(1, min(torch.get_num_threads(), tasks)) if device.type == "cpu" else 1
+
+
 def for_each_batch(score: Callable[[np.ndarray], None], lengths: np.ndarray, device: torch.device, name: str) -> None:
     """Call a function, under a progress bar of a name, with the rows of each batch of `lengths` (n,) in tokens.
 
-    On a CPU it is faster to give each core batches of its own than to have all cores share each product of matrices: they
-    need not wait for each other, and each keeps to its own cache. The function has to work in several threads at once.
+    The function has to work in several threads at once.
     """
     batches = sorted_batches(lengths, TOKENS_PER_BATCH[device.type])
-    threads = torch.get_num_threads()
-    workers = max(1, min(threads, len(batches))) if device.type == "cpu" else 1
-    try:
-        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads // workers,)) as pool:
-            done = pool.map(score, batches)
-            for _ in tqdm(done, desc=name, total=len(batches), unit="batch", disable=None, leave=False):
-                pass
-    finally:
-        torch.set_num_threads(threads)
+    with each_core(workers_for(len(batches), device)) as each:
+        for _ in tqdm(each(score, batches), desc=name, total=len(batches), unit="batch", disable=None, leave=False):
+            pass

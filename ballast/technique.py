@@ -16,22 +16,31 @@ from ballast.sampling import every_row
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from ballast.frozen_layers import Keep
     from ballast.model import Model
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingData:
-    """The sample that a technique trains on: texts (m,), labels (m,) class indices, weights (m,), K label names."""
+    """The sample that a technique trains on: texts (m,), labels (m,) class indices, weights (m,), K label names.
+
+    corpus : all texts of the data set, in any split: what a frozen network gives for them can be kept for the next training.
+    """
 
     texts: Sequence[str]
     labels: np.ndarray
     weights: np.ndarray
     label_names: list[str]
+    corpus: Sequence[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSettings:
-    """How to train; the reasons for the values stand in `params.yaml`. `on_step` hears (step, steps, loss, learning rate)."""
+    """How to train; the reasons for the values stand in `params.yaml`.
+
+    on_step : hears (step, steps, loss, learning rate).
+    keep : gives again what a frozen network gave in an earlier training.
+    """
 
     model: str
     epochs: int
@@ -47,6 +56,7 @@ class TrainingSettings:
     precision: str = "auto"
     device: str = "auto"
     on_step: Callable[[int, int, float, float], None] = field(default=lambda step, steps, loss, rate: None)
+    keep: Keep = field(default=lambda fingerprint, compute: compute())
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor, progress: float) -> Tensor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import torch
@@ -14,14 +13,17 @@ from torch import nn
 from tqdm import tqdm
 from transformers import get_linear_schedule_with_warmup
 
-from ballast.encoder_model import EncoderModel, choose_device, in_bf16, pad, tokenize, untrained_model
+from ballast.encoder_model import EncoderModel, choose_device, in_bf16, untrained_model
 from ballast.errors import UserError
-from ballast.frozen_layers import Inputs, can_pass_once, freeze, passed_once
+from ballast.frozen_layers import freeze
 from ballast.heads import head_of, set_head
+from ballast.scoring import each_core, workers_for
 from ballast.technique import Technique, TrainingData, TrainingSettings
 
 # Points of the training curve and chances to notice a loss that is not finite.
 CURVE_POINTS = 100
+# Of a batch's rows; with fewer a core's products of matrices are too small to be fast.
+ROWS_PER_PART = 8
 
 
 def set_dropout(network: nn.Module, probability: float) -> None:
@@ -62,19 +64,20 @@ def fine_tune(technique: Technique, data: TrainingData, settings: TrainingSettin
     freeze(model.network, settings.frozen_layers)
     set_dropout(model.network, settings.dropout)
 
-    ids = tokenize(model.tokenizer, data.texts, settings.max_length)
-    lengths = np.array([len(each) for each in ids])
+    if settings.dropout == 0:
+        model.pass_once(settings.frozen_layers, data.corpus, data.texts, settings.keep)
+    network, lengths, inputs_of = model.inputs(data.texts)
     class_weights = np.ones(len(data.label_names)) if technique.class_weights is None else technique.class_weights
     weights = data.weights * class_weights[data.labels]
     all_labels, all_weights = torch.tensor(data.labels), torch.tensor(weights, dtype=torch.float32)
     mean_weight = float(weights.mean())
 
-    trained = [each for each in model.network.parameters() if each.requires_grad]
+    trained = [each for each in network.parameters() if each.requires_grad]
     fused = accelerator.device.type in ("cpu", "cuda")
     optimizer = torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=fused)
-    steps = settings.epochs * math.ceil(len(ids) / settings.batch_size)
+    steps = settings.epochs * math.ceil(len(lengths) / settings.batch_size)
     schedule = get_linear_schedule_with_warmup(optimizer, math.ceil(settings.warmup * steps), steps)
-    network, optimizer, schedule = accelerator.prepare(model.network, optimizer, schedule)
+    network, optimizer, schedule = accelerator.prepare(network, optimizer, schedule)
 
     network.train()
     every = max(1, steps // CURVE_POINTS)
@@ -82,24 +85,29 @@ def fine_tune(technique: Technique, data: TrainingData, settings: TrainingSettin
     epochs = (technique.batches(lengths, data.labels, settings.batch_size, rng) for _ in range(settings.epochs))
     batches = (batch for epoch in epochs for batch in epoch)
 
-    def padded(rows: np.ndarray) -> dict[str, torch.Tensor]:
-        return pad(ids, rows, model.tokenizer.pad_token_id, accelerator.device)
+    def forward(rows: np.ndarray) -> torch.Tensor:
+        with accelerator.autocast():
+            return network(**inputs_of(rows)).logits
 
-    once = settings.dropout == 0 and can_pass_once(model.network, settings.frozen_layers, int(lengths.sum()))
-    inputs: AbstractContextManager[Inputs] = (
-        passed_once(model.network, settings.frozen_layers, ids, padded, accelerator.autocast) if once else nullcontext(padded)
-    )
-    with inputs as inputs_of:
+    def backward(logits: torch.Tensor, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        return torch.autograd.grad(logits, trained, gradient, allow_unused=True)
+
+    # Threads would draw dropout in an order that differs each time.
+    parts = workers_for(settings.batch_size // ROWS_PER_PART, accelerator.device) if settings.dropout == 0 else 1
+    with each_core(parts) as each_part:
         for step, rows in enumerate(tqdm(batches, total=steps, desc="training", unit="step", disable=None, leave=False)):
             labels, batch_weights = (each[rows].to(accelerator.device) for each in (all_labels, all_weights))
-            with accelerator.autocast():
-                logits = network(**inputs_of(rows)).logits
-            loss = technique.loss(logits.float(), labels, batch_weights, step / steps).sum() / (len(rows) * mean_weight)
-            accelerator.backward(loss)
+            of_parts = list(each_part(forward, np.array_split(rows, min(parts, len(rows)))))
+            # The loss sees the whole batch: a technique's may couple its messages.
+            logits = torch.cat([each.detach().float() for each in of_parts]).requires_grad_()
+            loss = technique.loss(logits, labels, batch_weights, step / steps).sum() / (len(rows) * mean_weight)
+            (gradient,) = torch.autograd.grad(loss, logits)
+            shares = torch.split(gradient, [len(each) for each in of_parts])
+            for parameter, *found in zip(trained, *each_part(backward, of_parts, shares), strict=True):
+                parameter.grad = None if found[0] is None else sum(found[1:], start=found[0])
             accelerator.clip_grad_norm_(trained, settings.max_grad_norm)
             optimizer.step()
             schedule.step()
-            optimizer.zero_grad()
             since_report.append(loss.detach())
             if (step + 1) % every == 0 or step + 1 == steps:
                 mean_loss = float(torch.stack(since_report).mean())
@@ -109,5 +117,4 @@ def fine_tune(technique: Technique, data: TrainingData, settings: TrainingSettin
                     )
                 settings.on_step(step + 1, steps, mean_loss, schedule.get_last_lr()[0])
                 since_report.clear()
-    model.network = accelerator.unwrap_model(network)
     return model

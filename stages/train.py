@@ -26,6 +26,7 @@ from stages.cards import read_card
 from stages.files import CURVES, DURATIONS, LOGITS, MODELS, SAMPLES, replaced, replaced_folder, write_json
 from stages.messages import read_messages
 from stages.params import read_params
+from stages.states import kept
 
 # Training messages of each class that are scored, to see how far a technique fits them better than those of test.
 TRAIN_SCORED = 500
@@ -67,6 +68,7 @@ def main(name: str, seed: int) -> None:
         labels=drawn["class"].to_numpy(),
         weights=sample["weight"].to_numpy(),
         label_names=messages.names,
+        corpus=messages.table["text"].tolist(),
     )
     share = weighted_share(data.labels, data.weights, technique.class_weights, len(messages.names))
     declared = technique.declared_prior(share)
@@ -84,7 +86,7 @@ def main(name: str, seed: int) -> None:
                 print(f"train: {name} seed {seed}: step {step} of {steps}, loss {loss:.4f}", file=sys.stderr)
 
         started = time.perf_counter()
-        model = trained(technique, data, TrainingSettings(**settings, seed=seed, on_step=on_step))
+        model = trained(technique, data, TrainingSettings(**settings, seed=seed, on_step=on_step, keep=kept))
         ready = time.perf_counter()
         logits = {split: model.logits(messages.of(split)["text"].tolist()) for split in ("validation", "test")}
         scored = time.perf_counter()

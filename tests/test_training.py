@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from contextlib import nullcontext
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,18 +12,20 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 
 import ballast
-from ballast import encoders, models
+from ballast import encoders, frozen_layers, models
 from ballast.batching import shuffled_batches, sorted_batches
 from ballast.encoder_model import FIRST_TOKEN_HEADS, EncoderModel, choose_device, pad, skip_unread_states, untrained_model
 from ballast.encoders import minilm_folder
 from ballast.errors import UserError
-from ballast.frozen_layers import STACKED, Inputs, can_pass_once, freeze, passed_once
+from ballast.frozen_layers import STACKED, Arrays, States, can_pass_once, freeze, pass_layers, with_layers
 from ballast.heads import NormalisedLinear, head_of, set_head
 from ballast.technique import Technique, TrainingData, TrainingSettings, cross_entropy
 from ballast.training import fine_tune, set_dropout
+from stages.files import STATES
+from stages.states import kept
 
 NAMES = ["ham", "spam"]
 TEXTS = [f"{'free prize call now' if row % 4 == 0 else 'see you at the meeting'} {row}" for row in range(48)]
@@ -132,24 +134,102 @@ def test_passing_the_frozen_layers_once_changes_neither_logits_nor_gradients(mod
     # The layers that are left are numbered anew.
     name_of = {id(each): name for name, each in network.named_parameters()}
 
-    def logits_and_gradients(of: Inputs) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    def logits_and_gradients(
+        of: PreTrainedModel, given: dict[str, torch.Tensor]
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         network.zero_grad()
-        logits = network(**of(rows)).logits
+        logits = of(**given).logits
         torch.nn.functional.cross_entropy(logits, classes).backward()
         return logits, {name_of[id(each)]: each.grad.clone() for each in network.parameters() if each.grad is not None}
 
     assert can_pass_once(network, 2, 50) and not can_pass_once(network, 2, 10**9)
     assert not can_pass_once(network, 3, 50) and not can_pass_once(network, 0, 50)
-    whole, gradients = logits_and_gradients(inputs)
+    whole, gradients = logits_and_gradients(network, inputs(rows))
     names = list(network.state_dict())
-    with passed_once(network, 2, ids, inputs, nullcontext) as replayed:
-        behind, same = logits_and_gradients(replayed)
+    lengths = np.array([len(each) for each in ids])
+    arrays = pass_layers(network, lengths, inputs, layers=2, bf16=False)
+    first, rest = (
+        {"values": values, "lengths": lengths}
+        for values, lengths in zip(arrays["values"].split([14, 36]), arrays["lengths"].split([2, 3]), strict=True)
+    )
+    states = States.joined([(["a", "b"], first), (["c", "d", "e"], rest)], torch.device("cpu"))
+    numbers = states.numbers(["e", "c", "a", "b"])
+    assert numbers is not None and states.numbers(["a", "unknown"]) is None
+    np.testing.assert_array_equal(states.lengths(numbers), lengths[rows])
+    behind, same = logits_and_gradients(with_layers(network, slice(2, None)), states.inputs(numbers))
     torch.testing.assert_close(behind, whole)
     assert gradients and set(same) == set(gradients)
     for name, each in gradients.items():
         torch.testing.assert_close(same[name], each)
     assert list(network.state_dict()) == names
     torch.testing.assert_close(network(**inputs(rows)).logits, whole)
+
+
+def test_states_that_were_kept_give_the_same_weights_to_the_bit(
+    training: TrainingSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    # One text of the sample is not of the corpus, as an augmented one.
+    sample = dataclasses.replace(data(), corpus=[*TEXTS[1:], "of another split", TEXTS[5]])
+    settings = dataclasses.replace(training, frozen_layers=1, keep=kept)
+    first = fine_tune(Technique(), sample, settings)
+    (path,) = STATES.glob("*.safetensors")
+    written = path.read_bytes()
+    again = fine_tune(Technique(), sample, settings)
+    assert all(torch.equal(each, again.network.state_dict()[name]) for name, each in first.network.state_dict().items())
+    assert path.read_bytes() == written
+    for texts in (TEXTS, ["of another split"], ["of no split", *TEXTS]):
+        whole = dataclasses.replace(first, above=None)
+        np.testing.assert_allclose(first.logits(texts), whole.logits(texts), atol=1e-5)
+    path.write_bytes(written[:100])
+    fine_tune(Technique(), sample, settings)
+    assert path.read_bytes() == written and "is computed anew" in capsys.readouterr().err
+
+
+def test_states_of_other_layers_and_texts_are_not_confused(training: TrainingSettings) -> None:
+    heard: list[str] = []
+
+    def keep(fingerprint: str, compute: Callable[[], Arrays]) -> Arrays:
+        heard.append(fingerprint)
+        return compute()
+
+    for texts in (TEXTS, TEXTS[1:]):
+        model = untrained_model(training.model, NAMES, 16, torch.device("cpu"))
+        model.pass_once(1, texts, texts, keep)
+        assert model.above is not None
+    with torch.no_grad():
+        next(model.network.base_model.encoder.layer[0].parameters()).add_(1.0)
+    model.pass_once(1, texts, texts, keep)
+    model.pass_once(1, texts, ["new"], keep)
+    assert len(set(heard)) == 3 and heard[-1] == heard[-2]
+    alone = untrained_model(training.model, NAMES, 16, torch.device("cpu"))
+    alone.pass_once(2, TEXTS, TEXTS, keep)
+    assert alone.above is None, "nothing is left above all layers"
+
+
+def test_a_corpus_too_large_to_keep_leaves_the_sample_to_pass_once(
+    training: TrainingSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = untrained_model(training.model, NAMES, 16, torch.device("cpu"))
+    monkeypatch.setattr(frozen_layers, "MOST_BYTES", 4 * 16 * model.network.config.hidden_size * 4)
+    model.pass_once(1, TEXTS, TEXTS[:2], lambda *_: pytest.fail("a corpus too large was kept"))
+    assert model.above is not None and len(model.above.states.number) == 2
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_the_number_of_cores_changes_rounding_only(training: TrainingSettings, threads: int) -> None:
+    """Batches are split over cores; the last of an epoch has fewer rows than the others."""
+    settings = dataclasses.replace(training, batch_size=25, epochs=3)
+    before = torch.get_num_threads()
+    found = []
+    try:
+        for each in (1, threads):
+            torch.set_num_threads(each)
+            found.append(fine_tune(Technique(class_weights=np.array([1.0, 3.0])), data(), settings).network.state_dict())
+    finally:
+        torch.set_num_threads(before)
+    for name, each in found[0].items():
+        torch.testing.assert_close(found[1][name], each, atol=1e-4, rtol=1e-3)
 
 
 def test_dropout_is_set_everywhere_and_off_when_scoring(training: TrainingSettings, trained: EncoderModel) -> None:

@@ -29,7 +29,7 @@ def build(counts: np.ndarray, labels: Sequence[str], *, trained_on: str | None =
     def fit(data: TrainingData, settings: TrainingSettings) -> Model:
         from ballast.embedding_model import embedder, fit_one_class
 
-        encoder = embedder(settings)
+        encoder = embedder(data, settings)
         texts = [text for text, label in zip(data.texts, data.labels, strict=True) if label == target]
         return fit_one_class(encoder, encoder.embed(texts), data.label_names, target, outliers)
 

@@ -36,7 +36,7 @@ def build(
 
         from ballast.embedding_model import embedder, fit_linear_head
 
-        encoder = embedder(settings)
+        encoder = embedder(data, settings)
         rose = RandomOverSampler(
             sampling_strategy=dict(enumerate(wanted.tolist())), shrinkage=noise, random_state=settings.seed
         )

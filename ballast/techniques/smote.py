@@ -39,7 +39,7 @@ def build(
 
         from ballast.embedding_model import embedder, fit_linear_head
 
-        encoder = embedder(settings)
+        encoder = embedder(data, settings)
         smote = SMOTE(
             sampling_strategy=dict(enumerate(wanted.tolist())),
             k_neighbors=min(neighbours, int(counts.min()) - 1),
