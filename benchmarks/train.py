@@ -1,0 +1,227 @@
+"""Time training beside transformers' Trainer, same messages, model, epochs, batch size and learning rate; writes train.json.
+
+Run as `python -m benchmarks.train` in a folder where the pipeline has run. Four sides train in turn, once a seed: the Trainer
+at its defaults with dynamic padding; the Trainer tuned (batches by length, bf16 where the hardware has it); ours as
+`params.yaml` has it, once from nothing and once with the states of frozen layers that an earlier technique's training kept.
+Each begins with texts and ends with a trained model. Seconds are means over the seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, DataCollatorWithPadding, Trainer, TrainingArguments
+
+from ballast.bootstrap import Draws, resampled
+from ballast.comparison import compare, with_seed_variation
+from ballast.encoder_model import EncoderModel, choose_device, in_bf16
+from ballast.encoders import encoder_source
+from ballast.frozen_layers import Arrays
+from ballast.metrics import Decisions, Scored
+from ballast.model import Model
+from ballast.technique import Technique, TrainingData, TrainingSettings
+from ballast.training import fine_tune
+from benchmarks.measuring import surroundings, write_result
+from stages.messages import Messages, read_messages
+from stages.params import read_params
+
+RESAMPLES = 2000
+CONFIDENCE = 0.95
+DEFAULTS, TUNED, OURS, OURS_KEPT = "trainer_defaults", "trainer_tuned", "ours", "ours_with_kept_states"
+# Of the square matrices whose product tells how fast the hardware multiplies.
+MATRIX_SIZE = 2048
+# A part of the messages tells how many products one of them takes.
+COUNTED = 320
+
+Side = Callable[[TrainingData, TrainingSettings], Model]
+
+
+def by_trainer(data: TrainingData, settings: TrainingSettings, **tuning: object) -> Model:
+    """Train as a user of transformers would."""
+    source = encoder_source(settings.model)
+    torch.manual_seed(settings.seed)
+    network = AutoModelForSequenceClassification.from_pretrained(source, num_labels=len(data.label_names), dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(source)
+    ids = tokenizer(list(data.texts), truncation=True, max_length=settings.max_length)["input_ids"]
+    rows = [{"input_ids": each, "labels": int(label)} for each, label in zip(ids, data.labels, strict=True)]
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = TrainingArguments(
+            output_dir=folder,
+            num_train_epochs=settings.epochs,
+            per_device_train_batch_size=settings.batch_size,
+            learning_rate=settings.learning_rate,
+            seed=settings.seed,
+            save_strategy="no",
+            report_to="none",
+            disable_tqdm=not sys.stderr.isatty(),
+            use_cpu=choose_device(settings.device).type == "cpu",
+            **tuning,
+        )
+        Trainer(network, arguments, train_dataset=rows, data_collator=DataCollatorWithPadding(tokenizer)).train()
+    return EncoderModel(data.label_names, network, tokenizer, settings.max_length, settings.precision)
+
+
+def sides(bf16: bool) -> dict[str, Side]:
+    """What is timed, by name."""
+    kept: dict[str, Arrays] = {}
+
+    def keep(fingerprint: str, compute: Callable[[], Arrays]) -> Arrays:
+        return kept.setdefault(fingerprint, compute() if fingerprint not in kept else {})
+
+    def ours(data: TrainingData, settings: TrainingSettings) -> Model:
+        return fine_tune(Technique(), dataclasses.replace(data, corpus=()), settings)
+
+    def ours_kept(data: TrainingData, settings: TrainingSettings) -> Model:
+        return fine_tune(Technique(), data, dataclasses.replace(settings, keep=keep))
+
+    return {
+        OURS: ours,
+        OURS_KEPT: ours_kept,
+        TUNED: partial(by_trainer, train_sampling_strategy="group_by_length", bf16=bf16),
+        DEFAULTS: by_trainer,
+    }
+
+
+def matrix_rate(dtype: torch.dtype, device: torch.device) -> float:
+    """The hardware's best rate of matrix products, in multiplications and additions a second."""
+    left, right = (torch.randn(MATRIX_SIZE, MATRIX_SIZE, device=device).to(dtype) for _ in range(2))
+    best = float("inf")
+    for _ in range(10):
+        started = time.perf_counter()
+        product = left @ right
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        best = min(best, time.perf_counter() - started)
+    del product
+    return 2 * MATRIX_SIZE**3 / best
+
+
+def operations(data: TrainingData, settings: TrainingSettings) -> float:
+    """Multiplications and additions of our training, for each message and epoch, in matrix products alone."""
+    few = np.linspace(0, len(data.texts) - 1, min(COUNTED, len(data.texts)), dtype=int)
+    part = TrainingData(
+        texts=[data.texts[row] for row in few],
+        labels=data.labels[few],
+        weights=data.weights[few],
+        label_names=data.label_names,
+    )
+    threads = torch.get_num_threads()
+    # The counter sees its own thread only.
+    torch.set_num_threads(1)
+    try:
+        with FlopCounterMode(display=False) as counter:
+            fine_tune(Technique(), part, settings)
+    finally:
+        torch.set_num_threads(threads)
+    return counter.get_total_flops() / (len(few) * settings.epochs)
+
+
+def f1_differences(logits: dict[str, list[np.ndarray]], messages: Messages, label: str) -> dict[str, dict[str, float]]:
+    """Ours against each other side: difference of a label's F1 on test, paired over near-duplicate groups, with all seeds."""
+    test = messages.of("test")
+    classes, groups = test["class"].to_numpy(), np.unique(test["group"], return_inverse=True)[1]
+    metric = f"{label}.f1"
+    draws = {}
+    for name, of_seeds in logits.items():
+        scored = [Scored(messages.names, classes, each, groups, np.ones(len(messages.names))) for each in of_seeds]
+        statistics = [Decisions(each) for each in scored]
+        everything = np.ones((1, groups.max() + 1), dtype=np.float32)
+        values = resampled(
+            lambda counts, of=statistics: {metric: np.mean([each(counts)[metric] for each in of], axis=0)},
+            int(groups.max()) + 1,
+            RESAMPLES,
+            seed=0,
+        )
+        seeds = np.array([each(everything)[metric][0] for each in statistics])
+        right = np.stack([each.argmax(axis=1) == classes for each in of_seeds])
+        draws[name] = Draws(values=values, seeds={metric: seeds}, correct=right)
+    varied = with_seed_variation(draws)
+    found = {}
+    for other in (DEFAULTS, TUNED):
+        compared = compare({OURS: varied[OURS], other: varied[other]}, other, [metric], CONFIDENCE, frozenset())
+        entry: Any = compared[OURS]["metrics"]
+        found[other] = {"value": entry[metric]["difference"], "low": entry[metric]["low"], "high": entry[metric]["high"]}
+    return found
+
+
+def rounded(values: dict[str, float], digits: int) -> dict[str, float]:
+    """The values, rounded."""
+    return {name: round(value, digits) for name, value in values.items()}
+
+
+def main(seeds: Sequence[int], messages_used: int | None) -> None:
+    params = read_params().train.model_dump(exclude={"seeds"})
+    messages = read_messages(["text", "group"])
+    train, test = messages.of("train"), messages.of("test")
+    if messages_used is not None:
+        train = train.sample(messages_used, random_state=0)
+    data = TrainingData(
+        texts=train["text"].tolist(),
+        labels=train["class"].to_numpy(),
+        weights=np.ones(len(train)),
+        label_names=messages.names,
+        corpus=messages.table["text"].tolist(),
+    )
+    label = messages.names[int(messages.counts("train").argmin())]
+    settings = TrainingSettings(**params, seed=0)
+    device = choose_device(settings.device)
+    bf16 = in_bf16(settings.precision, device)
+    timed = sides(bf16)
+    # What the first training alone would pay for.
+    for side in timed.values():
+        side(dataclasses.replace(data, texts=data.texts[:64], labels=data.labels[:64], weights=data.weights[:64]), settings)
+    each_operations = operations(data, settings)
+    seconds: dict[str, list[float]] = {name: [] for name in timed}
+    logits: dict[str, list[np.ndarray]] = {name: [] for name in timed}
+    for seed in seeds:
+        for name, side in timed.items():
+            started = time.perf_counter()
+            model = side(data, dataclasses.replace(settings, seed=seed))
+            seconds[name].append(time.perf_counter() - started)
+            logits[name].append(model.logits(test["text"].tolist()))
+            print(f"seed {seed}: {name} {seconds[name][-1]:.1f} s", file=sys.stderr, flush=True)
+        passes = len(data.texts) * settings.epochs
+        total = {name: sum(each) / len(each) for name, each in seconds.items()}
+        rates = {str(each).removeprefix("torch."): matrix_rate(each, device) for each in (torch.float32, torch.bfloat16)}
+        used = rates["bfloat16" if bf16 else "float32"]
+        differences = f1_differences(logits, messages, label)
+        write_result(
+            "train",
+            {
+                "ratio_to_defaults": round(total[DEFAULTS] / total[OURS], 2),
+                "ratio_to_tuned": round(total[TUNED] / total[OURS], 2),
+                "ratio_to_defaults_with_kept_states": round(total[DEFAULTS] / total[OURS_KEPT], 2),
+                "ratio_to_tuned_with_kept_states": round(total[TUNED] / total[OURS_KEPT], 2),
+                "messages_per_second": round(passes / total[OURS]),
+                "messages_per_second_of": {name: round(passes / each, 1) for name, each in total.items()},
+                "share_of_matrix_rate": round(each_operations * passes / total[OURS] / used, 3),
+                "matrix_rate_gflops": {name: round(rate / 1e9, 1) for name, rate in rates.items()},
+                "operations_per_message_gflop": round(each_operations / 1e9, 3),
+                "f1_difference": rounded(differences[DEFAULTS], 4),
+                "f1_difference_to_tuned": rounded(differences[TUNED], 4),
+                "label": label,
+                "seeds": len(logits[OURS]),
+                "seconds": {name: [round(each, 1) for each in of] for name, of in seconds.items()},
+                "messages": len(data.texts),
+                "bf16": bf16,
+                "params": params,
+                **surroundings(),
+            },
+        )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--messages", dest="messages_used", type=int, help="train on so many only")
+    main(**vars(parser.parse_args()))
