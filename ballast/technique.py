@@ -16,6 +16,7 @@ from ballast.sampling import every_row
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from ballast.checkpoint import Checkpoint
     from ballast.model import Model
 
 
@@ -31,7 +32,11 @@ class TrainingData:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSettings:
-    """How to train; the reasons for the values stand in `params.yaml`. `on_step` hears (step, steps, loss, learning rate)."""
+    """How to train; the reasons for the values stand in `params.yaml`.
+
+    on_step : hears (step, steps, loss, learning rate).
+    checkpoint : from where a training that was interrupted goes on, with the same result.
+    """
 
     model: str
     epochs: int
@@ -47,6 +52,7 @@ class TrainingSettings:
     precision: str = "auto"
     device: str = "auto"
     on_step: Callable[[int, int, float, float], None] = field(default=lambda step, steps, loss, rate: None)
+    checkpoint: Checkpoint | None = None
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor, progress: float) -> Tensor:

@@ -25,6 +25,8 @@ MODELS = Path("models")
 LOGITS = Path("logits")
 CURVES = Path("curves")
 DURATIONS = Path("durations")
+# Of trainings that go on; no outputs of DVC, which removes those before a stage runs.
+CHECKPOINTS = Path("checkpoints")
 EVALUATIONS = Path("evaluations")
 PROBES = Path("probes")
 REPORTS = Path("reports")
