@@ -86,6 +86,7 @@ def launch(processes: int, main: Callable[..., None], *arguments: object) -> Non
         options.local_addr = "localhost"
     config, _, _ = run.config_from_args(options)
     config.start_method = "spawn"
+    handlers = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)}
     try:
         elastic_launch(config, _as_rank)(os.getpid(), main, *arguments)
     except ChildFailedError as failed:
@@ -93,6 +94,9 @@ def launch(processes: int, main: Callable[..., None], *arguments: object) -> Non
         raise _told(rank, failure) from None
     except SignalException as stopped:
         sys.exit(128 + stopped.sigval)
+    finally:
+        for each, handler in handlers.items():
+            signal.signal(each, handler)
 
 
 def _as_rank(launcher: int, main: Callable[..., None], *arguments: object) -> None:

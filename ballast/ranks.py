@@ -12,6 +12,8 @@ from torch import Tensor, distributed
 
 from ballast.errors import UserError
 
+# Sent at once, as DistributedDataParallel does: small enough to have room, large enough not to wait for each tensor.
+BUCKET_BYTES = 25 * 2**20
 Rows = TypeVar("Rows", np.ndarray, Tensor)
 
 
@@ -50,9 +52,17 @@ class Ranks:
 
     def add(self, tensors: Sequence[Tensor]) -> None:
         """Put into each tensor the sum over the processes."""
-        if self.count > 1:
-            for work in [distributed.all_reduce(each, async_op=True) for each in tensors]:
-                work.wait()
+        if self.count == 1:
+            return
+        begun = 0
+        for end in range(1, len(tensors) + 1):
+            bucket = tensors[begun:end]
+            if end == len(tensors) or sum(each.nbytes for each in bucket) >= BUCKET_BYTES:
+                flat = torch.cat([each.reshape(-1) for each in bucket])
+                distributed.all_reduce(flat)
+                for each, summed in zip(bucket, flat.split([each.numel() for each in bucket]), strict=True):  # type: ignore[no-untyped-call]
+                    each.copy_(summed.view_as(each))
+                begun = end
 
     def any(self, mine: bool) -> bool:
         """Whether it is so on any process."""
