@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,8 @@ class Checkpoint:
             self._temporary.replace(self.path)
             to_disk(self.path.parent)
         except (OSError, SafetensorError) as error:
-            self._temporary.unlink(missing_ok=True)
+            with suppress(OSError):
+                self._temporary.unlink()
             tell(f"{self.path}: no checkpoint could be written ({error}); the training goes on")
         self.last = time.monotonic()
 

@@ -39,6 +39,8 @@ TECHNIQUES = {
     name: build(name, np.bincount(LABELS), NAMES, PARAMETERS.get(name, {})) for name in known() if name != ONLY_TWO_CLASSES
 }
 FINE_TUNED = {name: technique for name, technique in TECHNIQUES.items() if technique.fit is None}
+# Each loss and each head once.
+DIFFERENT = {(technique.loss, technique.head): name for name, technique in reversed(FINE_TUNED.items())}.values()
 # The last batches of an epoch of 37 rows: 5 rows for two processes, and 1 row, which leaves one of them without any.
 EIGHT, NINE = 8, 9
 CASES = {
@@ -71,8 +73,9 @@ def weights_of(encoder: str, technique: Technique, **changes: object) -> dict[st
     return dict(fine_tune(technique, drawn(technique), settings_of(encoder, **changes)).network.state_dict())
 
 
-def gradients_of(encoder: str, technique: Technique, rows: np.ndarray, ranks: Ranks) -> dict[str, torch.Tensor]:
-    """The gradients of one batch's loss."""
+def gradients_of(encoder: str, name: str, ranks: Ranks) -> list[dict[str, torch.Tensor]]:
+    """The gradients of each batch's loss by the untrained weights."""
+    technique = FINE_TUNED[name]
     torch.manual_seed(0)
     model = untrained_model(encoder, NAMES, 16, torch.device("cpu"))
     set_head(model.network, technique.head(head_of(model.network, len(NAMES))))
@@ -85,9 +88,13 @@ def gradients_of(encoder: str, technique: Technique, rows: np.ndarray, ranks: Ra
     def loss(logits: torch.Tensor, rows: np.ndarray, step: int) -> torch.Tensor:
         return technique.loss(logits, labels[rows], weights[rows].float(), 0.9).sum() / (len(rows) * 2.7)
 
-    trained = [each for each in model.network.parameters() if each.requires_grad]
-    BatchGradients(logits, loss, trained, ranks, 0)(rows, 0)
-    return {name: each.grad for name, each in model.network.named_parameters() if each.grad is not None}
+    named = {name: each for name, each in model.network.named_parameters() if each.requires_grad}
+    found = []
+    for rows in BATCHES:
+        BatchGradients(logits, loss, list(named.values()), ranks, 0)(rows, 0)
+        found.append({name: each.grad for name, each in named.items() if each.grad is not None})
+        model.network.zero_grad()
+    return found
 
 
 class LittleMemory(nn.Linear):
@@ -128,9 +135,9 @@ def in_a_process(encoder: str, folder: str) -> None:
     }
     make_accelerator(settings_of(encoder))
     ranks = Ranks.here()
-    for name, technique in FINE_TUNED.items():
-        for at, rows in enumerate(BATCHES):
-            found[f"gradients of {name} {at}"] = gradients_of(encoder, technique, rows, ranks)
+    for name in DIFFERENT:
+        for at, gradients in enumerate(gradients_of(encoder, name, ranks)):
+            found[f"gradients of {name} {at}"] = gradients
     short = FINE_TUNED["lade"] if ranks.first else short_of_memory(FINE_TUNED["lade"], MOST)
     found["short of memory"] = weights_of(encoder, short)
     said = {"count": ranks.count}
@@ -166,12 +173,11 @@ def assert_same(found: Mapping[str, torch.Tensor], expected: Mapping[str, torch.
             torch.testing.assert_close(found[name], each, rtol=rtol, atol=atol, msg=lambda said, name=name: f"{name}: {said}")
 
 
-@pytest.mark.parametrize("name", FINE_TUNED)
+@pytest.mark.parametrize("name", DIFFERENT)
 def test_two_processes_have_the_gradients_of_one(
     on_two: dict[str, dict[str, torch.Tensor]], tiny_encoder: Path, name: str
 ) -> None:
-    for at, rows in enumerate(BATCHES):
-        expected = gradients_of(str(tiny_encoder), FINE_TUNED[name], rows, Ranks())
+    for at, expected in enumerate(gradients_of(str(tiny_encoder), name, Ranks())):
         largest = max(float(each.abs().max()) for each in expected.values())
         assert largest > 1e-3
         assert_same(on_two[f"gradients of {name} {at}"], expected, rtol=1e-5, atol=1e-6 * largest)
@@ -185,8 +191,7 @@ def test_two_processes_train_the_weights_of_one(
     assert_same(on_two[name], weights_of(str(tiny_encoder), technique, **changes), rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("backward", [False, True])
-@pytest.mark.parametrize("name", ["class_weight", "lade", "ldam"])
+@pytest.mark.parametrize(("name", "backward"), [("class_weight", False), ("lade", True)])
 def test_short_of_memory_it_trains_the_same_weights_in_micro_batches(
     tiny_encoder: Path, capfd: pytest.CaptureFixture[str], name: str, backward: bool
 ) -> None:
