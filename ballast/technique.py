@@ -16,6 +16,7 @@ from ballast.sampling import every_row
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from ballast.checkpoint import Checkpoint
     from ballast.frozen_layers import Keep
     from ballast.model import Model
 
@@ -40,6 +41,7 @@ class TrainingSettings:
 
     on_step : hears (step, steps, loss, learning rate).
     keep : gives again what a frozen network gave in an earlier training.
+    checkpoint : from where a training that was interrupted goes on, with the same result.
     """
 
     model: str
@@ -57,6 +59,7 @@ class TrainingSettings:
     device: str = "auto"
     on_step: Callable[[int, int, float, float], None] = field(default=lambda step, steps, loss, rate: None)
     keep: Keep = field(default=lambda fingerprint, compute: compute())
+    checkpoint: Checkpoint | None = None
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor, progress: float) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from itertools import islice
 
 import numpy as np
 import torch
@@ -13,17 +14,21 @@ from torch import nn
 from tqdm import tqdm
 from transformers import get_linear_schedule_with_warmup
 
+from ballast.checkpoint import resumed, tell, tensors_of
 from ballast.encoder_model import EncoderModel, choose_device, in_bf16, untrained_model
 from ballast.errors import UserError
 from ballast.frozen_layers import freeze
+from ballast.gradients import BatchGradients, out_of_memory_told
 from ballast.heads import head_of, set_head
+from ballast.launching import LOCAL_RANK, is_rank
+from ballast.ranks import Ranks
 from ballast.scoring import each_core, workers_for
 from ballast.technique import Technique, TrainingData, TrainingSettings
 
 # Points of the training curve and chances to notice a loss that is not finite.
 CURVE_POINTS = 100
 # Of a batch's rows; with fewer a core's products of matrices are too small to be fast.
-ROWS_PER_PART = 8
+ROWS_PER_CORE = 8
 
 
 def set_dropout(network: nn.Module, probability: float) -> None:
@@ -35,24 +40,30 @@ def set_dropout(network: nn.Module, probability: float) -> None:
 
 def make_accelerator(settings: TrainingSettings) -> Accelerator:
     """The accelerator for the device and precision asked for; `auto` precision is bf16 only where hardware has it."""
+    if is_rank() and settings.device in ("auto", "cuda") and torch.cuda.is_available():
+        # Before anything is put on a GPU: all processes would put it on the first one.
+        torch.cuda.set_device(int(os.environ[LOCAL_RANK]))
     device = choose_device(settings.device)
     bf16 = in_bf16(settings.precision, device)
     return Accelerator(cpu=device.type == "cpu", mixed_precision="bf16" if bf16 else "no")
 
 
+@out_of_memory_told()
 def fine_tune(technique: Technique, data: TrainingData, settings: TrainingSettings) -> EncoderModel:
-    """Fine-tune an encoder and its head.
+    """Fine-tune an encoder and its head, in this process or, with the same result but for rounding, in several.
 
     The loss of a batch is the sum of the technique's per-example losses over (batch size x mean weight), the mean
-    taken over the whole sample: the batch's own sum of weights would move the minimum.
+    taken over the whole sample: the batch's own sum of weights would move the minimum. Every process draws the same
+    batches and passes its part of each.
 
     Raises
     ------
-    UserError : the loss is not finite.
+    UserError : the loss is not finite, or memory does not suffice for one message at a time.
     """
     # cuBLAS is deterministic only with a fixed workspace; it must be set before the first product.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     accelerator = make_accelerator(settings)
+    ranks = Ranks.here()
     set_seed(settings.seed)
     torch.use_deterministic_algorithms(True, warn_only=True)
     # Filling memory that is about to be overwritten only helps to find faults in torch.
@@ -63,6 +74,7 @@ def fine_tune(technique: Technique, data: TrainingData, settings: TrainingSettin
     set_head(model.network, technique.head(head_of(model.network, len(data.label_names))))
     freeze(model.network, settings.frozen_layers)
     set_dropout(model.network, settings.dropout)
+    ranks.as_first(list(model.network.state_dict().values()))
 
     if settings.dropout == 0:
         model.pass_once(settings.frozen_layers, data.corpus, data.texts, settings.keep)
@@ -72,42 +84,56 @@ def fine_tune(technique: Technique, data: TrainingData, settings: TrainingSettin
     all_labels, all_weights = torch.tensor(data.labels), torch.tensor(weights, dtype=torch.float32)
     mean_weight = float(weights.mean())
 
-    trained = [each for each in network.parameters() if each.requires_grad]
+    by_name = {name: each for name, each in model.network.named_parameters() if each.requires_grad}
+    trained = list(by_name.values())
     fused = accelerator.device.type in ("cpu", "cuda")
     optimizer = torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=fused)
     steps = settings.epochs * math.ceil(len(lengths) / settings.batch_size)
     schedule = get_linear_schedule_with_warmup(optimizer, math.ceil(settings.warmup * steps), steps)
-    network, optimizer, schedule = accelerator.prepare(network, optimizer, schedule)
-
     network.train()
     every = max(1, steps // CURVE_POINTS)
     since_report: list[torch.Tensor] = []
+    curve: list[tuple[int, int, float, float]] = []
     epochs = (technique.batches(lengths, data.labels, settings.batch_size, rng) for _ in range(settings.epochs))
     batches = (batch for epoch in epochs for batch in epoch)
 
-    def forward(rows: np.ndarray) -> torch.Tensor:
+    def logits_of(rows: np.ndarray) -> torch.Tensor:
         with accelerator.autocast():
-            return network(**inputs_of(rows)).logits
+            logits: torch.Tensor = network(**inputs_of(rows)).logits
+        return logits.float()
 
-    def backward(logits: torch.Tensor, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        return torch.autograd.grad(logits, trained, gradient, allow_unused=True)
+    def loss_of(logits: torch.Tensor, rows: np.ndarray, step: int) -> torch.Tensor:
+        labels, batch_weights = (each[rows].to(accelerator.device) for each in (all_labels, all_weights))
+        return technique.loss(logits, labels, batch_weights, step / steps).sum() / (len(rows) * mean_weight)
 
     # Threads would draw dropout in an order that differs each time.
-    parts = workers_for(settings.batch_size // ROWS_PER_PART, accelerator.device) if settings.dropout == 0 else 1
-    with each_core(parts) as each_part:
-        for step, rows in enumerate(tqdm(batches, total=steps, desc="training", unit="step", disable=None, leave=False)):
-            labels, batch_weights = (each[rows].to(accelerator.device) for each in (all_labels, all_weights))
-            of_parts = list(each_part(forward, np.array_split(rows, min(parts, len(rows)))))
-            # The loss sees the whole batch: a technique's may couple its messages.
-            logits = torch.cat([each.detach().float() for each in of_parts]).requires_grad_()
-            loss = technique.loss(logits, labels, batch_weights, step / steps).sum() / (len(rows) * mean_weight)
-            (gradient,) = torch.autograd.grad(loss, logits)
-            shares = torch.split(gradient, [len(each) for each in of_parts])
-            for parameter, *found in zip(trained, *each_part(backward, of_parts, shares), strict=True):
-                parameter.grad = None if found[0] is None else sum(found[1:], start=found[0])
-            accelerator.clip_grad_norm_(trained, settings.max_grad_norm)
+    parts = settings.batch_size // (ranks.count * ROWS_PER_CORE) if settings.dropout == 0 else 1
+    cores = workers_for(parts, accelerator.device)
+    gradients = BatchGradients(logits_of, loss_of, trained, ranks, settings.seed, cores)
+    checkpoint = None if settings.checkpoint is None else settings.checkpoint.of(model.network.state_dict())
+    done = 0
+    if checkpoint is not None:
+        ranks.check_same(checkpoint.fingerprint)
+        saved = ranks.told_by_first(checkpoint.read() if ranks.first else None)
+        if saved is not None:
+            state = resumed(saved, by_name, optimizer, schedule)
+            done, gradients.micro_batch, curve = state["step"], state["micro_batch"], state["curve"]
+            since_report = [torch.tensor(each, device=accelerator.device) for each in state["since_report"]]
+            for point in curve:
+                settings.on_step(*point)
+            if ranks.first:
+                tell(f"goes on at step {done} of {steps}, from {checkpoint.path}")
+    # What was passed before is drawn again, and skipped.
+    left = islice(batches, done, None)
+    hidden = None if ranks.first else True
+    bar = tqdm(left, initial=done, total=steps, desc="training", unit="step", disable=hidden, leave=False)
+    with each_core(cores) as gradients.each_core:
+        for step, rows in enumerate(bar, start=done):
+            loss = gradients(rows, step)
+            nn.utils.clip_grad_norm_(trained, settings.max_grad_norm)
             optimizer.step()
             schedule.step()
+            optimizer.zero_grad()
             since_report.append(loss.detach())
             if (step + 1) % every == 0 or step + 1 == steps:
                 mean_loss = float(torch.stack(since_report).mean())
@@ -115,6 +141,11 @@ def fine_tune(technique: Technique, data: TrainingData, settings: TrainingSettin
                     raise UserError(
                         f"the loss is {mean_loss} at step {step + 1} of {steps}; lower train.learning_rate or the weights"
                     )
-                settings.on_step(step + 1, steps, mean_loss, schedule.get_last_lr()[0])
+                curve.append((step + 1, steps, mean_loss, schedule.get_last_lr()[0]))
+                settings.on_step(*curve[-1])
                 since_report.clear()
+            if ranks.first and checkpoint is not None and checkpoint.due():
+                losses = [float(each) for each in since_report]
+                state = {"step": step + 1, "micro_batch": gradients.micro_batch, "curve": curve, "since_report": losses}
+                checkpoint.write(tensors_of(by_name, optimizer), state | {"schedule": schedule.state_dict()})
     return model

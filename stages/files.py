@@ -26,6 +26,8 @@ STATES = Path("data/states")
 LOGITS = Path("logits")
 CURVES = Path("curves")
 DURATIONS = Path("durations")
+# Of trainings that go on; no outputs of DVC, which removes those before a stage runs.
+CHECKPOINTS = Path("checkpoints")
 EVALUATIONS = Path("evaluations")
 PROBES = Path("probes")
 REPORTS = Path("reports")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
@@ -159,6 +159,9 @@ def one_encoder(model: Any) -> Any:
 
 
 class Train(Section):
+    # Where and how a training runs, which changes no result but by rounding.
+    PLACE: ClassVar[frozenset[str]] = frozenset({"processes", "checkpoint_minutes"})
+
     model: Annotated[str, BeforeValidator(one_encoder)]
     epochs: Count
     batch_size: Count
@@ -172,12 +175,18 @@ class Train(Section):
     precision: Literal["auto", "bf16", "fp32"]
     device: str
     seeds: Annotated[list[Seed], Field(min_length=1)]
+    processes: Literal["auto"] | Count
+    checkpoint_minutes: Positive
 
     @model_validator(mode="after")
     def distinct(self) -> Train:
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds must differ, not {self.seeds}")
         return self
+
+    def settings(self) -> dict[str, Any]:
+        """What decides a training's result, but for its seed."""
+        return self.model_dump(exclude={"seeds", *self.PLACE})
 
 
 class Space(Section):

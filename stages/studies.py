@@ -163,7 +163,7 @@ def value_at(content: Mapping[str, Any], key: str) -> float | None:
 def settings_digest() -> str:
     """A digest of the main settings that a study's result rests on: how trainings go, and the production prior."""
     params = read_params()
-    content = {"train": params.train.model_dump(exclude={"seeds"}), "production": params.production.model_dump()}
+    content = {"train": params.train.settings(), "production": params.production.model_dump()}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

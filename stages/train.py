@@ -2,14 +2,19 @@
 
 Reads the card, the messages and the sample; writes `models/<name>/<seed>/`, `logits/<name>/<seed>.npz` (validation and test,
 (n, K) float32 each; declared_prior (K,), NaN where there is none; parameters) and the curve. How long it took goes to
-`durations/`, outside of DVC, because it differs each time.
+`durations/`, outside of DVC, because it differs each time. A training that takes long keeps a checkpoint in `checkpoints/`.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import sys
 import time
+from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,13 +22,16 @@ from dvclive import Live
 from scipy.special import log_softmax
 from scmrepo.exceptions import SCMError
 
+import ballast
 from ballast import models
 from ballast.command import parser, run
+from ballast.encoders import file_sha256
 from ballast.errors import UserError
+from ballast.launching import is_first, launched
 from ballast.model import Model
 from ballast.technique import Technique, TrainingData, TrainingSettings, weighted_share
-from stages.cards import read_card
-from stages.files import CURVES, DURATIONS, LOGITS, MODELS, SAMPLES, replaced, replaced_folder, write_json
+from stages.cards import Card, read_card
+from stages.files import CHECKPOINTS, CURVES, DURATIONS, LOGITS, MODELS, SAMPLES, replaced, replaced_folder, write_json
 from stages.messages import read_messages
 from stages.params import read_params
 from stages.states import kept
@@ -55,11 +63,32 @@ def trained(technique: Technique, data: TrainingData, settings: TrainingSettings
     return fine_tune(technique, data, settings)
 
 
+def fingerprint(card: Card, data: TrainingData, settings: Mapping[str, Any], seed: int) -> str:
+    """What decides a training's result, but for the encoder's weights: settings, card, sample, sources and libraries."""
+    package = Path(ballast.__file__).parent
+    content = {
+        "settings": dict(settings),
+        "seed": seed,
+        "card": card.as_json(),
+        "labels": data.label_names,
+        "texts": list(data.texts),
+        "sources": {str(path.relative_to(package)): file_sha256(path) for path in sorted(package.rglob("*.py"))},
+        "libraries": {name: version(name) for name in ("torch", "transformers")},
+    }
+    found = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
+    found.update(data.labels.tobytes())
+    found.update(data.weights.tobytes())
+    return found.hexdigest()
+
+
 def main(name: str, seed: int) -> None:
-    settings = read_params().train.model_dump(exclude={"seeds"})
+    train = read_params().train
+    settings = train.settings()
     card = read_card(name)
     messages = read_messages(["text"])
     technique = card.build(messages.counts("train"), messages.names)
+    if technique.fit is None and launched(train.processes, train.device, main, name, seed):
+        return
     sample = pd.read_parquet(SAMPLES / name / f"{seed}.parquet")
     drawn = messages.table.loc[sample["row"]]
     repeated = sample["row"].duplicated().to_numpy()
@@ -70,6 +99,16 @@ def main(name: str, seed: int) -> None:
         label_names=messages.names,
         corpus=messages.table["text"].tolist(),
     )
+    checkpoint = None
+    if technique.fit is None:
+        # Seconds of imports that only an encoder needs.
+        from ballast.checkpoint import Checkpoint
+
+        path = CHECKPOINTS / name / f"{seed}.safetensors"
+        checkpoint = Checkpoint(path, train.checkpoint_minutes, fingerprint(card, data, settings, seed))
+    if not is_first():
+        trained(technique, data, TrainingSettings(**settings, seed=seed, keep=kept, checkpoint=checkpoint))
+        return
     share = weighted_share(data.labels, data.weights, technique.class_weights, len(messages.names))
     declared = technique.declared_prior(share)
     tenths = 0
@@ -86,7 +125,8 @@ def main(name: str, seed: int) -> None:
                 print(f"train: {name} seed {seed}: step {step} of {steps}, loss {loss:.4f}", file=sys.stderr)
 
         started = time.perf_counter()
-        model = trained(technique, data, TrainingSettings(**settings, seed=seed, on_step=on_step, keep=kept))
+        where = TrainingSettings(**settings, seed=seed, on_step=on_step, keep=kept, checkpoint=checkpoint)
+        model = trained(technique, data, where)
         ready = time.perf_counter()
         logits = {split: model.logits(messages.of(split)["text"].tolist()) for split in ("validation", "test")}
         scored = time.perf_counter()
@@ -125,6 +165,8 @@ def main(name: str, seed: int) -> None:
         "scored": scored_texts,
     }
     write_json(DURATIONS / name / f"{seed}.json", durations)
+    if checkpoint is not None:
+        checkpoint.remove()
     rate = durations["message_passes"] / durations["training_seconds"]
     print(f"train: {name} seed {seed}: {durations['training_seconds']:.1f} s, {rate:,.0f} messages/s", file=sys.stderr)
 

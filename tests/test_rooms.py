@@ -223,8 +223,8 @@ def test_params_name_what_a_stage_reads(name: str) -> None:
     assert unnamed == set()
 
 
-def test_a_training_depends_on_all_settings_but_the_list_of_seeds() -> None:
-    settings = {f"train.{key}" for key in Train.model_fields} - {"train.seeds"}
+def test_a_training_depends_on_all_settings_but_seeds_and_place() -> None:
+    settings = {f"train.{key}" for key in Train.model_fields.keys() - {"seeds", *Train.PLACE}}
     assert params_of("train") == settings
     for name in (name for name in STUDIES if name.endswith(":variant")):
         assert settings < {key for key in STUDIES[name]["params"] if isinstance(key, str)}
