@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 from collections.abc import Mapping
 from dataclasses import replace
@@ -24,7 +25,7 @@ from ballast.ranks import Ranks
 from ballast.technique import Technique, TrainingData, TrainingSettings
 from ballast.techniques import build, known
 from ballast.training import fine_tune, make_accelerator
-from stages.files import LOGITS, MODELS, read_json
+from stages.files import CHECKPOINTS, LOGITS, MODELS, read_json
 from stages.params import Train
 from tests.project import Outcome, Project, corpus
 from tests.trainings import in_training, sampled_project, started
@@ -254,28 +255,33 @@ def test_an_error_on_all_processes_is_one_line(sampled: Project) -> None:
     sampled.edit({"train.learning_rate": 1e-3})
 
 
+@pytest.fixture
+def endless(sampled: Project) -> Project:
+    """The same, with a training that does not end by itself and writes checkpoints all the time."""
+    shutil.rmtree(sampled.folder / CHECKPOINTS, ignore_errors=True)
+    sampled.edit({"train.processes": 2, "train.epochs": 100_000, "train.checkpoint_minutes": 1e-9})
+    return sampled
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("number", "said"),
-    [(signal.SIGKILL, "killed by SIGKILL, most often"), (signal.SIGTERM, "killed by SIGTERM")],
-)
-def test_a_process_that_is_killed_takes_the_others_down_with_one_line(sampled: Project, number: int, said: str) -> None:
-    sampled.edit({"train.processes": 2, "train.epochs": 100_000})
-    with started(sampled, "lade") as launcher:
-        ranks = in_training(launcher, 2)
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_process_that_is_killed_takes_the_others_down_with_one_line(endless: Project, number: signal.Signals) -> None:
+    with started(endless, "lade") as launcher:
+        ranks = in_training(endless, launcher, "lade")
+        assert len(ranks) == 2
         ranks[1].send_signal(number)
         stderr = launcher.communicate(timeout=60)[1]
         assert psutil.wait_procs(ranks, timeout=20)[1] == []
     error = Outcome(launcher.returncode, stderr).error
-    assert f"of the training was {said}" in error and error.endswith("the others were stopped")
+    reason = ", most often for want of memory" if number == signal.SIGKILL else ""
+    assert f"of the training was killed by {number.name}{reason}; the others were stopped" in error
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_a_training_that_is_stopped_leaves_no_process(sampled: Project, number: int) -> None:
-    sampled.edit({"train.processes": 2, "train.epochs": 100_000})
-    with started(sampled, "lade") as launcher:
-        ranks = in_training(launcher, 2)
+def test_a_training_that_is_stopped_leaves_no_process(endless: Project, number: signal.Signals) -> None:
+    with started(endless, "lade") as launcher:
+        ranks = in_training(endless, launcher, "lade")
         launcher.send_signal(number)
         assert launcher.wait(timeout=60) == (-number if number == signal.SIGKILL else 128 + number)
-        assert psutil.wait_procs(ranks, timeout=20)[1] == []
+        assert len(ranks) == 2 and psutil.wait_procs(ranks, timeout=20)[1] == []
