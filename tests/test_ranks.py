@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import socket
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -285,3 +287,31 @@ def test_a_training_that_is_stopped_leaves_no_process(endless: Project, number: 
         launcher.send_signal(number)
         assert launcher.wait(timeout=60) == (-number if number == signal.SIGKILL else 128 + number)
         assert len(ranks) == 2 and psutil.wait_procs(ranks, timeout=20)[1] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("same", [True, False])
+def test_two_nodes_with_a_clone_each_train_together(tmp_path: Path, tiny_encoder: Path, same: bool) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    for index in (0, 1):
+        (tmp_path / f"node{index}").mkdir()
+    nodes = [sampled_project(tmp_path / f"node{index}", tiny_encoder, "lade", {}) for index in (0, 1)]
+    if not same:
+        nodes[1].edit({"train.learning_rate": 0.1})
+    variables = {"PET_NNODES": "2", "PET_MASTER_ADDR": "127.0.0.1", "PET_MASTER_PORT": str(port)}
+    with ThreadPoolExecutor() as pool:
+        ends = [
+            pool.submit(node.stage, "train", "lade", "0", PET_NODE_RANK=str(index), **variables)
+            for index, node in enumerate(nodes)
+        ]
+    done = [each.result() for each in ends]
+    if not same:
+        assert all("differ in settings, data or sources; bring each node to the same commit" in each.error for each in done)
+        return
+    assert [each.code for each in done] == [0, 0], [each.stderr for each in done]
+    assert (nodes[0].folder / MODELS / "lade/0/model.safetensors").is_file() and not (nodes[1].folder / MODELS).exists()
+    assert nodes[1].stage("train", "lade", "0").code == 0
+    logits = [np.load(node.folder / LOGITS / "lade/0.npz")["test"] for node in nodes]
+    np.testing.assert_allclose(*logits, atol=1e-4)
