@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
+import socket
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +27,7 @@ from ballast.ranks import Ranks
 from ballast.technique import Technique, TrainingData, TrainingSettings
 from ballast.techniques import build, known
 from ballast.training import fine_tune, make_accelerator
-from stages.files import LOGITS, MODELS, read_json
+from stages.files import CHECKPOINTS, LOGITS, MODELS, read_json
 from stages.params import Train
 from tests.project import Outcome, Project, corpus
 from tests.trainings import in_training, sampled_project, started
@@ -254,28 +257,61 @@ def test_an_error_on_all_processes_is_one_line(sampled: Project) -> None:
     sampled.edit({"train.learning_rate": 1e-3})
 
 
+@pytest.fixture
+def endless(sampled: Project) -> Project:
+    """The same, with a training that does not end by itself and writes checkpoints all the time."""
+    shutil.rmtree(sampled.folder / CHECKPOINTS, ignore_errors=True)
+    sampled.edit({"train.processes": 2, "train.epochs": 100_000, "train.checkpoint_minutes": 1e-9})
+    return sampled
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("number", "said"),
-    [(signal.SIGKILL, "killed by SIGKILL, most often"), (signal.SIGTERM, "killed by SIGTERM")],
-)
-def test_a_process_that_is_killed_takes_the_others_down_with_one_line(sampled: Project, number: int, said: str) -> None:
-    sampled.edit({"train.processes": 2, "train.epochs": 100_000})
-    with started(sampled, "lade") as launcher:
-        ranks = in_training(launcher, 2)
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_process_that_is_killed_takes_the_others_down_with_one_line(endless: Project, number: signal.Signals) -> None:
+    with started(endless, "lade") as launcher:
+        ranks = in_training(endless, launcher, "lade")
+        assert len(ranks) == 2
         ranks[1].send_signal(number)
         stderr = launcher.communicate(timeout=60)[1]
         assert psutil.wait_procs(ranks, timeout=20)[1] == []
     error = Outcome(launcher.returncode, stderr).error
-    assert f"of the training was {said}" in error and error.endswith("the others were stopped")
+    reason = ", most often for want of memory" if number == signal.SIGKILL else ""
+    assert f"of the training was killed by {number.name}{reason}; the others were stopped" in error
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_a_training_that_is_stopped_leaves_no_process(sampled: Project, number: int) -> None:
-    sampled.edit({"train.processes": 2, "train.epochs": 100_000})
-    with started(sampled, "lade") as launcher:
-        ranks = in_training(launcher, 2)
+def test_a_training_that_is_stopped_leaves_no_process(endless: Project, number: signal.Signals) -> None:
+    with started(endless, "lade") as launcher:
+        ranks = in_training(endless, launcher, "lade")
         launcher.send_signal(number)
         assert launcher.wait(timeout=60) == (-number if number == signal.SIGKILL else 128 + number)
-        assert psutil.wait_procs(ranks, timeout=20)[1] == []
+        assert len(ranks) == 2 and psutil.wait_procs(ranks, timeout=20)[1] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("same", [True, False])
+def test_two_nodes_with_a_clone_each_train_together(tmp_path: Path, tiny_encoder: Path, same: bool) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    for index in (0, 1):
+        (tmp_path / f"node{index}").mkdir()
+    nodes = [sampled_project(tmp_path / f"node{index}", tiny_encoder, "lade", {}) for index in (0, 1)]
+    if not same:
+        nodes[1].edit({"train.learning_rate": 0.1})
+    variables = {"PET_NNODES": "2", "PET_MASTER_ADDR": "127.0.0.1", "PET_MASTER_PORT": str(port)}
+    with ThreadPoolExecutor() as pool:
+        ends = [
+            pool.submit(node.stage, "train", "lade", "0", PET_NODE_RANK=str(index), **variables)
+            for index, node in enumerate(nodes)
+        ]
+    done = [each.result() for each in ends]
+    if not same:
+        assert all("differ in settings, data or sources; bring each node to the same commit" in each.error for each in done)
+        return
+    assert [each.code for each in done] == [0, 0], [each.stderr for each in done]
+    assert (nodes[0].folder / MODELS / "lade/0/model.safetensors").is_file() and not (nodes[1].folder / MODELS).exists()
+    assert nodes[1].stage("train", "lade", "0").code == 0
+    logits = [np.load(node.folder / LOGITS / "lade/0.npz")["test"] for node in nodes]
+    np.testing.assert_allclose(*logits, atol=1e-4)

@@ -6,12 +6,13 @@ import contextlib
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from stages.files import CHECKPOINTS
 from tests.project import TINY_TRAINING, Project, corpus, workspace
 
 
@@ -39,23 +40,16 @@ def started(project: Project, name: str) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
-def wait_until(ready: Any, process: subprocess.Popen[str]) -> None:
+def wait_until(ready: Callable[[], bool], process: subprocess.Popen[str]) -> None:
     """Wait for what a running process brings about."""
     deadline = time.monotonic() + 120
     while not ready():
-        assert process.poll() is None and time.monotonic() < deadline, process.stderr.read() if process.poll() else "too late"
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
         time.sleep(0.02)
 
 
-def in_training(process: subprocess.Popen[str], count: int) -> list[psutil.Process]:
-    """The processes of a training, once it is at its steps."""
-    assert process.stderr is not None
-    for line in process.stderr:
-        if ": step " in line:
-            break
-    else:
-        raise AssertionError("the training ended before its first line")
-    children = psutil.Process(process.pid).children()
-    found = [each for each in children if "spawn_main" in " ".join(each.cmdline())]
-    assert len(found) == count
-    return found
+def in_training(project: Project, process: subprocess.Popen[str], name: str) -> list[psutil.Process]:
+    """The processes that train together, once they are at their steps and a checkpoint is written."""
+    wait_until((project.folder / CHECKPOINTS / name / "0.safetensors").exists, process)
+    return [each for each in psutil.Process(process.pid).children() if "spawn_main" in " ".join(each.cmdline())]
