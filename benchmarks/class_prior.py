@@ -11,7 +11,6 @@ import inspect
 import json
 import warnings
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,11 +23,11 @@ from ballast.descriptors import NAMES, descriptors
 from ballast.label_shift import Scored
 from ballast.quantification import classify_and_count, estimate_prior, posterior_conditionals
 from ballast.watch import Policy, judge
+from benchmarks.measuring import surroundings, write_result
 from stages.deployed import REFERENCE, VOCABULARY, Version, current_version, indices, read_version
 from stages.params import read_params
 from stages.watch import policy_of, reference_of
 
-RESULT = Path("benchmarks/class_prior.json")
 STEADY = 0.134
 SIZES = (500, 1000, 5000)
 PRIORS = (0.05, 0.1, 0.134, 0.2, 0.4, 0.6, 0.8, 0.9)
@@ -232,6 +231,7 @@ def main(windows: int, repeats: int) -> None:
         "technique": version.manifest["technique"],
         "labelled": dict(zip(population.labels, population.labelled.tolist(), strict=True)),
         "population": dict(zip(population.labels, map(len, population.rows), strict=True)),
+        "where": surroundings(),
         "windows": windows,
         "evidently_windows": min(windows, EVIDENTLY_WINDOWS),
         "repeats": repeats,
@@ -243,7 +243,7 @@ def main(windows: int, repeats: int) -> None:
         "another_kind": other_kind(population, version, policy, min(windows, 200)),
         "coverage": coverage(population, policy, repeats),
     }
-    RESULT.write_text(json.dumps(result, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    write_result("class_prior", result)
     for row in result["coverage"]:
         print(json.dumps(row), flush=True)
 

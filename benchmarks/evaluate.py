@@ -7,12 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +17,8 @@ from scipy.special import log_softmax
 from sklearn.metrics import average_precision_score, roc_auc_score
 from tqdm import tqdm
 
-ROOT = Path(__file__).resolve().parents[1]
+from benchmarks.measuring import ROOT, measured, surroundings, write_result
+
 LABELS, SHARES = ["ham", "spam"], np.array([0.87, 0.13])
 
 
@@ -75,14 +71,6 @@ def write_technique(folder: Path, name: str, seeds: int, classes: dict[str, np.n
     (folder / f"probes/{name}.json").write_text(json.dumps(probe))
 
 
-def timed(folder: Path, *command: str) -> float:
-    """Seconds that a stage takes as a process of its own."""
-    started = time.perf_counter()
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    subprocess.run([sys.executable, "-m", *command], cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - started
-
-
 def ranking_error(folder: Path, name: str, classes: np.ndarray) -> float:
     """The largest difference of the first seed's ranking metrics from scikit-learn's."""
     measured = json.loads((folder / f"evaluations/{name}.json").read_text())["seeds"]["0"]["raw"]
@@ -111,8 +99,8 @@ def main(techniques: int, seeds: int, test: int) -> None:
         classes = write_messages(folder, test, rng)
         for name in tqdm(names, desc="made-up logits"):
             write_technique(folder, name, seeds, classes, rng)
-        evaluated = [timed(folder, "stages.evaluate", name) for name in tqdm(names, desc="evaluate")]
-        compared = timed(folder, "stages.compare")
+        evaluated = [measured("-m", "stages.evaluate", name, folder=folder)["seconds"] for name in tqdm(names, desc="evaluate")]
+        compared = measured("-m", "stages.compare", folder=folder)["seconds"]
         error = ranking_error(folder, "baseline", classes["test"])
     result = {
         "techniques": techniques,
@@ -122,10 +110,9 @@ def main(techniques: int, seeds: int, test: int) -> None:
         "evaluate_seconds": round(sum(evaluated), 1),
         "compare_seconds": round(compared, 1),
         "ranking_error": float(f"{error:.1e}"),
-        "cpus": os.cpu_count(),
-        "machine": platform.machine(),
+        **surroundings(),
     }
-    (ROOT / "benchmarks/evaluate.json").write_text(json.dumps(result, indent=2, sort_keys=True) + "\n")
+    write_result("evaluate", result)
     print(json.dumps(result, indent=2, sort_keys=True))
 
 

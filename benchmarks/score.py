@@ -8,28 +8,22 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import shutil
-import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from tqdm import tqdm
 from transformers import pipeline
 
 from ballast import load
 from ballast.encoders import file_sha256
+from benchmarks.measuring import ROOT, measured, read_result, shortest, surroundings, write_result
 from stages.incoming import Columns, read_rows
 from stages.score import scored
 
-ROOT = Path(__file__).resolve().parents[1]
 ROWS_AT_ONCE = 10_000
 # As in the published corpus, where 403 of 5,574 messages repeat another one exactly.
 REPEATS = 0.07
@@ -70,27 +64,8 @@ def weigh(model: Path, rows: int, words: np.ndarray) -> dict[str, float]:
         folder = Path(temporary)
         deploy(folder, model)
         write_window(folder / "window.csv", rows, words)
-        started = time.perf_counter()
-        command = [sys.executable, "-m", "stages.score", "window.csv", "--window", "w"]
-        child = subprocess.Popen(command, cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)})
-        _, status, usage = os.wait4(child.pid, 0)
-        assert status == 0, f"{command} failed"
-        seconds = time.perf_counter() - started
-    return {"peak_mb": round(usage.ru_maxrss / 1024), "seconds": round(seconds, 1)}
-
-
-def shortest(sides: dict[str, Callable[[], object]], times: int) -> dict[str, dict[str, float]]:
-    """Seconds of each side by the clock and of the processor: the shortest of several times, in turn."""
-    clocks = {"clock": time.perf_counter, "processor": time.process_time}
-    found = {kind: dict.fromkeys(sides, float("inf")) for kind in clocks}
-    for _ in tqdm(range(times), desc="timing"):
-        for name, side in sides.items():
-            started = {kind: clock() for kind, clock in clocks.items()}
-            side()
-            for kind, clock in clocks.items():
-                found[kind][name] = min(found[kind][name], clock() - started[kind])
-            print(name, *(f"{kind} {each[name]:.2f} s" for kind, each in found.items()), file=sys.stderr, flush=True)
-    return found
+        found = measured("-m", "stages.score", "window.csv", "--window", "w", folder=folder)
+    return {"peak_mb": round(found["peak_mb"]), "seconds": round(found["seconds"], 1)}
 
 
 def texts_of(path: str) -> Iterator[str]:
@@ -135,27 +110,22 @@ def speed(encoder: Path, distinct: np.ndarray, count: int, times: int) -> dict[s
         "ratio_without_repeats": round(seconds["pipeline"] / seconds["ours_without_repeats"], 2),
         "agreement": float(agreement),
         "messages_per_second": round(count / seconds["ours"]),
-        "device": str(model.network.device),
-        "threads": torch.get_num_threads(),
-        "cpus": os.cpu_count(),
-        "load": round(os.getloadavg()[0], 1),
-        "machine": platform.machine(),
+        **surroundings(),
     }
 
 
 def main(encoder: Path, linear: Path, messages: str, count: int, times: int, rows: list[int], encoder_rows: list[int]) -> None:
     """Measure, write after each measurement, and print; what is not measured anew stays in the file."""
-    path = ROOT / "benchmarks/score.json"
-    result = json.loads(path.read_text()) if path.exists() else {"memory": {"encoder": {}, "linear": {}}}
+    result = {"memory": {"encoder": {}, "linear": {}}} | read_result("score")
     distinct = pd.unique(np.array(list(texts_of(messages)), dtype=object))
     words = np.array(sorted({word for text in distinct for word in text.split() if '"' not in word and "," not in word}))
     if times:
         result |= speed(encoder, distinct, count, times)
-        path.write_text(json.dumps(result, indent=2, sort_keys=True) + "\n")
+        write_result("score", result)
     for name, model, sizes in (("encoder", encoder, encoder_rows), ("linear", linear, rows)):
         for size in sizes:
             result["memory"][name][str(size)] = weigh(model, size, words)
-            path.write_text(json.dumps(result, indent=2, sort_keys=True) + "\n")
+            write_result("score", result)
     print(json.dumps(result, indent=2, sort_keys=True))
 
 
