@@ -1,6 +1,6 @@
 # Two commands: `make repro` runs the pipeline, `make test` the tests; both set up what they need.
 .DEFAULT_GOAL := help
-.PHONY: help repro study serve test test-slow check readme clean setup browser postgresql
+.PHONY: help repro study serve test test-slow check bench readme clean setup browser postgresql
 
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
@@ -36,6 +36,11 @@ check: setup   ## lint, types and import rooms
 	ruff format --check .
 	mypy
 	python -m pytest -q tests/test_rooms.py
+
+bench: setup   ## run the benchmarks where the pipeline has run, all but class_prior, which takes an hour
+	@failed=; for each in train score "overhead --full" growth evaluate; do \
+	  echo "benchmarks.$$each"; python -m benchmarks.$$each || failed="$$failed $${each%% *}"; done; \
+	  [ -z "$$failed" ] || { echo "error: failed:$$failed" >&2; exit 1; }
 
 readme: setup browser   ## put the results of the last run into README.md
 	python -m stages.readme
