@@ -82,8 +82,8 @@ def training_in_words(found: dict[str, Any]) -> str:
     """How fast training is beside transformers' Trainer."""
     difference = "{value:+.3f} [{low:+.3f}, {high:+.3f}]".format(**found["f1_difference"])
     return (
-        f"{found['messages_per_second']:,.0f} messages a second, {found['ratio_to_defaults']:.1f} times transformers' Trainer at its"
-        f" defaults and {found['ratio_to_tuned']:.1f} times a tuned one, F1 by {difference} from theirs;"
+        f"{found['messages_per_second']:,.0f} messages a second, {found['ratio_to_defaults']:.1f} times transformers' Trainer at"
+        f" its defaults and {found['ratio_to_tuned']:.1f} times a tuned one, F1 by {difference} from theirs;"
         f" {found['share_of_matrix_rate']:.0%} of the machine's matrix rate"
     )
 
@@ -93,9 +93,9 @@ def scoring_in_words(found: dict[str, Any]) -> str:
     memory = {int(rows): each["peak_mb"] for rows, each in found["memory"]["linear"].items()}
     most = max(memory)
     return (
-        f"{found['messages_per_second']:,.0f} messages a second, {found['ratio']:.1f} times transformers' pipeline at its defaults"
-        f" ({found['ratio_without_repeats']:.1f} without the repeated texts), the same labels on {found['agreement']:.1%};"
-        f" {most:,} messages by the linear model in {memory[most]:,} MB"
+        f"{found['messages_per_second']:,.0f} messages a second, {found['ratio']:.1f} times transformers' pipeline at its"
+        f" defaults ({found['ratio_without_repeats']:.1f} without the repeated texts), the same labels on"
+        f" {found['agreement']:.1%}; {most:,} messages by the linear model in {memory[most]:,} MB"
     )
 
 
