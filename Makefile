@@ -1,6 +1,6 @@
 # Two commands: `make repro` runs the pipeline, `make test` the tests; both set up what they need.
 .DEFAULT_GOAL := help
-.PHONY: help repro study serve test test-slow check readme clean setup browser postgresql
+.PHONY: help repro study serve test test-slow check bench readme clean setup browser postgresql
 
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
@@ -37,12 +37,18 @@ check: setup   ## lint, types and import rooms
 	mypy
 	python -m pytest -q tests/test_rooms.py
 
+bench: setup   ## run the benchmarks where the pipeline has run, all but class_prior, which takes an hour
+	@failed=; for each in train score "overhead --full" growth evaluate; do \
+	  echo "benchmarks.$$each"; python -m benchmarks.$$each || failed="$$failed $${each%% *}"; done; \
+	  [ -z "$$failed" ] || { echo "error: failed:$$failed" >&2; exit 1; }
+
 readme: setup browser   ## put the results of the last run into README.md
 	python -m stages.readme
 
 clean:   ## free the disk: environment, caches and all that the pipeline wrote, but not data/raw and production
 	rm -rf $(VENV) .dvc/cache .dvc/tmp .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	rm -rf data/messages.parquet data/validation.json data/data_docs data/search.json data/techniques data/samples data/states
+	rm -rf data/messages.parquet data/validation.json data/data_docs data/search.json
+	rm -rf data/techniques data/sources data/samples data/states
 	rm -rf models logits curves durations checkpoints evaluations probes selected dvc_plots studies/*/variants
 	rm -rf reports/*.csv reports/*.html
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -30,8 +32,8 @@ child = subprocess.Popen(sys.argv[2:])
 _, status, usage = os.wait4(child.pid, 0)
 found = {"seconds": time.perf_counter() - started, "processor_seconds": usage.ru_utime + usage.ru_stime}
 found["peak_mb"] = usage.ru_maxrss / (1024 if sys.platform == "linux" else 1024**2)
-with open(sys.argv[1], "w") as file:
-    json.dump(found, file)
+with open(sys.argv[1], "a") as file:
+    file.write(json.dumps({"command": sys.argv[2:], **found}) + "\\n")
 sys.exit(os.waitstatus_to_exitcode(status) and 1)
 """
 
@@ -62,14 +64,29 @@ def measured(*command: str, folder: Path, output: Path | None = None, **environm
     run = [sys.executable, *command] if command[0].startswith("-") else list(command)
     env = os.environ | {"PYTHONPATH": str(ROOT), "DVC_NO_ANALYTICS": "1"} | environment
     with tempfile.TemporaryDirectory() as temporary, (output or Path(os.devnull)).open("ab") as file:
-        result = Path(temporary) / "measured.json"
-        between = [sys.executable, "-IS", "-c", BETWEEN, str(result), *run]
+        log = Path(temporary) / "log"
+        between = [sys.executable, "-IS", "-c", BETWEEN, str(log), *run]
         done = subprocess.run(between, cwd=folder, env=env, stdout=file, stderr=subprocess.PIPE, text=True, check=False)
         if done.returncode:
             print(done.stderr, file=sys.stderr)
             raise subprocess.CalledProcessError(done.returncode, run, stderr=done.stderr)
-        found: dict[str, float] = read_json(result)
+        [found] = logged(log)
+    del found["command"]
     return found
+
+
+def logged(log: Path) -> list[dict[str, Any]]:
+    """What was measured of each command, in the order of their ends: `command` and what `measured` gives."""
+    return [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+
+
+def recording_python(folder: Path, log: Path, path: str) -> str:
+    """A search path that begins with a `python` which runs ours and logs what each command took, for those that DVC starts."""
+    folder.mkdir()
+    words = shlex.join([sys.executable, "-IS", "-c", BETWEEN, str(log), sys.executable])
+    (folder / "python").write_text(f'#!/bin/sh\nexec {words} "$@"\n', encoding="utf-8")
+    (folder / "python").chmod(0o755)
+    return f"{folder}{os.pathsep}{path}"
 
 
 def surroundings() -> dict[str, Any]:

@@ -30,7 +30,7 @@ REPEATS = 0.07
 
 
 def deploy(folder: Path, model: Path) -> None:
-    """Deploy a model's folder, with even priors and costs."""
+    """Deploy a model's folder in a project, with even priors and costs."""
     made = folder / "production/deployed/0001"
     shutil.copytree(model, made / "model")
     labels = json.loads((model / "manifest.json").read_text())["labels"]
@@ -44,7 +44,6 @@ def deploy(folder: Path, model: Path) -> None:
     }
     (made / "manifest.json").write_text(json.dumps(manifest))
     (folder / "production/deployed/current.json").write_text('{"version": "0001"}')
-    shutil.copy(ROOT / "params.yaml", folder)
 
 
 def write_window(path: Path, rows: int, words: np.ndarray) -> None:
@@ -62,6 +61,7 @@ def weigh(model: Path, rows: int, words: np.ndarray) -> dict[str, float]:
     """Peak memory in MB and seconds of `stages.score` on a window of so many rows."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
+        shutil.copy(ROOT / "params.yaml", folder)
         deploy(folder, model)
         write_window(folder / "window.csv", rows, words)
         found = measured("-m", "stages.score", "window.csv", "--window", "w", folder=folder)

@@ -6,6 +6,7 @@ Not a stage of the graph: run it with `make readme` after a run, a replay and be
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from stages.files import LEADERBOARD, REPORTS, WATCH, read_json, replaced
 
 README = Path("README.md")
 PICTURES = {REPORTS / "index.html": REPORTS / "screenshot.png", WATCH / "index.html": REPORTS / "time_line.png"}
-CLASS_PRIOR, SCORE = Path("benchmarks/class_prior.json"), Path("benchmarks/score.json")
+CLASS_PRIOR = Path("benchmarks/class_prior.json")
+BENCHMARKS = {name: Path(f"benchmarks/{name}.json") for name in ("train", "score", "overhead", "growth", "evaluate")}
+GROWTH_PICTURE = "![Seconds and memory of each stage over the number of messages](benchmarks/growth.svg)"
 BEGIN, END = "<!-- {name}: made by `make readme` -->", "<!-- end of {name} -->"
 BROWSERS = ("chromium", "google-chrome", "chromium-browser")
 
@@ -48,8 +51,8 @@ def results_table(board: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def watch_table(found: dict[str, Any], score: dict[str, Any]) -> str:
-    """What the simulations of the watch found, as a Markdown table, and how fast scoring is."""
+def watch_table(found: dict[str, Any]) -> str:
+    """What the simulations of the watch found, as a Markdown table."""
     steady, rare = found["steady_prior"], min(found["labelled"], key=found["labelled"].get)
     lines = [
         f"| simulated windows, deployed prior {steady:.1%} {rare} | called anything but steady | by Evidently's default test"
@@ -71,19 +74,89 @@ def watch_table(found: dict[str, Any], score: dict[str, Any]) -> str:
         f" of {found['repeats']:,} simulations for each of the shares {min(priors):.0%} to {max(priors):.0%} and 500 to 5,000"
         f" messages; a plain bootstrap's in {of['bootstrap']}. A window of another kind of text (a programming manual) was"
         f" *investigate* in {other.get('investigate', 0):.0%}.",
-        "",
-        f"Scoring {score['messages']:,} messages with the fine-tuned encoder is {score['ratio']:.1f} times as fast as the"
-        f" `transformers` pipeline at its defaults ({score['messages_per_second']:.0f} a second on {score['device']}), with the"
-        f" same labels on {score['agreement']:.1%}; a million messages need {memory_in_words(score['memory'])}.",
     ]
     return "\n".join(lines)
 
 
-def memory_in_words(memory: dict[str, Any]) -> str:
-    """Peak memory of the longest window, beside that of a tenth of it."""
-    found = {int(rows): each["peak_mb"] for rows, each in memory["linear"].items()}
-    most = max(found)
-    return f"{found[most]:,} MB, a tenth of them {found[most // 10]:,} MB"
+def training_in_words(found: dict[str, Any]) -> str:
+    """How fast training is beside transformers' Trainer."""
+    difference = "{value:+.3f} [{low:+.3f}, {high:+.3f}]".format(**found["f1_difference"])
+    return (
+        f"{found['messages_per_second']:,.0f} messages a second, {found['ratio_to_defaults']:.1f} times transformers' Trainer"
+        f" at its defaults and {found['ratio_to_tuned']:.1f} times a tuned one, F1 by {difference} from theirs;"
+        f" {found['share_of_matrix_rate']:.0%} of the machine's matrix rate"
+    )
+
+
+def scoring_in_words(found: dict[str, Any]) -> str:
+    """How fast scoring is beside transformers' pipeline, and the memory of long windows."""
+    memory = {int(rows): each["peak_mb"] for rows, each in found["memory"]["linear"].items()}
+    most = max(memory)
+    return (
+        f"{found['messages_per_second']:,.0f} messages a second, {found['ratio']:.1f} times transformers' pipeline at its"
+        f" defaults ({found['ratio_without_repeats']:.1f} without the repeated texts), the same labels on"
+        f" {found['agreement']:.1%}; {most:,} messages by the linear model in {memory[most]:,} MB"
+    )
+
+
+def overhead_in_words(found: dict[str, Any]) -> str:
+    """How long a whole run takes, and one that finds nothing to do."""
+    full = found["full"]
+    return (
+        f"{full['techniques']} entries in {full['seconds'] / 60:.1f} minutes;"
+        f" a second run {full['second_repro_seconds']:.0f} s, as a flow {full['second_flow_seconds']:.0f} s"
+    )
+
+
+def growth_in_words(found: dict[str, Any]) -> str:
+    """Seconds and memory of a million messages."""
+    return "; ".join(
+        f"{name.replace('_', ' ')} {each['seconds_per_million']:.0f} s, {each['mb_per_million']:,} MB"
+        for name, each in found["stages"].items()
+        if len(each["measured"]) > 1
+    )
+
+
+def evaluating_in_words(found: dict[str, Any]) -> str:
+    """How long all techniques take to evaluate."""
+    return (
+        f"{found['techniques']} techniques x {found['seeds']} seeds x {found['test_messages']:,} test messages,"
+        f" {found['resamples']:,} resamples: {found['evaluate_seconds']:.0f} s, compared in {found['compare_seconds']:.0f} s"
+    )
+
+
+def run_table(full: dict[str, Any]) -> list[str]:
+    """Lines of a table of where the time of a whole run went, most first."""
+    parts = []
+    for name, each in full["families"].items():
+        if name == "train":
+            parts += [(f"train: {part}", each["stages"], each[part]) for part in ("training", "scoring", "start")]
+        else:
+            parts.append(("DVC itself" if name == "dvc" else name, each["stages"], each["seconds"]))
+    lines = [
+        f"| {name} | {stages:.0f} | {seconds:.0f} | {seconds / full['seconds']:.0%} |"
+        for name, stages, seconds in sorted(parts, key=lambda part: -part[2])
+    ]
+    return ["", "| where the time of a run goes | stages | seconds | share |", "|---|---|---|---|", *lines]
+
+
+def benchmarks_table(found: dict[str, dict[str, Any]]) -> str:
+    """What the benchmarks measured, by name, as Markdown; one without the keys that its words need gives no row."""
+    kinds = {
+        "train": ("training", training_in_words),
+        "score": ("scoring", scoring_in_words),
+        "overhead": ("`make repro` after set-up", overhead_in_words),
+        "growth": ("a million messages more", growth_in_words),
+        "evaluate": ("evaluation", evaluating_in_words),
+    }
+    lines = ["| measured | | where |", "|---|---|---|"]
+    for name, (title, in_words) in kinds.items():
+        with suppress(KeyError):
+            words, of = in_words(found[name]), found[name]
+            lines.append(f"| {title} | {words} | {of['device']}, {of['cpus']} cores, {of['date']} |")
+    with suppress(KeyError):
+        lines += run_table(found["overhead"]["full"])
+    return "\n".join([*lines, "", GROWTH_PICTURE] if "growth" in found else lines)
 
 
 def with_block(readme: str, name: str, table: str) -> str:
@@ -112,7 +185,9 @@ def take_picture(page: Path, picture: Path) -> None:
 
 def main() -> None:
     text = with_block(README.read_text(encoding="utf-8"), "results", results_table(read_json(LEADERBOARD)))
-    text = with_block(text, "watch", watch_table(read_json(CLASS_PRIOR), read_json(SCORE)))
+    text = with_block(text, "watch", watch_table(read_json(CLASS_PRIOR)))
+    found = {name: read_json(path) for name, path in BENCHMARKS.items() if path.exists()}
+    text = with_block(text, "benchmarks", benchmarks_table(found))
     for page, picture in PICTURES.items():
         take_picture(page, picture)
     with replaced(README) as temporary:

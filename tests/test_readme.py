@@ -11,7 +11,7 @@ import yaml
 
 from stages.files import LEADERBOARD, read_json
 from stages.params import Ingest, Search, read_params
-from stages.readme import CLASS_PRIOR, PICTURES, README, SCORE, results_table, watch_table, with_block
+from stages.readme import BENCHMARKS, CLASS_PRIOR, PICTURES, README, benchmarks_table, results_table, watch_table, with_block
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / README).read_text(encoding="utf-8")
@@ -28,7 +28,39 @@ def test_the_table_is_that_of_the_committed_leaderboard() -> None:
 
 
 def test_the_table_of_the_watch_is_that_of_the_benchmarks() -> None:
-    assert with_block(TEXT, "watch", watch_table(read_json(ROOT / CLASS_PRIOR), read_json(ROOT / SCORE))) == TEXT
+    assert with_block(TEXT, "watch", watch_table(read_json(ROOT / CLASS_PRIOR))) == TEXT
+
+
+def test_the_table_of_speed_is_that_of_the_benchmarks() -> None:
+    found = {name: read_json(ROOT / path) for name, path in BENCHMARKS.items() if (ROOT / path).exists()}
+    assert with_block(TEXT, "benchmarks", benchmarks_table(found)) == TEXT
+
+
+def test_a_benchmark_that_was_never_run_or_lacks_a_number_has_no_row() -> None:
+    where = {"device": "a processor", "cpus": 2, "date": "2026-01-02"}
+    trained = {
+        "ratio_to_defaults": 12.34,
+        "ratio_to_tuned": 3.21,
+        "messages_per_second": 1234.5,
+        "share_of_matrix_rate": 0.4,
+        "f1_difference": {"value": 0.001, "low": -0.01, "high": 0.012},
+        **where,
+    }
+    [row] = [line for line in benchmarks_table({"train": trained}).splitlines() if "a processor" in line]
+    assert all(each in row for each in ("12.3 times", "3.2 times", "+0.001 [-0.010, +0.012]", "40%", "2026-01-02"))
+    assert "a processor" not in benchmarks_table({"train": {key: trained[key] for key in trained if key != "ratio_to_tuned"}})
+    families = {
+        "train": {"stages": 2, "seconds": 60.0, "training": 30.0, "scoring": 20.0, "start": 10.0},
+        "dvc": {"stages": 4, "seconds": 40.0},
+    }
+    whole = {"seconds": 100.0, "techniques": 2, "second_repro_seconds": 2.0, "second_flow_seconds": 9.0, "families": families}
+    lines = benchmarks_table({"overhead": {"full": whole, **where}}).splitlines()
+    assert lines[-4:] == [
+        "| DVC itself | 4 | 40 | 40% |",
+        "| train: training | 2 | 30 | 30% |",
+        "| train: scoring | 2 | 20 | 20% |",
+        "| train: start | 2 | 10 | 10% |",
+    ]
 
 
 def test_every_module_has_its_clause() -> None:
