@@ -158,6 +158,13 @@ def one_encoder(model: Any) -> Any:
     return model
 
 
+def auto_or_count(processes: Any) -> Any:
+    """Raise ValueError unless it is `auto` or a number of processes."""
+    if processes != "auto" and (not isinstance(processes, int) or isinstance(processes, bool) or processes < 1):
+        raise ValueError(f"must be auto or a whole number of at least 1, not {processes!r}")
+    return processes
+
+
 class Train(Section):
     # Where and how a training runs, which changes no result but by rounding.
     PLACE: ClassVar[frozenset[str]] = frozenset({"processes", "checkpoint_minutes"})
@@ -175,7 +182,7 @@ class Train(Section):
     precision: Literal["auto", "bf16", "fp32"]
     device: str
     seeds: Annotated[list[Seed], Field(min_length=1)]
-    processes: Literal["auto"] | Count
+    processes: Annotated[int | str, BeforeValidator(auto_or_count)]
     checkpoint_minutes: Positive
 
     @model_validator(mode="after")

@@ -82,12 +82,12 @@ def fingerprint(card: Card, data: TrainingData, settings: Mapping[str, Any], see
 
 
 def main(name: str, seed: int) -> None:
-    train = read_params().train
-    settings = train.settings()
+    section = read_params().train
+    settings = section.settings()
     card = read_card(name)
     messages = read_messages(["text"])
     technique = card.build(messages.counts("train"), messages.names)
-    if technique.fit is None and launched(train.processes, train.device, main, name, seed):
+    if technique.fit is None and launched(section.processes, section.device, main, name, seed):
         return
     sample = pd.read_parquet(SAMPLES / name / f"{seed}.parquet")
     drawn = messages.table.loc[sample["row"]]
@@ -105,7 +105,7 @@ def main(name: str, seed: int) -> None:
         from ballast.checkpoint import Checkpoint
 
         path = CHECKPOINTS / name / f"{seed}.safetensors"
-        checkpoint = Checkpoint(path, train.checkpoint_minutes, fingerprint(card, data, settings, seed))
+        checkpoint = Checkpoint(path, section.checkpoint_minutes, fingerprint(card, data, settings, seed))
     if not is_first():
         trained(technique, data, TrainingSettings(**settings, seed=seed, keep=kept, checkpoint=checkpoint))
         return
