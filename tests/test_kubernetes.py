@@ -238,7 +238,7 @@ def test_ray_finds_gpus_in_its_workers_and_nothing_to_compute_with_in_its_head()
     groups = _derive_autoscaling_config_from_ray_cr(cluster)["available_node_types"]
     assert groups["headgroup"]["resources"]["CPU"] == 0
     assert groups["gpu"]["resources"].items() >= {"CPU": 4, "GPU": 1}.items()
-    assert (groups["gpu"]["min_workers"], groups["gpu"]["max_workers"]) == (0, 4)
+    assert (groups["gpu"]["min_workers"], groups["gpu"]["max_workers"]) == (1, 4)
 
 
 @needs_nodes
