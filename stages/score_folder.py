@@ -137,7 +137,8 @@ class Scorer:
             # Each kind of storage has errors of its own.
             except Exception as error:
                 raise UserError(f"{source}: cannot be read: {one_line(error)}") from error
-            stack.enter_context(self.target.only_one(scores))
+            for name_written in (scores, quarantine):
+                stack.enter_context(self.target.only_one(name_written))
             settings = {"text": columns.text, "id": columns.id, "longest_text": self.params.production.score.longest_text}
             made_from = {"source_sha256": sha256, "settings": settings}
             known = self.target.about(scores)

@@ -267,9 +267,7 @@ def test_every_file_is_scored_once_whatever_is_killed(ready: Project, many: list
     assert error.startswith("error: 1 of 9 files have no scores: ")
     assert "messages/corrupted.parquet" in error
     assert "Traceback" not in said
-    assert f"{len(many)} files scored with version 0001, {len(many) - len(before)} files anew" in summary.replace(
-        "8 files", "8 files"
-    )
+    assert f"{len(many)} files scored with version 0001, {len(many) - len(before)} files anew" in summary
     now = written(ready)
     assert {each: now[each] for each in before} == before, "what had its scores was left as it was"
     assert list((ready.folder / "scores").rglob("*.partial")) == []
