@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
+import subprocess
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -180,6 +182,23 @@ def test_nodes_share_what_they_trained_through_one_verified_remote() -> None:
         mounts = {each["name"]: each["mountPath"] for each in PODS[name]["spec"]["containers"][0]["volumeMounts"]}
         assert mounts["dvc"] == environment["DVC_SYSTEM_CONFIG_DIR"]
         assert Path(environment["HF_HOME"]).is_relative_to(mounts["cache"])
+
+
+def test_an_image_finds_commits_newer_than_its_own(tmp_path: Path) -> None:
+    def git(folder: Path, *arguments: str, **changes: str) -> str:
+        names = {f"GIT_{who}_{what}": "test" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+        env = {**os.environ, **names, **changes}
+        return subprocess.run(["git", *arguments], cwd=folder, env=env, check=True, capture_output=True, text=True).stdout
+
+    origin, image = tmp_path / "origin", tmp_path / "image"
+    git(tmp_path, "init", "--quiet", str(origin))
+    git(origin, "commit", "--quiet", "--allow-empty", "-m", "one")
+    git(tmp_path, "clone", "--quiet", str(origin), str(image))
+    (image / ".git/config").unlink()  # as Dockerfile.dockerignore does
+    git(origin, "commit", "--quiet", "--allow-empty", "-m", "two")
+    settings = {key: value for key, value in named("ConfigMap")["ballast"]["data"].items() if key.startswith("GIT_")}
+    git(image, "fetch", "--quiet", "--all", **settings | {"GIT_CONFIG_VALUE_0": str(origin)})
+    git(image, "checkout", "--quiet", git(origin, "rev-parse", "HEAD").strip())
 
 
 def test_the_worker_of_the_pool_may_start_what_the_template_says_where_it_says() -> None:
