@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import socket
 import sys
 import tempfile
 from collections import Counter
@@ -37,6 +38,7 @@ from stages.score import columns_of, score_rows, told_of_full_disk
 QUARANTINED = "_quarantine"
 # The file of a worker that is killed is scored by another one. A file at which this many were killed is what kills them.
 TRIES = 4
+SECONDS_TO_ANSWER = 10.0
 NOTHING = {"scored": 0, "quarantined": 0, "anew": False}
 PACKAGES = ("ballast", "stages")
 ROOT = Path(__file__).resolve().parents[1]
@@ -223,6 +225,16 @@ def absolute(path: str) -> str:
     return path if "://" in path else str(Path(path).resolve())
 
 
+def check_answers(address: str | None) -> None:
+    """Raise UserError at once where nothing answers at HOST:PORT, for which Ray itself would wait for minutes."""
+    host, _, port = (address or "").rpartition(":")
+    if port.isdigit():
+        try:
+            socket.create_connection((host.rpartition("/")[2], int(port)), SECONDS_TO_ANSWER).close()
+        except OSError as error:
+            raise UserError(f"no Ray cluster answers at {address}: {one_line(error)}") from error
+
+
 @contextmanager
 def cluster(address: str | None, workers: int | None, gpus: float) -> Iterator[Any]:
     """Ray, connected to a cluster or, without an address, to one that is made of this machine's cores and ends with us."""
@@ -234,6 +246,7 @@ def cluster(address: str | None, workers: int | None, gpus: float) -> Iterator[A
         import ray.data
     except ImportError as error:
         raise UserError(f"Ray is not installed ({error}); `make nodes` installs it") from error
+    check_answers(address)
     # With as many workers as cores a second thread is in another worker's way; beside a GPU they prepare texts.
     threads = {} if gpus else {"OMP_NUM_THREADS": "1", "RAYON_NUM_THREADS": "1"}
     environment = {"py_modules": [str(ROOT / name) for name in PACKAGES], "env_vars": threads}
@@ -242,7 +255,9 @@ def cluster(address: str | None, workers: int | None, gpus: float) -> Iterator[A
     try:
         ray.init(address=address or "local", runtime_env=environment, **local, **quiet)
     except Exception as error:
-        raise UserError(f"no Ray cluster at {address or 'this machine'}: {one_line(error)}") from error
+        raise UserError(
+            f"Ray does not start at {address or 'this machine'}: {one_line(error)}; a cluster with a token wants RAY_AUTH_MODE and RAY_AUTH_TOKEN"
+        ) from error
     try:
         yield ray
     finally:

@@ -164,11 +164,13 @@ def test_secrets_are_named_in_kubernetes_and_written_nowhere() -> None:
     assert generated == {"name": "ballast", "envs": ["secrets.env"]}
     assert KUSTOMIZATION["generatorOptions"] == {"disableNameSuffixHash": True}
     example = dict(re.findall(r"^(\w+)=(.*)$", (KUBERNETES / "secrets.env.example").read_text(encoding="utf-8"), re.MULTILINE))
-    assert example == dict.fromkeys(["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "PREFECT_API_AUTH_STRING"], "")
+    secrets = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "PREFECT_API_AUTH_STRING", "RAY_AUTH_TOKEN"]
+    assert example == dict.fromkeys(secrets, "")
     assert named("Secret") == {}
     for pod in PODS.values():
         for container in pod["spec"]["containers"]:
-            assert not {each["name"] for each in container.get("env") or []} & {*example, "PREFECT_API_KEY"}
+            written = {each["name"] for each in container.get("env") or [] if "value" in each}
+            assert not written & {*example, "PREFECT_API_KEY"}
 
 
 def test_nodes_share_what_they_trained_through_one_verified_remote() -> None:
@@ -218,12 +220,17 @@ def test_the_ray_cluster_has_the_keys_that_kuberay_knows() -> None:
     assert (RAY["apiVersion"], RAY["kind"]) == ("ray.io/v1", "RayCluster")
     spec = RAY["spec"]
     assert set(spec) == {"rayVersion", "enableInTreeAutoscaling", "autoscalerOptions", "headGroupSpec", "workerGroupSpecs"}
-    assert set(spec["autoscalerOptions"]) == {"idleTimeoutSeconds"}
+    assert set(spec["autoscalerOptions"]) == {"idleTimeoutSeconds", "env"}
     assert set(spec["headGroupSpec"]) == {"rayStartParams", "template"}
     (group,) = spec["workerGroupSpecs"]
     assert set(group) == {"groupName", "replicas", "minReplicas", "maxReplicas", "rayStartParams", "template"}
     for parameters in (spec["headGroupSpec"]["rayStartParams"], group["rayStartParams"]):
         assert all(isinstance(value, str) for value in parameters.values())
+    mode, token = spec["autoscalerOptions"]["env"]
+    assert mode == {"name": "RAY_AUTH_MODE", "value": "token"}
+    assert token["valueFrom"] == {"secretKeyRef": {"name": "ballast", "key": token["name"]}}
+    for name in ("head", "gpu"):
+        assert PODS[name]["spec"]["containers"][0]["env"] == [mode, token]
     locked = (ROOT / "requirements-nodes.lock").read_text(encoding="utf-8")
     assert f"ray=={spec['rayVersion']}" in locked.splitlines()
     (policy,) = named("NetworkPolicy").values()
@@ -268,4 +275,7 @@ def test_ray_up_takes_the_cluster_of_machines() -> None:
     config = prepare_config(written)
     validate_config(config)
     assert config["max_workers"] == len(written["provider"]["worker_ips"]) == written["min_workers"]
-    assert [option for option in written["docker"]["run_options"] if "KEY" in option or "SECRET" in option] == []
+    assert "--env=RAY_AUTH_MODE=token" in written["docker"]["run_options"]
+    assert [
+        option for option in written["docker"]["run_options"] if re.search("KEY|SECRET|AUTH_TOKEN|AUTH_STRING", option)
+    ] == []

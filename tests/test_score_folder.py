@@ -25,7 +25,7 @@ from stages.deployed import current_version, read_version
 from stages.params import read_params
 from stages.score_folder import TRIES, Scorer, Target, output_name, work
 from tests.deployed import deploy, prior_model, tfidf
-from tests.flow_fixtures import eventually
+from tests.flow_fixtures import eventually, free_port
 from tests.project import Project, corpus
 
 MESSAGES = corpus({"ham": 60, "spam": 30}).assign(id=[f"m{row}" for row in range(90)])
@@ -192,6 +192,12 @@ def test_what_cannot_begin_says_why(ready: Project, monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(sys.modules, "ray", None)
     assert "`make nodes` installs it" in started(ready)
     assert not Path("scores").exists()
+
+
+@needs_ray
+def test_a_cluster_that_does_not_answer_is_named_at_once(ready: Project) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    assert f"no Ray cluster answers at {address}: " in started(ready, address=address)
 
 
 # Real ones, on a cluster of this machine's cores.
