@@ -77,9 +77,9 @@ def current_version() -> str:
     return name
 
 
-def read_version(name: str) -> Version:
+def read_version(name: str, deployed: Path = DEPLOYED) -> Version:
     """A deployed version; raises UserError when a file is missing or differs from its sha256 in the manifest."""
-    folder = DEPLOYED / name
+    folder = deployed / name
     path = folder / MANIFEST
     manifest = read_json(path)
     try:

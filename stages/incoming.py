@@ -78,6 +78,13 @@ def read_rows(source: str, columns: Columns) -> Iterator[Row]:
     Files of a folder whose names begin with a dot or an underscore are no data. Raises UserError for a source that is missing,
     holds no file, cannot be read or lacks a column.
     """
+    system, files = files_at(source)
+    for name, path in files.items():
+        yield from read_file(system, name, path, columns)
+
+
+def files_at(source: str) -> tuple[Any, dict[str, str]]:
+    """The file system of a path or URL, and its files: name to show -> path. Raises UserError, also for an unknown format."""
     try:
         system, root = fsspec.core.url_to_fs(source)
         system.invalidate_cache()
@@ -87,21 +94,26 @@ def read_rows(source: str, columns: Columns) -> Iterator[Row]:
         raise UserError(f"{source}: cannot be read: {one_line(error)}") from error
     if not files:
         raise UserError(f"{source}: no such file, and no folder with files in it")
-    formats = {name: format_of(name) for name in files}
+    for name in files:
+        format_of(name)
+    return system, files
+
+
+def read_file(system: Any, name: str, path: str, columns: Columns) -> Iterator[Row]:
+    """The rows of a file at a path of a file system, under the name that errors show; raises UserError."""
     readers: dict[str, Callable[[str, Any, Columns], Iterator[Row]]] = {
         "csv": partial(read_csv, delimiter=","),
         "tsv": partial(read_csv, delimiter="\t"),
         "jsonl": read_jsonl,
         "parquet": read_parquet,
     }
-    for name, path in files.items():
-        try:
-            with system.open(path, "rb", block_size=BLOCK_BYTES) as file:
-                yield from readers[formats[name]](name, file, columns)
-        except UserError:
-            raise
-        except Exception as error:
-            raise UserError(f"{name}: cannot be read: {one_line(error)}") from error
+    try:
+        with system.open(path, "rb", block_size=BLOCK_BYTES) as file:
+            yield from readers[format_of(name)](name, file, columns)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{name}: cannot be read: {one_line(error)}") from error
 
 
 def one_line(error: Exception) -> str:

@@ -13,8 +13,8 @@ import json
 import re
 import sys
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -194,7 +194,7 @@ def columns_of(params: Params) -> Columns:
 
 
 @contextmanager
-def told_of_full_disk(path: Path) -> Iterator[None]:
+def told_of_full_disk(path: Path | str) -> Iterator[None]:
     """Raises UserError where a disk is full."""
     try:
         yield
@@ -204,54 +204,83 @@ def told_of_full_disk(path: Path) -> Iterator[None]:
         raise UserError(f"{path}: not written, the disk is full; what stood there before is as it was") from error
 
 
-def score_window(source: str, window: str, params: Params, version: Version) -> None:
-    """Score a window; raises UserError after writing the quarantine where too many rows are malformed."""
+def score_rows(
+    rows: Iterable[Row],
+    name: str,
+    source: str,
+    params: Params,
+    version: Version,
+    model: Model,
+    *,
+    scored_file: AbstractContextManager[Path],
+    quarantine_file: AbstractContextManager[Path],
+    quarantine_name: str,
+    about: Mapping[str, Any],
+    progress: Callable[[int], None],
+) -> tuple[int, int]:
+    """Write rows with what the model says of them, and those that are no messages: how many of each.
+
+    The files are places to write to, which count only when no error is raised; what more there is to say `about` the scores is
+    kept with them. Raises UserError after writing the quarantine where too many rows are malformed.
+    """
     columns, settings = columns_of(params), params.production.score
-    scored_path, quarantine_path = SCORED / f"{window}.parquet", QUARANTINE / f"{window}.jsonl"
-    model, seen, count = version.load(), Seen(), 0
-    with (
-        told_of_full_disk(scored_path),
-        locked(scored_path),
-        locked(quarantine_path),
-        replaced(scored_path) as scored_file,
-    ):
+    seen, count = Seen(), 0
+    if columns.id is None:
+        rows = numbered(rows, name)
+    with scored_file as scored_path:
         with (
-            replaced(quarantine_path) as quarantine_file,
-            quarantine_file.open("w", encoding="utf-8") as file,
+            quarantine_file as quarantine_path,
+            quarantine_path.open("w", encoding="utf-8") as file,
             # Without Arrow's own schema whatever reads parquet finds the metadata.
-            parquet.ParquetWriter(scored_file, schema(version), compression="zstd", store_schema=False) as writer,
-            tqdm(desc="score", unit=" rows", disable=None) as bar,
+            parquet.ParquetWriter(scored_path, schema(version), compression="zstd", store_schema=False) as writer,
         ):
-            quarantine, progress = Quarantine(file), Progress(bar)
-            rows = numbered(read_rows(source, columns), window) if columns.id is None else read_rows(source, columns)
+            quarantine = Quarantine(file)
             for chunk in chunks(messages(rows, quarantine, settings.longest_text)):
                 fresh = chunk if columns.id is None else first_of_id(chunk, seen, quarantine)
                 if fresh:
                     writer.write_table(scored_table(fresh, model, version))
                 count += len(fresh)
-                progress.add(len(chunk))
-            about = {
-                "window": window,
-                "source": source,
-                "rows": count + quarantine.count,
-                "scored": count,
-                "quarantined": quarantine.count,
-                "model": version.name,
-                "sha256": version.sha256,
-            }
-            writer.add_key_value_metadata({"ballast": json.dumps(about, sort_keys=True)})
-        if not quarantine.count:
-            quarantine_path.unlink()
-        share = quarantine.count / max(1, count + quarantine.count)
-        if share > settings.quarantine:
+                progress(len(chunk))
+            total = count + quarantine.count
+            counts = {"rows": total, "scored": count, "quarantined": quarantine.count}
+            origin = {"window": name, "source": source, "model": version.name, "sha256": version.sha256}
+            writer.add_key_value_metadata({"ballast": json.dumps({**about, **counts, **origin}, sort_keys=True)})
+        if (share := quarantine.count / max(1, total)) > settings.quarantine:
             raise UserError(
-                f"{source}: {quarantine.count:,} of {about['rows']:,} rows are malformed, {share:.1%}, more than"
+                f"{source}: {quarantine.count:,} of {total:,} rows are malformed, {share:.1%}, more than"
                 f" {settings.quarantine:.1%} (production.score.quarantine), so nothing was scored; they are in"
-                f" {quarantine_path}, the first is {quarantine.first}"
+                f" {quarantine_name}, the first is {quarantine.first}"
             )
+    return count, quarantine.count
+
+
+def score_window(source: str, window: str, params: Params, version: Version) -> None:
+    """Score a window; raises UserError after writing the quarantine where too many rows are malformed."""
+    scored_path, quarantine_path = SCORED / f"{window}.parquet", QUARANTINE / f"{window}.jsonl"
+    with (
+        told_of_full_disk(scored_path),
+        locked(scored_path),
+        locked(quarantine_path),
+        tqdm(desc="score", unit=" rows", disable=None) as bar,
+    ):
+        count, quarantined = score_rows(
+            read_rows(source, columns_of(params)),
+            window,
+            source,
+            params,
+            version,
+            version.load(),
+            scored_file=replaced(scored_path),
+            quarantine_file=replaced(quarantine_path),
+            quarantine_name=str(quarantine_path),
+            about={},
+            progress=Progress(bar).add,
+        )
+        if not quarantined:
+            quarantine_path.unlink()
     print(
         f"score: {window}: {count:,} messages scored with version {version.name}"
-        + (f", {quarantine.count:,} rows in {quarantine_path}" if quarantine.count else ""),
+        + (f", {quarantined:,} rows in {quarantine_path}" if quarantined else ""),
         file=sys.stderr,
     )
 

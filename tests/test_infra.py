@@ -178,14 +178,15 @@ def test_the_image_is_pinned_and_its_user_is_not_root() -> None:
     by_name: dict[str, list[str]] = {}
     for name, rest in found:
         by_name.setdefault(name, []).append(rest)
-    assert by_name["ARG"] == ["TORCH_INDEX=https://download.pytorch.org/whl/cpu"]
+    assert by_name["ARG"] == ["TORCH_INDEX=https://download.pytorch.org/whl/cpu", "NODES="]
     assert by_name["USER"] == ["ballast"]
     order = [name for name, _ in found]
     assert max(at for at, name in enumerate(order) if name == "RUN") < order.index("USER") < order.index("CMD")
-    for source in (rest.split()[-2] for rest in by_name["COPY"]):
+    for source in (source for rest in by_name["COPY"] for source in rest.split()[:-1] if not source.startswith("--")):
         assert source == "." or (ROOT / source).is_file(), "COPY is from the root of the repository"
     script = " ".join(by_name["RUN"])
-    for part in ("git", "pip check", "--no-install-recommends", "rm -rf /var/lib/apt/lists", "--no-cache-dir"):
+    assert "${NODES:+-r /tmp/requirements-nodes.lock}" in script
+    for part in ("git", "wget", "pip check", "--no-install-recommends", "rm -rf /var/lib/apt/lists", "--no-cache-dir"):
         assert part in script
     assert "BALLAST_ROOT=/ballast" in by_name["ENV"][0]
     assert by_name["WORKDIR"] == ["/ballast"]
@@ -199,8 +200,9 @@ def test_torch_of_the_image_is_the_locked_one() -> None:
 
 def test_no_secret_gets_into_the_image_or_under_git() -> None:
     ignored = (INFRA / "Dockerfile.dockerignore").read_text(encoding="utf-8").splitlines()
-    assert {"**/.env", ".dvc/config.local", "production", ".venv"} <= set(ignored)
-    assert "/infra/.env" in (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
+    assert {"**/.env", "**/secrets.env", ".dvc/config.local", "production", ".venv"} <= set(ignored)
+    untracked = (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
+    assert {"/infra/.env", "/infra/kubernetes/secrets.env"} <= set(untracked)
 
 
 def commands() -> list[list[str]]:

@@ -1,0 +1,89 @@
+"""Time scoring a folder with one and with two workers, the same files and model; writes benchmarks/score_folder.json.
+
+Run as `python -m benchmarks.score_folder` in a folder where the pipeline has run, or name its parts. A worker has one thread.
+Each command is timed in turn with the others, and once more where all files have their scores, which tells what starting costs;
+the shortest times count, because what else runs on the machine can only make them longer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from benchmarks.score import ROOT, deploy, texts_of
+
+
+def write_files(folder: Path, distinct: np.ndarray, files: int, rows: int) -> None:
+    """Parquet files of messages, each drawn anew without repeats."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(files):
+        texts = rng.choice(distinct, rows, replace=False)
+        pd.DataFrame({"text": texts}).to_parquet(folder / f"part-{number:03}.parquet")
+
+
+def seconds(folder: Path, *arguments: str) -> float:
+    """How long a command takes; it has to succeed."""
+    started = time.perf_counter()
+    command = [sys.executable, "-m", *arguments]
+    subprocess.run(command, cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True, stderr=subprocess.DEVNULL)
+    return time.perf_counter() - started
+
+
+def main(encoder: Path, messages: str, files: int, rows: int, workers: list[int], times: int) -> None:
+    """Measure, write and print."""
+    distinct = pd.unique(np.array(list(texts_of(messages)), dtype=object))
+    whole = dict.fromkeys(workers, float("inf"))
+    starting, alone = dict(whole), float("inf")
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        deploy(folder, encoder)
+        write_files(folder / "messages", distinct, files, rows)
+        for _ in tqdm(range(times), desc="timing"):
+            for count in workers:
+                command = ("stages.score_folder", "messages", "scores", "--workers", str(count))
+                shutil.rmtree(folder / "scores", ignore_errors=True)
+                whole[count] = min(whole[count], seconds(folder, *command))
+                starting[count] = min(starting[count], seconds(folder, *command))
+            alone = min(alone, seconds(folder, "stages.score", "messages", "--window", "w"))
+    scoring = {count: whole[count] - starting[count] for count in workers}
+    few, *_, many = sorted(workers)
+    result = {
+        "messages": files * rows,
+        "files": files,
+        "times": times,
+        "seconds": {str(count): round(each, 1) for count, each in whole.items()},
+        "seconds_starting": {str(count): round(each, 1) for count, each in starting.items()},
+        "messages_per_second": {str(count): round(files * rows / each) for count, each in scoring.items()},
+        "ratio": round(scoring[few] / scoring[many], 2),
+        "ratio_with_starting": round(whole[few] / whole[many], 2),
+        "seconds_of_one_process": round(alone, 1),
+        "cpus": os.cpu_count(),
+        "load": round(os.getloadavg()[0], 1),
+        "machine": platform.machine(),
+    }
+    (ROOT / "benchmarks/score_folder.json").write_text(json.dumps(result, indent=2, sort_keys=True) + "\n")
+    print(json.dumps(result, indent=2, sort_keys=True))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--encoder", type=Path, default=Path("models/baseline/0"), help="folder of a fine-tuned encoder")
+    parser.add_argument("--messages", default="data/messages.parquet", help="a file with a column text")
+    parser.add_argument("--files", type=int, default=16)
+    parser.add_argument("--rows", type=int, default=2000, help="messages in a file")
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--times", type=int, default=2, help="of which the shortest counts")
+    main(**vars(parser.parse_args()))

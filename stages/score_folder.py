@@ -1,0 +1,329 @@
+"""Score each file of a folder with the deployed model, side by side on the cores or GPUs of a Ray cluster.
+
+Reads a folder of parquet, csv, tsv and jsonl files, here or at a URL such as s3://, and the deployed version; writes a parquet
+file of scores for each, and under `_quarantine/` its rows that are no messages. A file that has its scores is not scored again.
+Code and model are sent to the machines of the cluster; a path that is no URL must mean the same on all of them.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+from pyarrow import parquet
+from tqdm import tqdm
+
+from ballast.command import parser, run
+from ballast.encoders import file_sha256
+from ballast.errors import UserError
+from ballast.model import Model
+from stages.deployed import Version, current_version, read_version
+from stages.files import DEPLOYED, locked, replaced
+from stages.incoming import files_at, one_line, read_file
+from stages.params import Params, read_params
+from stages.score import columns_of, score_rows, told_of_full_disk
+
+QUARANTINED = "_quarantine"
+# The file of a worker that is killed is scored by another one. A file at which this many were killed is what kills them.
+TRIES = 4
+SECONDS_TO_ANSWER = 10.0
+NOTHING = {"scored": 0, "quarantined": 0, "anew": False}
+PACKAGES = ("ballast", "stages")
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Target:
+    """The folder at a path of a file system where scores are written."""
+
+    system: Any
+    root: str
+
+    def at(self, name: str) -> str:
+        """The path of a file in the folder."""
+        return f"{self.root.rstrip('/')}/{name}"
+
+    @contextmanager
+    def only_one(self, name: str) -> Iterator[None]:
+        """Keep other processes from writing a file, where files can be locked; elsewhere both write the same, whole."""
+        if isinstance(self.system, LocalFileSystem):
+            with locked(Path(self.at(name))):
+                yield
+        else:
+            yield
+
+    @contextmanager
+    def replaced(self, name: str) -> Iterator[Path]:
+        """A local file to write to; it takes the place of a file in the folder only when the block succeeds."""
+        if isinstance(self.system, LocalFileSystem):
+            with replaced(Path(self.at(name))) as temporary:
+                yield temporary
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            written = Path(folder) / "written"
+            yield written
+            self.system.put_file(str(written), self.at(name))
+
+    def removed(self, name: str) -> None:
+        """Delete a file of the folder, if it is there."""
+        if self.system.exists(self.at(name)):
+            self.system.rm_file(self.at(name))
+
+    def about(self, name: str) -> dict[str, Any]:
+        """What is kept with the scores in a file; empty where there is none, or not a whole one."""
+        try:
+            with self.system.open(self.at(name), "rb") as file:
+                return dict(json.loads(parquet.read_schema(file).metadata[b"ballast"]))
+        # Each kind of storage has errors of its own.
+        except Exception:
+            return {}
+
+
+@contextmanager
+def local_file(system: Any, path: str) -> Iterator[Path]:
+    """A file as a local one, fetched once: it is read for its sha256 and for its rows."""
+    if isinstance(system, LocalFileSystem):
+        yield Path(path)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        local = Path(folder) / "read"
+        system.get_file(path, str(local))
+        yield local
+
+
+def output_name(name: str) -> str:
+    """The file with the scores of a file."""
+    return name if name.endswith(".parquet") else f"{name}.parquet"
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """Scores files of one file system with a loaded model into a folder."""
+
+    system: Any
+    target: Target
+    params: Params
+    version: Version
+    model: Model
+
+    def result(self, source: str, path: str, name: str) -> dict[str, Any]:
+        """What became of a file: how many rows, whether it was scored anew, or an error, which costs no other file anything."""
+        try:
+            return {"source": source, "error": "", **self.score(source, path, name)}
+        except UserError as error:
+            return {"source": source, "error": str(error), **NOTHING}
+        except Exception as error:
+            return {"source": source, "error": f"{source}: {type(error).__name__}: {one_line(error)}", **NOTHING}
+
+    def score(self, source: str, path: str, name: str) -> dict[str, Any]:
+        """Score a file, unless its scores are there, of the same bytes, model and settings; raises UserError."""
+        columns = columns_of(self.params)
+        scores, quarantine = output_name(name), f"{QUARANTINED}/{name}.jsonl"
+        with ExitStack() as stack:
+            stack.enter_context(told_of_full_disk(self.target.at(scores)))
+            try:
+                local = stack.enter_context(local_file(self.system, path))
+                sha256 = file_sha256(local)
+            # Each kind of storage has errors of its own.
+            except Exception as error:
+                raise UserError(f"{source}: cannot be read: {one_line(error)}") from error
+            for name_written in (scores, quarantine):
+                stack.enter_context(self.target.only_one(name_written))
+            settings = {"text": columns.text, "id": columns.id, "longest_text": self.params.production.score.longest_text}
+            made_from = {"source_sha256": sha256, "settings": settings}
+            known = self.target.about(scores)
+            if {**made_from, "sha256": self.version.sha256}.items() <= known.items():
+                return {"scored": known["scored"], "quarantined": known["quarantined"], "anew": False}
+            count, quarantined = score_rows(
+                read_file(LocalFileSystem(), source, str(local), columns),
+                name,
+                source,
+                self.params,
+                self.version,
+                self.model,
+                scored_file=self.target.replaced(scores),
+                quarantine_file=self.target.replaced(quarantine),
+                quarantine_name=self.target.at(quarantine),
+                about=made_from,
+                progress=lambda rows: None,
+            )
+            if not quarantined:
+                self.target.removed(quarantine)
+        return {"scored": count, "quarantined": quarantined, "anew": True}
+
+
+class Tries:
+    """How often each file was begun, on whichever worker."""
+
+    def __init__(self) -> None:
+        self.begun: Counter[str] = Counter()
+
+    def begin(self, source: str) -> int:
+        """How often a file was begun, with this time."""
+        self.begun[source] += 1
+        return self.begun[source]
+
+
+class Worker:
+    """A worker of the cluster, which holds the deployed model and scores a file at a time."""
+
+    def __init__(self, files: Mapping[str, Any], version: str, tries: Any, system: Any, target: Target, params: Params) -> None:
+        """Load the model from its `files` (relative name: object of the cluster), whose sha256 are checked as anywhere."""
+        import ray
+
+        self.get, self.tries = ray.get, tries
+        with tempfile.TemporaryDirectory() as folder:
+            for name, content in files.items():
+                path = Path(folder) / version / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(ray.get(content))
+            deployed = read_version(version, Path(folder))
+            self.scorer = Scorer(system, target, params, deployed, deployed.load())
+
+    def __call__(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """What became of a file, {source, path, name}."""
+        if self.get(self.tries.begin.remote(row["source"])) > TRIES:
+            return {"source": row["source"], "error": f"{row['source']}: {TRIES} workers were killed at it", **NOTHING}
+        return self.scorer.result(**row)
+
+
+def work(source: str, target: Target) -> tuple[Any, list[dict[str, str]]]:
+    """The file system of a source, and its files, {source, path, name}, the largest first: no worker ends long after another.
+
+    Raises UserError where two files would have their scores in one place, or where scores would be taken for messages.
+    """
+    system, files = files_at(source)
+    root = fsspec.core.url_to_fs(source)[1].rstrip("/")
+    inside = f"{target.root.rstrip('/')}/".removeprefix(f"{root}/")
+    if target.system == system and not inside.startswith(("/", ".", "_")) and inside != f"{target.root.rstrip('/')}/":
+        raise UserError(f"{target.root}: scores there would be taken for messages; name a folder outside {source}")
+    rows = [
+        {"source": shown, "path": path, "name": path.removeprefix(root).lstrip("/") or path.rsplit("/", 1)[-1]}
+        for shown, path in files.items()
+    ]
+    taken: dict[str, str] = {}
+    for row in rows:
+        if (other := taken.setdefault(output_name(row["name"]), row["source"])) != row["source"]:
+            raise UserError(f"{row['source']}: its scores would be in the place of those of {other}; rename one of them")
+    return system, sorted(rows, key=lambda row: (-(system.size(row["path"]) or 0), row["name"]))
+
+
+def absolute(path: str) -> str:
+    """A path that means the same in every folder; a URL as it is."""
+    return path if "://" in path else str(Path(path).resolve())
+
+
+def check_answers(address: str | None) -> None:
+    """Raise UserError at once where nothing answers at HOST:PORT, for which Ray itself would wait for minutes."""
+    host, _, port = (address or "").rpartition(":")
+    if port.isdigit():
+        try:
+            socket.create_connection((host.rpartition("/")[2], int(port)), SECONDS_TO_ANSWER).close()
+        except OSError as error:
+            raise UserError(f"no Ray cluster answers at {address}: {one_line(error)}") from error
+
+
+@contextmanager
+def cluster(address: str | None, workers: int | None, gpus: float) -> Iterator[Any]:
+    """Ray, connected to a cluster or, without an address, to one that is made of this machine's cores and ends with us."""
+    # Read when Ray is imported.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise UserError(f"Ray is not installed ({error}); `make nodes` installs it") from error
+    check_answers(address)
+    # With as many workers as cores a second thread is in another worker's way; beside a GPU they prepare texts.
+    threads = {} if gpus else {"OMP_NUM_THREADS": "1", "RAYON_NUM_THREADS": "1"}
+    environment = {"py_modules": [str(ROOT / name) for name in PACKAGES], "env_vars": threads}
+    local: dict[str, Any] = {"include_dashboard": False, "num_cpus": workers} if address is None else {}
+    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+    try:
+        ray.init(address=address or "local", runtime_env=environment, **local, **quiet)
+    except Exception as error:
+        raise UserError(
+            f"Ray does not start at {address or 'this machine'}: {one_line(error)}; a cluster with a token wants RAY_AUTH_MODE and RAY_AUTH_TOKEN"
+        ) from error
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def results(
+    ray: Any, rows: list[dict[str, str]], made_of: tuple[Any, ...], workers: int, gpus: float
+) -> Iterator[dict[str, Any]]:
+    """What became of each file, as they are done."""
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    # A file to a block and to a worker: what a worker that is killed loses is the file that it was at.
+    files = ray.data.from_items(rows, override_num_blocks=len(rows))
+    pool = ray.data.ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=1)
+    yield from files.map(Worker, fn_constructor_args=made_of, compute=pool, num_cpus=1, num_gpus=gpus).iter_rows()
+
+
+def main(source: str, target: str, address: str | None, workers: int | None, gpus: float) -> None:
+    if (workers is not None and workers < 1) or gpus < 0:
+        raise UserError(f"--workers is {workers}, --gpus {gpus}; expected at least 1 worker, and no less than 0 GPUs for each")
+    params, version = read_params(), read_version(current_version())
+    place = Target(*fsspec.core.url_to_fs(absolute(target)))
+    system, rows = work(absolute(source), place)
+    with cluster(address, workers, gpus) as ray:
+        most = max(node["Resources"].get("GPU", 0) for node in ray.nodes())
+        if gpus > most:
+            raise UserError(f"--gpus is {gpus:g}, but no machine of the cluster has more than {most:g} GPUs")
+        there = ray.cluster_resources()
+        workers = workers or int(there["GPU"] / gpus if gpus else there.get("CPU", 1))
+        folder = DEPLOYED / version.name
+        files = {name: ray.put((folder / name).read_bytes()) for name in ["manifest.json", *version.manifest["files"]]}
+        made_of = (files, version.name, ray.remote(num_cpus=0)(Tries).remote(), system, place, params)
+        tell(rows, results(ray, rows, made_of, min(workers, len(rows)), gpus), version, target)
+
+
+def tell(rows: list[dict[str, str]], done: Iterator[dict[str, Any]], version: Version, target: str) -> None:
+    """Say what became of the files; raises UserError that names those without scores."""
+    failed, counts = [], dict.fromkeys(("scored", "quarantined", "anew"), 0)
+    with tqdm(desc="score", total=len(rows), unit=" files", disable=None) as bar:
+        for number, result in enumerate(done, 1):
+            if result["error"]:
+                failed.append(result["source"])
+            for name in counts:
+                counts[name] += result[name]
+            bar.update()
+            if bar.disable or result["error"]:
+                told = f"{result['source']}: {result['scored']:,} messages" + ("" if result["anew"] else ", scored before")
+                bar.write(f"score: {number} of {len(rows)}: {result['error'] or told}", file=sys.stderr)
+    print(
+        f"score: {target}: {counts['scored']:,} messages in {len(rows) - len(failed):,} files scored with version"
+        f" {version.name}, {counts['anew']:,} files anew; {counts['quarantined']:,} rows in {QUARANTINED}/",
+        file=sys.stderr,
+    )
+    if failed:
+        names = ", ".join(sorted(failed))
+        raise UserError(f"{len(failed):,} of {len(rows):,} files have no scores: {names}; the same command tries them again")
+
+
+if __name__ == "__main__":
+    arguments = parser(__doc__)
+    arguments.add_argument("source", metavar="SOURCE", help="a folder or a URL such as s3://")
+    arguments.add_argument("target", metavar="TARGET", help="the folder or URL for the scores")
+    arguments.add_argument("--address", help="of a Ray cluster: auto or HOST:6379; without it this machine's cores")
+    arguments.add_argument(
+        "--workers", type=int, metavar="N", help="how many at once; without it one to a core, or as GPUs suffice"
+    )
+    arguments.add_argument("--gpus", type=float, default=0, metavar="F", help="of each worker; a part of one too (default: 0)")
+    run(main, arguments.parse_args())
