@@ -57,7 +57,7 @@ class Engine(Protocol):
         """Begin a training."""
 
     def first(self, running: Mapping[PrefectFuture[Any], Order]) -> PrefectFuture[Any]:
-        """The first of the running ones to end; raises UserError when one of them can no longer run."""
+        """The first of the running ones to end, or to wait for what is no longer there."""
 
     def answer(self, future: PrefectFuture[Any]) -> Answer:
         """What `flows.node.train` returned; raises what it raised, or Lost."""
@@ -82,6 +82,7 @@ class RayCluster:
         except ImportError as error:
             raise UserError(f"nodes.train is ray, which is not installed ({error}); run `make nodes`") from error
         self.address, self.cpus = wanted["address"], int(wanted["cpus"])
+        self.refused: dict[PrefectFuture[Any], UserError] = {}
 
     def task_runner(self) -> TaskRunner[Any]:
         from prefect_ray import RayTaskRunner
@@ -118,11 +119,20 @@ class RayCluster:
             done, _ = ray.wait(list(by_reference), num_returns=1, timeout=ASK_SECONDS)
             if done:
                 return by_reference[done[0]]
-            self.require(running.values())
+            for reference, future in by_reference.items():
+                try:
+                    self.require([running[future]])
+                except UserError as refusal:
+                    # One that runs has what it needs, so this one waits, and would for ever.
+                    ray.cancel(reference)
+                    self.refused[future] = refusal
+                    return future
 
     def answer(self, future: PrefectFuture[Any]) -> Answer:
         from ray.exceptions import NodeDiedError, ObjectLostError, OutOfMemoryError, RuntimeEnvSetupError, WorkerCrashedError
 
+        if future in self.refused:
+            raise self.refused[future]
         try:
             return dict(future.result())
         except (NodeDiedError, ObjectLostError, OutOfMemoryError, WorkerCrashedError, CrashedRun) as error:

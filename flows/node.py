@@ -23,9 +23,9 @@ from prefect.cache_policies import NO_CACHE
 from ballast.encoders import file_sha256
 from ballast.errors import UserError
 from ballast.models import MANIFEST
-from flows.commands import run_command, stopping_commands
+from flows.commands import no_tracebacks, run_command, stopping_commands
 from flows.commits import at_commit, uncommitted
-from flows.remote import check_remote, lock_entries, take_entries
+from flows.remote import check_remote, lock_entries, pull, take_entries
 
 # What decides a training beside what DVC carries: the cards hold the sources of techniques, but only as hashes.
 SOURCES = ("dvc.yaml", "ballast", "stages")
@@ -72,8 +72,7 @@ def train(
             def dvc(*command: str) -> None:
                 run_command(stage, ["dvc", "--wait-for-lock", *command], note, folder=root)
 
-            # Not left to repro, which pulls only what is missing and would train on an older file.
-            dvc("pull", "--force", *paths)
+            pull(root, stage, paths, paths, note)
             dvc("repro", "--pull", "--allow-missing", "--single-item", stage)
             dvc("push", "--run-cache", stage)
             entry: dict[str, Any] = lock_entries(root)[stage]
@@ -108,12 +107,14 @@ def check_gpus(gpus: float) -> None:
 @task(name="train on a node", task_run_name="{stage}", cache_policy=NO_CACHE)
 def on_ray(stage: str, commit: str, inputs: dict[str, Any], paths: list[str], gpus: float) -> dict[str, Any]:
     """As a task of Ray, which has set the threads and the GPU."""
+    no_tracebacks()
     return train(stage, commit, inputs, paths, gpus, get_run_logger().info)
 
 
 @flow(name="train", flow_run_name="{stage}")
 def on_worker(stage: str, commit: str, inputs: dict[str, Any], paths: list[str], gpus: float = 0.0) -> None:
     """As the flow of a deployment; the answer is an artifact, because a pod's results stay in the pod."""
+    no_tracebacks()
     with stopping_commands():
         answer = train(stage, commit, inputs, paths, gpus, get_run_logger().info)
     create_table_artifact([answer], key=ANSWER, description=f"{stage} on {answer['node']}")

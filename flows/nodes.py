@@ -24,7 +24,7 @@ from flows.commands import StageFailed, run_command
 from flows.commits import git, head, uncommitted
 from flows.engines import Answer, Lost, Order, engine_of
 from flows.node import SOURCES
-from flows.remote import check_remote, lock_entries, take_entries
+from flows.remote import check_remote, lock_entries, pull, take_entries
 from flows.settings import PARAMS, nodes, params
 
 HERE = Path()
@@ -50,7 +50,7 @@ def train_elsewhere(stages: Sequence[str], retries: int) -> None:
         raise UserError(f"nodes.address: no Ray cluster answers at {nodes()['address']}: {error}") from error
 
 
-@flow(name="train on nodes")
+@flow(name="train on nodes", flow_run_name="trainings on other machines")
 def train_on_nodes(reads: dict[str, Reads], retries: int) -> None:
     """Send every training and collect what comes; after a failure the others go on, because what they train is kept."""
     log, wanted = get_run_logger(), nodes()
@@ -75,18 +75,21 @@ def train_on_nodes(reads: dict[str, Reads], retries: int) -> None:
         order = running.pop(future)
         stage = order.stage
         try:
-            answer = engine.answer(future)
-            collect(stage, answer)
-        except Lost as loss:
-            lost[stage] += 1
-            if lost[stage] > retries:
-                failures.append(UserError(f"{stage}: its machine was lost {lost[stage]} times; the last time: {loss}"))
-            else:
-                log.warning("%s: its machine was lost (%s); it is trained again elsewhere", stage, loss)
+            try:
+                answer = engine.answer(future)
+            except (Lost, StageFailed) as failure:
+                if isinstance(failure, StageFailed) and not failure.transient:
+                    raise
+                lost[stage] += 1
+                if lost[stage] > retries:
+                    raise UserError(f"{stage}: lost {lost[stage]} times; the last time: {said_by(failure)}") from failure
+                log.warning("%s: lost (%s); it is trained again", stage, said_by(failure))
                 engine.require([order])
                 running[engine.submit(order)] = order
+                continue
+            collect(stage, answer)
         except (StageFailed, UserError) as failure:
-            log.error("%s", failure.headline if isinstance(failure, StageFailed) else failure)
+            log.error("%s", said_by(failure))
             failures.append(failure)
         else:
             log.info("%s: %s on %s", stage, "trained" if answer["trained"] else "found in the run cache", answer["node"])
@@ -94,6 +97,11 @@ def train_on_nodes(reads: dict[str, Reads], retries: int) -> None:
     create_table_artifact(table, key="nodes", description="which machine trained what")
     if failures:
         raise failures[0]
+
+
+def said_by(failure: Exception) -> str:
+    """An error in one line."""
+    return failure.headline if isinstance(failure, StageFailed) else str(failure)
 
 
 def stale(stages: Sequence[str]) -> dict[str, Reads]:
@@ -107,19 +115,21 @@ def stale(stages: Sequence[str]) -> dict[str, Reads]:
             for stage in (each for each in repo.index.stages if each.addressing in set(stages)):
                 if stage.changed_stage() or stage.changed_deps() or not stage.outs_cached():
                     reads[stage.addressing] = {
-                        producer.addressing: paths
+                        producer.addressing: [
+                            out.def_path for out in producer.outs if any(holds(out, dep) for dep in stage.deps)
+                        ]
                         for producer in repo.index.graph.successors(stage)
-                        if (
-                            paths := [
-                                out.def_path for out in producer.outs if any(out.fs_path == dep.fs_path for dep in stage.deps)
-                            ]
-                        )
                     }
                 elif stage.changed_outs():
                     stage.checkout(force=True)
             return reads
     except DvcException as error:
         raise UserError(str(error)) from error
+
+
+def holds(output: Any, dependency: Any) -> bool:
+    """Whether a dependency is an output, or in it."""
+    return bool(output.fs.isin_or_eq(dependency.fs_path, output.fs_path))
 
 
 def check_committed(stages: Iterable[str]) -> None:
@@ -150,10 +160,9 @@ def gpus_for(stage: str, wanted: Mapping[str, Any]) -> float:
 
 
 def collect(stage: str, answer: Answer) -> None:
-    """Bring a node's result here; raises StageFailed when DVC cannot, UserError when it is not what the node trained."""
+    """Bring a node's result here; raises UserError when it cannot be had or is not what the node trained."""
     take_entries(HERE, {stage: answer["entry"]})
-    # Not repro, which would train here when an object is missing or corrupted.
-    run_command(stage, ["dvc", "--wait-for-lock", "pull", "--force", stage], get_run_logger().info)
+    pull(HERE, stage, [stage], [out["path"] for out in answer["entry"]["outs"]], get_run_logger().info)
     for folder, expected in answer["manifests"].items():
         read_manifest(Path(folder))
         if (found := file_sha256(Path(folder) / MANIFEST)) != expected:

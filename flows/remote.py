@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from uuid import uuid4
 
@@ -13,6 +14,7 @@ from dvc.repo import Repo
 from dvc.utils.serialize import load_yaml, modify_yaml
 
 from ballast.errors import UserError
+from flows.commands import StageFailed, run_command
 
 LOCK = "dvc.lock"
 # S3's own client tries for minutes where nobody answers.
@@ -75,3 +77,18 @@ def take_entries(root: Path, entries: dict[str, dict[str, object]]) -> None:
     with Repo(str(root), _wait_for_lock=True) as repo, repo.lock, modify_yaml(root / LOCK) as content:
         content.setdefault("schema", "2.0")
         content.setdefault("stages", {}).update(entries)
+
+
+def pull(root: Path, stage: str, targets: Sequence[str], outputs: Sequence[str], log: Callable[[str], object]) -> None:
+    """Bring the files of targets from the remote into a clone; raises UserError that names those that are not to be had.
+
+    Not left to `dvc repro --pull`: it takes an older file for the one asked for, and trains where an object is corrupted.
+    """
+    try:
+        run_command(stage, ["dvc", "--wait-for-lock", "pull", "--force", *targets], log, folder=root)
+    except StageFailed as failure:
+        missing = [line for line in failure.lines if line in outputs] or outputs
+        raise UserError(
+            f"{stage}: {', '.join(missing)} cannot be had from the DVC remote: missing there, or not what was pushed;"
+            " delete its objects there and run again"
+        ) from failure
