@@ -6,7 +6,8 @@ import contextlib
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,14 @@ import boto3
 import psutil
 import pytest
 
+from ballast.encoders import file_sha256
+from ballast.errors import UserError
+from flows.commits import at_commit, head
+from flows.engines import engine_of
+from flows.node import check_gpus, train
+from flows.nodes import check_committed, gpus_for
+from flows.remote import check_remote
+from stages.files import LEADERBOARD, MODELS, read_json
 from tests.flow_fixtures import Server, eventually, free_port, prefect_server
 from tests.project import TINY_TRAINING, Outcome, Project, corpus, environment, project_copy
 from tests.s3 import ACCESS, CLIENT, s3
@@ -69,11 +78,12 @@ def belonging(node: Path) -> list[psutil.Process]:
     return found
 
 
-def die(node: Path) -> None:
-    """Kill all of a node, as a machine that loses its power."""
+def die(node: Path, *, but: int | None = None) -> None:
+    """Kill all of a node, as a machine that loses its power; or all but one of its processes."""
     for process in belonging(node):
         with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
+            if process.pid != but:
+                process.kill()
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +127,7 @@ def ray_cluster(site: Site) -> Iterator[str]:
             with output.open("wb") as log:
                 started = subprocess.Popen([*ray, *options], cwd="/", env=site.of_node(node), stdout=log, stderr=log)
             processes.append(started)
-            eventually(lambda output=output: "Ray runtime started" in output.read_text(), 120)
+            eventually(lambda output=output: "Ray runtime started" in output.read_text(), 300)
         yield f"127.0.0.1:{port}"
     finally:
         for node in site.nodes:
@@ -126,10 +136,291 @@ def ray_cluster(site: Site) -> Iterator[str]:
             process.wait()
 
 
-def test_four_techniques_are_trained_apart_and_what_a_killed_node_did_is_done_elsewhere(site: Site) -> None:
+@pytest.fixture
+def clones(tmp_path: Path) -> tuple[Path, Path]:
+    """A repository with one commit, and a clone of it."""
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    git(here, "init", "--quiet")
+    commit_file(here, "code.py", "1")
+    git(tmp_path, "clone", "--quiet", str(here), str(there))
+    return here, there
+
+
+def commit_file(folder: Path, name: str, content: str) -> str:
+    """Commit a file: the commit's name."""
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(content)
+    git(folder, "add", name)
+    git(folder, "commit", "--quiet", "-m", name)
+    return head(folder)
+
+
+def test_a_clone_fetches_the_commit_that_it_lacks(clones: tuple[Path, Path]) -> None:
+    here, there = clones
+    wanted = commit_file(here, "code.py", "2")
+    (there / "dvc.lock").write_text("DVC's own")
+    with at_commit(there, wanted):
+        assert (head(there), (there / "code.py").read_text()) == (wanted, "2")
+    with at_commit(there, wanted), at_commit(there, wanted):
+        pass  # as many as like may be at the same one
+
+
+def test_a_clone_at_another_commit_that_it_cannot_have_names_both(clones: tuple[Path, Path]) -> None:
+    here, there = clones
+    found, wanted = head(there), commit_file(here, "code.py", "2")
+    line = f"the clone is at commit {found[:12]}, the pipeline at {wanted[:12]}"
+    for origin in (here.parent / "nowhere", there):
+        git(there, "remote", "set-url", "origin", str(origin))
+        with pytest.raises(UserError, match=line), at_commit(there, wanted):
+            pass
+        assert head(there) == found
+
+
+def test_work_in_a_clone_is_not_lost(clones: tuple[Path, Path]) -> None:
+    here, there = clones
+    wanted = commit_file(here, "code.py", "2")
+    (there / "code.py").write_text("mine")
+    with pytest.raises(UserError, match=r"code\.py was changed here; commit or restore it"), at_commit(there, wanted):
+        pass
+    assert (there / "code.py").read_text() == "mine"
+
+
+def test_nobody_moves_a_clone_while_another_trains_in_it(clones: tuple[Path, Path]) -> None:
+    here, there = clones
+    before, after = head(here), commit_file(here, "code.py", "2")
+    seen: list[str] = []
+
+    def other() -> None:
+        with at_commit(there, after):
+            seen.append(head(there))
+
+    with at_commit(there, before):
+        waiting = threading.Thread(target=other)
+        waiting.start()
+        waiting.join(0.5)
+        assert (seen, head(there)) == ([], before)
+    waiting.join(30)
+    assert seen == [after]
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A DVC repository with sources and settings, committed."""
+    git(tmp_path, "init", "--quiet")
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / ".dvc/config").write_text("[core]\n    no_scm = false\n")
+    commit_file(tmp_path, "ballast/code.py", "1")
+    commit_file(tmp_path, "params.yaml", "{nodes: {train: here}, train: {epochs: 1}, techniques: {a: {}, focal: {gamma: 2}}}")
+    return tmp_path
+
+
+def remote(repository: Path, config: str) -> None:
+    (repository / ".dvc/config").write_text("[core]\n    remote = store\n['remote \"store\"']\n    " + config)
+
+
+def test_without_a_remote_nothing_can_be_shared(repository: Path) -> None:
+    with pytest.raises(UserError, match="there is no DVC remote to share through: `dvc remote add --default"):
+        check_remote(repository)
+
+
+def test_a_remote_must_be_there_and_be_verified(repository: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "shared"
+    remote(repository, f"url = {folder}\n    verify = true")
+    with pytest.raises(UserError, match=f"DVC remote store \\({folder}\\) cannot be written and read here: .*no such folder"):
+        check_remote(repository)
+    folder.mkdir()
+    check_remote(repository)
+    assert list(folder.iterdir()) == []
+    remote(repository, f"url = {folder}")
+    with pytest.raises(UserError, match="would take corrupted objects from it; run `dvc remote modify store verify true`"):
+        check_remote(repository)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "line"),
+    [
+        ("ballast/code.py", "2", "ballast/code.py is not as in the last commit"),
+        ("ballast/techniques/new.py", "1", "ballast/techniques/new.py is not as in the last commit"),
+        ("params.yaml", "{train: {epochs: 2}, techniques: {a: {}}}", "params.yaml: train is not as in the last commit"),
+        (
+            "params.yaml",
+            "{train: {epochs: 1}, techniques: {a: {}, b: {}}}",
+            "params.yaml: techniques.b is not in the last commit",
+        ),
+    ],
+)
+def test_what_a_node_would_not_see_is_refused(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, name: str, content: str, line: str
+) -> None:
+    monkeypatch.chdir(repository)
+    check_committed(["train@a-0"])
+    (repository / name).parent.mkdir(exist_ok=True)
+    (repository / name).write_text(content)
+    with pytest.raises(UserError, match=line):
+        check_committed(["train@a-0", "train@b-0"])
+
+
+def test_what_a_training_does_not_see_needs_no_commit(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(repository)
+    (repository / "README.md").write_text("words")
+    # What an entry says reaches the node with its card.
+    (repository / "params.yaml").write_text("{nodes: {train: ray}, train: {epochs: 1}, techniques: {a: {}, focal: {gamma: 3}}}")
+    check_committed(["train@a-0", "train@focal-0"])
+
+
+def test_gpus_are_asked_for_by_entry() -> None:
+    wanted = {"gpus": 1, "gpus_of": {"tfidf": 0, "class_weight_spam_10": 0.25}}
+    given = {name: gpus_for(f"train@{name}-17", wanted) for name in ("baseline", "tfidf", "class_weight_spam_10")}
+    assert given == {"baseline": 1, "tfidf": 0, "class_weight_spam_10": 0.25}
+
+
+def test_a_gpu_that_torch_does_not_see_is_not_replaced_by_the_cpu() -> None:
+    check_gpus(0)
+    with pytest.raises(UserError, match=r"99 GPU asked for, torch sees \d+;"):
+        check_gpus(99)
+
+
+def test_ray_that_is_not_installed_says_how_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "prefect_ray", None)
+    with pytest.raises(UserError, match=r"nodes\.train is ray, which is not installed .*; run `make nodes`"):
+        engine_of({"train": "ray", "address": None, "cpus": 1})
+
+
+def test_a_node_without_a_clone_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for root in ("", str(tmp_path)):
+        monkeypatch.setenv("BALLAST_ROOT", root)
+        with pytest.raises(UserError, match=f"node .*:{root}: BALLAST_ROOT names no clone of the project"):
+            train("train@a-0", "0" * 40, {}, [], 0, print)
+
+
+def half_way(node: Path, *, trained_before: int) -> tuple[psutil.Process, str]:
+    """A training that has begun on a node after so many others have ended there: its process, and which technique."""
+
+    def found() -> tuple[psutil.Process, str] | None:
+        if len(list((node / "durations").glob("*/0.json"))) == trained_before:
+            for process in belonging(node):
+                with contextlib.suppress(psutil.Error):
+                    if process.cmdline()[1:3] == ["-m", "stages.train"]:
+                        return process, process.cmdline()[3]
+        return None
+
+    answer = eventually(found, 300)
+    assert answer is not None
+    return answer
+
+
+def trained_in(folder: Path) -> set[str]:
+    """The techniques whose training ran to its end in a clone."""
+    return {path.parent.name for path in (folder / "durations").glob("*/0.json")}
+
+
+def manifest(folder: Path, technique: str) -> str:
+    return file_sha256(folder / MODELS / technique / "0/manifest.json")
+
+
+@contextlib.contextmanager
+def flow_running(site: Site, *arguments: str) -> Iterator[Callable[[], str]]:
+    """The pipeline in the background; the value waits for its success and returns what it said."""
+    output = site.project.folder.parent / "flow.log"
+    env = site.environment(DVC_SITE_CACHE_DIR=str(site.project.folder / ".dvc/tmp/site"))
+    with output.open("wb") as log:
+        command = [sys.executable, "-m", "flows.pipeline", *arguments]
+        process = subprocess.Popen(command, cwd=site.project.folder, env=env, stdout=log, stderr=log)
+
+    def succeeded() -> str:
+        assert process.wait(timeout=900) == 0, output.read_text()
+        return output.read_text()
+
+    try:
+        yield succeeded
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.slow
+def test_four_techniques_are_trained_apart_and_only_what_a_killed_node_did_is_trained_again(site: Site) -> None:
+    first, second = site.nodes
     with ray_cluster(site) as address:
         site.project.edit({"nodes.train": "ray", "nodes.address": address})
-        done = site.flow()
-        print(done.stderr, done.stdout)
-        assert done.code == 0, done.stderr
-        print(site.trainings())
+        with flow_running(site) as succeeded:
+            _, killed = half_way(second, trained_before=1)
+            die(second)
+            said = succeeded()
+    assert f"train@{killed}-0: lost (" in said
+    rows = site.trainings()
+    assert {name: row["lost"] for name, row in rows.items()} == {name: int(name == killed) for name in TECHNIQUES}
+    assert all(row["trained"] for row in rows.values())
+    assert rows[killed]["node"].endswith(f":{first}")
+
+    # Each was trained to its end once, on the machine that says so, and none here.
+    where = {name: {str(node) for node in site.nodes if name in trained_in(node)} for name in TECHNIQUES}
+    assert where == {name: {row["node"].partition(":")[2]} for name, row in rows.items()}
+    assert trained_in(second) and killed not in trained_in(second)
+    assert trained_in(site.project.folder) == set()
+
+    for name, row in rows.items():
+        assert manifest(site.project.folder, name) == manifest(Path(row["node"].partition(":")[2]), name)
+    board = read_json(site.project.folder / LEADERBOARD)
+    assert set(board["techniques"]) == set(TECHNIQUES)
+    assert site.project.run("dvc", "repro", "--pull", **site.environment()).stdout.count("Running stage") == 0
+
+
+@pytest.mark.slow
+def test_a_gpu_that_no_node_has_is_refused_before_anything_trains(site: Site) -> None:
+    with ray_cluster(site) as address:
+        site.project.edit({"nodes.train": "ray", "nodes.address": address, "nodes.gpus_of": {"focal": 0.5}})
+        with edited(site, {"techniques.focal.gamma": 1.0}):
+            refused = site.flow("train@focal-0")
+    assert "train@focal-0 asks for a node with 2 CPU and 0.5 GPU" in refused.error
+    assert refused.error.count("2 CPU and 0 GPU") == 2
+    assert "Running stage 'train" not in refused.stderr
+
+
+@contextlib.contextmanager
+def edited(site: Site, changes: dict[str, object]) -> Iterator[None]:
+    """Other settings for a while; what they say of nodes and techniques needs no commit."""
+    before = (site.project.folder / "params.yaml").read_bytes()
+    site.project.edit(changes)
+    yield
+    (site.project.folder / "params.yaml").write_bytes(before)
+
+
+@pytest.mark.slow
+def test_a_work_pool_trains_with_the_same_code_and_a_run_that_was_killed_is_sent_again(site: Site) -> None:
+    first, _ = site.nodes
+    site.project.edit({"nodes.train": "kubernetes", "nodes.gpus_of": {}, "techniques.focal.gamma": 1.5})
+    nowhere = site.flow("train@focal-0")
+    assert nowhere.error.startswith("error: nodes.deployment: the Prefect server has no train/node")
+
+    env = site.of_node(first) | {"PREFECT_WORKER_QUERY_SECONDS": "2"}
+    prefect = [sys.executable, "-m", "prefect", "--no-prompt"]
+    here = {name: value for name, value in env.items() if name != "BALLAST_ROOT"}
+    for command in (
+        ["work-pool", "create", "--type", "process", "gpu"],
+        ["deploy", "--all", "--prefect-file", "infra/nodes.yaml"],
+    ):
+        subprocess.run([*prefect, *command], cwd=site.project.folder, env=here, check=True, capture_output=True)
+    idle = site.flow("train@focal-0")
+    assert "the pool gpu is without a worker" in idle.error
+
+    with (first.parent / "worker.log").open("wb") as log:
+        command = [*prefect, "worker", "start", "--pool", "gpu", "--install-policy", "never"]
+        worker = subprocess.Popen(command, cwd=first, env=env, stdout=log, stderr=log)
+    try:
+        eventually(lambda: site.server.all("work_pools", work_pools={"name": {"any_": ["gpu"]}})[0]["status"] == "READY", 60)
+        (first / "durations/focal/0.json").unlink(missing_ok=True)
+        with flow_running(site, "train@focal-0") as succeeded:
+            half_way(first, trained_before=len(trained_in(first)))
+            die(first, but=worker.pid)
+            said = succeeded()
+    finally:
+        worker.kill()
+        worker.wait()
+        die(first)
+    assert "train@focal-0: lost (" in said
+    row = site.trainings()["focal"]
+    assert (row["trained"], row["lost"], row["node"].partition(":")[2]) == (True, 1, str(first))
+    assert manifest(site.project.folder, "focal") == manifest(first, "focal")
+    assert trained_in(site.project.folder) == set()
