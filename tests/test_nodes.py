@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
+import logging
+import os
 import subprocess
 import sys
 import threading
@@ -13,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import httpx
 import psutil
 import pytest
 
@@ -21,14 +25,16 @@ from ballast.errors import UserError
 from flows.commits import at_commit, head
 from flows.engines import engine_of
 from flows.node import check_gpus, train
-from flows.nodes import check_committed, gpus_for
-from flows.remote import check_remote
+from flows.nodes import check_committed, collect, gpus_for, stale
+from flows.remote import check_remote, lock_entries
 from stages.files import LEADERBOARD, MODELS, read_json
 from tests.flow_fixtures import Server, eventually, free_port, prefect_server
 from tests.project import TINY_TRAINING, Outcome, Project, corpus, environment, project_copy
 from tests.s3 import ACCESS, CLIENT, s3
 
 TECHNIQUES: dict[str, dict[str, float]] = {"baseline": {}, "focal": {"gamma": 2.0}, "upsample": {}, "tfidf": {}}
+# A head takes a token from its user's home, where one is; a node that joins does so only when told to.
+TOKEN = "0123456789abcdef" * 4
 REMOTE = ["remote", "add", "--default", "store", "s3://ballast/dvc"]
 
 
@@ -50,8 +56,8 @@ class Site:
     def environment(self, **changes: str) -> dict[str, str]:
         """What a process of any of the machines needs."""
         inherited = {name: value for name, value in environment().items() if not name.startswith(("PREFECT_", "OMP_", "RAY_"))}
-        access = {**ACCESS, "AWS_ENDPOINT_URL": self.store, "RAY_USAGE_STATS_ENABLED": "0"}
-        return inherited | access | self.server.environment | changes
+        ray = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, "RAY_USAGE_STATS_ENABLED": "0"}
+        return inherited | ACCESS | {"AWS_ENDPOINT_URL": self.store} | ray | self.server.environment | changes
 
     def of_node(self, node: Path) -> dict[str, str]:
         """What a node's processes need: its clone, and nothing of the code of another one."""
@@ -292,6 +298,172 @@ def test_a_node_without_a_clone_says_so(monkeypatch: pytest.MonkeyPatch, tmp_pat
         monkeypatch.setenv("BALLAST_ROOT", root)
         with pytest.raises(UserError, match=f"node .*:{root}: BALLAST_ROOT names no clone of the project"):
             train("train@a-0", "0" * 40, {}, [], 0, print)
+
+
+# One stage that notes that it ran and writes a folder with a manifest, as a training does.
+TRAINING = """
+mkdir -p models/$1/0
+echo weights of $1 > models/$1/0/weights
+sum=$(sha256sum models/$1/0/weights | cut -d' ' -f1)
+echo "{\\"files\\": {\\"weights\\": \\"$sum\\"}}" > models/$1/0/manifest.json
+echo $1 >> runs.log
+"""
+GRAPH = """
+stages:
+  data:
+    cmd: echo messages > data
+    outs: [data]
+  train:
+    matrix: {technique: [a], seed: [0]}
+    cmd: sh train.sh ${item.technique}
+    deps: [data, train.sh]
+    outs: ["models/${item.technique}/${item.seed}"]
+"""
+STAGE = "train@a-0"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two clones of a small repository that share an S3 store, with credentials that the store checks."""
+
+    here: Path
+    there: Path
+    store: Any
+
+    def order(self) -> dict[str, Any]:
+        """What the pipeline here asks the machine there to do."""
+        subprocess.run(["dvc", "push", "--quiet", "data"], cwd=self.here, check=True)
+        inputs = {"data": lock_entries(self.here)["data"]}
+        return {"stage": STAGE, "commit": head(self.here), "inputs": inputs, "paths": ["data"], "gpus": 0, "log": print}
+
+    def corrupt(self, path: str) -> None:
+        """Change a byte of what the store holds of a file or folder of dvc.lock."""
+        entries = [*lock_entries(self.here).values(), *lock_entries(self.there).values()]
+        (md5,) = {out["md5"] for entry in entries for out in entry["outs"] if out["path"] == path}
+        if md5.endswith(".dir"):
+            md5 = hashlib.md5((self.there / path / "weights").read_bytes()).hexdigest()
+        key = f"dvc/files/md5/{md5[:2]}/{md5[2:]}"
+        content = self.store.get_object(Bucket="ballast", Key=key)["Body"].read()
+        self.store.put_object(Bucket="ballast", Key=key, Body=content[:-1] + b"!")
+
+
+def runs(folder: Path) -> int:
+    """How many trainings ran in a clone."""
+    return len((folder / "runs.log").read_text().splitlines()) if (folder / "runs.log").exists() else 0
+
+
+@pytest.fixture(scope="module")
+def checking_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Any, dict[str, str]]]:
+    """An S3 server that checks credentials: its address, a client, and the right credentials."""
+    with s3(tmp_path_factory.mktemp("store")) as address:
+        iam = boto3.client("iam", endpoint_url=address, **CLIENT)
+        iam.create_user(UserName="node")
+        allow = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}
+        iam.put_user_policy(UserName="node", PolicyName="store", PolicyDocument=json.dumps(allow))
+        key = iam.create_access_key(UserName="node")["AccessKey"]
+        right = {"aws_access_key_id": key["AccessKeyId"], "aws_secret_access_key": key["SecretAccessKey"]}
+        httpx.post(f"{address}/moto-api/reset-auth", content="0").raise_for_status()
+        store = boto3.client("s3", endpoint_url=address, **(CLIENT | right))
+        store.create_bucket(Bucket="ballast")
+        yield address, store, {name.upper(): value for name, value in right.items()}
+
+
+@pytest.fixture
+def pair(tmp_path: Path, checking_store: tuple[str, Any, dict[str, str]], monkeypatch: pytest.MonkeyPatch) -> Pair:
+    address, store, access = checking_store
+    for name, value in {**environment(), **ACCESS, **access, "AWS_ENDPOINT_URL": address}.items():
+        monkeypatch.setenv(name, value)
+    for each in store.list_objects_v2(Bucket="ballast").get("Contents", []):
+        store.delete_object(Bucket="ballast", Key=each["Key"])
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    git(here, "init", "--quiet")
+    for command in (["init"], REMOTE, ["remote", "modify", "store", "verify", "true"]):
+        subprocess.run(["dvc", *command, "--quiet"], cwd=here, check=True)
+    (here / ".gitignore").write_text("/data\n/models\n/runs.log\n")
+    (here / "train.sh").write_text(TRAINING)
+    (here / "dvc.yaml").write_text(GRAPH)
+    git(here, "add", ".")
+    git(here, "commit", "--quiet", "-m", "All")
+    git(tmp_path, "clone", "--quiet", str(here), str(there))
+    subprocess.run(["dvc", "repro", "--quiet", "data"], cwd=here, check=True)
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("BALLAST_ROOT", str(there))
+    monkeypatch.setattr("flows.nodes.get_run_logger", lambda: logging.getLogger("test"))
+    return Pair(here, there, store)
+
+
+@pytest.mark.slow
+def test_what_comes_back_is_what_the_node_trained_and_is_trained_once(pair: Pair) -> None:
+    assert stale([STAGE]) == {STAGE: {"data": ["data"]}}
+    answer = train(**pair.order())
+    assert (answer["trained"], runs(pair.there)) == (True, 1)
+    collect(STAGE, answer)
+    assert (pair.here / "models/a/0/weights").read_bytes() == (pair.there / "models/a/0/weights").read_bytes()
+    assert (stale([STAGE]), runs(pair.here)) == ({}, 0)
+
+    # A file that is gone comes from the cache; what another clone trained comes from the run cache.
+    (pair.here / "models/a/0/weights").unlink()
+    assert stale([STAGE]) == {}
+    assert (pair.here / "models/a/0/weights").exists()
+    third = pair.there.with_name("third")
+    git(pair.here.parent, "clone", "--quiet", str(pair.here), str(third))
+    os.environ["BALLAST_ROOT"] = str(third)
+    again = train(**pair.order())
+    assert (again["trained"], runs(third), again["manifests"]) == (False, 0, answer["manifests"])
+
+    with pytest.raises(UserError, match=r"models/a/0/manifest\.json: sha256 is .*, that which .*:.*there trained has 0"):
+        collect(STAGE, answer | {"manifests": {"models/a/0": "0" * 64}})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", ["models/a/0"])
+def test_a_result_that_was_corrupted_in_the_store_is_neither_taken_nor_trained_here(pair: Pair, path: str) -> None:
+    answer = train(**pair.order())
+    pair.corrupt(path)
+    with pytest.raises(UserError, match=f"{STAGE}: {path}.* cannot be had from the DVC remote: .*not what was pushed"):
+        collect(STAGE, answer)
+    assert not (pair.here / path / "weights").exists()
+    assert runs(pair.here) == 0
+
+
+@pytest.mark.slow
+def test_data_that_was_corrupted_in_the_store_is_not_trained_on(pair: Pair) -> None:
+    order = pair.order()
+    pair.corrupt("data")
+    with pytest.raises(UserError, match=f"node .*:{pair.there}: {STAGE}: data cannot be had from the DVC remote"):
+        train(**order)
+    assert (runs(pair.there), (pair.there / "data").exists()) == (0, False)
+
+
+@pytest.mark.slow
+def test_a_node_does_not_train_on_what_an_earlier_training_left(pair: Pair) -> None:
+    (pair.there / "data").write_text("of last week")
+    answer = train(**pair.order())
+    assert (pair.there / "data").read_text() == "messages\n"
+    collect(STAGE, answer)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("AWS_SECRET_ACCESS_KEY", "wrong", "PermissionError: .*signature"),
+        ("AWS_ACCESS_KEY_ID", "AKIANOBODY", "PermissionError: .*Access Key Id"),
+        ("AWS_ENDPOINT_URL", "http://127.0.0.1:9", "EndpointConnectionError"),
+    ],
+)
+def test_a_store_that_cannot_be_used_is_told_before_anything_trains(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
+) -> None:
+    order = pair.order()
+    monkeypatch.setenv(name, value)
+    line = rf"DVC remote store \(s3://ballast/dvc\) cannot be written and read here: {said}"
+    with pytest.raises(UserError, match=line):
+        check_remote(pair.here)
+    with pytest.raises(UserError, match=f"node .*:{pair.there}: {line}"):
+        train(**order)
+    assert runs(pair.there) == 0
 
 
 def half_way(node: Path, *, trained_before: int) -> tuple[psutil.Process, str]:
