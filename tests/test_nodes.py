@@ -11,7 +11,8 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +20,18 @@ import boto3
 import httpx
 import psutil
 import pytest
+from prefect.cli.deploy._models import DeploymentConfig, PrefectYamlModel
 
 from ballast.encoders import file_sha256
 from ballast.errors import UserError
 from flows.commits import at_commit, head
-from flows.engines import engine_of
-from flows.node import check_gpus, train
+from flows.engines import Order, engine_of
+from flows.node import check_gpus, on_worker, train
 from flows.nodes import check_committed, collect, gpus_for, stale
 from flows.remote import check_remote, lock_entries
 from stages.files import LEADERBOARD, MODELS, read_json
 from tests.flow_fixtures import Server, eventually, free_port, prefect_server
-from tests.project import TINY_TRAINING, Outcome, Project, corpus, environment, project_copy
+from tests.project import ROOT, TINY_TRAINING, Outcome, Project, corpus, environment, project_copy, yaml
 from tests.s3 import ACCESS, CLIENT, s3
 
 TECHNIQUES: dict[str, dict[str, float]] = {"baseline": {}, "focal": {"gamma": 2.0}, "upsample": {}, "tfidf": {}}
@@ -55,7 +57,7 @@ class Site:
 
     def environment(self, **changes: str) -> dict[str, str]:
         """What a process of any of the machines needs."""
-        inherited = {name: value for name, value in environment().items() if not name.startswith(("PREFECT_", "OMP_", "RAY_"))}
+        inherited = {name: value for name, value in environment().items() if not name.startswith(("PREFECT_", "RAY_"))}
         ray = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, "RAY_USAGE_STATS_ENABLED": "0"}
         return inherited | ACCESS | {"AWS_ENDPOINT_URL": self.store} | ray | self.server.environment | changes
 
@@ -104,6 +106,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path) -> Iterat
             "techniques": TECHNIQUES,
             "evaluate.resamples": 100,
             "train.model": str(tiny_encoder),
+            "nodes.cpus": 1,
             **{f"train.{key}": value for key, value in TINY_TRAINING.items()},
         }
     )
@@ -121,9 +124,9 @@ def site(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path) -> Iterat
 
 @contextlib.contextmanager
 def ray_cluster(site: Site) -> Iterator[str]:
-    """A Ray cluster of the two nodes, two cores each; yields its address."""
+    """A Ray cluster of the two nodes, room for one training each; yields its address."""
     port = free_port()
-    ray = [str(Path(sys.executable).with_name("ray")), "start", "--block", "--num-cpus=2", "--num-gpus=0"]
+    ray = [str(Path(sys.executable).with_name("ray")), "start", "--block", "--num-cpus=1", "--num-gpus=0"]
     head, other = site.nodes
     starts = ((head, ["--head", f"--port={port}", "--include-dashboard=false"]), (other, [f"--address=127.0.0.1:{port}"]))
     processes = []
@@ -287,6 +290,17 @@ def test_a_gpu_that_torch_does_not_see_is_not_replaced_by_the_cpu() -> None:
         check_gpus(99)
 
 
+def test_the_deployment_is_one_that_prefect_understands_and_takes_an_order() -> None:
+    content = yaml.load(ROOT / "infra/nodes.yaml")
+    PrefectYamlModel.model_validate(content)
+    (deployment,) = content["deployments"]
+    assert set(deployment) <= set(DeploymentConfig.model_fields)
+    assert deployment["entrypoint"] == f"flows/node.py:{on_worker.fn.__name__}"
+    assert f"{on_worker.name}/{deployment['name']}" == yaml.load(ROOT / "params.yaml")["nodes"]["deployment"]
+    assert list(on_worker.parameters.properties) == [field.name for field in fields(Order)]
+    assert content["pull"] == yaml.load(ROOT / "infra/prefect.yaml")["pull"]
+
+
 def test_ray_that_is_not_installed_says_how_to(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "prefect_ray", None)
     with pytest.raises(UserError, match=r"nodes\.train is ray, which is not installed .*; run `make nodes`"):
@@ -302,6 +316,11 @@ def test_a_node_without_a_clone_says_so(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 # One stage that notes that it ran and writes a folder with a manifest, as a training does.
 TRAINING = """
+if [ -f together ]; then
+  touch begun-$1
+  n=0
+  until [ -f begun-a ] && [ -f begun-b ]; do n=$((n + 1)); [ $n -lt 3000 ] || { echo "error: alone"; exit 1; }; sleep 0.1; done
+fi
 mkdir -p models/$1/0
 echo weights of $1 > models/$1/0/weights
 sum=$(sha256sum models/$1/0/weights | cut -d' ' -f1)
@@ -314,7 +333,7 @@ stages:
     cmd: echo messages > data
     outs: [data]
   train:
-    matrix: {technique: [a], seed: [0]}
+    matrix: {technique: [a, b], seed: [0]}
     cmd: sh train.sh ${item.technique}
     deps: [data, train.sh]
     outs: ["models/${item.technique}/${item.seed}"]
@@ -330,11 +349,11 @@ class Pair:
     there: Path
     store: Any
 
-    def order(self) -> dict[str, Any]:
+    def order(self, stage: str = STAGE) -> dict[str, Any]:
         """What the pipeline here asks the machine there to do."""
         subprocess.run(["dvc", "push", "--quiet", "data"], cwd=self.here, check=True)
         inputs = {"data": lock_entries(self.here)["data"]}
-        return {"stage": STAGE, "commit": head(self.here), "inputs": inputs, "paths": ["data"], "gpus": 0, "log": print}
+        return {"stage": stage, "commit": head(self.here), "inputs": inputs, "paths": ["data"], "gpus": 0, "log": print}
 
     def corrupt(self, path: str) -> None:
         """Change a byte of what the store holds of a file or folder of dvc.lock."""
@@ -417,13 +436,24 @@ def test_what_comes_back_is_what_the_node_trained_and_is_trained_once(pair: Pair
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", ["models/a/0"])
-def test_a_result_that_was_corrupted_in_the_store_is_neither_taken_nor_trained_here(pair: Pair, path: str) -> None:
+def test_two_trainings_go_on_at_once_in_one_clone(pair: Pair) -> None:
+    (pair.there / "together").touch()  # neither ends before the other has begun
+    stages = ("train@a-0", "train@b-0")
+    orders = [pair.order(stage) for stage in stages]
+    with ThreadPoolExecutor() as pool:
+        answers = list(pool.map(lambda order: train(**order), orders))
+    for stage, answer in zip(stages, answers, strict=True):
+        collect(stage, answer)
+    assert (stale(stages), runs(pair.there), runs(pair.here)) == ({}, 2, 0)
+
+
+@pytest.mark.slow
+def test_a_result_that_was_corrupted_in_the_store_is_neither_taken_nor_trained_here(pair: Pair) -> None:
     answer = train(**pair.order())
-    pair.corrupt(path)
-    with pytest.raises(UserError, match=f"{STAGE}: {path}.* cannot be had from the DVC remote: .*not what was pushed"):
+    pair.corrupt("models/a/0")
+    with pytest.raises(UserError, match=f"{STAGE}: models/a/0.* cannot be had from the DVC remote: .*not what was pushed"):
         collect(STAGE, answer)
-    assert not (pair.here / path / "weights").exists()
+    assert not (pair.here / "models/a/0/weights").exists()
     assert runs(pair.here) == 0
 
 
@@ -466,15 +496,17 @@ def test_a_store_that_cannot_be_used_is_told_before_anything_trains(
     assert runs(pair.there) == 0
 
 
-def half_way(node: Path, *, trained_before: int) -> tuple[psutil.Process, str]:
-    """A training that has begun on a node after so many others have ended there: its process, and which technique."""
+def half_way(node: Path, *, trained_before: int) -> str:
+    """The technique of a training that has begun on a node after so many others have ended there."""
 
-    def found() -> tuple[psutil.Process, str] | None:
-        if len(list((node / "durations").glob("*/0.json"))) == trained_before:
-            for process in belonging(node):
-                with contextlib.suppress(psutil.Error):
-                    if process.cmdline()[1:3] == ["-m", "stages.train"]:
-                        return process, process.cmdline()[3]
+    def found() -> str | None:
+        done = trained_in(node)
+        for process in belonging(node) if len(done) == trained_before else ():
+            with contextlib.suppress(psutil.Error):
+                match process.cmdline():
+                    # One that has noted its end is no longer half-way.
+                    case [_, "-m", "stages.train", technique, _] if technique not in done:
+                        return technique
         return None
 
     answer = eventually(found, 300)
@@ -517,7 +549,7 @@ def test_four_techniques_are_trained_apart_and_only_what_a_killed_node_did_is_tr
     with ray_cluster(site) as address:
         site.project.edit({"nodes.train": "ray", "nodes.address": address})
         with flow_running(site) as succeeded:
-            _, killed = half_way(second, trained_before=1)
+            killed = half_way(second, trained_before=1)
             die(second)
             said = succeeded()
     assert f"train@{killed}-0: lost (" in said
@@ -545,8 +577,8 @@ def test_a_gpu_that_no_node_has_is_refused_before_anything_trains(site: Site) ->
         site.project.edit({"nodes.train": "ray", "nodes.address": address, "nodes.gpus_of": {"focal": 0.5}})
         with edited(site, {"techniques.focal.gamma": 1.0}):
             refused = site.flow("train@focal-0")
-    assert "train@focal-0 asks for a node with 2 CPU and 0.5 GPU" in refused.error
-    assert refused.error.count("2 CPU and 0 GPU") == 2
+    assert "train@focal-0 asks for a node with 1 CPU and 0.5 GPU" in refused.error
+    assert refused.error.count("1 CPU and 0 GPU") == 2
     assert "Running stage 'train" not in refused.stderr
 
 
