@@ -1,6 +1,6 @@
 # Two commands: `make repro` runs the pipeline, `make test` the tests; both set up what they need.
 .DEFAULT_GOAL := help
-.PHONY: help repro study serve test test-slow check bench readme clean setup browser postgresql
+.PHONY: help repro study serve nodes test test-slow check bench readme clean setup browser postgresql
 
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
@@ -25,10 +25,12 @@ study: setup   ## run a study, which are off by default: make study NAME=ratio
 serve: setup   ## run production until Ctrl-C: Prefect server, worker, deployments (make serve PORT=4201)
 	@exec python -m flows.serve $(if $(PORT),--port $(PORT))
 
+nodes: $(VENV)/nodes   ## install what trains on other machines: Ray, Prefect on Kubernetes
+
 test: setup browser   ## run the tests, a file to a core
 	python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
-test-slow: setup postgresql   ## run the tests with real parts: killed workers, PostgreSQL, S3
+test-slow: setup nodes postgresql   ## run the tests with real parts: killed workers, PostgreSQL, S3, Ray
 	python -m pytest -m slow
 
 check: setup   ## lint, types and import rooms
@@ -61,6 +63,11 @@ $(VENV)/installed: requirements.lock
 	    echo "environment: $$($$python --version)"; $$python -m venv --clear $(VENV) && exit 0; fi; \
 	done; echo "error: Python 3.11 or 3.12 is needed; name one with make PYTHON=..." >&2; exit 1
 	$(VENV)/bin/python -m pip install --disable-pip-version-check --quiet --progress-bar off --no-compile -r requirements.lock
+	$(VENV)/bin/python -m pip check
+	@touch $@
+
+$(VENV)/nodes: $(VENV)/installed requirements-nodes.lock
+	$(VENV)/bin/python -m pip install --disable-pip-version-check --quiet --progress-bar off --no-compile -r requirements-nodes.lock
 	$(VENV)/bin/python -m pip check
 	@touch $@
 

@@ -168,8 +168,7 @@ def one_at_a_time(path: Path, *, wait: bool = False) -> Iterator[None]:
 @contextmanager
 def readable() -> Iterator[None]:
     """Around a flow's main: a failed stage's last lines come last on standard error; raises UserError with the headline."""
-    for name in ("prefect.flow_runs", "prefect.task_runs"):
-        logging.getLogger(name).addFilter(_without_traceback)
+    no_tracebacks()
     try:
         yield
     except StageFailed as failure:
@@ -181,6 +180,12 @@ def readable() -> Iterator[None]:
     finally:
         # While the process ends, Prefect says farewell to its server and events; our line is to be the last.
         logging.disable(logging.WARNING)
+
+
+def no_tracebacks() -> None:
+    """Prefect logs errors that say themselves what is wrong without a traceback, in this process."""
+    for name in ("prefect.flow_runs", "prefect.task_runs"):
+        logging.getLogger(name).addFilter(_without_traceback)
 
 
 def _without_traceback(record: logging.LogRecord) -> bool:

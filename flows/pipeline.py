@@ -1,4 +1,4 @@
-"""The stages of dvc.yaml as a Prefect flow: one task for each stage, trainings side by side, retries, artifacts.
+"""The stages of dvc.yaml as a Prefect flow: one task for each stage, trainings side by side or elsewhere, retries, artifacts.
 
 Without targets it brings everything up to date, as `dvc repro` does. Without PREFECT_API_URL it starts a server of its own.
 """
@@ -26,6 +26,7 @@ from prefect.runtime import flow_run
 from ballast.command import parser, run
 from ballast.errors import UserError
 from flows.commands import StageFailed, readable, run_command, stopping_commands
+from flows.settings import nodes
 
 # Only trainings last long enough to be worth a start of DVC (more than a second) for each member.
 SIDE_BY_SIDE = "train"
@@ -110,10 +111,15 @@ def pipeline(
     try:
         with stopping_commands():
             for name, stages in families.items():
-                if name == SIDE_BY_SIDE:
+                if name == SIDE_BY_SIDE and nodes()["train"] == "here":
                     run_side_by_side(attempt, stages, concurrency)
-                else:
-                    attempt.submit(name, stages).result()
+                    continue
+                if name == SIDE_BY_SIDE:
+                    # Imported only where needed: seconds. What follows then finds all of them up to date.
+                    from flows.nodes import train_elsewhere
+
+                    train_elsewhere(stages, retries)
+                attempt.submit(name, stages).result()
     except StageFailed as failure:
         lines = "\n".join(failure.lines)
         create_markdown_artifact(f"**{failure.headline}**\n\n```\n{lines}\n```", key="failure", description=failure.headline)

@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from ballast.command import parser, run
 from ballast.errors import UserError, nearest
 from ballast.labels import by_label, label_name
 
@@ -274,6 +275,26 @@ class Report(Section):
     sample: Count
 
 
+Gpus = Annotated[float, Field(ge=0, strict=False, allow_inf_nan=False)]
+
+
+class Nodes(Section):
+    train: Literal["here", "ray", "kubernetes"]
+    address: str | None
+    cpus: Count
+    gpus: Gpus
+    gpus_of: dict[Name, Gpus]
+    deployment: Annotated[str, Field(pattern=r"^[^/]+/[^/]+$")]
+
+    @model_validator(mode="after")
+    def such_shares_exist(self) -> Nodes:
+        for name, count in {"gpus": self.gpus, **{f"gpus_of.{name}": count for name, count in self.gpus_of.items()}}.items():
+            if count % 1 and (count > 1 or self.train == "kubernetes"):
+                where = "on Kubernetes" if self.train == "kubernetes" else "above 1"
+                raise ValueError(f"{name} is {count:g}; {where} only whole GPUs can be had")
+        return self
+
+
 class Params(Section):
     ingest: Ingest
     validate_: Annotated[Validate, Field(alias="validate")]
@@ -286,6 +307,14 @@ class Params(Section):
     probe: Probe
     select: Select
     report: Report
+    nodes: Nodes
+
+    @model_validator(mode="after")
+    def known_entries(self) -> Params:
+        for name in self.nodes.gpus_of:
+            if name not in self.techniques:
+                raise ValueError(f"nodes.gpus_of names {name!r}: {nearest(name, self.techniques)}")
+        return self
 
 
 def fields_of(kind: Any) -> Mapping[str, Any]:
@@ -347,3 +376,11 @@ def checked(model: type[Model], content: Any, where: str) -> Model:
 def read_params(path: Path = PARAMS) -> Params:
     """Read and check the whole file; raises UserError that names the key and what was expected."""
     return checked(Params, read_yaml(path), str(path))
+
+
+def main() -> None:
+    read_params()
+
+
+if __name__ == "__main__":
+    run(main, parser(__doc__).parse_args())

@@ -57,6 +57,14 @@ WRONG: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
         {"ingest.fractions": {"train": 0.8, "validation": 0.2, "test": 0.0}},
         ("ingest.fractions.test", "greater than 0", "found 0.0"),
     ),
+    "trainings nowhere": ({"nodes.train": "slurm"}, ("nodes.train", "'here', 'ray' or 'kubernetes'", "found 'slurm'")),
+    "part of GPUs above one": ({"nodes.gpus": 1.5}, ("nodes: gpus is 1.5", "whole GPUs")),
+    "part of a GPU for a pod": (
+        {"nodes.train": "kubernetes", "nodes.gpus_of": {"focal": 0.5}},
+        ("nodes: gpus_of.focal is 0.5", "on Kubernetes only whole GPUs"),
+    ),
+    "GPUs for no entry": ({"nodes.gpus_of": {"focl": 1}}, ("nodes.gpus_of names 'focl'", "did you mean 'focal'?")),
+    "a deployment without its flow": ({"nodes.deployment": "node"}, ("nodes.deployment", "found 'node'")),
     "prior that misses some": ({"production.prior": {"ham": 0.5, "spam": 0.4}}, ("production", "sum to 1", "0.9")),
     "share above one": (
         {"production.prior": {"ham": -0.5, "spam": 1.5}},

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,24 +16,13 @@ import pytest
 
 from tests.flow_fixtures import eventually, free_port
 from tests.project import ROOT, Outcome, environment, yaml
+from tests.s3 import ACCESS, CLIENT, answers, s3
 from tests.serve_fixtures import served, site, wait_for
 
 pytestmark = pytest.mark.slow
 
 COMPOSE = yaml.load(ROOT / "infra/compose.yaml")
 PASSWORD = "only-in-this-test"
-ACCESS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": PASSWORD, "AWS_DEFAULT_REGION": "us-east-1"}
-
-CLIENT = {
-    "aws_access_key_id": ACCESS["AWS_ACCESS_KEY_ID"],
-    "aws_secret_access_key": ACCESS["AWS_SECRET_ACCESS_KEY"],
-    "region_name": ACCESS["AWS_DEFAULT_REGION"],
-}
-
-
-def answers(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def postgresql_program(name: str) -> str:
@@ -88,21 +76,6 @@ def test_everything_is_served_from_postgresql(tmp_path: Path) -> None:
             kept = again.server.all("flow_runs", flow_runs={"state": {"type": {"any_": ["COMPLETED"]}}})
             assert len(kept) == 2
             assert again.ends(again.start("score", window="second")) == "COMPLETED"
-
-
-@contextmanager
-def s3(folder: Path) -> Iterator[str]:
-    """An S3 server; yields its address."""
-    port = free_port()
-    program = str(Path(sys.executable).with_name("moto_server"))
-    with (folder / "s3.log").open("wb") as log:
-        server = subprocess.Popen([program, "-H", "127.0.0.1", "-p", str(port)], stdout=log, stderr=log)
-    try:
-        eventually(lambda: answers(port), 60)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        server.wait(timeout=30)
 
 
 def test_dvc_finds_a_corrupted_object_of_the_store(tmp_path: Path) -> None:

@@ -1,0 +1,77 @@
+"""Which commit a clone is at, what in it no commit has, and how it comes to another one."""
+
+from __future__ import annotations
+
+import fcntl
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ballast.errors import UserError
+
+# DVC writes it wherever it works; what it says can be had again.
+WRITTEN_BY_DVC = "dvc.lock"
+
+
+def git(root: Path, *arguments: str) -> str:
+    """What a git command prints in a clone; raises UserError when it fails."""
+    done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise UserError(f"git {' '.join(arguments)}: {' '.join(done.stderr.split())}")
+    return done.stdout.strip("\n")
+
+
+def head(root: Path) -> str:
+    """The commit that is checked out; raises UserError where there is none."""
+    return git(root, "rev-parse", "--verify", "HEAD^{commit}")
+
+
+def uncommitted(root: Path, *paths: str, untracked: bool = False) -> list[str]:
+    """The files, of all or of some paths, that differ from the commit; new ones too where asked for."""
+    listed = git(
+        root, "status", "--porcelain", "-z", "--no-renames", f"--untracked-files={'all' if untracked else 'no'}", "--", *paths
+    )
+    return [line[3:] for line in listed.split("\0") if line]
+
+
+@contextmanager
+def at_commit(root: Path, commit: str) -> Iterator[None]:
+    """Keep a clone at a commit, fetched and checked out where need be; as many may as want the same one, others wait.
+
+    Raises UserError that names both commits when it cannot be had or when work in the clone would be lost.
+    """
+    lock = root / ".dvc/tmp/commit.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as file:
+        while True:
+            fcntl.flock(file, fcntl.LOCK_SH)
+            if head(root) == commit:
+                break
+            fcntl.flock(file, fcntl.LOCK_EX)
+            check_out(root, commit)
+        yield
+
+
+def check_out(root: Path, commit: str) -> None:
+    """Bring a clone to a commit, from its own history or from its origin; raises UserError and changes nothing."""
+    if (found := head(root)) == commit:
+        return
+    where = f"the clone is at commit {found[:12]}, the pipeline at {commit[:12]}"
+    if changed := [name for name in uncommitted(root) if name != WRITTEN_BY_DVC]:
+        raise UserError(f"{where}, and {changed[0]} was changed here; commit or restore it")
+    if not has(root, commit):
+        try:
+            git(root, "fetch", "--quiet", "--all")
+            if not has(root, commit):
+                git(root, "fetch", "--quiet", "origin", commit)
+        except UserError as error:
+            raise UserError(f"{where}, which cannot be fetched ({error})") from error
+        if not has(root, commit):
+            raise UserError(f"{where}, which was not among what it fetched; push it")
+    git(root, "checkout", "--quiet", "--force", "--detach", commit)
+
+
+def has(root: Path, commit: str) -> bool:
+    """Whether a clone holds a commit."""
+    return not subprocess.run(["git", "cat-file", "-e", f"{commit}^{{commit}}"], cwd=root, capture_output=True).returncode

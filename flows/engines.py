@@ -1,0 +1,208 @@
+"""What runs trainings on other machines: a Ray cluster, or a work pool of Prefect, on Kubernetes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from prefect import get_client, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, ArtifactFilterKey
+from prefect.client.schemas.objects import FlowRun, StateType, WorkPoolStatus
+from prefect.deployments import run_deployment
+from prefect.exceptions import CrashedRun, ObjectNotFound
+from prefect.futures import PrefectFuture, as_completed
+from prefect.settings import PREFECT_API_URL
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+
+import ballast
+import flows
+from ballast.errors import UserError, nearest
+from flows.node import ANSWER, on_ray
+from flows.settings import PARAMS
+
+# How often the cluster is asked whether it still has what the waiting trainings need.
+ASK_SECONDS = 30.0
+Answer = dict[str, Any]
+
+
+class Lost(Exception):  # noqa: N818
+    """The machine of a training is gone, and with it the training."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """A training to be done elsewhere: the arguments of `flows.node.train`."""
+
+    stage: str
+    commit: str
+    inputs: dict[str, Any]
+    paths: list[str]
+    gpus: float
+
+
+class Engine(Protocol):
+    """What runs trainings on other machines."""
+
+    def task_runner(self) -> TaskRunner[Any]:
+        """What Prefect runs the tasks of `submit` with."""
+
+    def require(self, orders: Iterable[Order]) -> None:
+        """Raise UserError when an order would wait for ever."""
+
+    def submit(self, order: Order) -> PrefectFuture[Any]:
+        """Begin a training."""
+
+    def first(self, running: Mapping[PrefectFuture[Any], Order]) -> PrefectFuture[Any]:
+        """The first of the running ones to end, or to wait for what is no longer there."""
+
+    def answer(self, future: PrefectFuture[Any]) -> Answer:
+        """What `flows.node.train` returned; raises what it raised, or Lost."""
+
+
+def engine_of(wanted: Mapping[str, Any]) -> Engine:
+    """The engine that params.yaml names; raises UserError for an unknown one."""
+    engines: dict[str, type[RayCluster | WorkPool]] = {"ray": RayCluster, "kubernetes": WorkPool}
+    if wanted["train"] not in engines:
+        raise UserError(
+            f"{PARAMS}: nodes.train {wanted['train']!r} is unknown: {nearest(str(wanted['train']), ['here', *engines])}"
+        )
+    return engines[wanted["train"]](wanted)
+
+
+class RayCluster:
+    """A Ray cluster; every training is one of its tasks, with cores, which are its threads, and GPUs of its own."""
+
+    def __init__(self, wanted: Mapping[str, Any]) -> None:
+        try:
+            import prefect_ray  # noqa: F401
+        except ImportError as error:
+            raise UserError(f"nodes.train is ray, which is not installed ({error}); run `make nodes`") from error
+        self.address, self.cpus = wanted["address"], int(wanted["cpus"])
+        self.refused: dict[PrefectFuture[Any], UserError] = {}
+
+    def task_runner(self) -> TaskRunner[Any]:
+        from prefect_ray import RayTaskRunner
+
+        # The nodes run this code, whatever their clones are at; what it starts there is the clone's.
+        code = [str(Path(str(package.__file__)).parent) for package in (ballast, flows)]
+        return RayTaskRunner(self.address, {"runtime_env": {"py_modules": code}})
+
+    def require(self, orders: Iterable[Order]) -> None:
+        import ray
+
+        alive = [node for node in ray.nodes() if node["Alive"]]
+        for order in orders:
+            needs = {"CPU": self.cpus, "GPU": order.gpus}
+            if not any(all(node["Resources"].get(kind, 0) >= count for kind, count in needs.items()) for node in alive):
+                has = "; ".join(f"{node['NodeManagerHostname']}: {in_words(node['Resources'])}" for node in alive)
+                raise UserError(
+                    f"{order.stage} asks for a node with {in_words(needs)} (nodes.cpus, nodes.gpus, nodes.gpus_of),"
+                    f" the Ray cluster has {has or 'no node'}"
+                )
+
+    def submit(self, order: Order) -> PrefectFuture[Any]:
+        from prefect_ray.context import remote_options
+
+        # A lost training is sent again by us, who then ask first whether the cluster still can.
+        with remote_options(num_cpus=self.cpus, num_gpus=order.gpus, max_retries=0):
+            return on_ray.submit(**asdict(order))
+
+    def first(self, running: Mapping[PrefectFuture[Any], Order]) -> PrefectFuture[Any]:
+        import ray
+
+        by_reference = {future.wrapped_future: future for future in running}  # type: ignore[attr-defined]
+        while True:
+            done, _ = ray.wait(list(by_reference), num_returns=1, timeout=ASK_SECONDS)
+            if done:
+                return by_reference[done[0]]
+            for reference, future in by_reference.items():
+                try:
+                    self.require([running[future]])
+                except UserError as refusal:
+                    # One that runs has what it needs, so this one waits, and would for ever.
+                    ray.cancel(reference)
+                    self.refused[future] = refusal
+                    return future
+
+    def answer(self, future: PrefectFuture[Any]) -> Answer:
+        from ray.exceptions import NodeDiedError, ObjectLostError, OutOfMemoryError, RuntimeEnvSetupError, WorkerCrashedError
+
+        if future in self.refused:
+            raise self.refused[future]
+        try:
+            return dict(future.result())
+        except (NodeDiedError, ObjectLostError, OutOfMemoryError, WorkerCrashedError, CrashedRun) as error:
+            raise Lost(first_line(error)) from error
+        except RuntimeEnvSetupError as error:
+            raise UserError(f"a node of the Ray cluster cannot take our code: {first_line(error)}") from error
+
+
+def in_words(resources: Mapping[str, float]) -> str:
+    """Cores and GPUs of a node."""
+    return f"{resources.get('CPU', 0):g} CPU and {resources.get('GPU', 0):g} GPU"
+
+
+def first_line(error: Exception) -> str:
+    """An exception's kind and the first line of what it says."""
+    return ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
+
+
+class WorkPool:
+    """A work pool of Prefect; every training is a run of a deployment in it, on Kubernetes a pod."""
+
+    def __init__(self, wanted: Mapping[str, Any]) -> None:
+        self.deployment = str(wanted["deployment"])
+
+    def task_runner(self) -> TaskRunner[Any]:
+        return ThreadPoolTaskRunner()
+
+    def require(self, orders: Iterable[Order]) -> None:
+        if not PREFECT_API_URL.value():
+            raise UserError("nodes.train is kubernetes, which needs PREFECT_API_URL: a Prefect server that the nodes reach too")
+        with get_client(sync_client=True) as client:
+            try:
+                found = client.read_deployment_by_name(self.deployment)
+            except ObjectNotFound as error:
+                raise UserError(
+                    f"nodes.deployment: the Prefect server has no {self.deployment}; infra/README.md says how to make it"
+                ) from error
+            pool = client.read_work_pool(str(found.work_pool_name))
+        if pool.status != WorkPoolStatus.READY or pool.is_paused:
+            raise UserError(
+                f"nodes.deployment: the pool {pool.name} is {'paused' if pool.is_paused else 'without a worker'};"
+                f" start one: `prefect worker start --pool {pool.name}`"
+            )
+
+    def submit(self, order: Order) -> PrefectFuture[Any]:
+        return in_pool.submit(self.deployment, asdict(order))
+
+    def first(self, running: Mapping[PrefectFuture[Any], Order]) -> PrefectFuture[Any]:
+        return next(as_completed(list(running)))
+
+    def answer(self, future: PrefectFuture[Any]) -> Answer:
+        return dict(future.result())
+
+
+@task(task_run_name="{order[stage]}", cache_policy=NO_CACHE)
+def in_pool(deployment: str, order: dict[str, Any]) -> Answer:
+    """Run a deployment for a training and wait for its answer; raises Lost when the run crashed, UserError when it failed."""
+    variables = {"gpus": int(order["gpus"])}
+    run = run_deployment(deployment, parameters=order, job_variables=variables, flow_run_name=order["stage"])
+    assert isinstance(run, FlowRun)  # a coroutine where the caller is one
+    state = run.state
+    if state is None or state.type in (StateType.CRASHED, StateType.CANCELLED):
+        raise Lost(f"{run.name}: {state.message if state else 'no state'}")
+    if state.type != StateType.COMPLETED:
+        raise UserError(f"{order['stage']}: {state.message}")
+    with get_client(sync_client=True) as client:
+        (found,) = client.read_artifacts(
+            artifact_filter=ArtifactFilter(
+                flow_run_id=ArtifactFilterFlowRunId(any_=[run.id]), key=ArtifactFilterKey(any_=[ANSWER])
+            )
+        )
+    (answer,) = json.loads(str(found.data))
+    return dict(answer)

@@ -1,0 +1,120 @@
+"""One training for a pipeline that runs on another machine: as a task of Ray, or as the flow of a pod of Kubernetes.
+
+The machine has a clone of its own, which BALLAST_ROOT names. It is brought to the pipeline's commit; DVC pulls what the stage
+reads, trains, and pushes the result and the run cache, so that nobody trains the same again.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, get_run_logger, task
+from prefect.artifacts import create_table_artifact
+from prefect.cache_policies import NO_CACHE
+
+from ballast.encoders import file_sha256
+from ballast.errors import UserError
+from ballast.models import MANIFEST
+from flows.commands import no_tracebacks, run_command, stopping_commands
+from flows.commits import at_commit, uncommitted
+from flows.remote import check_remote, lock_entries, pull, take_entries
+
+# What decides a training beside what DVC carries: the cards hold the sources of techniques, but only as hashes.
+SOURCES = ("dvc.yaml", "ballast", "stages")
+# The key of the artifact in which the flow answers.
+ANSWER = "trained"
+COUNT_GPUS = "import torch; print(torch.cuda.device_count())"
+
+
+def train(
+    stage: str, commit: str, inputs: dict[str, Any], paths: list[str], gpus: float, log: Callable[[str], object]
+) -> dict[str, Any]:
+    """Train in this machine's clone; raises StageFailed, and UserError that names the machine.
+
+    Parameters
+    ----------
+    stage : the training, such as train@focal-0.
+    commit : what the clone has to be at.
+    inputs : the pipeline's entries in dvc.lock of the stages that wrote what this one reads.
+    paths : the files among their outputs that this one reads.
+    gpus : how many the training was given.
+    log : what each line of the commands is told to.
+
+    Returns
+    -------
+    A mapping: node, where it ran; trained, false when the run cache had it; entry, the stage's own in dvc.lock; manifests, the
+    sha256 of each model's manifest by folder.
+    """
+    name = os.environ.get("BALLAST_ROOT", "")
+    root, lines = Path(name), list[str]()
+    with on_this_machine(name):
+        if not name or not (root / ".git").exists():
+            raise UserError("BALLAST_ROOT names no clone of the project; set it where Ray or the worker starts")
+        with at_commit(root, commit):
+            if changed := uncommitted(root, *SOURCES, "params.yaml", untracked=True):
+                raise UserError(f"{changed[0]} is not as in commit {commit[:12]}; commit or restore it")
+            check_remote(root)
+            check_gpus(gpus)
+            take_entries(root, inputs)
+
+            def note(line: str) -> None:
+                lines.append(line)
+                log(line)
+
+            def dvc(*command: str) -> None:
+                run_command(stage, ["dvc", "--wait-for-lock", *command], note, folder=root)
+
+            pull(root, stage, paths, paths, note)
+            dvc("repro", "--pull", "--allow-missing", "--single-item", stage)
+            dvc("push", "--run-cache", stage)
+            entry: dict[str, Any] = lock_entries(root)[stage]
+        folders = [out["path"] for out in entry["outs"] if (root / out["path"] / MANIFEST).is_file()]
+        return {
+            "node": f"{socket.gethostname()}:{root}",
+            "trained": any(line.startswith("Running stage") for line in lines),
+            "entry": entry,
+            "manifests": {folder: file_sha256(root / folder / MANIFEST) for folder in folders},
+        }
+
+
+@contextmanager
+def on_this_machine(root: str) -> Iterator[None]:
+    """Say in a user's error which machine it is about."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"node {socket.gethostname()}:{root}: {error}") from error
+
+
+def check_gpus(gpus: float) -> None:
+    """Raise UserError when torch sees fewer GPUs here than the training was given: it would run on the CPU."""
+    if gpus:
+        done = subprocess.run([sys.executable, "-c", COUNT_GPUS], capture_output=True, text=True, check=False)
+        if not done.stdout.strip().isdigit() or int(done.stdout) < math.ceil(gpus):
+            raise UserError(
+                f"{gpus:g} GPU asked for, torch sees {done.stdout.strip() or 'none'}; is it the CPU build, or no driver?"
+            )
+
+
+@task(name="train on a node", task_run_name="{stage}", cache_policy=NO_CACHE)
+def on_ray(stage: str, commit: str, inputs: dict[str, Any], paths: list[str], gpus: float) -> dict[str, Any]:
+    """As a task of Ray, which has set the threads and the GPU."""
+    no_tracebacks()
+    return train(stage, commit, inputs, paths, gpus, get_run_logger().info)
+
+
+@flow(name="train", flow_run_name="{stage}")
+def on_worker(stage: str, commit: str, inputs: dict[str, Any], paths: list[str], gpus: float = 0.0) -> None:
+    """As the flow of a deployment; the answer is an artifact, because a pod's results stay in the pod."""
+    no_tracebacks()
+    with stopping_commands():
+        answer = train(stage, commit, inputs, paths, gpus, get_run_logger().info)
+    create_table_artifact([answer], key=ANSWER, description=f"{stage} on {answer['node']}")

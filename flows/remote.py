@@ -1,0 +1,94 @@
+"""The DVC remote through which machines share data and models: whether it can be used, before anything rests on it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from uuid import uuid4
+
+from dvc.config import NoRemoteError
+from dvc.data_cloud import Remote
+from dvc.exceptions import DvcException
+from dvc.repo import Repo
+from dvc.utils.serialize import load_yaml, modify_yaml
+
+from ballast.errors import UserError
+from flows.commands import StageFailed, run_command
+
+LOCK = "dvc.lock"
+# S3's own client tries for minutes where nobody answers.
+ANSWER_SECONDS = 60.0
+
+
+def check_remote(root: Path) -> None:
+    """Write, read and delete a small object; raises UserError when that fails or DVC would not verify what it reads."""
+    try:
+        with Repo(str(root)) as repo:
+            remote = repo.cloud.get_remote()
+            # Raises for what holds no run cache.
+            repo.cloud.get_remote_odb(remote.name, "push --run-cache")
+    except NoRemoteError as error:
+        raise UserError(
+            "there is no DVC remote to share through: `dvc remote add --default store s3://bucket/folder` (or a folder that all"
+            " machines see), then commit .dvc/config"
+        ) from error
+    except DvcException as error:
+        raise UserError(f"the DVC remote cannot be used: {error}") from error
+    where = f"DVC remote {remote.name} ({remote.fs.unstrip_protocol(remote.path)})"
+    if not remote.odb.verify:
+        raise UserError(
+            f"{where}: DVC would take corrupted objects from it; run `dvc remote modify {remote.name} verify true`,"
+            " then commit .dvc/config"
+        )
+    failures: list[Exception | None] = []
+    attempt = threading.Thread(target=lambda: failures.append(failure_of(remote)), daemon=True)
+    attempt.start()
+    attempt.join(ANSWER_SECONDS)
+    if not failures:
+        raise UserError(f"{where}: no answer within {ANSWER_SECONDS:.0f} s")
+    if failures[0] is not None:
+        said = " ".join(str(failures[0]).split()) or "no reason given"
+        raise UserError(f"{where} cannot be written and read here: {type(failures[0]).__name__}: {said}") from failures[0]
+
+
+def failure_of(remote: Remote) -> Exception | None:
+    """What goes wrong when a small object is written to a remote, read and deleted."""
+    path, content = remote.fs.join(remote.path, f".check-{uuid4().hex}"), uuid4().bytes
+    try:
+        # DVC would make the folder, also where a shared one is not mounted.
+        if remote.fs.protocol == "local" and not Path(remote.path).is_dir():
+            return FileNotFoundError("no such folder")
+        remote.fs.pipe_file(path, content)
+        same = remote.fs.cat_file(path) == content
+        remote.fs.rm_file(path)
+        return None if same else OSError("what is read is not what was written")
+    except Exception as error:
+        return error
+
+
+def lock_entries(root: Path) -> dict[str, dict[str, object]]:
+    """What dvc.lock says of each stage: its inputs and outputs, with their hashes."""
+    return dict(load_yaml(root / LOCK)["stages"]) if (root / LOCK).exists() else {}
+
+
+def take_entries(root: Path, entries: dict[str, dict[str, object]]) -> None:
+    """Put another machine's entries into dvc.lock, while no DVC command here reads or writes it."""
+    with Repo(str(root), _wait_for_lock=True) as repo, repo.lock, modify_yaml(root / LOCK) as content:
+        content.setdefault("schema", "2.0")
+        content.setdefault("stages", {}).update(entries)
+
+
+def pull(root: Path, stage: str, targets: Sequence[str], outputs: Sequence[str], log: Callable[[str], object]) -> None:
+    """Bring the files of targets from the remote into a clone; raises UserError that names those that are not to be had.
+
+    Not left to `dvc repro --pull`: it takes an older file for the one asked for, and trains where an object is corrupted.
+    """
+    try:
+        run_command(stage, ["dvc", "--wait-for-lock", "pull", "--force", *targets], log, folder=root)
+    except StageFailed as failure:
+        missing = [line for line in failure.lines if line in outputs] or outputs
+        raise UserError(
+            f"{stage}: {', '.join(missing)} cannot be had from the DVC remote: missing there, or not what was pushed;"
+            " delete its objects there and run again"
+        ) from failure
