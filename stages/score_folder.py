@@ -256,7 +256,8 @@ def cluster(address: str | None, workers: int | None, gpus: float) -> Iterator[A
         ray.init(address=address or "local", runtime_env=environment, **local, **quiet)
     except Exception as error:
         raise UserError(
-            f"Ray does not start at {address or 'this machine'}: {one_line(error)}; a cluster with a token wants RAY_AUTH_MODE and RAY_AUTH_TOKEN"
+            f"Ray does not start at {address or 'this machine'}: {one_line(error)}; a cluster with a token wants"
+            " RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
         ) from error
     try:
         yield ray
