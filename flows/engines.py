@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 from prefect import get_client, task
 from prefect.cache_policies import NO_CACHE
@@ -26,6 +28,7 @@ from flows.settings import PARAMS
 
 # How often the cluster is asked whether it still has what the waiting trainings need.
 ASK_SECONDS = 30.0
+CONNECT_SECONDS = 10.0
 Answer = dict[str, Any]
 
 
@@ -87,6 +90,8 @@ class RayCluster:
     def task_runner(self) -> TaskRunner[Any]:
         from prefect_ray import RayTaskRunner
 
+        if self.address is not None:
+            check_address(self.address)
         # The nodes run this code, whatever their clones are at; what it starts there is the clone's.
         code = [str(Path(str(package.__file__)).parent) for package in (ballast, flows)]
         return RayTaskRunner(self.address, {"runtime_env": {"py_modules": code}})
@@ -139,6 +144,16 @@ class RayCluster:
             raise Lost(first_line(error)) from error
         except RuntimeEnvSetupError as error:
             raise UserError(f"a node of the Ray cluster cannot take our code: {first_line(error)}") from error
+
+
+def check_address(address: str) -> None:
+    """Raise UserError when nothing listens at host:port or ray://host:port; Ray would try for minutes and end this process."""
+    parts = urlsplit(address if "://" in address else f"ray://{address}")
+    try:
+        with socket.create_connection((parts.hostname or "", parts.port or 0), CONNECT_SECONDS):
+            pass
+    except (OSError, ValueError) as error:
+        raise UserError(f"{PARAMS}: nodes.address: no Ray cluster answers at {address} ({error})") from error
 
 
 def in_words(resources: Mapping[str, float]) -> str:

@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -25,7 +26,7 @@ from prefect.cli.deploy._models import DeploymentConfig, PrefectYamlModel
 from ballast.encoders import file_sha256
 from ballast.errors import UserError
 from flows.commits import at_commit, head
-from flows.engines import Order, engine_of
+from flows.engines import Order, check_address, engine_of
 from flows.node import check_gpus, on_worker, train
 from flows.nodes import check_committed, collect, gpus_for, stale
 from flows.remote import check_remote, lock_entries
@@ -305,6 +306,13 @@ def test_ray_that_is_not_installed_says_how_to(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setitem(sys.modules, "prefect_ray", None)
     with pytest.raises(UserError, match=r"nodes\.train is ray, which is not installed .*; run `make nodes`"):
         engine_of({"train": "ray", "address": None, "cpus": 1})
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:{port}", "ray://127.0.0.1:{port}", "head", "ray://head:words", "auto"])
+def test_a_ray_cluster_that_is_not_there_is_told_at_once(address: str) -> None:
+    address = address.format(port=free_port())
+    with pytest.raises(UserError, match=re.escape(f"nodes.address: no Ray cluster answers at {address} (")):
+        check_address(address)
 
 
 def test_a_node_without_a_clone_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
