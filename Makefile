@@ -47,7 +47,7 @@ readme: setup browser   ## put the results of the last run into README.md
 
 clean:   ## free the disk: environment, caches and all that the pipeline wrote, but not data/raw and production
 	rm -rf $(VENV) .dvc/cache .dvc/tmp .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	rm -rf data/messages.parquet data/validation.json data/data_docs data/search.json data/techniques data/samples
+	rm -rf data/messages.parquet data/validation.json data/data_docs data/search.json data/techniques data/sources data/samples
 	rm -rf models logits curves durations evaluations probes selected dvc_plots studies/*/variants
 	rm -rf reports/*.csv reports/*.html
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

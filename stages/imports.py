@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 PACKAGES = ("ballast", "stages", "flows")
+# What a stage's result cannot depend on: how commands begin and end, how files are written, how settings are read. What the
+# settings say, DVC takes from params.yaml.
+PLUMBING = frozenset({"ballast/command.py", "ballast/errors.py", "stages/files.py", "stages/params.py"})
 
 
 def file_of(module: str, root: Path) -> Path | None:
@@ -14,6 +18,11 @@ def file_of(module: str, root: Path) -> Path | None:
         return None
     base = root.joinpath(*module.split("."))
     return next((path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()), None)
+
+
+def relative(files: Iterable[Path], root: Path) -> set[str]:
+    """Files as paths within the repository."""
+    return {file.relative_to(root).as_posix() for file in files}
 
 
 def imported(file: Path, root: Path) -> set[Path]:
@@ -42,3 +51,23 @@ def transitive_imports(file: Path, root: Path, stop: frozenset[Path] = frozenset
             found.add(path)
             waiting.append(path)
     return found - {file}
+
+
+def covered_by_cards(root: Path) -> set[str]:
+    """Technique files, and what is made for them alone: nothing else imports it but the loader, which finds models by kind."""
+    files = [path for room in ("ballast", "stages") for path in sorted((root / room).rglob("*.py"))]
+    imports = {path.relative_to(root).as_posix(): relative(imported(path, root), root) for path in files}
+    covered = {path for path in imports if path.startswith("ballast/techniques/") and not path.endswith("/__init__.py")}
+    for path in imports:
+        importers = {other for other, names in imports.items() if path in names}
+        # The search names what it imports among its own deps.
+        if importers & covered and importers <= covered | {"ballast/models.py", "stages/search.py"}:
+            covered.add(path)
+    return covered
+
+
+def sources_of(stages: Sequence[str], root: Path) -> dict[str, set[str]]:
+    """The files whose change would change what a stage makes of a technique, by stage; without those that the card names."""
+    files = {stage: root / "stages" / f"{stage}.py" for stage in stages}
+    left_out = PLUMBING | covered_by_cards(root)
+    return {stage: relative({file, *transitive_imports(file, root)}, root) - left_out for stage, file in files.items()}

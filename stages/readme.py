@@ -82,8 +82,8 @@ def training_in_words(found: dict[str, Any]) -> str:
     """How fast training is beside transformers' Trainer."""
     difference = "{value:+.3f} [{low:+.3f}, {high:+.3f}]".format(**found["f1_difference"])
     return (
-        f"{found['messages_per_second']:,.0f} messages a second, {found['ratio_to_defaults']:.1f} times transformers' Trainer at"
-        f" its defaults and {found['ratio_to_tuned']:.1f} times a tuned one, F1 by {difference} from theirs;"
+        f"{found['messages_per_second']:,.0f} messages a second, {found['ratio_to_defaults']:.1f} times transformers' Trainer"
+        f" at its defaults and {found['ratio_to_tuned']:.1f} times a tuned one, F1 by {difference} from theirs;"
         f" {found['share_of_matrix_rate']:.0%} of the machine's matrix rate"
     )
 

@@ -186,6 +186,12 @@ def test_the_file_of_a_technique_reruns_its_entries_and_equal_results_end_it_the
     assert {path: path.read_bytes() for path in before} == before
 
 
+def test_an_edit_of_a_module_reruns_the_stages_that_run_it_for_every_technique(built: Project) -> None:
+    with (built.folder / "ballast/post_hoc.py").open("a") as file:
+        file.write("# A comment.\n")
+    assert built.repro() == {"techniques", *(f"evaluate@{name}" for name in TECHNIQUES), "errors", "report"}
+
+
 def test_one_parameter_of_one_entry_and_another_technique(built: Project) -> None:
     built.write("ballast/techniques/mine.py", MINE)
     built.edit({"techniques.tfidf": {"C": 5.0}, "techniques.mine": {}})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import functools
 import re
 import sys
 from pathlib import Path
@@ -13,8 +12,9 @@ import numpy as np
 import pytest
 
 from stages.files import INGEST, LOGITS, read_json
-from stages.imports import PACKAGES, file_of, imported, transitive_imports
+from stages.imports import PACKAGES, PLUMBING, covered_by_cards, file_of, imported, sources_of, transitive_imports
 from stages.params import Train
+from stages.techniques import BY_TECHNIQUE
 from tests.project import ROOT, Project, corpus, yaml
 
 # The files of each room; the room to the left may import what is to the right.
@@ -122,9 +122,6 @@ def test_importing_the_library_loads_no_orchestration(module: str, workspace: Pr
     assert module == "ballast.training" or loaded & LIBRARY_NEEDS == set()
 
 
-# What a stage's result cannot depend on: how commands begin and end, how files are written, how settings are read. What the
-# settings say, DVC takes from params.yaml.
-PLUMBING = {"ballast/command.py", "ballast/errors.py", "stages/files.py", "stages/params.py"}
 DVC: dict[str, Any] = yaml.load(ROOT / "dvc.yaml")["stages"]
 STUDIES: dict[str, Any] = {
     f"{path.parent.name}:{name}": stage
@@ -142,17 +139,7 @@ def module_file(stage: dict[str, Any]) -> Path:
     return file
 
 
-@functools.cache
-def covered_by_cards() -> set[str]:
-    """Technique files, and what is made for them alone: nothing else imports it but the loader, which finds models by kind."""
-    imports = {relative(path): set(map(relative, imported(path, ROOT))) for path in files_of("ballast") + files_of("stages")}
-    covered = {path for path in imports if path.startswith("ballast/techniques/") and not path.endswith("/__init__.py")}
-    for path in imports:
-        importers = {other for other, names in imports.items() if path in names}
-        # The search names what it imports among its own deps.
-        if importers & covered and importers <= covered | {"ballast/models.py", "stages/search.py"}:
-            covered.add(path)
-    return covered
+COVERED = covered_by_cards(ROOT)
 
 
 def names(dep: str, file: str) -> bool:
@@ -161,9 +148,8 @@ def names(dep: str, file: str) -> bool:
 
 
 def test_only_what_is_made_for_techniques_is_left_to_the_cards() -> None:
-    covered = covered_by_cards()
-    assert "ballast/tfidf_model.py" in covered
-    assert not covered & {
+    assert "ballast/tfidf_model.py" in COVERED
+    assert not COVERED & {
         f"ballast/{name}.py" for name in ("models", "encoder_model", "training", "sampling", "technique", "encoders")
     }
 
@@ -174,14 +160,21 @@ def test_deps_name_what_a_stage_imports(name: str) -> None:
     stage = (DVC | STUDIES)[name]
     deps, file = stage["deps"], module_file(stage)
     imports = {relative(path) for path in transitive_imports(file, ROOT)}
+    if (sources := f"data/sources/{file.stem}.json") in deps:
+        deps = [*(dep for dep in deps if dep != sources), *sources_of(BY_TECHNIQUE, ROOT)[file.stem]]
     required = {relative(file)} | {path for path in imports - PLUMBING if not path.endswith("/__init__.py")}
     if any(dep.startswith("data/techniques") for dep in deps):
-        required -= covered_by_cards()
+        required -= COVERED
     assert sorted(path for path in required if not any(names(dep, path) for dep in deps)) == [], "imported, but not in deps"
     ours = [dep for dep in deps if dep.startswith(tuple(f"{room}/" for room in PACKAGES)) or dep in PACKAGES]
     needless = [dep for dep in ours if not any(names(dep, path) for path in imports | {relative(file)})]
     assert needless == [], "in deps, but not imported"
     assert [dep for dep in ours if not (ROOT / dep).exists()] == []
+
+
+def test_the_stages_that_run_for_every_technique_depend_on_their_sources() -> None:
+    assert {name for name, stage in DVC.items() if "matrix" in stage} == set(BY_TECHNIQUE)
+    assert all(f"data/sources/{name}.json" in DVC[name]["deps"] for name in BY_TECHNIQUE)
 
 
 @pytest.mark.parametrize("name", ["resample", "evaluate"])
