@@ -73,7 +73,7 @@ def small(project: Project) -> None:
     project.edit({"ingest.source": "file", "ingest.path": "messages.csv"})
 
 
-def run(full: bool) -> dict[str, Any]:
+def run(full: bool, entries: list[str]) -> dict[str, Any]:
     """Seconds of `dvc repro` in a fresh copy of the project, by family of stages; of a second one and of a flow after it."""
     with tempfile.TemporaryDirectory() as temporary:
         project = project_copy(Path(temporary) / "project")
@@ -81,6 +81,10 @@ def run(full: bool) -> dict[str, Any]:
             small(project)
         elif RAW.is_dir():
             shutil.copytree(RAW, project.folder / RAW, dirs_exist_ok=True)
+        techniques = yaml.load(project.folder / "params.yaml")["techniques"]
+        if entries:
+            techniques = {name: techniques[name] for name in entries}
+            project.edit({"techniques": techniques})
         log = Path(temporary) / "log"
         path = recording_python(Path(temporary) / "bin", log, project.environment["PATH"])
         settings = {key: project.environment[key] for key in ("DVC_SITE_CACHE_DIR",)} | {"PATH": path}
@@ -89,10 +93,9 @@ def run(full: bool) -> dict[str, Any]:
         table = families(logged(log), first["seconds"], project.folder)
         again = measured("dvc", "repro", folder=project.folder, **settings)
         flow = measured("-m", "flows.pipeline", folder=project.folder, PYTHONPATH=str(project.folder), **settings)
-        techniques = len(yaml.load(project.folder / "params.yaml")["techniques"])
     return {
         "seconds": round(first["seconds"], 1),
-        "techniques": techniques,
+        "techniques": len(techniques),
         "families": table,
         "second_repro_seconds": round(again["seconds"], 1),
         "second_flow_seconds": round(flow["seconds"], 1),
@@ -108,14 +111,14 @@ def table(found: Mapping[str, Any]) -> str:
     return "\n".join([*lines, f"{'all':20}{found['seconds']:10.1f}"])
 
 
-def main(full: bool, no_starts: bool) -> None:
+def main(full: bool, no_starts: bool, entries: list[str]) -> None:
     """Measure, write after each measurement, and print; what is not measured anew stays in the file."""
     result = read_result("overhead")
     if not no_starts:
         result |= {"starts": starts()} | surroundings()
         write_result("overhead", result)
     kind = "full" if full else "small"
-    result |= {kind: run(full)} | surroundings()
+    result |= {kind: run(full, entries)} | surroundings()
     write_result("overhead", result)
     print(table(result[kind]))
     print(f"a second `dvc repro` {result[kind]['second_repro_seconds']} s, the flow {result[kind]['second_flow_seconds']} s")
@@ -125,4 +128,5 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--full", action="store_true", help="the pipeline as params.yaml says, data/raw taken from this folder")
     parser.add_argument("--no-starts", action="store_true", help="leave out the start of each stage")
+    parser.add_argument("--entries", nargs="*", default=[], help="of techniques in params.yaml; all, if none is named")
     main(**vars(parser.parse_args()))

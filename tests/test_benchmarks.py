@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from benchmarks.measuring import measured
+from benchmarks.growth import exponent, write_csv
+from benchmarks.measuring import logged, measured, recording_python
+from benchmarks.overhead import families
+from stages.files import DURATIONS, write_json
 
 
 def test_a_peak_is_that_of_the_command_not_of_who_measures_it(tmp_path: Path) -> None:
@@ -22,3 +27,43 @@ def test_what_fails_is_not_measured(tmp_path: Path, capsys: pytest.CaptureFixtur
     with pytest.raises(subprocess.CalledProcessError):
         measured("-c", "raise SystemExit('no such thing')", folder=tmp_path)
     assert "no such thing" in capsys.readouterr().err
+
+
+def test_what_a_process_costs_is_no_growth_and_a_square_is_told_from_a_line() -> None:
+    sizes = np.array([1e4, 1e5, 1e6])
+    assert exponent(sizes, 5 + 2e-5 * sizes) == 1.0
+    assert exponent(sizes, 5 + 2e-9 * sizes**2) > 1.9
+    assert 1 < exponent(sizes, 5 + 2e-6 * sizes * np.log(sizes)) < 1.12
+    assert exponent(sizes[:2], sizes[:2]) is None and exponent(sizes, np.full(3, 5.0)) is None
+
+
+def test_the_made_up_messages_are_the_same_each_time_and_some_are_near_duplicates(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        write_csv(tmp_path / name, 2000)
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+    messages = pd.read_csv(tmp_path / "one")
+    assert len(messages) == messages["text"].nunique() == 2000
+    assert abs((messages["label"] == "spam").mean() - 0.13) < 0.03
+    assert abs(messages["text"].str.replace(r"\d", "", regex=True).duplicated().mean() - 0.1) < 0.03
+
+
+def test_where_a_run_went_adds_up_to_the_whole(tmp_path: Path) -> None:
+    write_json(tmp_path / DURATIONS / "baseline/0.json", {"training_seconds": 5.0, "scoring_seconds": 2.0})
+    commands = {"stages.ingest": 3.0, "stages.train": 10.0, "stages.evaluate": 4.0}
+    log = [{"command": ["python", "-m", name], "seconds": took, "processor_seconds": took} for name, took in commands.items()]
+    found = families(log, 20.0, tmp_path)
+    assert sum(each["seconds"] for each in found.values()) == 20
+    assert found["train"] == {
+        "stages": 1, "seconds": 10.0, "processor_seconds": 10.0, "training": 5.0, "scoring": 2.0, "start": 3.0,
+    }  # fmt: skip
+    assert found["dvc"] == {"stages": 3, "seconds": 3.0}
+
+
+def test_a_python_that_records_runs_as_ours_and_says_what_failed(tmp_path: Path) -> None:
+    path = recording_python(tmp_path / "bin", tmp_path / "log", os.environ["PATH"])
+    codes = [
+        subprocess.run(["python", "-c", f"import sys, numpy; sys.exit({code})"], env=os.environ | {"PATH": path}, check=False)
+        for code in (0, 3)
+    ]
+    assert [each.returncode for each in codes] == [0, 1]
+    assert [each["command"][-2] for each in logged(tmp_path / "log")] == ["-c", "-c"]
