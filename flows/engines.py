@@ -32,7 +32,7 @@ CONNECT_SECONDS = 10.0
 Answer = dict[str, Any]
 
 
-class Lost(Exception):  # noqa: N818
+class Lost(UserError):  # noqa: N818
     """The machine of a training is gone, and with it the training."""
 
 
@@ -209,10 +209,10 @@ def in_pool(deployment: str, order: dict[str, Any]) -> Answer:
     run = run_deployment(deployment, parameters=order, job_variables=variables, flow_run_name=order["stage"])
     assert isinstance(run, FlowRun)  # a coroutine where the caller is one
     state = run.state
-    if state is None or state.type in (StateType.CRASHED, StateType.CANCELLED):
-        raise Lost(f"{run.name}: {state.message if state else 'no state'}")
-    if state.type != StateType.COMPLETED:
-        raise UserError(f"{order['stage']}: {state.message}")
+    if state is not None and state.type == StateType.CRASHED:
+        raise Lost(str(state.message))
+    if state is None or state.type != StateType.COMPLETED:
+        raise UserError(f"{order['stage']}: {state.message or state.name if state else 'no state'}")
     with get_client(sync_client=True) as client:
         (found,) = client.read_artifacts(
             artifact_filter=ArtifactFilter(

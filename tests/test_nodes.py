@@ -33,7 +33,7 @@ from flows.remote import check_remote, lock_entries
 from stages.files import LEADERBOARD, MODELS, read_json
 from tests.flow_fixtures import Server, eventually, free_port, prefect_server
 from tests.project import ROOT, TINY_TRAINING, Outcome, Project, corpus, environment, project_copy, yaml
-from tests.s3 import ACCESS, CLIENT, s3
+from tests.s3 import ACCESS, CLIENT, answers, s3
 
 TECHNIQUES: dict[str, dict[str, float]] = {"baseline": {}, "focal": {"gamma": 2.0}, "upsample": {}, "tfidf": {}}
 # A head takes a token from its user's home, where one is; a node that joins does so only when told to.
@@ -125,11 +125,14 @@ def site(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path) -> Iterat
 
 @contextlib.contextmanager
 def ray_cluster(site: Site) -> Iterator[str]:
-    """A Ray cluster of the two nodes, room for one training each; yields its address."""
-    port = free_port()
+    """A Ray cluster of the two nodes, room for one training each; yields the address for a machine that is not in it."""
+    port, client = free_port(), free_port()
     ray = [str(Path(sys.executable).with_name("ray")), "start", "--block", "--num-cpus=1", "--num-gpus=0"]
     head, other = site.nodes
-    starts = ((head, ["--head", f"--port={port}", "--include-dashboard=false"]), (other, [f"--address=127.0.0.1:{port}"]))
+    starts = (
+        (head, ["--head", f"--port={port}", f"--ray-client-server-port={client}", "--include-dashboard=false"]),
+        (other, [f"--address=127.0.0.1:{port}"]),
+    )
     processes = []
     try:
         for node, options in starts:
@@ -138,7 +141,8 @@ def ray_cluster(site: Site) -> Iterator[str]:
                 started = subprocess.Popen([*ray, *options], cwd="/", env=site.of_node(node), stdout=log, stderr=log)
             processes.append(started)
             eventually(lambda output=output: "Ray runtime started" in output.read_text(), 300)
-        yield f"127.0.0.1:{port}"
+        eventually(lambda: answers(client), 60)
+        yield f"ray://127.0.0.1:{client}"
     finally:
         for node in site.nodes:
             die(node)
