@@ -30,14 +30,17 @@ def kept(fingerprint: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str
             arrays = load_file(path)
         except FileNotFoundError:
             pass
-        except SafetensorError as error:
+        except (OSError, SafetensorError) as error:
             print(f"{path}: {error}; it is computed anew", file=sys.stderr)
         else:
             os.utime(path)
             return arrays
         arrays = compute()
-        with replaced(path) as temporary:
-            save_file(arrays, temporary)
+        try:
+            with replaced(path) as temporary:
+                save_file(arrays, temporary)
+        except (OSError, SafetensorError) as error:
+            print(f"{path}: cannot be kept ({error}); the training goes on", file=sys.stderr)
     for old in sorted(STATES.glob("*.safetensors"), key=lambda each: each.stat().st_mtime)[:-MOST_FILES]:
         old.unlink(missing_ok=True)
     return arrays

@@ -184,6 +184,10 @@ def test_states_that_were_kept_give_the_same_weights_to_the_bit(
     path.write_bytes(written[:100])
     fine_tune(Technique(), sample, settings)
     assert path.read_bytes() == written and "is computed anew" in capsys.readouterr().err
+    path.unlink()
+    path.mkdir()
+    fine_tune(Technique(), sample, settings)
+    assert "cannot be kept" in capsys.readouterr().err
 
 
 def test_states_of_other_layers_and_texts_are_not_confused(training: TrainingSettings) -> None:
