@@ -22,14 +22,17 @@ def each_core(workers: int) -> Iterator[Callable[..., Iterable[Any]]]:
     """Within, a `map` that works in so many threads, which share torch's own threads.
 
     On a CPU it is faster to give each core work of its own than to have all cores share each product of matrices: they need
-    not wait for each other, and each keeps to its own cache.
+    not wait for each other, and each keeps to its own cache. The calling thread gets no more than each of them, because torch's
+    threads go on spinning for a while after their work, in the way of the others.
     """
     if workers == 1:
         yield map
         return
     threads = torch.get_num_threads()
+    share = threads // workers
     try:
-        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads // workers,)) as pool:
+        torch.set_num_threads(share)
+        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(share,)) as pool:
             yield pool.map
     finally:
         torch.set_num_threads(threads)
