@@ -14,8 +14,10 @@ from scipy.special import ndtri
 
 # Fewer say nothing about how much a training varies.
 MINIMUM_SEEDS = 3
-# Resamples are drawn a block at a time, so that memory stays bounded whatever the number of groups.
+# Resamples are drawn a block at a time, which bounds the memory. Each block passes over the sums of all groups, so that blocks
+# of fewer and fewer rows would make time grow by the square of the groups.
 COUNTS_AT_ONCE = 1 << 24
+LEAST_ROWS = 32
 
 
 def resample_counts(groups: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
@@ -24,11 +26,11 @@ def resample_counts(groups: int, resamples: int, seed: int) -> Iterator[np.ndarr
     A block is stored by column: products with sparse sums then need no copy of it.
     """
     rng = np.random.default_rng(seed)
-    block = max(1, COUNTS_AT_ONCE // groups)
+    block = max(LEAST_ROWS, COUNTS_AT_ONCE // groups)
     for start in range(0, resamples, block):
         rows = min(block, resamples - start)
-        drawn = [np.bincount(rng.integers(groups, size=groups, dtype=np.uint32), minlength=groups) for _ in range(rows)]
-        yield np.asfortranarray(drawn, dtype=np.float32)
+        drawn = (rng.integers(groups, size=groups, dtype=np.uint32) for _ in range(rows))
+        yield np.asfortranarray([np.bincount(each, minlength=groups).astype(np.float32) for each in drawn])
 
 
 Name = TypeVar("Name", bound=Hashable)

@@ -13,6 +13,7 @@ from scipy.special import log_softmax, logit, softmax
 from scipy.stats import norm
 from sklearn import metrics as reference
 
+from ballast import bootstrap
 from ballast.bootstrap import percentile_interval, resample_counts, resampled, wilson_interval
 from ballast.calibration import fit_calibration
 from ballast.errors import UserError
@@ -420,3 +421,12 @@ def test_select_gives_ties_to_the_cheaper_and_keeps_constraints() -> None:
         select(techniques, **rule, tolerance=0, constraints={"macro_f1": 0.99})
     with pytest.raises(UserError, match="unknown metric 'f2'"):
         select(techniques, labels=["ham", "spam"], metric="f2", tolerance=0, constraints={})
+
+
+def test_resamples_of_many_groups_come_many_at_a_time_and_are_those_of_any_other_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = np.concatenate(list(bootstrap.resample_counts(50, 70, seed=3)))
+    # As with groups by the million: each block passes over all of them, so that there must not be one for each resample.
+    monkeypatch.setattr(bootstrap, "COUNTS_AT_ONCE", 50)
+    blocks = list(bootstrap.resample_counts(50, 70, seed=3))
+    assert len(blocks) == 3
+    np.testing.assert_array_equal(np.concatenate(blocks), whole)
