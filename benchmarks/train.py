@@ -76,7 +76,9 @@ def sides(bf16: bool) -> dict[str, Side]:
     kept: dict[str, Arrays] = {}
 
     def keep(fingerprint: str, compute: Callable[[], Arrays]) -> Arrays:
-        return kept.setdefault(fingerprint, compute() if fingerprint not in kept else {})
+        if fingerprint not in kept:
+            kept[fingerprint] = compute()
+        return kept[fingerprint]
 
     def ours(data: TrainingData, settings: TrainingSettings) -> Model:
         return fine_tune(Technique(), dataclasses.replace(data, corpus=()), settings)
