@@ -162,7 +162,7 @@ def rounded(values: dict[str, float], digits: int) -> dict[str, float]:
 
 
 def main(seeds: Sequence[int], messages_used: int | None) -> None:
-    params = read_params().train.model_dump(exclude={"seeds"})
+    params = read_params().train.settings()
     messages = read_messages(["text", "group"])
     train, test = messages.of("train"), messages.of("test")
     if messages_used is not None:
