@@ -145,10 +145,13 @@ class EncoderModel(Model):
         if self.above is not None and (numbers := self.above.states.numbers(texts)) is not None:
             states = self.above.states
             return self.above.network, states.lengths(numbers), lambda rows: states.inputs(numbers[rows])
-        ids = tokenize(self.tokenizer, texts, self.max_length)
+        return self.network, *self.padded(tokenize(self.tokenizer, texts, self.max_length))
+
+    def padded(self, ids: list[list[int]]) -> tuple[np.ndarray, Inputs]:
+        """How many tokens (n,) texts have, and the whole network's inputs of some rows of them."""
         lengths = np.array([len(each) for each in ids], dtype=np.int64)
         padding, device = self.tokenizer.pad_token_id, self.network.device
-        return self.network, lengths, lambda rows: pad(ids, rows, padding, device)
+        return lengths, lambda rows: pad(ids, rows, padding, device)
 
     def pass_once(self, layers: int, corpus: Sequence[str], texts: Sequence[str], keep: Keep) -> None:
         """Let texts pass the frozen layers, once: those of `corpus` unless their states are kept already, then the others.
@@ -157,8 +160,8 @@ class EncoderModel(Model):
         """
         bf16 = in_bf16(self.precision, self.network.device)
 
-        def states_of(of: Sequence[str]) -> Arrays:
-            return pass_layers(*self.inputs(of), layers=layers, bf16=bf16)
+        def states_of(ids: list[list[int]]) -> Arrays:
+            return pass_layers(self.network, *self.padded(ids), layers=layers, bf16=bf16)
 
         for common in (distinct(corpus), []):
             others = distinct(texts, known=common)
@@ -167,14 +170,15 @@ class EncoderModel(Model):
                 break
         else:
             return
+        ids_of_common, ids_of_others = ids[: len(common)], ids[len(common) :]
         parts = []
         if common:
             base = self.network.base_model
             weights = [*base.embeddings.parameters(), *base.encoder.layer[:layers].parameters()]
-            key = fingerprint(weights, ids[: len(common)], device=self.network.device.type, bf16=bf16)
-            parts.append((common, keep(key, lambda: states_of(common))))
+            key = fingerprint(weights, ids_of_common, device=self.network.device.type, bf16=bf16)
+            parts.append((common, keep(key, lambda: states_of(ids_of_common))))
         if others:
-            parts.append((others, states_of(others)))
+            parts.append((others, states_of(ids_of_others)))
         states = States.joined(parts, self.network.device)
         self.above = Above(with_layers(self.network, slice(layers, None)), states)
 
