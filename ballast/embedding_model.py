@@ -15,7 +15,7 @@ from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.svm import OneClassSVM
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from ballast.encoder_model import choose_device, count_tokens, fast_bf16, pad, pretrained, tokenize
+from ballast.encoder_model import check_positions, choose_device, count_tokens, in_bf16, pad, pretrained, tokenize
 from ballast.encoders import encoder_source
 from ballast.frozen_layers import Arrays, Keep, States, distinct, fingerprint
 from ballast.model import WEIGHTS, Model
@@ -38,17 +38,29 @@ class Embedder:
     network: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     max_length: int
+    precision: str = "auto"
     # Embeddings of texts that were embedded before.
     known: States | None = None
 
     @classmethod
-    def of(cls, source: str, max_length: int | None, device: str) -> Embedder:
-        """The encoder of a folder or a hub id; raises UserError when it cannot be loaded."""
+    def of(cls, source: str, device: str, max_length: int | None = None, precision: str | None = None) -> Embedder:
+        """The encoder of a folder or a hub id, with length and precision as they were saved where none are given.
+
+        Raises UserError when it cannot be loaded or has not so many positions.
+        """
         tokenizer = pretrained(AutoTokenizer, source)
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
         network = pretrained(AutoModel, source, dtype=torch.float32).to(choose_device(device))
-        return cls(network, tokenizer, max_length or tokenizer.model_max_length)
+        if max_length is not None:
+            check_positions(network, max_length, source)
+        precision = precision or getattr(network.config, "precision", "auto")
+        return cls(network, tokenizer, max_length or tokenizer.model_max_length, precision)
+
+    @property
+    def bf16(self) -> bool:
+        """Whether it computes in bf16."""
+        return in_bf16(self.precision, self.network.device)
 
     def embed_once(self, corpus: Sequence[str], keep: Keep) -> None:
         """Embed a corpus now, unless its embeddings are kept already."""
@@ -58,7 +70,7 @@ class Embedder:
         def embedded() -> Arrays:
             return {"values": torch.from_numpy(self.embed(texts)), "lengths": torch.ones(len(texts), dtype=torch.int64)}
 
-        key = fingerprint(self.network.parameters(), ids, device=self.network.device.type)
+        key = fingerprint(self.network, self.network.parameters(), ids, bf16=self.bf16)
         self.known = States.joined([(texts, keep(key, embedded))], torch.device("cpu"))
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
@@ -68,11 +80,10 @@ class Embedder:
         device = self.network.device
         ids = tokenize(self.tokenizer, texts, self.max_length)
         embeddings = np.empty((len(ids), self.network.config.hidden_size), dtype=np.float32)
-        fast = fast_bf16(device)
 
         def embed(rows: np.ndarray) -> None:
             inputs = pad(ids, rows, self.tokenizer.pad_token_id, device)
-            with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=fast):
+            with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
                 states, mask = self.network(**inputs).last_hidden_state.float(), inputs["attention_mask"].unsqueeze(-1)
                 mean = (states * mask).sum(dim=1) / mask.sum(dim=1)
                 embeddings[rows] = torch.nn.functional.normalize(mean).cpu().numpy()
@@ -87,6 +98,7 @@ class Embedder:
 
     def save(self, folder: Path) -> None:
         """Write encoder and tokenizer into a folder."""
+        self.network.config.precision = self.precision
         self.network.save_pretrained(folder)
         self.tokenizer.model_max_length = self.max_length
         self.tokenizer.save_pretrained(folder)
@@ -99,7 +111,7 @@ class Embedder:
 
 def embedder(data: TrainingData, settings: TrainingSettings) -> Embedder:
     """The encoder that the settings name; it knows the embeddings of the data's corpus."""
-    made = Embedder.of(encoder_source(settings.model), settings.max_length, settings.device)
+    made = Embedder.of(encoder_source(settings.model), settings.device, settings.max_length, settings.precision)
     if data.corpus:
         made.embed_once(data.corpus, settings.keep)
     return made
@@ -127,7 +139,7 @@ class EmbeddingModel(Model):
 
     @classmethod
     def load_files(cls, folder: Path, labels: list[str]) -> EmbeddingModel:
-        return cls(labels, Embedder.of(str(folder / ENCODER), None, "auto"), **load_file(folder / WEIGHTS))
+        return cls(labels, Embedder.of(str(folder / ENCODER), "auto"), **load_file(folder / WEIGHTS))
 
     @property
     def parameters(self) -> int:
@@ -170,7 +182,7 @@ class OneClassModel(Model):
 
     @classmethod
     def load_files(cls, folder: Path, labels: list[str]) -> OneClassModel:
-        return cls(labels, Embedder.of(str(folder / ENCODER), None, "auto"), **load_file(folder / WEIGHTS))
+        return cls(labels, Embedder.of(str(folder / ENCODER), "auto"), **load_file(folder / WEIGHTS))
 
     @property
     def parameters(self) -> int:

@@ -33,6 +33,7 @@ from ballast.scoring import for_each_batch
 
 # Architectures whose classification head reads nothing but the first token's last state.
 FIRST_TOKEN_HEADS = frozenset({"bert", "camembert", "electra", "roberta", "xlm-roberta"})
+COUNTED_FROM_PADDING = frozenset({"camembert", "roberta", "xlm-roberta"})
 
 
 def first_token_attention(
@@ -175,7 +176,7 @@ class EncoderModel(Model):
         if common:
             base = self.network.base_model
             weights = [*base.embeddings.parameters(), *base.encoder.layer[:layers].parameters()]
-            key = fingerprint(weights, ids_of_common, device=self.network.device.type, bf16=bf16)
+            key = fingerprint(self.network, weights, ids_of_common, bf16=bf16)
             parts.append((common, keep(key, lambda: states_of(ids_of_common))))
         if others:
             parts.append((others, states_of(ids_of_others)))
@@ -226,6 +227,16 @@ class EncoderModel(Model):
         return sum(each.numel() for each in self.network.parameters())
 
 
+def check_positions(network: PreTrainedModel, max_length: int, name: str) -> None:
+    """Raise UserError when texts of so many tokens have more than an encoder has positions for."""
+    config = network.config
+    # These count positions from behind the padding's.
+    before = config.pad_token_id + 1 if config.model_type in COUNTED_FROM_PADDING else 0
+    longest = getattr(config, "max_position_embeddings", max_length + before) - before
+    if max_length > longest:
+        raise UserError(f"train.max_length {max_length} is more than the {longest} positions of {name}")
+
+
 def untrained_model(
     name: str, labels: list[str], max_length: int, device: torch.device, precision: str = "auto"
 ) -> EncoderModel:
@@ -245,8 +256,6 @@ def untrained_model(
         attn_implementation="sdpa" if device.type == "cuda" else "eager",
     )
     network.config.pad_token_id = tokenizer.pad_token_id
-    longest = getattr(network.config, "max_position_embeddings", max_length)
-    if max_length > longest:
-        raise UserError(f"train.max_length {max_length} is more than the {longest} positions of {name}")
+    check_positions(network, max_length, name)
     skip_unread_states(network)
     return EncoderModel(labels, network.to(device), tokenizer, max_length, precision)

@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,13 +16,17 @@ import transformers
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from ballast.encoders import file_sha256
 from ballast.errors import UserError
 from ballast.scoring import for_each_batch
 
 # Architectures in which the layers follow the embeddings and each other with nothing between or behind them.
 STACKED = frozenset({"bert", "camembert", "roberta", "xlm-roberta"})
-# Memory that the states of texts may take; where there are more, each passes the frozen layers every epoch.
+# Memory that the states of texts may take, twice that while parts are joined; where there are more, each text passes the
+# frozen layers every epoch.
 MOST_BYTES = 2 * 2**30
+# Our own modules that decide what frozen layers give.
+DECISIVE = ("batching", "embedding_model", "encoder_model", "frozen_layers", "scoring")
 
 Arrays = dict[str, Tensor]
 # (fingerprint, compute) -> the arrays that compute() gives, or has given before for the same fingerprint.
@@ -120,8 +125,10 @@ def shell(module: Any) -> Any:
 
 def can_pass_once(network: PreTrainedModel, layers: int, tokens: int) -> bool:
     """Whether the states of so many tokens behind the lowest `layers` can be kept."""
-    config = network.config
-    fits = tokens * config.hidden_size * 4 <= MOST_BYTES
+    config, device = network.config, network.device
+    # Of a GPU's memory batches need the rest.
+    most = min(MOST_BYTES, torch.cuda.mem_get_info(device)[0] // 4) if device.type == "cuda" else MOST_BYTES
+    fits = tokens * config.hidden_size * 4 <= most
     return config.model_type in STACKED and 0 < layers < config.num_hidden_layers and fits
 
 
@@ -142,9 +149,16 @@ def pass_layers(network: PreTrainedModel, lengths: np.ndarray, inputs: Inputs, *
     return {"values": values, "lengths": torch.from_numpy(lengths)}
 
 
-def fingerprint(weights: Iterable[Tensor], ids: Sequence[Sequence[int]], **settings: object) -> str:
-    """The sha256 of all that decides what frozen weights give for token ids, on one kind of device."""
-    digest = hashlib.sha256(json.dumps(settings | {"versions": [torch.__version__, transformers.__version__]}).encode())
+def fingerprint(network: PreTrainedModel, weights: Iterable[Tensor], ids: Sequence[Sequence[int]], *, bf16: bool) -> str:
+    """The sha256 of all that decides what a network's frozen weights give for token ids, on one kind of device."""
+    decisive = {
+        "config": network.config.to_dict(),
+        "device": network.device.type,
+        "bf16": bf16,
+        "sources": [file_sha256(Path(__file__).with_name(f"{name}.py")) for name in DECISIVE],
+        "versions": [torch.__version__, transformers.__version__],
+    }
+    digest = hashlib.sha256(json.dumps(decisive, sort_keys=True, default=str).encode())
     for each in weights:
         digest.update(each.detach().cpu().contiguous().numpy().data)
     for each_ids in ids:

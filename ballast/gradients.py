@@ -3,43 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+from accelerate.utils.memory import clear_device_cache
 from torch import Tensor, nn
 
 from ballast.checkpoint import tell
 from ballast.errors import UserError
+from ballast.memory import OUT_OF_MEMORY, WHAT_HELPS, first_line, is_out_of_memory
 from ballast.ranks import Ranks
-
-OUT_OF_MEMORY = "out of memory"
-WHAT_HELPS = "lower train.max_length, raise train.frozen_layers or take a smaller train.model"
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether an error says that a device, or this machine, has no memory left."""
-    return isinstance(error, torch.OutOfMemoryError) or bool(should_reduce_batch_size(error))
-
-
-def first_line(error: Exception) -> str:
-    """What an error says, without its advice."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-@contextmanager
-def out_of_memory_told() -> Iterator[None]:
-    """Raise UserError where memory does not suffice for the model, its optimizer or what else is no batch."""
-    try:
-        yield
-    except Exception as error:
-        if not is_out_of_memory(error):
-            raise
-        raise UserError(f"{OUT_OF_MEMORY}: {first_line(error)}; {WHAT_HELPS}") from error
 
 
 @dataclass
@@ -47,10 +23,10 @@ class BatchGradients:
     """Puts the gradients of a batch's loss into the parameters.
 
     The loss is computed from the logits of the whole batch, on every process, and what it says of each logit is passed back
-    part by part: a loss that looks at all of a batch is right too, and nothing depends on how a batch is cut but rounding.
-    When a device runs out of memory, the same batch is passed again in micro-batches of half as many messages, and so are the
-    batches that follow. Source: Gao et al., Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup
-    (2101.06983), section 3.2.
+    part by part: a loss that looks at all of a batch is right too, and nothing depends on how a batch is cut but rounding and
+    dropout, which each part draws anew. When a device runs out of memory, the same batch is passed again in micro-batches of
+    half as many messages, and so are the batches that follow. Source: Gao et al., Scaling Deep Contrastive Learning Batch Size
+    under Memory Limited Setup (2101.06983), section 3.2.
 
     logits : rows (m,) -> logits (m, K) float32.
     loss : (logits (b, K), rows (b,), step) -> the loss of a batch.

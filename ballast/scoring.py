@@ -12,6 +12,7 @@ import torch
 from tqdm import tqdm
 
 from ballast.batching import sorted_batches
+from ballast.memory import is_out_of_memory
 
 # Padded; the activations of a batch stay in a core's cache, or fill a GPU.
 TOKENS_PER_BATCH = {"cpu": 1024, "cuda": 65536}
@@ -46,9 +47,23 @@ def workers_for(tasks: int, device: torch.device) -> int:
 def for_each_batch(score: Callable[[np.ndarray], None], lengths: np.ndarray, device: torch.device, name: str) -> None:
     """Call a function, under a progress bar of a name, with the rows of each batch of `lengths` (n,) in tokens.
 
-    The function has to work in several threads at once.
+    The function has to work in several threads at once. Where memory does not suffice for a batch, its halves are passed.
     """
+
+    def within_memory(rows: np.ndarray) -> None:
+        try:
+            score(rows)
+            return
+        except (RuntimeError, MemoryError) as error:
+            if len(rows) == 1 or not is_out_of_memory(error):
+                raise
+        # Not above, where the error still holds what the batch took.
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+        for half in np.array_split(rows, 2):
+            within_memory(half)
+
     batches = sorted_batches(lengths, TOKENS_PER_BATCH[device.type])
     with each_core(workers_for(len(batches), device)) as each:
-        for _ in tqdm(each(score, batches), desc=name, total=len(batches), unit="batch", disable=None, leave=False):
+        for _ in tqdm(each(within_memory, batches), desc=name, total=len(batches), unit="batch", disable=None, leave=False):
             pass

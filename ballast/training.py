@@ -1,4 +1,4 @@
-"""The training loop: fine-tune an encoder as a technique declares, on any device, deterministic for a seed."""
+"""The training loop: fine-tune an encoder as a technique declares, on any device, on a CPU to the same bytes for a seed."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from ballast.checkpoint import resumed, tell, tensors_of
 from ballast.encoder_model import EncoderModel, choose_device, in_bf16, untrained_model
 from ballast.errors import UserError
 from ballast.frozen_layers import freeze
-from ballast.gradients import BatchGradients, out_of_memory_told
+from ballast.gradients import BatchGradients
 from ballast.heads import head_of, set_head
 from ballast.launching import LOCAL_RANK, is_rank
+from ballast.memory import out_of_memory_told
 from ballast.ranks import Ranks
 from ballast.scoring import each_core, workers_for
 from ballast.technique import Technique, TrainingData, TrainingSettings
@@ -50,7 +51,7 @@ def make_accelerator(settings: TrainingSettings) -> Accelerator:
 
 @out_of_memory_told()
 def fine_tune(technique: Technique, data: TrainingData, settings: TrainingSettings) -> EncoderModel:
-    """Fine-tune an encoder and its head, in this process or, with the same result but for rounding, in several.
+    """Fine-tune an encoder and its head, in this process or, with the same result but for rounding and dropout, in several.
 
     The loss of a batch is the sum of the technique's per-example losses over (batch size x mean weight), the mean
     taken over the whole sample: the batch's own sum of weights would move the minimum. Every process draws the same
@@ -65,6 +66,7 @@ def fine_tune(technique: Technique, data: TrainingData, settings: TrainingSettin
     accelerator = make_accelerator(settings)
     ranks = Ranks.here()
     set_seed(settings.seed)
+    # Only warnings, because some of a GPU's fused attention has no deterministic backward pass.
     torch.use_deterministic_algorithms(True, warn_only=True)
     # Filling memory that is about to be overwritten only helps to find faults in torch.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

@@ -167,7 +167,7 @@ def auto_or_count(processes: Any) -> Any:
 
 
 class Train(Section):
-    # Where and how a training runs, which changes no result but by rounding.
+    # Where and how a training runs, which changes no result but by rounding, and by what dropout draws.
     PLACE: ClassVar[frozenset[str]] = frozenset({"processes", "checkpoint_minutes"})
 
     model: Annotated[str, BeforeValidator(one_encoder)]
@@ -181,7 +181,7 @@ class Train(Section):
     frozen_layers: Annotated[int, Field(ge=0)]
     max_length: Annotated[int, Field(ge=4)]
     precision: Literal["auto", "bf16", "fp32"]
-    device: str
+    device: Literal["auto", "cpu", "cuda"]
     seeds: Annotated[list[Seed], Field(min_length=1)]
     processes: Annotated[int | str, BeforeValidator(auto_or_count)]
     checkpoint_minutes: Positive

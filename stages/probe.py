@@ -42,41 +42,39 @@ def check_lengths(name: str, model: Model, texts: list[str]) -> None:
     )
 
 
-def logits(models: dict[int, Model], texts: list[str]) -> dict[str, Any]:
-    """Each seed's logits of texts."""
-    return {str(seed): model.logits(texts).astype(float).round(6).tolist() for seed, model in models.items()}
-
-
-def perturbed(models: dict[int, Model], texts: list[str], changed: list[str]) -> dict[str, Any]:
-    """Changed texts with the logits of those that were scored."""
-    long = too_long(next(iter(models.values())), changed)
-    reasons = {
-        at: "unchanged" if new == old else "too long"
+def skipped(model: Model, texts: list[str], changed: list[str]) -> dict[str, str]:
+    """Why changed texts are not scored, by their number."""
+    long = too_long(model, changed)
+    return {
+        str(at): "unchanged" if new == old else "too long"
         for at, (old, new) in enumerate(zip(texts, changed, strict=True))
         if new == old or long[at]
-    }
-    scored = [at for at in range(len(texts)) if at not in reasons]
-    return {
-        "texts": changed,
-        "scored": scored,
-        "skipped": {str(at): reason for at, reason in reasons.items()},
-        "logits": logits(models, [changed[at] for at in scored]),
     }
 
 
 def probed(name: str, params: Params) -> dict[str, Any]:
     """The logits of one technique's models; raises UserError for a text that is too long for them."""
     texts = params.probe.texts
-    changes = perturbations(params.probe.perturbations, params.probe.padding)
     models = {seed: ballast.load(MODELS / name / str(seed)) for seed in params.train.seeds}
     first = next(iter(models.values()))
     check_lengths(name, first, texts)
-    return {
-        "texts": texts,
-        "labels": first.labels,
-        "logits": logits(models, texts),
-        "perturbed": {key: perturbed(models, texts, list(map(change, texts))) for key, change in changes.items()},
-    }
+    perturbed: dict[str, dict[str, Any]] = {}
+    for key, change in perturbations(params.probe.perturbations, params.probe.padding).items():
+        changed = list(map(change, texts))
+        reasons = skipped(first, texts, changed)
+        scored = [at for at in range(len(texts)) if str(at) not in reasons]
+        perturbed[key] = {"texts": changed, "scored": scored, "skipped": reasons}
+    # In one call a model: its start takes longer than so few texts.
+    parts = [texts, *([each["texts"][at] for at in each["scored"]] for each in perturbed.values())]
+    ends = np.cumsum([len(part) for part in parts])[:-1]
+    logits: list[dict[str, Any]] = [{} for _ in parts]
+    for seed, model in models.items():
+        scores = model.logits([text for part in parts for text in part]).astype(float).round(6)
+        for of_part, values in zip(logits, np.split(scores, ends), strict=True):
+            of_part[str(seed)] = values.tolist()
+    for each, of_part in zip(perturbed.values(), logits[1:], strict=True):
+        each["logits"] = of_part
+    return {"texts": texts, "labels": first.labels, "logits": logits[0], "perturbed": perturbed}
 
 
 def main() -> None:

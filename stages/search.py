@@ -53,7 +53,8 @@ def embedded(params: Params) -> Embedded:
     from ballast.encoders import encoder_source
 
     messages = read_messages(["text"])
-    encoder = Embedder.of(encoder_source(params.train.model), params.train.max_length, params.train.device)
+    train = params.train
+    encoder = Embedder.of(encoder_source(train.model), train.device, train.max_length, train.precision)
     train, validation = messages.of("train"), messages.of("validation")
     return Embedded(
         train=encoder.embed(train["text"].tolist()),

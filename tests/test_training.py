@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,15 +19,25 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 import ballast
 from ballast import encoders, frozen_layers, models
 from ballast.batching import shuffled_batches, sorted_batches
-from ballast.encoder_model import FIRST_TOKEN_HEADS, EncoderModel, choose_device, pad, skip_unread_states, untrained_model
+from ballast.encoder_model import (
+    FIRST_TOKEN_HEADS,
+    EncoderModel,
+    check_positions,
+    choose_device,
+    pad,
+    skip_unread_states,
+    untrained_model,
+)
 from ballast.encoders import minilm_folder
 from ballast.errors import UserError
 from ballast.frozen_layers import STACKED, Arrays, States, can_pass_once, freeze, pass_layers, with_layers
 from ballast.heads import NormalisedLinear, head_of, set_head
+from ballast.memory import is_out_of_memory
+from ballast.scoring import for_each_batch
 from ballast.technique import Technique, TrainingData, TrainingSettings, cross_entropy
 from ballast.training import fine_tune, set_dropout
 from stages.files import STATES
-from stages.states import kept
+from stages.states import MOST_FILES, kept
 
 NAMES = ["ham", "spam"]
 TEXTS = [f"{'free prize call now' if row % 4 == 0 else 'see you at the meeting'} {row}" for row in range(48)]
@@ -175,19 +187,40 @@ def test_states_that_were_kept_give_the_same_weights_to_the_bit(
     first = fine_tune(Technique(), sample, settings)
     (path,) = STATES.glob("*.safetensors")
     written = path.read_bytes()
-    again = fine_tune(Technique(), sample, settings)
+
+    def not_again() -> Arrays:
+        raise AssertionError("they were kept")
+
+    again = fine_tune(Technique(), sample, dataclasses.replace(settings, keep=lambda key, _compute: kept(key, not_again)))
     assert all(torch.equal(each, again.network.state_dict()[name]) for name, each in first.network.state_dict().items())
     assert path.read_bytes() == written
     for texts in (TEXTS, ["of another split"], ["of no split", *TEXTS]):
         whole = dataclasses.replace(first, above=None)
         np.testing.assert_allclose(first.logits(texts), whole.logits(texts), atol=1e-5)
-    path.write_bytes(written[:100])
-    fine_tune(Technique(), sample, settings)
-    assert path.read_bytes() == written and "is computed anew" in capsys.readouterr().err
+    for damaged in (written[:100], written[:-1] + bytes([written[-1] ^ 1])):
+        path.write_bytes(damaged)
+        fine_tune(Technique(), sample, settings)
+        assert path.read_bytes() == written and "is computed anew" in capsys.readouterr().err
     path.unlink()
     path.mkdir()
     fine_tune(Technique(), sample, settings)
     assert "cannot be kept" in capsys.readouterr().err
+    shutil.rmtree(STATES)
+    STATES.parent.mkdir(exist_ok=True)
+    STATES.touch()
+    fine_tune(Technique(), sample, settings)
+    assert "cannot be kept" in capsys.readouterr().err
+
+
+def test_the_oldest_states_make_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for at in range(MOST_FILES + 2):
+        assert kept(str(at), lambda at=at: {"values": torch.tensor([at])})["values"].item() == at
+        os.utime(STATES / f"{at}.safetensors", (at, at))
+    # Read again, so not the oldest any more.
+    kept("2", lambda: {"values": torch.tensor([-1])})
+    kept("new", lambda: {"values": torch.tensor([7])})
+    assert {each.stem for each in STATES.glob("*.safetensors")} == {"2", "4", "5", "new"}
 
 
 def test_states_of_other_layers_and_texts_are_not_confused(training: TrainingSettings) -> None:
@@ -206,6 +239,12 @@ def test_states_of_other_layers_and_texts_are_not_confused(training: TrainingSet
     model.pass_once(1, texts, texts, keep)
     model.pass_once(1, texts, ["new"], keep)
     assert len(set(heard)) == 3 and heard[-1] == heard[-2]
+    # What changes states beside weights and texts.
+    model.network.config.layer_norm_eps *= 2
+    model.pass_once(1, texts, texts, keep)
+    model.precision = "bf16"
+    model.pass_once(1, texts, texts, keep)
+    assert len(set(heard)) == 5
     alone = untrained_model(training.model, NAMES, 16, torch.device("cpu"))
     alone.pass_once(2, TEXTS, TEXTS, keep)
     assert alone.above is None, "nothing is left above all layers"
@@ -323,6 +362,50 @@ def test_a_damaged_folder_is_refused_and_named(trained: EncoderModel, tmp_path: 
     with pytest.raises(UserError, match=words[damage]) as error:
         ballast.load(tmp_path)
     assert damage == "kind" or str(tmp_path) in str(error.value)
+
+
+@pytest.mark.parametrize("most", [1, 3, 40])
+def test_texts_that_memory_does_not_suffice_for_are_scored_in_halves(most: int) -> None:
+    scored: list[int] = []
+
+    def score(rows: np.ndarray) -> None:
+        if len(rows) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        scored.extend(rows.tolist())
+
+    for_each_batch(score, np.full(40, 8), torch.device("cpu"), "scoring")
+    assert sorted(scored) == list(range(40))
+    with pytest.raises(torch.OutOfMemoryError):
+        for_each_batch(lambda rows: score(np.repeat(rows, most + 1)), np.full(4, 8), torch.device("cpu"), "scoring")
+
+
+@pytest.mark.parametrize(
+    ("error", "is_one"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."), True),
+        (RuntimeError("CUDA error: out of memory\nCompile with TORCH_USE_CUDA_DSA"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate(handle)"), True),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), True),
+        (MemoryError(), True),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+        (UserError("out of memory, with one message at a time"), False),
+    ],
+)
+def test_errors_that_say_that_memory_is_full_are_known(error: Exception, is_one: bool) -> None:
+    assert is_out_of_memory(error) is is_one
+
+
+@pytest.mark.parametrize(("model_type", "positions"), [("bert", 40), ("roberta", 38)])
+def test_texts_get_no_more_tokens_than_the_encoder_has_positions(model_type: str, positions: int) -> None:
+    size = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8, "vocab_size": 9}
+    config = AutoConfig.for_model(model_type, max_position_embeddings=40, pad_token_id=1, **size)
+    network = AutoModelForSequenceClassification.from_config(config)
+    check_positions(network, positions, "it")
+    network(torch.full((1, positions), 5))
+    with pytest.raises(UserError, match=f"train.max_length {positions + 1} is more than the {positions} positions of it"):
+        check_positions(network, positions + 1, "it")
+    with pytest.raises(IndexError):
+        network(torch.full((1, positions + 1), 5))
 
 
 def test_the_embedded_encoder_is_the_pinned_one(monkeypatch: pytest.MonkeyPatch) -> None:
