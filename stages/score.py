@@ -53,18 +53,25 @@ SECONDS_BETWEEN_LINES = 10.0
 
 @dataclass
 class Seen:
-    """Fingerprints of the ids so far, 8 bytes each; two ids of a million share one with probability 3e-8."""
+    """Fingerprints of the ids so far, 8 bytes each; two ids of a million share one with probability 3e-8.
 
-    sorted: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.uint64))
+    They are in sorted arrays of which each is more than twice as long as the next, so that few are searched and each
+    fingerprint is sorted few times.
+    """
+
+    runs: list[np.ndarray] = field(default_factory=list)
 
     def repeated(self, ids: list[str]) -> np.ndarray:
         """Which of the ids (n,) came before, among them or earlier; they are remembered."""
         prints = pd.util.hash_array(np.array(ids, dtype=object), categorize=False)
         known = pd.Series(prints).duplicated().to_numpy()
-        if len(self.sorted):
-            at = np.searchsorted(self.sorted, prints).clip(max=len(self.sorted) - 1)
-            known = known | (self.sorted[at] == prints)
-        self.sorted = np.sort(np.concatenate([self.sorted, prints[~known]]))
+        for run in self.runs:
+            known |= run[np.searchsorted(run, prints).clip(max=len(run) - 1)] == prints
+        new = np.sort(prints[~known])
+        while self.runs and len(self.runs[-1]) <= 2 * len(new):
+            new = np.sort(np.concatenate([self.runs.pop(), new]), kind="stable")
+        if len(new):
+            self.runs.append(new)
         return known
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from tests.prepared_python import prepared_python
 # Before torch is imported: the tests share the machine with what else runs on it.
 os.environ.setdefault("OMP_NUM_THREADS", projects.THREADS)
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# What is started in the background ignores interrupts, and so would the commands that tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -183,18 +183,19 @@ def test_an_interrupt_ends_the_training_too_and_the_next_run_goes_on(repository:
     repository.on("train@a-0", "echo $$ > pid", "exec sleep 600")
     env = repository.environment | server.environment | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "flows.pipeline", "train@a-0"]
-    flow = subprocess.Popen(command, cwd=repository.folder, env=env, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    try:
-        pid = int(
-            eventually(
-                lambda: flow.poll() is None and (found := repository.folder / "pid").exists() and found.read_text().strip()
+    options = {"cwd": repository.folder, "env": env, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
+    with subprocess.Popen(command, **options) as flow:
+        try:
+            pid = int(
+                eventually(
+                    lambda: flow.poll() is None and (found := repository.folder / "pid").exists() and found.read_text().strip()
+                )
             )
-        )
-        assert psutil.Process(pid).name() == "sleep"
-        os.killpg(flow.pid, signal.SIGINT)
-        _, stderr = flow.communicate(timeout=60)
-    finally:
-        flow.kill()
+            eventually(lambda: psutil.Process(pid).name() == "sleep")
+            os.killpg(flow.pid, signal.SIGINT)
+            _, stderr = flow.communicate(timeout=60)
+        finally:
+            flow.kill()
     assert flow.returncode == 128 + signal.SIGINT
     assert stderr.rstrip().endswith(INTERRUPTED), stderr
     assert "Traceback" not in stderr
