@@ -39,8 +39,8 @@ check: setup   ## lint, types and import rooms
 	mypy
 	python -m pytest -q tests/test_rooms.py
 
-bench: setup   ## run the benchmarks where the pipeline has run, all but class_prior, which takes an hour
-	@failed=; for each in train score "overhead --full" growth evaluate; do \
+bench: setup nodes   ## run the benchmarks where the pipeline has run, for two hours; class_prior alone takes another one
+	@failed=; for each in train score score_folder "overhead --full" growth evaluate; do \
 	  echo "benchmarks.$$each"; python -m benchmarks.$$each || failed="$$failed $${each%% *}"; done; \
 	  [ -z "$$failed" ] || { echo "error: failed:$$failed" >&2; exit 1; }
 
@@ -74,7 +74,7 @@ $(VENV)/nodes: $(VENV)/installed requirements-nodes.lock
 browser:
 	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || \
 	  { echo "installing Chromium for the page tests"; apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; } || \
-	  playwright install --with-deps chromium
+	  playwright install --with-deps chromium || playwright install chromium
 
 postgresql:
 	@command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || \

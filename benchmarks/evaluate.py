@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +21,12 @@ from tqdm import tqdm
 from benchmarks.measuring import ROOT, measured, surroundings, write_result
 
 LABELS, SHARES = ["ham", "spam"], np.array([0.87, 0.13])
+# Drawn from so many times as many as there are messages, 98% of the groups have one message, as in the SMS data.
+MORE_GROUPS = 25
 
 
-def write_messages(folder: Path, test: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """A table of messages with as many of test, and a quarter as many of validation and train: classes (n,) by split."""
-    sizes = {"train": test // 4, "validation": test // 4, "test": test}
+def write_messages(folder: Path, sizes: Mapping[str, int], rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """A table of messages with so many of each split: classes (n,) by split."""
     classes = {split: rng.choice(2, size, p=SHARES) for split, size in sizes.items()}
     total = sum(sizes.values())
     table = pd.DataFrame(
@@ -32,7 +34,7 @@ def write_messages(folder: Path, test: int, rng: np.random.Generator) -> dict[st
             "id": np.arange(total).astype(str),
             "text": "made up",
             "label": np.array(LABELS)[np.concatenate(list(classes.values()))],
-            "group": np.sort(rng.integers(0, int(0.9 * total), total)),
+            "group": np.sort(rng.integers(0, MORE_GROUPS * total, total)),
             "split": np.repeat(list(sizes), list(sizes.values())),
             "source": "made up",
         }
@@ -96,7 +98,7 @@ def main(techniques: int, seeds: int, test: int) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         yaml.dump(params, folder / "params.yaml")
-        classes = write_messages(folder, test, rng)
+        classes = write_messages(folder, {"train": test // 4, "validation": test // 4, "test": test}, rng)
         for name in tqdm(names, desc="made-up logits"):
             write_technique(folder, name, seeds, classes, rng)
         evaluated = [measured("-m", "stages.evaluate", name, folder=folder)["seconds"] for name in tqdm(names, desc="evaluate")]

@@ -130,9 +130,11 @@ def result_path(name: str) -> Path:
 
 
 def read_result(name: str) -> dict[str, Any]:
-    """What a benchmark found the last time; {} when it never ran."""
+    """What a benchmark found the last time; {} when it never ran, or on another machine or other versions."""
     path = result_path(name)
-    return read_json(path) if path.exists() else {}
+    found = read_json(path) if path.exists() else {}
+    here = surroundings()
+    return found if all(found.get(key) == here[key] for key in ("device", "cpus", "threads", "versions")) else {}
 
 
 def write_result(name: str, result: Mapping[str, Any]) -> None:

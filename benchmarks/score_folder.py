@@ -9,20 +9,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import shutil
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from benchmarks.score import ROOT, deploy, texts_of
+from benchmarks.measuring import measured, surroundings, write_result
+from benchmarks.score import deploy, texts_of
 
 
 def write_files(folder: Path, distinct: np.ndarray, files: int, rows: int) -> None:
@@ -32,14 +28,6 @@ def write_files(folder: Path, distinct: np.ndarray, files: int, rows: int) -> No
     for number in range(files):
         texts = rng.choice(distinct, rows, replace=False)
         pd.DataFrame({"text": texts}).to_parquet(folder / f"part-{number:03}.parquet")
-
-
-def seconds(folder: Path, *arguments: str) -> float:
-    """How long a command takes; it has to succeed."""
-    started = time.perf_counter()
-    command = [sys.executable, "-m", *arguments]
-    subprocess.run(command, cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True, stderr=subprocess.DEVNULL)
-    return time.perf_counter() - started
 
 
 def main(encoder: Path, messages: str, files: int, rows: int, workers: list[int], times: int) -> None:
@@ -53,11 +41,12 @@ def main(encoder: Path, messages: str, files: int, rows: int, workers: list[int]
         write_files(folder / "messages", distinct, files, rows)
         for _ in tqdm(range(times), desc="timing"):
             for count in workers:
-                command = ("stages.score_folder", "messages", "scores", "--workers", str(count))
+                command = ("-m", "stages.score_folder", "messages", "scores", "--workers", str(count))
                 shutil.rmtree(folder / "scores", ignore_errors=True)
-                whole[count] = min(whole[count], seconds(folder, *command))
-                starting[count] = min(starting[count], seconds(folder, *command))
-            alone = min(alone, seconds(folder, "stages.score", "messages", "--window", "w"))
+                whole[count] = min(whole[count], measured(*command, folder=folder)["seconds"])
+                starting[count] = min(starting[count], measured(*command, folder=folder)["seconds"])
+            one_process = measured("-m", "stages.score", "messages", "--window", "w", folder=folder)
+            alone = min(alone, one_process["seconds"])
     scoring = {count: whole[count] - starting[count] for count in workers}
     few, *_, many = sorted(workers)
     result = {
@@ -70,11 +59,10 @@ def main(encoder: Path, messages: str, files: int, rows: int, workers: list[int]
         "ratio": round(scoring[few] / scoring[many], 2),
         "ratio_with_starting": round(whole[few] / whole[many], 2),
         "seconds_of_one_process": round(alone, 1),
-        "cpus": os.cpu_count(),
-        "load": round(os.getloadavg()[0], 1),
-        "machine": platform.machine(),
+        "workers": [few, many],
+        **surroundings(),
     }
-    (ROOT / "benchmarks/score_folder.json").write_text(json.dumps(result, indent=2, sort_keys=True) + "\n")
+    write_result("score_folder", result)
     print(json.dumps(result, indent=2, sort_keys=True))
 
 

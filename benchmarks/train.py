@@ -3,7 +3,8 @@
 Run as `python -m benchmarks.train` in a folder where the pipeline has run. Four sides train in turn, once a seed: the Trainer
 at its defaults with dynamic padding; the Trainer tuned (batches by length, bf16 where the hardware has it); ours as
 `params.yaml` has it, once from nothing and once with the states of frozen layers that an earlier technique's training kept.
-Each begins with texts and ends with a trained model. Seconds are means over the seeds.
+Each begins with texts and ends with a trained model. Seconds are means over the seeds. Ours trains the layers above
+`train.frozen_layers` only, without dropout; `same_layers`, a second part, is ours beside a tuned Trainer that does so too.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import dataclasses
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -26,18 +27,19 @@ from ballast.bootstrap import Draws, resampled
 from ballast.comparison import compare, with_seed_variation
 from ballast.encoder_model import EncoderModel, choose_device, in_bf16
 from ballast.encoders import encoder_source
-from ballast.frozen_layers import Arrays
+from ballast.frozen_layers import Arrays, freeze
 from ballast.metrics import Decisions, Scored
 from ballast.model import Model
 from ballast.technique import Technique, TrainingData, TrainingSettings
-from ballast.training import fine_tune
-from benchmarks.measuring import surroundings, write_result
+from ballast.training import fine_tune, set_dropout
+from benchmarks.measuring import read_result, surroundings, write_result
 from stages.messages import Messages, read_messages
 from stages.params import read_params
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95
 DEFAULTS, TUNED, OURS, OURS_KEPT = "trainer_defaults", "trainer_tuned", "ours", "ours_with_kept_states"
+SAME_LAYERS = "trainer_tuned_same_layers"
 # Of the square matrices whose product tells how fast the hardware multiplies.
 MATRIX_SIZE = 2048
 SECONDS_OF_PRODUCTS = 1.0
@@ -47,11 +49,16 @@ COUNTED = 320
 Side = Callable[[TrainingData, TrainingSettings], Model]
 
 
-def by_trainer(data: TrainingData, settings: TrainingSettings, **tuning: object) -> Model:
-    """Train as a user of transformers would."""
+def by_trainer(data: TrainingData, settings: TrainingSettings, same_layers: bool = False, **tuning: object) -> Model:
+    """Train as a user of transformers would: all layers with dropout, or the layers that ours trains, without."""
     source = encoder_source(settings.model)
     torch.manual_seed(settings.seed)
+    # Ours has set it for this process.
+    torch.use_deterministic_algorithms(False)
     network = AutoModelForSequenceClassification.from_pretrained(source, num_labels=len(data.label_names), dtype=torch.float32)
+    if same_layers:
+        freeze(network, settings.frozen_layers)
+        set_dropout(network, settings.dropout)
     tokenizer = AutoTokenizer.from_pretrained(source)
     ids = tokenizer(list(data.texts), truncation=True, max_length=settings.max_length)["input_ids"]
     rows = [{"input_ids": each, "labels": int(label)} for each, label in zip(ids, data.labels, strict=True)]
@@ -87,10 +94,12 @@ def sides(bf16: bool) -> dict[str, Side]:
     def ours_kept(data: TrainingData, settings: TrainingSettings) -> Model:
         return fine_tune(Technique(), data, dataclasses.replace(settings, keep=keep))
 
+    tuning = {"train_sampling_strategy": "group_by_length", "bf16": bf16}
     return {
         OURS: ours,
         OURS_KEPT: ours_kept,
-        TUNED: partial(by_trainer, train_sampling_strategy="group_by_length", bf16=bf16),
+        SAME_LAYERS: partial(by_trainer, same_layers=True, **tuning),
+        TUNED: partial(by_trainer, **tuning),
         DEFAULTS: by_trainer,
     }
 
@@ -130,13 +139,13 @@ def operations(data: TrainingData, settings: TrainingSettings) -> float:
     return counter.get_total_flops() / (len(few) * settings.epochs)
 
 
-def f1_differences(logits: dict[str, list[np.ndarray]], messages: Messages, label: str) -> dict[str, dict[str, float]]:
-    """Ours against each other side: difference of a label's F1 on test, paired over near-duplicate groups, with all seeds."""
+def f1_difference(ours: list[np.ndarray], theirs: list[np.ndarray], messages: Messages, label: str) -> dict[str, float]:
+    """A label's F1 on test, ours less theirs, by the logits of all seeds, paired over near-duplicate groups."""
     test = messages.of("test")
     classes, groups = test["class"].to_numpy(), np.unique(test["group"], return_inverse=True)[1]
     metric = f"{label}.f1"
     draws = {}
-    for name, of_seeds in logits.items():
+    for name, of_seeds in {"ours": ours, "theirs": theirs}.items():
         scored = [Scored(messages.names, classes, each, groups, np.ones(len(messages.names))) for each in of_seeds]
         statistics = [Decisions(each) for each in scored]
         everything = np.ones((1, groups.max() + 1), dtype=np.float32)
@@ -149,21 +158,32 @@ def f1_differences(logits: dict[str, list[np.ndarray]], messages: Messages, labe
         seeds = np.array([each(everything)[metric][0] for each in statistics])
         right = np.stack([each.argmax(axis=1) == classes for each in of_seeds])
         draws[name] = Draws(values=values, seeds={metric: seeds}, correct=right)
-    varied = with_seed_variation(draws)
-    found = {}
-    for other in (DEFAULTS, TUNED):
-        compared = compare({OURS: varied[OURS], other: varied[other]}, other, [metric], CONFIDENCE, frozenset())
-        entry: Any = compared[OURS]["metrics"]
-        found[other] = {"value": entry[metric]["difference"], "low": entry[metric]["low"], "high": entry[metric]["high"]}
-    return found
+    compared = compare(with_seed_variation(draws), "theirs", [metric], CONFIDENCE, frozenset())
+    entry: Any = compared["ours"]["metrics"][metric]
+    return {"value": round(entry["difference"], 4), "low": round(entry["low"], 4), "high": round(entry["high"], 4)}
 
 
-def rounded(values: dict[str, float], digits: int) -> dict[str, float]:
-    """The values, rounded."""
-    return {name: round(value, digits) for name, value in values.items()}
+def timed(
+    sides: Mapping[str, Side], seeds: Sequence[int], data: TrainingData, settings: TrainingSettings, texts: Sequence[str]
+) -> Iterator[tuple[dict[str, list[float]], dict[str, list[np.ndarray]]]]:
+    """Seconds of each side's trainings and logits of texts by its models so far, after each seed."""
+    # What the first training alone would pay for.
+    for side in sides.values():
+        side(of_rows(data, np.arange(min(64, len(data.texts)))), settings)
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    logits: dict[str, list[np.ndarray]] = {name: [] for name in sides}
+    for seed in seeds:
+        for name, side in sides.items():
+            started = time.perf_counter()
+            model = side(data, dataclasses.replace(settings, seed=seed))
+            seconds[name].append(time.perf_counter() - started)
+            logits[name].append(model.logits(texts))
+            print(f"seed {seed}: {name} {seconds[name][-1]:.1f} s", file=sys.stderr, flush=True)
+        yield seconds, logits
 
 
-def main(seeds: Sequence[int], messages_used: int | None) -> None:
+def main(seeds: Sequence[int], messages_used: int | None, same_layers_only: bool) -> None:
+    """Measure, and write after each seed."""
     params = read_params().train.settings()
     messages = read_messages(["text", "group"])
     train, test = messages.of("train"), messages.of("test")
@@ -180,28 +200,17 @@ def main(seeds: Sequence[int], messages_used: int | None) -> None:
     settings = TrainingSettings(**params, seed=0)
     device = choose_device(settings.device)
     bf16 = in_bf16(settings.precision, device)
-    timed = sides(bf16)
-    # What the first training alone would pay for.
-    for side in timed.values():
-        side(of_rows(data, np.arange(min(64, len(data.texts)))), settings)
-    each_operations = operations(data, settings)
-    seconds: dict[str, list[float]] = {name: [] for name in timed}
-    logits: dict[str, list[np.ndarray]] = {name: [] for name in timed}
-    for seed in seeds:
-        for name, side in timed.items():
-            started = time.perf_counter()
-            model = side(data, dataclasses.replace(settings, seed=seed))
-            seconds[name].append(time.perf_counter() - started)
-            logits[name].append(model.logits(test["text"].tolist()))
-            print(f"seed {seed}: {name} {seconds[name][-1]:.1f} s", file=sys.stderr, flush=True)
-        passes = len(data.texts) * settings.epochs
-        total = {name: sum(each) / len(each) for name, each in seconds.items()}
-        rates = {str(each).removeprefix("torch."): matrix_rate(each, device) for each in (torch.float32, torch.bfloat16)}
-        used = rates["bfloat16" if bf16 else "float32"]
-        differences = f1_differences(logits, messages, label)
-        write_result(
-            "train",
-            {
+    passes, texts = len(data.texts) * settings.epochs, test["text"].tolist()
+    result = read_result("train")
+    every = sides(bf16)
+    alike = {OURS: every[OURS], SAME_LAYERS: every.pop(SAME_LAYERS)}
+    if not same_layers_only:
+        each_operations = operations(data, settings)
+        for seconds, logits in timed(every, seeds, data, settings, texts):
+            total = {name: sum(each) / len(each) for name, each in seconds.items()}
+            rates = {str(each).removeprefix("torch."): matrix_rate(each, device) for each in (torch.float32, torch.bfloat16)}
+            used = rates["bfloat16" if bf16 else "float32"]
+            result |= {
                 "ratio_to_defaults": round(total[DEFAULTS] / total[OURS], 2),
                 "ratio_to_tuned": round(total[TUNED] / total[OURS], 2),
                 "ratio_to_defaults_with_kept_states": round(total[DEFAULTS] / total[OURS_KEPT], 2),
@@ -211,21 +220,37 @@ def main(seeds: Sequence[int], messages_used: int | None) -> None:
                 "share_of_matrix_rate": round(each_operations * passes / total[OURS] / used, 3),
                 "matrix_rate_gflops": {name: round(rate / 1e9, 1) for name, rate in rates.items()},
                 "operations_per_message_gflop": round(each_operations / 1e9, 3),
-                "f1_difference": rounded(differences[DEFAULTS], 4),
-                "f1_difference_to_tuned": rounded(differences[TUNED], 4),
+                "f1_difference": f1_difference(logits[OURS], logits[DEFAULTS], messages, label),
+                "f1_difference_to_tuned": f1_difference(logits[OURS], logits[TUNED], messages, label),
                 "label": label,
                 "seeds": len(logits[OURS]),
-                "seconds": {name: [round(each, 1) for each in of] for name, of in seconds.items()},
+                "seconds": rounded(seconds),
                 "messages": len(data.texts),
                 "bf16": bf16,
                 "params": params,
                 **surroundings(),
-            },
-        )
+            }
+            write_result("train", result)
+    for seconds, logits in timed(alike, seeds, data, settings, texts):
+        result["same_layers"] = {
+            "ratio": round(sum(seconds[SAME_LAYERS]) / sum(seconds[OURS]), 2),
+            "f1_difference": f1_difference(logits[OURS], logits[SAME_LAYERS], messages, label),
+            "seconds": rounded(seconds),
+            "seeds": len(logits[OURS]),
+            "messages": len(data.texts),
+            "date": surroundings()["date"],
+        }
+        write_result("train", result)
+
+
+def rounded(seconds: Mapping[str, list[float]]) -> dict[str, list[float]]:
+    """The seconds, to a tenth."""
+    return {name: [round(each, 1) for each in of] for name, of in seconds.items()}
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--messages", dest="messages_used", type=int, help="train on so many only")
+    parser.add_argument("--same-layers-only", action="store_true", help="the second part only; the first stays in the file")
     main(**vars(parser.parse_args()))

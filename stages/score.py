@@ -65,8 +65,8 @@ class Seen:
         """Which of the ids (n,) came before, among them or earlier; they are remembered."""
         prints = pd.util.hash_array(np.array(ids, dtype=object), categorize=False)
         known = pd.Series(prints).duplicated().to_numpy()
-        for run in self.runs:
-            known |= run[np.searchsorted(run, prints).clip(max=len(run) - 1)] == prints
+        for each in self.runs:
+            known = known | (each[np.searchsorted(each, prints).clip(max=len(each) - 1)] == prints)
         new = np.sort(prints[~known])
         while self.runs and len(self.runs[-1]) <= 2 * len(new):
             new = np.sort(np.concatenate([self.runs.pop(), new]), kind="stable")

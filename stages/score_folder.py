@@ -141,24 +141,30 @@ class Scorer:
                 raise UserError(f"{source}: cannot be read: {one_line(error)}") from error
             for name_written in (scores, quarantine):
                 stack.enter_context(self.target.only_one(name_written))
-            settings = {"text": columns.text, "id": columns.id, "longest_text": self.params.production.score.longest_text}
+            limits = self.params.production.score.model_dump(include={"longest_text", "quarantine"})
+            settings = {"text": columns.text, "id": columns.id, **limits}
             made_from = {"source_sha256": sha256, "settings": settings}
             known = self.target.about(scores)
             if {**made_from, "sha256": self.version.sha256}.items() <= known.items():
                 return {"scored": known["scored"], "quarantined": known["quarantined"], "anew": False}
-            count, quarantined = score_rows(
-                read_file(LocalFileSystem(), source, str(local), columns),
-                name,
-                source,
-                self.params,
-                self.version,
-                self.model,
-                scored_file=self.target.replaced(scores),
-                quarantine_file=self.target.replaced(quarantine),
-                quarantine_name=self.target.at(quarantine),
-                about=made_from,
-                progress=lambda rows: None,
-            )
+            try:
+                count, quarantined = score_rows(
+                    read_file(LocalFileSystem(), source, str(local), columns),
+                    name,
+                    source,
+                    self.params,
+                    self.version,
+                    self.model,
+                    scored_file=self.target.replaced(scores),
+                    quarantine_file=self.target.replaced(quarantine),
+                    quarantine_name=self.target.at(quarantine),
+                    about=made_from,
+                    progress=lambda rows: None,
+                )
+            except UserError:
+                # What is there are scores of other bytes or by another model, which nobody is to take for this file's.
+                self.target.removed(scores)
+                raise
             if not quarantined:
                 self.target.removed(quarantine)
         return {"scored": count, "quarantined": quarantined, "anew": True}
@@ -218,6 +224,15 @@ def work(source: str, target: Target) -> tuple[Any, list[dict[str, str]]]:
         if (other := taken.setdefault(output_name(row["name"]), row["source"])) != row["source"]:
             raise UserError(f"{row['source']}: its scores would be in the place of those of {other}; rename one of them")
     return system, sorted(rows, key=lambda row: (-(system.size(row["path"]) or 0), row["name"]))
+
+
+def orphans(target: Target, rows: list[dict[str, str]]) -> list[str]:
+    """Files of scores in the folder which are of none of the files."""
+    expected = {output_name(row["name"]) for row in rows}
+    root = target.root.rstrip("/")
+    names = (path.removeprefix(root).lstrip("/") for path in target.system.find(root))
+    whole = (name for name in names if name.endswith(".parquet") and not name.rpartition("/")[2].startswith("."))
+    return sorted(set(whole) - expected)
 
 
 def absolute(path: str) -> str:
@@ -291,8 +306,12 @@ def main(source: str, target: str, address: str | None, workers: int | None, gpu
         workers = workers or int(there["GPU"] / gpus if gpus else there.get("CPU", 1))
         folder = DEPLOYED / version.name
         files = {name: ray.put((folder / name).read_bytes()) for name in ["manifest.json", *version.manifest["files"]]}
-        made_of = (files, version.name, ray.remote(num_cpus=0)(Tries).remote(), system, place, params)
+        # It may be on a machine that is lost; then it counts from the beginning.
+        counter = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Tries)
+        made_of = (files, version.name, counter.remote(), system, place, params)
         tell(rows, results(ray, rows, made_of, min(workers, len(rows)), gpus), version, target)
+    if left := orphans(place, rows):
+        print(f"score: {target}: scores of files that are not in {source}: {', '.join(left)}; delete them", file=sys.stderr)
 
 
 def tell(rows: list[dict[str, str]], done: Iterator[dict[str, Any]], version: Version, target: str) -> None:

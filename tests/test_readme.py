@@ -34,6 +34,9 @@ def test_the_table_of_the_watch_is_that_of_the_benchmarks() -> None:
 def test_the_table_of_speed_is_that_of_the_benchmarks() -> None:
     found = {name: read_json(ROOT / path) for name, path in BENCHMARKS.items() if (ROOT / path).exists()}
     assert with_block(TEXT, "benchmarks", benchmarks_table(found)) == TEXT
+    for each in found.values():
+        assert f"| {each['device']}, {each['cpus']} cores, {each['date']} |" in TEXT
+    assert len(re.findall(r"^\|.* cores, [0-9-]+ \|$", TEXT, flags=re.M)) == len(found)
 
 
 def test_a_benchmark_that_was_never_run_or_lacks_a_number_has_no_row() -> None:
@@ -44,10 +47,15 @@ def test_a_benchmark_that_was_never_run_or_lacks_a_number_has_no_row() -> None:
         "messages_per_second": 1234.5,
         "share_of_matrix_rate": 0.4,
         "f1_difference": {"value": 0.001, "low": -0.01, "high": 0.012},
+        "f1_difference_to_tuned": {"value": 0.002, "low": -0.02, "high": 0.013},
+        "same_layers": {"ratio": 4.56},
+        "seeds": 3,
+        "bf16": False,
+        "params": {"frozen_layers": 5},
         **where,
     }
     [row] = [line for line in benchmarks_table({"train": trained}).splitlines() if "a processor" in line]
-    assert all(each in row for each in ("12.3 times", "3.2 times", "+0.001 [-0.010, +0.012]", "40%", "2026-01-02"))
+    assert all(each in row for each in ("12.3 times", "3.2 times", "+0.001 [-0.010, +0.012]", "4.6 times", "40%", "2026-01-02"))
     assert "a processor" not in benchmarks_table({"train": {key: trained[key] for key in trained if key != "ratio_to_tuned"}})
     families = {
         "train": {"stages": 2, "seconds": 60.0, "training": 30.0, "scoring": 20.0, "start": 10.0},

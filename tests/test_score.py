@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -566,6 +567,8 @@ def test_seen_ids_are_those_that_came_before(chunks: list[list[str]]) -> None:
             expected.append(each in known)
             known.add(each)
         assert list(seen.repeated(chunk)) == expected
+    lengths = [len(run) for run in seen.runs]
+    assert sum(lengths) == len(known) and all(left > 2 * right for left, right in pairwise(lengths))
 
 
 def test_a_bucket_is_a_folder_too(cheap: Project) -> None:

@@ -23,7 +23,7 @@ from pyarrow import parquet
 from ballast.errors import UserError
 from stages.deployed import current_version, read_version
 from stages.params import read_params
-from stages.score_folder import TRIES, Scorer, Target, output_name, work
+from stages.score_folder import TRIES, Scorer, Target, orphans, output_name, work
 from tests.deployed import deploy, prior_model, tfidf
 from tests.flow_fixtures import eventually, free_port
 from tests.project import Project, corpus
@@ -117,8 +117,9 @@ def test_another_model_and_other_settings_score_again(ready: Project, target: Ta
     ready.edit({"production.score.id_column": None})
     assert len(anew(target)) == 2
     assert list(table(target, "first.csv.parquet")["id"])[:2] == ["first.csv-1", "first.csv-2"]
-    ready.edit({"production.score.longest_text": 10_000})
-    assert len(anew(target)) == 2
+    for setting, value in {"longest_text": 10_000, "quarantine": 0.4}.items():
+        ready.edit({f"production.score.{setting}": value})
+        assert len(anew(target)) == 2
 
 
 def test_scores_that_are_not_whole_are_made_again(ready: Project, target: Target) -> None:
@@ -151,6 +152,8 @@ def test_malformed_rows_are_kept_apart_by_file(ready: Project, target: Target) -
 def test_a_malformed_file_is_named_and_costs_no_other(
     ready: Project, target: Target, content: bytes | pd.DataFrame, said: str
 ) -> None:
+    ready.write("messages/a.parquet", MESSAGES[:9][["text", "id"]])
+    assert len(anew(target)) == 3
     ready.write("messages/a.parquet", content)
     results = score(target)
     wrong = results.pop("a.parquet")
@@ -158,6 +161,13 @@ def test_a_malformed_file_is_named_and_costs_no_other(
     assert said in wrong["error"]
     assert [result["error"] for result in results.values()] == ["", ""]
     assert {"b/second.parquet", "first.csv.parquet"} == {name for name in files(target) if not name.startswith("_")}
+
+
+def test_scores_of_a_file_that_is_gone_are_named(ready: Project, target: Target) -> None:
+    assert len(anew(target)) == 2
+    _, rows = work(str(Path("messages").resolve()), target)
+    assert orphans(target, rows) == []
+    assert orphans(target, [row for row in rows if row["name"] == "first.csv"]) == ["b/second.parquet"]
 
 
 def test_the_largest_files_come_first(ready: Project) -> None:
