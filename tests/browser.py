@@ -67,9 +67,9 @@ class Watched:
     requests: list[str] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
 
-    def open(self, path: Path) -> Page:
-        self.page.goto(path.as_uri())
-        self.page.wait_for_load_state("networkidle")
+    def open(self, path: Path, settled: bool = False) -> Page:
+        """The page once it is loaded or, where that matters, once it has asked for nothing for a while."""
+        self.page.goto(path.as_uri(), wait_until="networkidle" if settled else "load")
         return self.page
 
     def assert_clean(self, path: Path) -> None:

@@ -217,7 +217,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_page_needs_nothing_and_does_not_scroll_sideways(case: str, pages: dict[str, Path], desktop: Watched) -> None:
-    shown = desktop.open(pages[case])
+    shown = desktop.open(pages[case], settled=True)
     shown.locator("details").evaluate_all("all => all.forEach(each => each.open = true)")
     if shown.locator("#zoom:visible").count():
         shown.locator("#zoom label", has_text="Closer").click()
@@ -249,7 +249,7 @@ def test_the_policy_would_stop_what_slips_through(pages: dict[str, Path], deskto
     html = pages["month"].read_text(encoding="utf-8")
     slipped = tmp_path / "slipped.html"
     slipped.write_text(html.replace("<main>", f"<main>{HOSTILE[0]}<script>broken = 1</script>"), encoding="utf-8")
-    shown = desktop.open(slipped)
+    shown = desktop.open(slipped, settled=True)
     assert len(desktop.complaints) >= 2 and all("violates" in each for each in desktop.complaints)
     assert shown.evaluate("typeof broken") == "undefined"
     shown.locator("#timeline .area").first.hover()
