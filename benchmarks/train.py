@@ -40,9 +40,9 @@ RESAMPLES = 2000
 CONFIDENCE = 0.95
 DEFAULTS, TUNED, OURS, OURS_KEPT = "trainer_defaults", "trainer_tuned", "ours", "ours_with_kept_states"
 SAME_LAYERS = "trainer_tuned_same_layers"
-# Of the square matrices whose product tells how fast the hardware multiplies.
-MATRIX_SIZE = 2048
-SECONDS_OF_PRODUCTS = 1.0
+# Of the square matrices whose products tell how fast the hardware multiplies.
+MATRIX_SIZES = (256, 2048)
+SECONDS_OF_PRODUCTS = 0.5
 # A part of the messages tells how many products one of them takes.
 COUNTED = 320
 
@@ -106,16 +106,26 @@ def sides(bf16: bool) -> dict[str, Side]:
 
 def matrix_rate(dtype: torch.dtype, device: torch.device) -> float:
     """The hardware's best rate of matrix products, in multiplications and additions a second."""
-    left, right = (torch.randn(MATRIX_SIZE, MATRIX_SIZE, device=device).to(dtype) for _ in range(2))
-    best, begun = float("inf"), time.perf_counter()
-    # Emulated bf16 takes seconds for one product.
-    while time.perf_counter() - begun < SECONDS_OF_PRODUCTS:
-        started = time.perf_counter()
-        torch.mm(left, right)
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        best = min(best, time.perf_counter() - started)
-    return 2 * MATRIX_SIZE**3 / best
+    found = 0.0
+    for size in MATRIX_SIZES:
+        left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+        begun = time.perf_counter()
+        while time.perf_counter() - begun < SECONDS_OF_PRODUCTS:
+            started = time.perf_counter()
+            torch.mm(left, right)
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            found = max(found, 2 * size**3 / (time.perf_counter() - started))
+        # Emulated bf16 would take a minute for one large product.
+        if 2 * MATRIX_SIZES[-1] ** 3 / found > SECONDS_OF_PRODUCTS:
+            break
+    return found
+
+
+def best_rates(known: Mapping[str, float], device: torch.device) -> dict[str, float]:
+    """The best rates by type in 10^9 a second, those known already among them: what else runs can only make them lower."""
+    found = {str(each).removeprefix("torch."): matrix_rate(each, device) / 1e9 for each in (torch.float32, torch.bfloat16)}
+    return {name: round(max(rate, known.get(name, 0.0)), 1) for name, rate in found.items()}
 
 
 def of_rows(data: TrainingData, rows: np.ndarray) -> TrainingData:
@@ -208,8 +218,6 @@ def main(seeds: Sequence[int], messages_used: int | None, same_layers_only: bool
         each_operations = operations(data, settings)
         for seconds, logits in timed(every, seeds, data, settings, texts):
             total = {name: sum(each) / len(each) for name, each in seconds.items()}
-            rates = {str(each).removeprefix("torch."): matrix_rate(each, device) for each in (torch.float32, torch.bfloat16)}
-            used = rates["bfloat16" if bf16 else "float32"]
             result |= {
                 "ratio_to_defaults": round(total[DEFAULTS] / total[OURS], 2),
                 "ratio_to_tuned": round(total[TUNED] / total[OURS], 2),
@@ -217,8 +225,6 @@ def main(seeds: Sequence[int], messages_used: int | None, same_layers_only: bool
                 "ratio_to_tuned_with_kept_states": round(total[TUNED] / total[OURS_KEPT], 2),
                 "messages_per_second": round(passes / total[OURS]),
                 "messages_per_second_of": {name: round(passes / each, 1) for name, each in total.items()},
-                "share_of_matrix_rate": round(each_operations * passes / total[OURS] / used, 3),
-                "matrix_rate_gflops": {name: round(rate / 1e9, 1) for name, rate in rates.items()},
                 "operations_per_message_gflop": round(each_operations / 1e9, 3),
                 "f1_difference": f1_difference(logits[OURS], logits[DEFAULTS], messages, label),
                 "f1_difference_to_tuned": f1_difference(logits[OURS], logits[TUNED], messages, label),
@@ -230,6 +236,7 @@ def main(seeds: Sequence[int], messages_used: int | None, same_layers_only: bool
                 "params": params,
                 **surroundings(),
             }
+            add_share(result, device)
             write_result("train", result)
     for seconds, logits in timed(alike, seeds, data, settings, texts):
         result["same_layers"] = {
@@ -240,7 +247,15 @@ def main(seeds: Sequence[int], messages_used: int | None, same_layers_only: bool
             "messages": len(data.texts),
             "date": surroundings()["date"],
         }
+        add_share(result, device)
         write_result("train", result)
+
+
+def add_share(result: dict[str, Any], device: torch.device) -> None:
+    """Put into a result the rates of matrix products and the share of them that our training makes use of."""
+    rates = result["matrix_rate_gflops"] = best_rates(result.get("matrix_rate_gflops", {}), device)
+    made = result["operations_per_message_gflop"] * result["messages_per_second"]
+    result["share_of_matrix_rate"] = round(made / rates["bfloat16" if result["bf16"] else "float32"], 3)
 
 
 def rounded(seconds: Mapping[str, list[float]]) -> dict[str, list[float]]:

@@ -53,8 +53,8 @@ def embedded(params: Params) -> Embedded:
     from ballast.encoders import encoder_source
 
     messages = read_messages(["text"])
-    train = params.train
-    encoder = Embedder.of(encoder_source(train.model), train.device, train.max_length, train.precision)
+    settings = params.train
+    encoder = Embedder.of(encoder_source(settings.model), settings.device, settings.max_length, settings.precision)
     train, validation = messages.of("train"), messages.of("validation")
     return Embedded(
         train=encoder.embed(train["text"].tolist()),
