@@ -54,8 +54,8 @@ class Embedder:
         network = pretrained(AutoModel, source, dtype=torch.float32).to(choose_device(device))
         if max_length is not None:
             check_positions(network, max_length, source)
-        precision = precision or getattr(network.config, "precision", "auto")
-        return cls(network, tokenizer, max_length or tokenizer.model_max_length, precision)
+        as_saved = str(getattr(network.config, "precision", "auto"))
+        return cls(network, tokenizer, max_length or tokenizer.model_max_length, precision or as_saved)
 
     @property
     def bf16(self) -> bool:
