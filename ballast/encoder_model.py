@@ -33,6 +33,7 @@ from ballast.scoring import for_each_batch
 
 # Architectures whose classification head reads nothing but the first token's last state.
 FIRST_TOKEN_HEADS = frozenset({"bert", "camembert", "electra", "roberta", "xlm-roberta"})
+TOKENIZED_AT_ONCE = 10_000
 COUNTED_FROM_PADDING = frozenset({"camembert", "roberta", "xlm-roberta"})
 
 
@@ -103,11 +104,16 @@ def pretrained(loader: Any, source: str, **settings: Any) -> Any:
         ) from error
 
 
-def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int) -> list[list[int]]:
-    """Token ids of texts (n,), each cut to at most `max_length` tokens."""
-    if not len(texts):
-        return []
-    return tokenizer(list(texts), truncation=True, max_length=max_length)["input_ids"]
+def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int) -> list[np.ndarray]:
+    """Token ids (t,) of each of the texts (n,), cut to at most `max_length` tokens."""
+    without = {"return_attention_mask": False, "return_token_type_ids": False}
+    ids: list[np.ndarray] = []
+    # What a tokenizer gives beside the ids takes more memory than millions of texts may.
+    for start in range(0, len(texts), TOKENIZED_AT_ONCE):
+        some = list(texts[start : start + TOKENIZED_AT_ONCE])
+        found = tokenizer(some, truncation=True, max_length=max_length, **without)["input_ids"]
+        ids += [np.array(each, dtype=np.int32) for each in found]
+    return ids
 
 
 def count_tokens(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> np.ndarray:
@@ -115,7 +121,9 @@ def count_tokens(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> np
     return np.array([len(ids) for ids in tokenizer(list(texts), verbose=False)["input_ids"]], dtype=np.int64)
 
 
-def pad(ids: list[list[int]], rows: np.ndarray, padding: int, device: torch.device) -> dict[str, torch.Tensor]:
+def pad(
+    ids: Sequence[Sequence[int] | np.ndarray], rows: np.ndarray, padding: int, device: torch.device
+) -> dict[str, torch.Tensor]:
     """Model inputs of some rows: input_ids (b, t) and attention_mask (b, t), t the longest row."""
     longest = max(len(ids[row]) for row in rows)
     tokens = np.full((len(rows), longest), padding, dtype=np.int64)
@@ -148,7 +156,7 @@ class EncoderModel(Model):
             return self.above.network, states.lengths(numbers), lambda rows: states.inputs(numbers[rows])
         return self.network, *self.padded(tokenize(self.tokenizer, texts, self.max_length))
 
-    def padded(self, ids: list[list[int]]) -> tuple[np.ndarray, Inputs]:
+    def padded(self, ids: list[np.ndarray]) -> tuple[np.ndarray, Inputs]:
         """How many tokens (n,) texts have, and the whole network's inputs of some rows of them."""
         lengths = np.array([len(each) for each in ids], dtype=np.int64)
         padding, device = self.tokenizer.pad_token_id, self.network.device
@@ -161,7 +169,7 @@ class EncoderModel(Model):
         """
         bf16 = in_bf16(self.precision, self.network.device)
 
-        def states_of(ids: list[list[int]]) -> Arrays:
+        def states_of(ids: list[np.ndarray]) -> Arrays:
             return pass_layers(self.network, *self.padded(ids), layers=layers, bf16=bf16)
 
         for common in (distinct(corpus), []):

@@ -149,7 +149,7 @@ def pass_layers(network: PreTrainedModel, lengths: np.ndarray, inputs: Inputs, *
     return {"values": values, "lengths": torch.from_numpy(lengths)}
 
 
-def fingerprint(network: PreTrainedModel, weights: Iterable[Tensor], ids: Sequence[Sequence[int]], *, bf16: bool) -> str:
+def fingerprint(network: PreTrainedModel, weights: Iterable[Tensor], ids: Sequence[np.ndarray], *, bf16: bool) -> str:
     """The sha256 of all that decides what a network's frozen weights give for token ids, on one kind of device."""
     decisive = {
         "config": network.config.to_dict(),
@@ -162,7 +162,7 @@ def fingerprint(network: PreTrainedModel, weights: Iterable[Tensor], ids: Sequen
     for each in weights:
         digest.update(each.detach().cpu().contiguous().numpy().data)
     for each_ids in ids:
-        digest.update(np.array([len(each_ids), *each_ids], dtype=np.int64).data)
+        digest.update(np.append(len(each_ids), each_ids).astype(np.int64).data)
     return digest.hexdigest()
 
 
