@@ -22,7 +22,7 @@ from ballast.errors import UserError
 from ballast.models import MANIFEST, read_manifest
 from flows.commands import StageFailed, run_command
 from flows.commits import git, head, uncommitted
-from flows.engines import Answer, Lost, Order, engine_of
+from flows.engines import Answer, Lost, Order, engine_of, first_line
 from flows.node import SOURCES
 from flows.remote import check_remote, lock_entries, pull, take_entries
 from flows.settings import PARAMS, nodes, params
@@ -88,8 +88,10 @@ def train_on_nodes(reads: dict[str, Reads], retries: int) -> None:
                 running[engine.submit(order)] = order
                 continue
             collect(stage, answer)
-        except (StageFailed, UserError) as failure:
-            log.error("%s", said_by(failure))
+        except Exception as error:
+            # Whatever it is, the others go on.
+            failure = error if isinstance(error, StageFailed | UserError) else UserError(f"{stage}: {first_line(error)}")
+            log.error("%s", said_by(failure), exc_info=failure is not error)
             failures.append(failure)
         else:
             log.info("%s: %s on %s", stage, "trained" if answer["trained"] else "found in the run cache", answer["node"])

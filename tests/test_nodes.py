@@ -13,7 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from ballast.errors import UserError
 from flows.commits import at_commit, head
 from flows.engines import Order, check_address, engine_of
 from flows.node import check_gpus, on_worker, train
-from flows.nodes import check_committed, collect, gpus_for, stale
+from flows.nodes import check_committed, collect, gpus_for, stale, train_on_nodes
 from flows.remote import check_remote, lock_entries
 from stages.files import LEADERBOARD, MODELS, read_json
 from tests.flow_fixtures import Server, eventually, free_port, prefect_server
@@ -457,6 +457,39 @@ def test_two_trainings_go_on_at_once_in_one_clone(pair: Pair) -> None:
     for stage, answer in zip(stages, answers, strict=True):
         collect(stage, answer)
     assert (stale(stages), runs(pair.there), runs(pair.here)) == ({}, 2, 0)
+
+
+class ThisProcess:
+    """An engine that trains here, one after the other, and breaks as it is told to where a training's answer is asked for."""
+
+    def __init__(self, broken: dict[str, Exception]) -> None:
+        self.broken, self.orders = broken, dict[str, Order]()
+
+    def require(self, orders: list[Order]) -> None:
+        self.orders = {order.stage: order for order in orders}
+
+    def submit(self, order: Order) -> str:
+        return order.stage
+
+    def first(self, running: dict[str, Order]) -> str:
+        return next(iter(running))
+
+    def answer(self, stage: str) -> dict[str, Any]:
+        if stage in self.broken:
+            raise self.broken[stage]
+        return train(**asdict(self.orders[stage]), log=print)
+
+
+@pytest.mark.slow
+def test_whatever_goes_wrong_with_one_training_the_others_go_on(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    (pair.here / "params.yaml").write_text("nodes: {train: ray, gpus: 0, gpus_of: {}}")
+    engine = ThisProcess({STAGE: httpx.ConnectError("the server is away")})
+    monkeypatch.setattr("flows.nodes.engine_of", lambda wanted: engine)
+    monkeypatch.setattr("flows.nodes.create_table_artifact", lambda table, **names: None)
+    stages = (STAGE, "train@b-0")
+    with pytest.raises(UserError, match=f"{STAGE}: ConnectError: the server is away"):
+        train_on_nodes.fn(stale(stages), 0)
+    assert (set(stale(stages)), runs(pair.there), runs(pair.here)) == ({STAGE}, 1, 0)
 
 
 @pytest.mark.slow
