@@ -24,7 +24,7 @@ from flows.commands import StageFailed, run_command
 from flows.commits import git, head, uncommitted
 from flows.engines import Answer, Lost, Order, engine_of, first_line
 from flows.node import SOURCES
-from flows.remote import check_remote, lock_entries, pull, take_entries
+from flows.remote import check_remote, drop_entry, lock_entries, pull, take_entries
 from flows.settings import PARAMS, nodes, params
 
 HERE = Path()
@@ -164,12 +164,17 @@ def gpus_for(stage: str, wanted: Mapping[str, Any]) -> float:
 def collect(stage: str, answer: Answer) -> None:
     """Bring a node's result here; raises UserError when it cannot be had or is not what the node trained."""
     take_entries(HERE, {stage: answer["entry"]})
-    pull(HERE, stage, [stage], [out["path"] for out in answer["entry"]["outs"]], get_run_logger().info)
-    for folder, expected in answer["manifests"].items():
-        read_manifest(Path(folder))
-        if (found := file_sha256(Path(folder) / MANIFEST)) != expected:
-            raise UserError(
-                f"{folder}/{MANIFEST}: sha256 is {found}, that which {answer['node']} trained has {expected}; run again"
-            )
-    if stale([stage]):
-        raise UserError(f"{stage}: {answer['node']} trained it from other inputs than those that are here now; run again")
+    try:
+        pull(HERE, stage, [stage], [out["path"] for out in answer["entry"]["outs"]], get_run_logger().info)
+        for folder, expected in answer["manifests"].items():
+            read_manifest(Path(folder))
+            if (found := file_sha256(Path(folder) / MANIFEST)) != expected:
+                raise UserError(
+                    f"{folder}/{MANIFEST}: sha256 is {found}, that which {answer['node']} trained has {expected}; run again"
+                )
+        if stale([stage]):
+            raise UserError(f"{stage}: {answer['node']} trained it from other inputs than those that are here now; run again")
+    except BaseException:
+        # Else the next run would find up to date what nobody has proven.
+        drop_entry(HERE, stage)
+        raise

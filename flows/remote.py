@@ -79,6 +79,12 @@ def take_entries(root: Path, entries: dict[str, dict[str, object]]) -> None:
         content.setdefault("stages", {}).update(entries)
 
 
+def drop_entry(root: Path, stage: str) -> None:
+    """Take a stage out of dvc.lock, so that it counts as never run."""
+    with Repo(str(root), _wait_for_lock=True) as repo, repo.lock, modify_yaml(root / LOCK) as content:
+        del content["stages"][stage]
+
+
 def pull(root: Path, stage: str, targets: Sequence[str], outputs: Sequence[str], log: Callable[[str], object]) -> None:
     """Bring the files of targets from the remote into a clone; raises UserError that names those that are not to be had.
 

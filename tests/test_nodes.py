@@ -445,6 +445,7 @@ def test_what_comes_back_is_what_the_node_trained_and_is_trained_once(pair: Pair
 
     with pytest.raises(UserError, match=r"models/a/0/manifest\.json: sha256 is .*, that which .*:.*there trained has 0"):
         collect(STAGE, answer | {"manifests": {"models/a/0": "0" * 64}})
+    assert set(stale([STAGE])) == {STAGE}, "what is not proven is not up to date"
 
 
 @pytest.mark.slow
