@@ -36,20 +36,26 @@ def uncommitted(root: Path, *paths: str, untracked: bool = False) -> list[str]:
 
 
 @contextmanager
-def at_commit(root: Path, commit: str) -> Iterator[None]:
-    """Keep a clone at a commit, fetched and checked out where need be; as many may as want the same one, others wait.
+def at_commit(root: Path, commit: str, data: str = "") -> Iterator[None]:
+    """Keep a clone at a commit, fetched and checked out where need be, for as many as want the same one and the same data.
+
+    Others wait; they would put their files in the place of those that a training reads.
 
     Raises UserError that names both commits when it cannot be had or when work in the clone would be lost.
     """
     lock = root / ".dvc/tmp/commit.lock"
     lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("w") as file:
+    with lock.open("a+") as file:
         while True:
             fcntl.flock(file, fcntl.LOCK_SH)
-            if head(root) == commit:
+            file.seek(0)
+            if head(root) == commit and file.read() == data:
                 break
             fcntl.flock(file, fcntl.LOCK_EX)
             check_out(root, commit)
+            file.truncate(0)
+            file.write(data)
+            file.flush()
         yield
 
 

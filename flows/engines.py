@@ -42,6 +42,7 @@ class Order:
 
     stage: str
     commit: str
+    data: str
     inputs: dict[str, Any]
     paths: list[str]
     gpus: float

@@ -35,7 +35,13 @@ COUNT_GPUS = "import torch; print(torch.cuda.device_count())"
 
 
 def train(
-    stage: str, commit: str, inputs: dict[str, Any], paths: list[str], gpus: float, log: Callable[[str], object]
+    stage: str,
+    commit: str,
+    data: str,
+    inputs: dict[str, Any],
+    paths: list[str],
+    gpus: float,
+    log: Callable[[str], object],
 ) -> dict[str, Any]:
     """Train in this machine's clone; raises StageFailed, and UserError that names the machine.
 
@@ -43,6 +49,7 @@ def train(
     ----------
     stage : the training, such as train@focal-0.
     commit : what the clone has to be at.
+    data : names what all trainings of the pipeline read; one that has other data waits until nobody trains in the clone.
     inputs : the pipeline's entries in dvc.lock of the stages that wrote what this one reads.
     paths : the files among their outputs that this one reads.
     gpus : how many the training was given.
@@ -58,7 +65,7 @@ def train(
     with on_this_machine(name):
         if not name or not (root / ".git").exists():
             raise UserError("BALLAST_ROOT names no clone of the project; set it where Ray or the worker starts")
-        with at_commit(root, commit):
+        with at_commit(root, commit, data):
             if changed := uncommitted(root, *SOURCES, "params.yaml", untracked=True):
                 raise UserError(f"{changed[0]} is not as in commit {commit[:12]}; commit or restore it")
             check_remote(root)
@@ -105,16 +112,16 @@ def check_gpus(gpus: float) -> None:
 
 
 @task(name="train on a node", task_run_name="{stage}", cache_policy=NO_CACHE)
-def on_ray(stage: str, commit: str, inputs: dict[str, Any], paths: list[str], gpus: float) -> dict[str, Any]:
+def on_ray(stage: str, commit: str, data: str, inputs: dict[str, Any], paths: list[str], gpus: float) -> dict[str, Any]:
     """As a task of Ray, which has set the threads and the GPU."""
     no_tracebacks()
-    return train(stage, commit, inputs, paths, gpus, get_run_logger().info)
+    return train(stage, commit, data, inputs, paths, gpus, get_run_logger().info)
 
 
 @flow(name="train", flow_run_name="{stage}")
-def on_worker(stage: str, commit: str, inputs: dict[str, Any], paths: list[str], gpus: float = 0.0) -> None:
+def on_worker(stage: str, commit: str, data: str, inputs: dict[str, Any], paths: list[str], gpus: float = 0.0) -> None:
     """As the flow of a deployment; the answer is an artifact, because a pod's results stay in the pod."""
     no_tracebacks()
     with stopping_commands():
-        answer = train(stage, commit, inputs, paths, gpus, get_run_logger().info)
+        answer = train(stage, commit, data, inputs, paths, gpus, get_run_logger().info)
     create_table_artifact([answer], key=ANSWER, description=f"{stage} on {answer['node']}")

@@ -6,6 +6,8 @@ again here. A training whose machine is lost is sent again; the others go on.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -55,10 +57,13 @@ def train_on_nodes(reads: dict[str, Reads], retries: int) -> None:
     """Send every training and collect what comes; after a failure the others go on, because what they train is kept."""
     log, wanted = get_run_logger(), nodes()
     engine, entries, commit = engine_of(wanted), lock_entries(HERE), head(HERE)
+    read = {name: entries[name] for producers in reads.values() for name in producers}
+    data = hashlib.sha256(json.dumps(read, sort_keys=True).encode()).hexdigest()
     orders = [
         Order(
             stage=stage,
             commit=commit,
+            data=data,
             inputs={name: entries[name] for name in producers},
             paths=sorted(path for paths in producers.values() for path in paths),
             gpus=gpus_for(stage, wanted),

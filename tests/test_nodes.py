@@ -218,6 +218,22 @@ def test_nobody_moves_a_clone_while_another_trains_in_it(clones: tuple[Path, Pat
     assert seen == [after]
 
 
+def test_trainings_share_a_clone_only_with_those_that_have_the_same_data(clones: tuple[Path, Path]) -> None:
+    _, there = clones
+    commit, entered = head(there), threading.Event()
+
+    def other() -> None:
+        with at_commit(there, commit, "of today"):
+            entered.set()
+
+    with at_commit(there, commit, "of yesterday"), at_commit(there, commit, "of yesterday"):
+        waiting = threading.Thread(target=other)
+        waiting.start()
+        assert not entered.wait(0.5)
+    assert entered.wait(30)
+    waiting.join()
+
+
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
     """A DVC repository with sources and settings, committed."""
@@ -323,7 +339,7 @@ def test_a_node_without_a_clone_says_so(monkeypatch: pytest.MonkeyPatch, tmp_pat
     for root in ("", str(tmp_path)):
         monkeypatch.setenv("BALLAST_ROOT", root)
         with pytest.raises(UserError, match=f"node .*:{root}: BALLAST_ROOT names no clone of the project"):
-            train("train@a-0", "0" * 40, {}, [], 0, print)
+            train("train@a-0", "0" * 40, "", {}, [], 0, print)
 
 
 # One stage that notes that it ran and writes a folder with a manifest, as a training does.
@@ -365,7 +381,8 @@ class Pair:
         """What the pipeline here asks the machine there to do."""
         subprocess.run(["dvc", "push", "--quiet", "data"], cwd=self.here, check=True)
         inputs = {"data": lock_entries(self.here)["data"]}
-        return {"stage": stage, "commit": head(self.here), "inputs": inputs, "paths": ["data"], "gpus": 0, "log": print}
+        order = Order(stage=stage, commit=head(self.here), data="of today", inputs=inputs, paths=["data"], gpus=0)
+        return {**asdict(order), "log": print}
 
     def corrupt(self, path: str) -> None:
         """Change a byte of what the store holds of a file or folder of dvc.lock."""
@@ -518,6 +535,18 @@ def test_a_node_does_not_train_on_what_an_earlier_training_left(pair: Pair) -> N
     answer = train(**pair.order())
     assert (pair.there / "data").read_text() == "messages\n"
     collect(STAGE, answer)
+
+
+@pytest.mark.slow
+def test_a_training_with_other_data_waits_until_nobody_trains_in_the_clone(pair: Pair) -> None:
+    order = pair.order()
+    with ThreadPoolExecutor() as pool:
+        with at_commit(pair.there, order["commit"], "of yesterday"):
+            waiting = pool.submit(train, **order)
+            with pytest.raises(TimeoutError):
+                waiting.result(timeout=5)
+            assert not (pair.there / "data").exists()
+        collect(STAGE, waiting.result())
 
 
 @pytest.mark.slow
