@@ -30,6 +30,8 @@ DVC_FAILURE = re.compile(r"^ERROR: failed to reproduce '(?P<stage>[^']+)'(: fail
 KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
 # How our stages say that a source outside could not be had.
 UNREACHABLE = ("no source reachable", "cannot be read:", "cannot be loaded:")
+# How DVC says that somebody else is at the same files; its own waiting is for shorter locks.
+BUSY = "is busy, it is being blocked by"
 
 _running: set[subprocess.Popen[bytes]] = set()
 _starting = threading.Lock()
@@ -55,9 +57,10 @@ class StageFailed(Exception):  # noqa: N818
 
     @property
     def transient(self) -> bool:
-        """Whether the same command may succeed in a while: killed for memory, or a source was out of reach."""
+        """Whether the same command may succeed in a while: killed for memory, a source was out of reach, or files in use."""
         errors = [line for line in self.lines if line.startswith("error: ")]
-        return self.code in KILLED or any(words in line for line in errors for words in UNREACHABLE)
+        busy = any(BUSY in line for line in self.lines if line.startswith("ERROR: "))
+        return busy or self.code in KILLED or any(words in line for line in errors for words in UNREACHABLE)
 
     def __str__(self) -> str:
         return "\n".join([self.headline, *self.lines])
@@ -86,8 +89,8 @@ def run_command(
                     if line:
                         last.append(line)
                         log(line)
-            except (KeyboardInterrupt, TerminationSignal):
-                # Without a task around it this is the flow's own thread, and to leave the block would be to wait for the child.
+            except (KeyboardInterrupt, SystemExit, TerminationSignal):
+                # To leave the block would be to wait for the child. Ray ends a task whose pipeline is gone by SystemExit.
                 stop_commands()
                 raise
         code = child.returncode

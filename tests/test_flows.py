@@ -10,6 +10,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -264,6 +265,7 @@ def test_members_that_need_each_other_are_an_error(repository: StandIn) -> None:
         (1, "error: no column 'txt' (ingest.text_column): did you mean 'text'?", False),
         (1, "a message that says no source reachable", False),
         (139, "Segmentation fault", False),
+        (255, "ERROR: failed to reproduce 'train@a-0': '/clone/models/a/0' is busy, it is being blocked by:", True),
     ],
 )
 def test_what_is_transient(code: int, line: str, transient: bool) -> None:
@@ -286,6 +288,18 @@ def test_a_command_runs_in_this_environment_and_shows_its_progress() -> None:
     with pytest.raises(StageFailed) as failed:
         run_command("step", ["python", "-c", "raise SystemExit(4)"], shown.append)
     assert failed.value.headline == "stage step failed with exit code 4: it printed nothing"
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt, SystemExit])
+def test_who_is_told_to_end_ends_the_command(end: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flows.commands._stopped", threading.Event())
+
+    def told(line: str) -> None:
+        raise end
+
+    with pytest.raises(end):
+        run_command("step", ["sh", "-c", "echo begun; sleep 10; touch ended"], told, folder=tmp_path)
+    assert not (tmp_path / "ended").exists()
 
 
 def test_help() -> None:

@@ -38,6 +38,7 @@ from tests.s3 import ACCESS, CLIENT, answers, s3
 TECHNIQUES: dict[str, dict[str, float]] = {"baseline": {}, "focal": {"gamma": 2.0}, "upsample": {}, "tfidf": {}}
 # A head takes a token from its user's home, where one is; a node that joins does so only when told to.
 TOKEN = "0123456789abcdef" * 4
+ORPHANS = "RAY_kill_child_processes_on_worker_exit_with_raylet_subreaper"
 REMOTE = ["remote", "add", "--default", "store", "s3://ballast/dvc"]
 
 
@@ -59,7 +60,7 @@ class Site:
     def environment(self, **changes: str) -> dict[str, str]:
         """What a process of any of the machines needs."""
         inherited = {name: value for name, value in environment().items() if not name.startswith(("PREFECT_", "RAY_"))}
-        ray = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, "RAY_USAGE_STATS_ENABLED": "0"}
+        ray = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, "RAY_USAGE_STATS_ENABLED": "0", ORPHANS: "1"}
         return inherited | ACCESS | {"AWS_ENDPOINT_URL": self.store} | ray | self.server.environment | changes
 
     def of_node(self, node: Path) -> dict[str, str]:
@@ -655,6 +656,24 @@ def test_a_gpu_that_no_node_has_is_refused_before_anything_trains(site: Site) ->
     assert "train@focal-0 asks for a node with 1 CPU and 0.5 GPU" in refused.error
     assert refused.error.count("1 CPU and 0 GPU") == 2
     assert "Running stage 'train" not in refused.stderr
+
+
+@pytest.mark.slow
+def test_a_training_ends_with_its_pipeline_also_when_that_is_killed(site: Site) -> None:
+    def trainings() -> list[psutil.Process]:
+        found = []
+        for process in (each for node in site.nodes for each in belonging(node)):
+            with contextlib.suppress(psutil.Error):
+                if process.cmdline()[1:4] == ["-m", "stages.train", "focal"]:
+                    found.append(process)
+        return found
+
+    with ray_cluster(site) as address:
+        changes = {"nodes.train": "ray", "nodes.address": address, "nodes.gpus_of": {}, "techniques.focal.gamma": 1.25}
+        with edited(site, changes), flow_running(site, "train@focal-0"):
+            (training,) = eventually(trainings, 300)
+            training.suspend()  # it does not end by itself
+        eventually(lambda: not trainings(), 120)
 
 
 @contextlib.contextmanager
