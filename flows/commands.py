@@ -35,7 +35,8 @@ BUSY = "is busy, it is being blocked by"
 
 _running: set[subprocess.Popen[bytes]] = set()
 _starting = threading.Lock()
-_stopped = threading.Event()
+# That no command is to begin, and none to be waited for: this process is about to end.
+stopped = threading.Event()
 
 
 class StageFailed(Exception):  # noqa: N818
@@ -106,7 +107,7 @@ def run_command(
 def _start(command: Sequence[str], environment: Mapping[str, str], folder: Path | None) -> subprocess.Popen[bytes]:
     """Start a command in a process group of its own, unless the flow is being stopped."""
     with _starting:
-        if _stopped.is_set():
+        if stopped.is_set():
             raise StageFailed(command[0], -signal.SIGTERM, ["the flow was stopped before this began"])
         child = subprocess.Popen(
             command,
@@ -122,13 +123,16 @@ def _start(command: Sequence[str], environment: Mapping[str, str], folder: Path 
 
 
 @contextmanager
-def stopping_commands() -> Iterator[None]:
-    """Around a flow's body: Ctrl-C and a cancellation end its commands too."""
+def stopping_commands(*, within: bool = False) -> Iterator[None]:
+    """Around a flow's body: Ctrl-C and a cancellation end its commands too.
+
+    within : of a flow within another one, which is the one that ends this process.
+    """
     try:
         yield
     except (KeyboardInterrupt, TerminationSignal) as interrupt:
         stop_commands()
-        if not PREFECT_API_URL.value():
+        if not within and not PREFECT_API_URL.value():
             # Here, because loading the server takes seconds that a flow with a server elsewhere need not spend.
             from prefect.server.api.server import SubprocessASGIServer
 
@@ -146,7 +150,7 @@ def stop_commands() -> None:
     Ending only `dvc` would leave its training running.
     """
     with _starting:
-        _stopped.set()
+        stopped.set()
     for number in (signal.SIGTERM, signal.SIGKILL):
         for child in list(_running):
             with suppress(ProcessLookupError):

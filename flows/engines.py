@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
+import httpx
 from prefect import get_client, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, ArtifactFilterKey
@@ -18,17 +20,21 @@ from prefect.deployments import run_deployment
 from prefect.exceptions import CrashedRun, ObjectNotFound
 from prefect.futures import PrefectFuture, as_completed
 from prefect.settings import PREFECT_API_URL
+from prefect.states import Cancelling
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 import ballast
 import flows
 from ballast.errors import UserError, nearest
+from flows.commands import stopped
 from flows.node import ANSWER, on_ray
 from flows.settings import PARAMS
 
 # How often the cluster is asked whether it still has what the waiting trainings need.
 ASK_SECONDS = 30.0
 CONNECT_SECONDS = 10.0
+# How often Prefect's server is asked how a run goes.
+POLL_SECONDS = 5.0
 Answer = dict[str, Any]
 
 
@@ -207,14 +213,20 @@ class WorkPool:
 def in_pool(deployment: str, order: dict[str, Any]) -> Answer:
     """Run a deployment for a training and wait for its answer; raises Lost when the run crashed, UserError when it failed."""
     variables = {"gpus": int(order["gpus"])}
-    run = run_deployment(deployment, parameters=order, job_variables=variables, flow_run_name=order["stage"])
+    run = run_deployment(deployment, parameters=order, job_variables=variables, flow_run_name=order["stage"], timeout=0)
     assert isinstance(run, FlowRun)  # a coroutine where the caller is one
-    state = run.state
-    if state is not None and state.type == StateType.CRASHED:
-        raise Lost(str(state.message))
-    if state is None or state.type != StateType.COMPLETED:
-        raise UserError(f"{order['stage']}: {state.message or state.name if state else 'no state'}")
     with get_client(sync_client=True) as client:
+        while (state := run.state) is None or not state.is_final():
+            if stopped.wait(POLL_SECONDS):
+                client.set_flow_run_state(run.id, Cancelling())
+                raise UserError(f"{order['stage']}: cancelled, because the pipeline was stopped")
+            # A server that is away for a while ends no training.
+            with suppress(httpx.TransportError):
+                run = client.read_flow_run(run.id)
+        if state.type == StateType.CRASHED:
+            raise Lost(str(state.message))
+        if state.type != StateType.COMPLETED:
+            raise UserError(f"{order['stage']}: {state.message or state.name}")
         (found,) = client.read_artifacts(
             artifact_filter=ArtifactFilter(
                 flow_run_id=ArtifactFilterFlowRunId(any_=[run.id]), key=ArtifactFilterKey(any_=[ANSWER])

@@ -22,7 +22,7 @@ from ruamel.yaml import YAML
 from ballast.encoders import file_sha256
 from ballast.errors import UserError
 from ballast.models import MANIFEST, read_manifest
-from flows.commands import StageFailed, run_command
+from flows.commands import StageFailed, run_command, stopping_commands
 from flows.commits import git, head, uncommitted
 from flows.engines import Answer, Lost, Order, engine_of, first_line
 from flows.node import SOURCES
@@ -55,6 +55,13 @@ def train_elsewhere(stages: Sequence[str], retries: int) -> None:
 @flow(name="train on nodes", flow_run_name="trainings on other machines")
 def train_on_nodes(reads: dict[str, Reads], retries: int) -> None:
     """Send every training and collect what comes; after a failure the others go on, because what they train is kept."""
+    # Inside the flow: Prefect leaves it only when its tasks have ended, and those wait for other machines.
+    with stopping_commands(within=True):
+        send(reads, retries)
+
+
+def send(reads: dict[str, Reads], retries: int) -> None:
+    """The body of the flow; raises the first failure."""
     log, wanted = get_run_logger(), nodes()
     engine, entries, commit = engine_of(wanted), lock_entries(HERE), head(HERE)
     read = {name: entries[name] for producers in reads.values() for name in producers}

@@ -292,7 +292,7 @@ def test_a_command_runs_in_this_environment_and_shows_its_progress() -> None:
 
 @pytest.mark.parametrize("end", [KeyboardInterrupt, SystemExit])
 def test_who_is_told_to_end_ends_the_command(end: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flows.commands._stopped", threading.Event())
+    monkeypatch.setattr("flows.commands.stopped", threading.Event())
 
     def told(line: str) -> None:
         raise end

@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -590,6 +591,16 @@ def half_way(node: Path, *, trained_before: int) -> str:
     return answer
 
 
+def trainings(*nodes: Path) -> list[psutil.Process]:
+    """The processes that train on nodes."""
+    found = []
+    for process in (each for node in nodes for each in belonging(node)):
+        with contextlib.suppress(psutil.Error):
+            if process.cmdline()[1:3] == ["-m", "stages.train"]:
+                found.append(process)
+    return found
+
+
 def trained_in(folder: Path) -> set[str]:
     """The techniques whose training ran to its end in a clone."""
     return {path.parent.name for path in (folder / "durations").glob("*/0.json")}
@@ -600,20 +611,22 @@ def manifest(folder: Path, technique: str) -> str:
 
 
 @contextlib.contextmanager
-def flow_running(site: Site, *arguments: str) -> Iterator[Callable[[], str]]:
-    """The pipeline in the background; the value waits for its success and returns what it said."""
+def flow_running(site: Site, *arguments: str) -> Iterator[Callable[..., str]]:
+    """The pipeline in the background; the value waits for its end, which is to be success, and returns what it said."""
     output = site.project.folder.parent / "flow.log"
     env = site.environment(DVC_SITE_CACHE_DIR=str(site.project.folder / ".dvc/tmp/site"))
     with output.open("wb") as log:
         command = [sys.executable, "-m", "flows.pipeline", *arguments]
         process = subprocess.Popen(command, cwd=site.project.folder, env=env, stdout=log, stderr=log)
 
-    def succeeded() -> str:
-        assert process.wait(timeout=900) == 0, output.read_text()
+    def ended(*, interrupt: bool = False) -> str:
+        if interrupt:
+            process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=900) == (128 + signal.SIGINT if interrupt else 0), output.read_text()
         return output.read_text()
 
     try:
-        yield succeeded
+        yield ended
     finally:
         process.kill()
         process.wait()
@@ -660,20 +673,12 @@ def test_a_gpu_that_no_node_has_is_refused_before_anything_trains(site: Site) ->
 
 @pytest.mark.slow
 def test_a_training_ends_with_its_pipeline_also_when_that_is_killed(site: Site) -> None:
-    def trainings() -> list[psutil.Process]:
-        found = []
-        for process in (each for node in site.nodes for each in belonging(node)):
-            with contextlib.suppress(psutil.Error):
-                if process.cmdline()[1:4] == ["-m", "stages.train", "focal"]:
-                    found.append(process)
-        return found
-
     with ray_cluster(site) as address:
         changes = {"nodes.train": "ray", "nodes.address": address, "nodes.gpus_of": {}, "techniques.focal.gamma": 1.25}
         with edited(site, changes), flow_running(site, "train@focal-0"):
-            (training,) = eventually(trainings, 300)
+            (training,) = eventually(lambda: trainings(*site.nodes), 300)
             training.suspend()  # it does not end by itself
-        eventually(lambda: not trainings(), 120)
+        eventually(lambda: not trainings(*site.nodes), 120)
 
 
 @contextlib.contextmanager
@@ -713,12 +718,19 @@ def test_a_work_pool_trains_with_the_same_code_and_a_run_that_was_killed_is_sent
             half_way(first, trained_before=len(trained_in(first)))
             die(first, but=worker.pid)
             said = succeeded()
+        assert "train@focal-0: lost (" in said
+        row = site.trainings()["focal"]
+        assert (row["trained"], row["lost"], row["node"].partition(":")[2]) == (True, 1, str(first))
+        assert manifest(site.project.folder, "focal") == manifest(first, "focal")
+        assert trained_in(site.project.folder) == set()
+
+        with edited(site, {"techniques.focal.gamma": 1.75}), flow_running(site, "train@focal-0") as ended:
+            (training,) = eventually(lambda: trainings(first), 300)
+            training.suspend()  # it does not end by itself
+            ended(interrupt=True)
+        eventually(lambda: not trainings(first), 60)
+        eventually(lambda: site.server.last_run()["state_type"] == "CANCELLED", 60)
     finally:
         worker.kill()
         worker.wait()
         die(first)
-    assert "train@focal-0: lost (" in said
-    row = site.trainings()["focal"]
-    assert (row["trained"], row["lost"], row["node"].partition(":")[2]) == (True, 1, str(first))
-    assert manifest(site.project.folder, "focal") == manifest(first, "focal")
-    assert trained_in(site.project.folder) == set()
