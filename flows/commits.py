@@ -60,7 +60,7 @@ def at_commit(root: Path, commit: str, data: str = "") -> Iterator[None]:
 
 
 def check_out(root: Path, commit: str) -> None:
-    """Bring a clone to a commit, from its own history or from its origin; raises UserError and changes nothing."""
+    """Bring a clone to a commit, from its own history or from its origin; raises UserError and then changes no work in it."""
     if (found := head(root)) == commit:
         return
     where = f"the clone is at commit {found[:12]}, the pipeline at {commit[:12]}"
@@ -75,7 +75,12 @@ def check_out(root: Path, commit: str) -> None:
             raise UserError(f"{where}, which cannot be fetched ({error})") from error
         if not has(root, commit):
             raise UserError(f"{where}, which was not among what it fetched; push it")
-    git(root, "checkout", "--quiet", "--force", "--detach", commit)
+    if git(root, "ls-files", WRITTEN_BY_DVC):
+        git(root, "checkout", "--quiet", "--", WRITTEN_BY_DVC)
+    else:
+        (root / WRITTEN_BY_DVC).unlink(missing_ok=True)
+    # Not by force: a new file that is in the way is somebody's work as well.
+    git(root, "checkout", "--quiet", "--detach", commit)
 
 
 def has(root: Path, commit: str) -> bool:

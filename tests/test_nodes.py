@@ -180,6 +180,11 @@ def test_a_clone_fetches_the_commit_that_it_lacks(clones: tuple[Path, Path]) -> 
         assert (head(there), (there / "code.py").read_text()) == (wanted, "2")
     with at_commit(there, wanted), at_commit(there, wanted):
         pass  # as many as like may be at the same one
+    for content in ("of the pipeline", "of another one"):
+        wanted = commit_file(here, "dvc.lock", content)
+        (there / "dvc.lock").write_text("DVC's own")
+        with at_commit(there, wanted):
+            assert (there / "dvc.lock").read_text() == content
 
 
 def test_a_clone_at_another_commit_that_it_cannot_have_names_both(clones: tuple[Path, Path]) -> None:
@@ -200,6 +205,12 @@ def test_work_in_a_clone_is_not_lost(clones: tuple[Path, Path]) -> None:
     with pytest.raises(UserError, match=r"code\.py was changed here; commit or restore it"), at_commit(there, wanted):
         pass
     assert (there / "code.py").read_text() == "mine"
+    git(there, "restore", "code.py")
+    (there / "new.py").write_text("mine")
+    wanted = commit_file(here, "new.py", "theirs")
+    with pytest.raises(UserError, match=r"would be overwritten by checkout: new\.py"), at_commit(there, wanted):
+        pass
+    assert (there / "new.py").read_text() == "mine"
 
 
 def test_nobody_moves_a_clone_while_another_trains_in_it(clones: tuple[Path, Path]) -> None:
