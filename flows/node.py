@@ -11,6 +11,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +24,7 @@ from prefect.cache_policies import NO_CACHE
 from ballast.encoders import file_sha256
 from ballast.errors import UserError
 from ballast.models import MANIFEST
-from flows.commands import no_tracebacks, run_command, stopping_commands
+from flows.commands import StageFailed, no_tracebacks, run_command, stopping_commands
 from flows.commits import at_commit, uncommitted
 from flows.remote import check_remote, lock_entries, pull, take_entries
 
@@ -31,6 +32,7 @@ from flows.remote import check_remote, lock_entries, pull, take_entries
 SOURCES = ("dvc.yaml", "ballast", "stages")
 # The key of the artifact in which the flow answers.
 ANSWER = "trained"
+PUSH_AGAIN_SECONDS = 30.0
 COUNT_GPUS = "import torch; print(torch.cuda.device_count())"
 
 
@@ -81,7 +83,15 @@ def train(
 
             pull(root, stage, paths, paths, note)
             dvc("repro", "--pull", "--allow-missing", "--single-item", stage)
-            dvc("push", "--run-cache", stage)
+            for again in (True, True, False):
+                try:
+                    dvc("push", "--run-cache", stage)
+                    break
+                except StageFailed:
+                    # Hours of training are worth more than one try of a store that was away for a moment.
+                    if not again:
+                        raise
+                    time.sleep(PUSH_AGAIN_SECONDS)
             entry: dict[str, Any] = lock_entries(root)[stage]
         folders = [out["path"] for out in entry["outs"] if (root / out["path"] / MANIFEST).is_file()]
         return {

@@ -26,6 +26,7 @@ from prefect.cli.deploy._models import DeploymentConfig, PrefectYamlModel
 
 from ballast.encoders import file_sha256
 from ballast.errors import UserError
+from flows.commands import StageFailed
 from flows.commits import at_commit, head
 from flows.engines import Order, check_address, engine_of
 from flows.node import check_gpus, on_worker, train
@@ -415,18 +416,21 @@ def runs(folder: Path) -> int:
 
 @pytest.fixture(scope="module")
 def checking_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Any, dict[str, str]]]:
-    """An S3 server that checks credentials: its address, a client, and the right credentials."""
+    """An S3 server that checks credentials: its address, a client of its owner, and the right credentials of a node."""
     with s3(tmp_path_factory.mktemp("store")) as address:
         iam = boto3.client("iam", endpoint_url=address, **CLIENT)
-        iam.create_user(UserName="node")
-        allow = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}
-        iam.put_user_policy(UserName="node", PolicyName="store", PolicyDocument=json.dumps(allow))
-        key = iam.create_access_key(UserName="node")["AccessKey"]
-        right = {"aws_access_key_id": key["AccessKeyId"], "aws_secret_access_key": key["SecretAccessKey"]}
+        keys = {}
+        # DVC never deletes what it shares; who trains need not be allowed to.
+        for user, actions in {"owner": ["s3:*"], "node": ["s3:Get*", "s3:List*", "s3:Put*"]}.items():
+            iam.create_user(UserName=user)
+            allow = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": actions, "Resource": "*"}]}
+            iam.put_user_policy(UserName=user, PolicyName="store", PolicyDocument=json.dumps(allow))
+            key = iam.create_access_key(UserName=user)["AccessKey"]
+            keys[user] = {"aws_access_key_id": key["AccessKeyId"], "aws_secret_access_key": key["SecretAccessKey"]}
         httpx.post(f"{address}/moto-api/reset-auth", content="0").raise_for_status()
-        store = boto3.client("s3", endpoint_url=address, **(CLIENT | right))
+        store = boto3.client("s3", endpoint_url=address, **(CLIENT | keys["owner"]))
         store.create_bucket(Bucket="ballast")
-        yield address, store, {name.upper(): value for name, value in right.items()}
+        yield address, store, {name.upper(): value for name, value in keys["node"].items()}
 
 
 @pytest.fixture
@@ -488,6 +492,29 @@ def test_two_trainings_go_on_at_once_in_one_clone(pair: Pair) -> None:
     for stage, answer in zip(stages, answers, strict=True):
         collect(stage, answer)
     assert (stale(stages), runs(pair.there), runs(pair.here)) == ({}, 2, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("returns", [True, False])
+def test_a_store_that_is_away_for_a_moment_costs_no_training(pair: Pair, monkeypatch: pytest.MonkeyPatch, returns: bool) -> None:
+    monkeypatch.setattr("flows.node.PUSH_AGAIN_SECONDS", 0.0)
+    away, tries = pair.there / ".dvc/config.local", []
+
+    def store(line: str) -> None:
+        if line.startswith("Running stage"):
+            away.write_text("['remote \"store\"']\n    url = s3://nowhere/dvc\n")
+        elif line.startswith("ERROR: "):
+            tries.append(line)
+            if returns:
+                away.unlink()
+
+    order = pair.order() | {"log": store}
+    if returns:
+        collect(STAGE, train(**order))
+    else:
+        with pytest.raises(StageFailed, match="nowhere"):
+            train(**order)
+    assert (len(tries), runs(pair.there)) == (1 if returns else 3, 1)
 
 
 class ThisProcess:
