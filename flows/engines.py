@@ -9,10 +9,10 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import httpx
-from prefect import get_client, task
+from prefect import get_client, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, ArtifactFilterKey
 from prefect.client.schemas.objects import FlowRun, StateType, WorkPoolStatus
@@ -35,6 +35,7 @@ ASK_SECONDS = 30.0
 CONNECT_SECONDS = 10.0
 # How often Prefect's server is asked how a run goes.
 POLL_SECONDS = 5.0
+THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 Answer = dict[str, Any]
 
 
@@ -98,6 +99,7 @@ class RayCluster:
         from prefect_ray import RayTaskRunner
 
         if self.address is not None:
+            check_server("ray", self.address)
             check_address(self.address)
         # The nodes run this code, whatever their clones are at; what it starts there is the clone's.
         code = [str(Path(str(package.__file__)).parent) for package in (ballast, flows)]
@@ -153,9 +155,26 @@ class RayCluster:
             raise UserError(f"a node of the Ray cluster cannot take our code: {first_line(error)}") from error
 
 
+def check_server(engine: str, address: str | None = None) -> None:
+    """Raise UserError without a Prefect server for the nodes, each of which would start one; warn where they seek it on themselves.
+
+    address : of the cluster.
+    """
+    url = PREFECT_API_URL.value()
+    if not url:
+        raise UserError(f"nodes.train is {engine}, which needs PREFECT_API_URL: a Prefect server that the nodes reach too")
+    if address is not None and urlsplit(url).hostname in THIS_MACHINE and parts_of(address).hostname not in THIS_MACHINE:
+        get_run_logger().warning("PREFECT_API_URL is %s, which on a node is the node itself; it needs an address that all reach", url)
+
+
+def parts_of(address: str) -> SplitResult:
+    """The parts of host:port or ray://host:port."""
+    return urlsplit(address if "://" in address else f"ray://{address}")
+
+
 def check_address(address: str) -> None:
     """Raise UserError when nothing listens at host:port or ray://host:port; Ray would try for minutes and end this process."""
-    parts = urlsplit(address if "://" in address else f"ray://{address}")
+    parts = parts_of(address)
     try:
         with socket.create_connection((parts.hostname or "", parts.port or 0), CONNECT_SECONDS):
             pass
@@ -183,8 +202,7 @@ class WorkPool:
         return ThreadPoolTaskRunner()
 
     def require(self, orders: Iterable[Order]) -> None:
-        if not PREFECT_API_URL.value():
-            raise UserError("nodes.train is kubernetes, which needs PREFECT_API_URL: a Prefect server that the nodes reach too")
+        check_server("kubernetes")
         with get_client(sync_client=True) as client:
             try:
                 found = client.read_deployment_by_name(self.deployment)

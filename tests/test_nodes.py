@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
+import types
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields
@@ -23,12 +24,13 @@ import httpx
 import psutil
 import pytest
 from prefect.cli.deploy._models import DeploymentConfig, PrefectYamlModel
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from ballast.encoders import file_sha256
 from ballast.errors import UserError
 from flows.commands import StageFailed
 from flows.commits import at_commit, head
-from flows.engines import Order, check_address, engine_of
+from flows.engines import Order, check_address, check_server, engine_of
 from flows.node import check_gpus, on_worker, train
 from flows.nodes import check_committed, collect, gpus_for, stale, train_on_nodes
 from flows.remote import check_remote, lock_entries
@@ -347,6 +349,24 @@ def test_a_ray_cluster_that_is_not_there_is_told_at_once(address: str) -> None:
     address = address.format(port=free_port())
     with pytest.raises(UserError, match=re.escape(f"nodes.address: no Ray cluster answers at {address} (")):
         check_address(address)
+
+
+def test_a_cluster_elsewhere_needs_a_prefect_server_that_it_reaches(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "prefect_ray", types.ModuleType("prefect_ray"))
+    monkeypatch.setattr("flows.engines.get_run_logger", lambda: logging.getLogger("test"))
+    engine = engine_of({"train": "ray", "address": f"127.0.0.1:{free_port()}", "cpus": 1})
+    with (
+        temporary_settings(restore_defaults={PREFECT_API_URL}),
+        pytest.raises(UserError, match="nodes.train is ray, which needs PREFECT_API_URL: a Prefect server that the nodes reach"),
+    ):
+        engine.task_runner()
+    for address, warned in (("localhost:6379", False), ("ray://[::1]:10001", False), ("ray://head:10001", True)):
+        caplog.clear()
+        with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:4200/api"}):
+            check_server("ray", address)
+        assert ("which on a node is the node itself" in caplog.text) == warned
 
 
 def test_a_node_without_a_clone_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
