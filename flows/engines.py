@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -88,6 +89,8 @@ class RayCluster:
     """A Ray cluster; every training is one of its tasks, with cores, which are its threads, and GPUs of its own."""
 
     def __init__(self, wanted: Mapping[str, Any]) -> None:
+        # Ray tries thrice, ever longer, also where it was told that the token is wrong. It reads this when it is imported.
+        os.environ.setdefault("RAY_CLIENT_MAX_CONNECTION_TIMEOUT_S", "5")
         try:
             import prefect_ray  # noqa: F401
         except ImportError as error:
@@ -130,7 +133,10 @@ class RayCluster:
 
         by_reference = {future.wrapped_future: future for future in running}  # type: ignore[attr-defined]
         while True:
-            done, _ = ray.wait(list(by_reference), num_returns=1, timeout=ASK_SECONDS)
+            try:
+                done, _ = ray.wait(list(by_reference), num_returns=1, timeout=ASK_SECONDS)
+            except ConnectionError as error:
+                raise UserError(f"the connection to the Ray cluster is lost: {error}") from error
             if done:
                 return by_reference[done[0]]
             for reference, future in by_reference.items():

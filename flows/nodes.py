@@ -49,7 +49,11 @@ def train_elsewhere(stages: Sequence[str], retries: int) -> None:
     try:
         train_on_nodes.with_options(task_runner=engine.task_runner())(reads, retries)
     except ConnectionError as error:
-        raise UserError(f"nodes.address: no Ray cluster answers at {nodes()['address']}: {error}") from error
+        where = nodes()["address"] or "this machine's cluster"
+        raise UserError(
+            f"nodes.address: {where} answers, but not as Ray, or not to this token"
+            f" (RAY_AUTH_MODE=token, RAY_AUTH_TOKEN): {error}"
+        ) from error
 
 
 @flow(name="train on nodes", flow_run_name="trainings on other machines")

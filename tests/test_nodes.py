@@ -724,6 +724,8 @@ def test_a_gpu_that_no_node_has_is_refused_before_anything_trains(site: Site) ->
         site.project.edit({"nodes.train": "ray", "nodes.address": address, "nodes.gpus_of": {"focal": 0.5}})
         with edited(site, {"techniques.focal.gamma": 1.0}):
             refused = site.flow("train@focal-0")
+            stranger = site.flow("train@focal-0", RAY_AUTH_TOKEN=TOKEN[::-1])
+    assert f"nodes.address: {address} answers, but not as Ray, or not to this token" in stranger.error
     assert "train@focal-0 asks for a node with 1 CPU and 0.5 GPU" in refused.error
     assert refused.error.count("1 CPU and 0 GPU") == 2
     assert "Running stage 'train" not in refused.stderr
