@@ -23,6 +23,8 @@ from ballast.errors import UserError
 
 LAST_LINES = 20
 GRACE_SECONDS = 5.0
+# From an interrupt to the end of a flow whose server does not answer; Prefect's own farewell takes a few.
+LEAVE_SECONDS = 30.0
 INTERRUPTED = "error: interrupted; what is done is kept, the same command goes on from there"
 # DVC's own code says only that something failed; its last line says which stage and with which code.
 DVC_FAILURE = re.compile(r"^ERROR: failed to reproduce '(?P<stage>[^']+)'(: failed to run: .*, exited with (?P<code>-?\d+))?")
@@ -131,6 +133,11 @@ def stopping_commands(*, within: bool = False) -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, TerminationSignal) as interrupt:
+        code = 128 + getattr(interrupt, "signal", signal.SIGINT)
+        # Prefect tells its server how the run ended, and would wait for one that does not answer.
+        overdue = threading.Timer(LEAVE_SECONDS, leave, [code])
+        overdue.daemon = True
+        overdue.start()
         stop_commands()
         if not within and not PREFECT_API_URL.value():
             # Here, because loading the server takes seconds that a flow with a server elsewhere need not spend.
@@ -139,9 +146,14 @@ def stopping_commands(*, within: bool = False) -> Iterator[None]:
             # Nobody is left to tell: Ctrl-C has ended the run's own server too, and Prefect would call it for two minutes;
             # after SIGTERM it would stay behind.
             SubprocessASGIServer().stop()
-            print(INTERRUPTED, file=sys.stderr, flush=True)
-            os._exit(128 + getattr(interrupt, "signal", signal.SIGINT))
+            leave(code)
         raise
+
+
+def leave(code: int) -> None:
+    """End this process at once."""
+    print(INTERRUPTED, file=sys.stderr, flush=True)
+    os._exit(code)
 
 
 def stop_commands() -> None:

@@ -215,6 +215,26 @@ def test_an_interrupt_ends_the_training_too_and_the_next_run_goes_on(repository:
     assert server.artifacts_of_last_run() == {}
 
 
+@pytest.mark.slow
+def test_an_interrupt_ends_the_flow_also_when_its_server_does_not_answer(repository: StandIn, server: Server) -> None:
+    repository.on("train@a-0", "touch begun", "exec sleep 600")
+    env = repository.environment | server.environment | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "flows.pipeline", "train@a-0"]
+    port = server.url.split(":")[2].partition("/")[0]
+    (serving,) = (each for each in psutil.process_iter() if each.cmdline()[-3:-1] == ["--port", port])
+    with subprocess.Popen(command, cwd=repository.folder, env=env, stderr=subprocess.PIPE, text=True) as flow:
+        try:
+            eventually((repository.folder / "begun").exists)
+            serving.suspend()
+            flow.send_signal(signal.SIGINT)
+            _, stderr = flow.communicate(timeout=60)
+        finally:
+            serving.resume()
+            flow.kill()
+    assert flow.returncode == 128 + signal.SIGINT
+    assert stderr.rstrip().endswith(INTERRUPTED), stderr
+
+
 def test_an_unknown_target_is_one_readable_line(repository: StandIn, server: Server) -> None:
     assert repository.flow("nosuch", **server.environment).error == "error: Stage 'nosuch' not found inside 'dvc.yaml' file"
     assert repository.steps == []
