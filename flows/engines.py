@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -96,6 +97,8 @@ class RayCluster:
         except ImportError as error:
             raise UserError(f"nodes.train is ray, which is not installed ({error}); run `make nodes`") from error
         self.address, self.cpus = wanted["address"], int(wanted["cpus"])
+        self.patience = 60.0 * wanted["wait_minutes"]
+        self.waiting_since: dict[PrefectFuture[Any], float] = {}
         self.refused: dict[PrefectFuture[Any], UserError] = {}
 
     def task_runner(self) -> TaskRunner[Any]:
@@ -109,17 +112,22 @@ class RayCluster:
         return RayTaskRunner(self.address, {"runtime_env": {"py_modules": code}})
 
     def require(self, orders: Iterable[Order]) -> None:
+        for order in orders:
+            if not self.patience and (refusal := self.refusal(order)) is not None:
+                raise refusal
+
+    def refusal(self, order: Order) -> UserError | None:
+        """What to say of a training that no node of the cluster, as it is now, can do."""
         import ray
 
-        alive = [node for node in ray.nodes() if node["Alive"]]
-        for order in orders:
-            needs = {"CPU": self.cpus, "GPU": order.gpus}
-            if not any(all(node["Resources"].get(kind, 0) >= count for kind, count in needs.items()) for node in alive):
-                has = "; ".join(f"{node['NodeManagerHostname']}: {in_words(node['Resources'])}" for node in alive)
-                raise UserError(
-                    f"{order.stage} asks for a node with {in_words(needs)} (nodes.cpus, nodes.gpus, nodes.gpus_of),"
-                    f" the Ray cluster has {has or 'no node'}"
-                )
+        alive, needs = [node for node in ray.nodes() if node["Alive"]], {"CPU": self.cpus, "GPU": order.gpus}
+        if any(all(node["Resources"].get(kind, 0) >= count for kind, count in needs.items()) for node in alive):
+            return None
+        has = "; ".join(f"{node['NodeManagerHostname']}: {in_words(node['Resources'])}" for node in alive)
+        return UserError(
+            f"{order.stage} asks for a node with {in_words(needs)} (nodes.cpus, nodes.gpus, nodes.gpus_of),"
+            f" the Ray cluster has {has or 'no node'}; one that adds nodes wants nodes.wait_minutes"
+        )
 
     def submit(self, order: Order) -> PrefectFuture[Any]:
         from prefect_ray.context import remote_options
@@ -140,10 +148,10 @@ class RayCluster:
             if done:
                 return by_reference[done[0]]
             for reference, future in by_reference.items():
-                try:
-                    self.require([running[future]])
-                except UserError as refusal:
-                    # One that runs has what it needs, so this one waits, and would for ever.
+                # One that runs has what it needs, so one that is refused waits.
+                if (refusal := self.refusal(running[future])) is None:
+                    self.waiting_since.pop(future, None)
+                elif time.monotonic() - self.waiting_since.setdefault(future, time.monotonic()) >= self.patience:
                     ray.cancel(reference)
                     self.refused[future] = refusal
                     return future

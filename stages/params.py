@@ -284,6 +284,7 @@ class Nodes(Section):
     cpus: Count
     gpus: Gpus
     gpus_of: dict[Name, Gpus]
+    wait_minutes: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     deployment: Annotated[str, Field(pattern=r"^[^/]+/[^/]+$")]
 
     @model_validator(mode="after")

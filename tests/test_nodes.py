@@ -12,12 +12,14 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import types
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import boto3
 import httpx
@@ -341,7 +343,7 @@ def test_the_deployment_is_one_that_prefect_understands_and_takes_an_order() -> 
 def test_ray_that_is_not_installed_says_how_to(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "prefect_ray", None)
     with pytest.raises(UserError, match=r"nodes\.train is ray, which is not installed .*; run `make nodes`"):
-        engine_of({"train": "ray", "address": None, "cpus": 1})
+        engine_of({"train": "ray", "address": None, "cpus": 1, "wait_minutes": 0})
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:{port}", "ray://127.0.0.1:{port}", "head", "ray://head:words", "auto"])
@@ -356,7 +358,7 @@ def test_a_cluster_elsewhere_needs_a_prefect_server_that_it_reaches(
 ) -> None:
     monkeypatch.setitem(sys.modules, "prefect_ray", types.ModuleType("prefect_ray"))
     monkeypatch.setattr("flows.engines.get_run_logger", lambda: logging.getLogger("test"))
-    engine = engine_of({"train": "ray", "address": f"127.0.0.1:{free_port()}", "cpus": 1})
+    engine = engine_of({"train": "ray", "address": f"127.0.0.1:{free_port()}", "cpus": 1, "wait_minutes": 0})
     with (
         temporary_settings(restore_defaults={PREFECT_API_URL}),
         pytest.raises(UserError, match="nodes.train is ray, which needs PREFECT_API_URL: a Prefect server that the nodes reach"),
@@ -729,6 +731,31 @@ def test_a_gpu_that_no_node_has_is_refused_before_anything_trains(site: Site) ->
     assert "train@focal-0 asks for a node with 1 CPU and 0.5 GPU" in refused.error
     assert refused.error.count("1 CPU and 0 GPU") == 2
     assert "Running stage 'train" not in refused.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning")
+def test_a_training_waits_for_a_node_as_long_as_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+    from prefect_ray.task_runners import PrefectRayFuture
+
+    monkeypatch.setattr("flows.engines.ASK_SECONDS", 0.2)
+    order = Order(stage=STAGE, commit="", data="", inputs={}, paths=[], gpus=1)
+    ray.init(address="local", num_cpus=1, num_gpus=0, include_dashboard=False, log_to_driver=False)
+    try:
+        wanted = {"train": "ray", "address": None, "cpus": 1}
+        with pytest.raises(UserError, match="asks for a node with 1 CPU and 1 GPU .*: 1 CPU and 0 GPU"):
+            engine_of(wanted | {"wait_minutes": 0}).require([order])
+        engine = engine_of(wanted | {"wait_minutes": 1 / 60})
+        engine.require([order])
+        future = PrefectRayFuture[Any](uuid4(), ray.remote(num_gpus=1)(print).remote())
+        begun = time.monotonic()
+        assert engine.first({future: order}) is future
+        assert time.monotonic() - begun >= 1
+        with pytest.raises(UserError, match="nodes.wait_minutes"):
+            engine.answer(future)
+    finally:
+        ray.shutdown()
 
 
 @pytest.mark.slow

@@ -64,6 +64,7 @@ WRONG: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
         ("nodes: gpus_of.focal is 0.5", "on Kubernetes only whole GPUs"),
     ),
     "GPUs for no entry": ({"nodes.gpus_of": {"focl": 1}}, ("nodes.gpus_of names 'focl'", "did you mean 'focal'?")),
+    "a wait that has no end": ({"nodes.wait_minutes": -1}, ("nodes.wait_minutes", "found -1")),
     "a deployment without its flow": ({"nodes.deployment": "node"}, ("nodes.deployment", "found 'node'")),
     "prior that misses some": ({"production.prior": {"ham": 0.5, "spam": 0.4}}, ("production", "sum to 1", "0.9")),
     "share above one": (
