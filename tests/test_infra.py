@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
+from pathspec import PathSpec
 from prefect._internal.schemas.validators import validate_cron_string
 from prefect.cli.deploy._models import DeploymentConfig, PrefectYamlModel, RawScheduleConfig
 from prefect.cli.deploy._triggers import _initialize_deployment_triggers
@@ -203,6 +205,16 @@ def test_no_secret_gets_into_the_image_or_under_git() -> None:
     assert {"**/.env", "**/secrets.env", ".dvc/config.local", "production", ".venv"} <= set(ignored)
     untracked = (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
     assert {"/infra/.env", "/infra/kubernetes/secrets.env"} <= set(untracked)
+
+
+def test_what_git_tracks_is_in_the_image() -> None:
+    """Else git there takes it for deleted, and a node refuses to go to another commit."""
+    ignored = (INFRA / "Dockerfile.dockerignore").read_text(encoding="utf-8").splitlines()
+    # As git's patterns, but all from the root, and what is in a folder that is left out can be let in again.
+    left_out = PathSpec.from_lines("gitignore", [re.sub("^(!?)(?=[^#])", r"\1/", line) for line in ignored])
+    assert left_out.match_file("infra/.env") and left_out.match_file("data/messages.parquet")
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert tracked and list(left_out.match_files(tracked)) == []
 
 
 def commands() -> list[list[str]]:
