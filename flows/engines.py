@@ -30,6 +30,7 @@ import flows
 from ballast.errors import UserError, nearest
 from flows.commands import stopped
 from flows.node import ANSWER, on_ray
+from flows.serve import silent_runs
 from flows.settings import PARAMS
 
 # How often the cluster is asked whether it still has what the waiting trainings need.
@@ -225,6 +226,9 @@ class WorkPool:
                     f"nodes.deployment: the Prefect server has no {self.deployment}; infra/README.md says how to make it"
                 ) from error
             pool = client.read_work_pool(str(found.work_pool_name))
+            # Else a run whose machine dies with its worker would go on for ever. How long a pod waits for a machine is its own.
+            if not client.read_automations_by_name((silent := silent_runs(found.id)).name):
+                client.create_automation(silent)
         if pool.status != WorkPoolStatus.READY or pool.is_paused:
             raise UserError(
                 f"nodes.deployment: the pool {pool.name} is {'paused' if pool.is_paused else 'without a worker'};"

@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import psutil  # type: ignore[import-untyped]
 from prefect.client.orchestration import PrefectClient, get_client
@@ -62,6 +62,8 @@ SETTLED_SECONDS, LONGEST_DELAY_SECONDS = 60.0, 60.0
 SILENT_SECONDS = 3 * HEARTBEAT_SECONDS
 # From the worker's claim to the flow's first line it takes five seconds; a machine may be busy.
 BEGIN_SECONDS = 600
+# The events of a run that goes on, or waits as it should.
+ALIVE = {"heartbeat", "Paused", "Suspended"}
 # Marks all processes that descend from ours, also those whose own parent was killed.
 MARK = "BALLAST_SERVE"
 
@@ -195,24 +197,35 @@ def lost_runs() -> list[AutomationCore]:
 
     A worker or a machine that was killed cannot say so, and the run would keep its place in the queue for ever.
     """
-    silent = f"it was silent for {SILENT_SECONDS} s: its process or its machine was killed"
     unbegun = f"it did not begin within {BEGIN_SECONDS} s: its worker was killed"
-    alive = {"heartbeat", "Paused", "Suspended"}
     return [
-        crash_when_missing("ballast: silent runs have crashed", {"Running", "heartbeat"}, alive, SILENT_SECONDS, silent),
+        silent_runs(),
         crash_when_missing(
-            "ballast: runs that never begin", {"Pending", "Submitting"}, alive | {"Running"}, BEGIN_SECONDS, unbegun
+            "ballast: runs that never begin", {"Pending", "Submitting"}, ALIVE | {"Running"}, BEGIN_SECONDS, unbegun
         ),
     ]
 
 
-def crash_when_missing(name: str, after: set[str], expect: set[str], seconds: int, message: str) -> AutomationCore:
+def silent_runs(deployment: UUID | None = None) -> AutomationCore:
+    """The automation that calls a run, of a deployment or any, crashed when it no longer says that it goes on."""
+    message = f"it was silent for {SILENT_SECONDS} s: its process or its machine was killed"
+    name, of = "ballast: silent runs have crashed", {}
+    if deployment is not None:
+        name += f", deployment {deployment}"
+        of = {"prefect.resource.role": "deployment", "prefect.resource.id": f"prefect.deployment.{deployment}"}
+    return crash_when_missing(name, {"Running", "heartbeat"}, ALIVE, SILENT_SECONDS, message, of)
+
+
+def crash_when_missing(
+    name: str, after: set[str], expect: set[str], seconds: int, message: str, of: Mapping[str, str] | None = None
+) -> AutomationCore:
     """An automation: a run that after one event shows for some seconds neither of others, nor an end, has crashed."""
     trigger = EventTrigger(
         posture=Posture.Proactive,
         after={f"prefect.flow-run.{event}" for event in after},
         expect={f"prefect.flow-run.{event}" for event in expect | {"Completed", "Failed", "Cancelled", "Crashed"}},
         match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
+        match_related=ResourceSpecification(dict(of or {})),
         for_each={"prefect.resource.id"},
         within=timedelta(seconds=seconds),
     )

@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import boto3
 import httpx
@@ -36,6 +36,7 @@ from flows.engines import Order, check_address, check_server, engine_of
 from flows.node import check_gpus, on_worker, train
 from flows.nodes import check_committed, collect, gpus_for, stale, train_on_nodes
 from flows.remote import check_remote, lock_entries
+from flows.serve import silent_runs
 from stages.files import LEADERBOARD, MODELS, read_json
 from tests.flow_fixtures import Server, eventually, free_port, prefect_server
 from tests.project import ROOT, TINY_TRAINING, Outcome, Project, corpus, environment, project_copy, yaml
@@ -794,6 +795,10 @@ def test_a_work_pool_trains_with_the_same_code_and_a_run_that_was_killed_is_sent
         subprocess.run([*prefect, *command], cwd=site.project.folder, env=here, check=True, capture_output=True)
     idle = site.flow("train@focal-0")
     assert "the pool gpu is without a worker" in idle.error
+    (deployment,) = site.server.all("deployments")
+    (found,) = site.server.all("automations")
+    assert found["name"] == silent_runs(UUID(deployment["id"])).name
+    assert found["trigger"]["match_related"]["prefect.resource.id"] == f"prefect.deployment.{deployment['id']}"
 
     with (first.parent / "worker.log").open("wb") as log:
         command = [*prefect, "worker", "start", "--pool", "gpu", "--install-policy", "never"]
