@@ -28,6 +28,7 @@ LEAVE_SECONDS = 30.0
 INTERRUPTED = "error: interrupted; what is done is kept, the same command goes on from there"
 # DVC's own code says only that something failed; its last line says which stage and with which code.
 DVC_FAILURE = re.compile(r"^ERROR: failed to reproduce '(?P<stage>[^']+)'(: failed to run: .*, exited with (?P<code>-?\d+))?")
+DVC_FAREWELL = "Having any troubles?"
 # Nobody but the kernel, out of memory, sends SIGKILL: stop_commands begins with SIGTERM. A shell adds 128.
 KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
 # How our stages say that a source outside could not be had.
@@ -37,6 +38,7 @@ BUSY = "is busy, it is being blocked by"
 
 _running: set[subprocess.Popen[bytes]] = set()
 _starting = threading.Lock()
+_own_groups = True
 # That no command is to begin, and none to be waited for: this process is about to end.
 stopped = threading.Event()
 
@@ -54,7 +56,7 @@ class StageFailed(Exception):  # noqa: N818
         if self.code in KILLED:
             return f"stage {self.stage} was killed with exit code {self.code}, most often for want of memory"
         errors = [line for line in self.lines if line.startswith("error: ")]
-        own = [line for line in self.lines if not DVC_FAILURE.match(line)]
+        own = [line for line in self.lines if not DVC_FAILURE.match(line) and not line.startswith(DVC_FAREWELL)]
         reason = (errors or own or list(self.lines) or ["it printed nothing"])[-1].removeprefix("error: ")
         return f"stage {self.stage} failed with exit code {self.code}: {reason}"
 
@@ -107,7 +109,7 @@ def run_command(
 
 
 def _start(command: Sequence[str], environment: Mapping[str, str], folder: Path | None) -> subprocess.Popen[bytes]:
-    """Start a command in a process group of its own, unless the flow is being stopped."""
+    """Start a command, in a process group of its own if `stay_in_group` was not called, unless the flow is being stopped."""
     with _starting:
         if stopped.is_set():
             raise StageFailed(command[0], -signal.SIGTERM, ["the flow was stopped before this began"])
@@ -118,7 +120,7 @@ def _start(command: Sequence[str], environment: Mapping[str, str], folder: Path 
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            start_new_session=True,
+            start_new_session=_own_groups,
         )
         _running.add(child)
     return child
@@ -156,6 +158,12 @@ def leave(code: int) -> None:
     os._exit(code)
 
 
+def stay_in_group() -> None:
+    """Commands stay in this process's group from now on, and end with it: Ray kills the group of a worker that ends."""
+    global _own_groups
+    _own_groups = False
+
+
 def stop_commands() -> None:
     """End all running commands with their own children, and start none again: this process is about to end.
 
@@ -166,7 +174,7 @@ def stop_commands() -> None:
     for number in (signal.SIGTERM, signal.SIGKILL):
         for child in list(_running):
             with suppress(ProcessLookupError):
-                os.killpg(child.pid, number)
+                (os.killpg if _own_groups else os.kill)(child.pid, number)
         deadline = time.monotonic() + GRACE_SECONDS
         while any(child.poll() is None for child in list(_running)) and time.monotonic() < deadline:
             time.sleep(0.05)

@@ -24,7 +24,7 @@ from prefect.cache_policies import NO_CACHE
 from ballast.encoders import file_sha256
 from ballast.errors import UserError
 from ballast.models import MANIFEST
-from flows.commands import StageFailed, no_tracebacks, run_command, stopping_commands
+from flows.commands import StageFailed, no_tracebacks, run_command, stay_in_group, stopping_commands
 from flows.commits import at_commit, uncommitted
 from flows.remote import check_remote, lock_entries, pull, take_entries
 
@@ -125,6 +125,7 @@ def check_gpus(gpus: float) -> None:
 def on_ray(stage: str, commit: str, data: str, inputs: dict[str, Any], paths: list[str], gpus: float) -> dict[str, Any]:
     """As a task of Ray, which has set the threads and the GPU."""
     no_tracebacks()
+    stay_in_group()
     return train(stage, commit, data, inputs, paths, gpus, get_run_logger().info)
 
 
