@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,8 @@ from ballast.errors import UserError
 
 # DVC writes it wherever it works; what it says can be had again.
 WRITTEN_BY_DVC = "dvc.lock"
+# How often one who waits for a clone looks whether it is free, or where it should be.
+ASK_SECONDS = 0.5
 
 
 def git(root: Path, *arguments: str) -> str:
@@ -51,7 +54,13 @@ def at_commit(root: Path, commit: str, data: str = "") -> Iterator[None]:
             file.seek(0)
             if head(root) == commit and file.read() == data:
                 break
-            fcntl.flock(file, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                # To wait in the lock's queue would be to wait also for one who wants the same and came first.
+                fcntl.flock(file, fcntl.LOCK_UN)
+                time.sleep(ASK_SECONDS)
+                continue
             check_out(root, commit)
             file.truncate(0)
             file.write(data)
