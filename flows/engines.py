@@ -103,11 +103,11 @@ class RayCluster:
         self.refused: dict[PrefectFuture[Any], UserError] = {}
 
     def task_runner(self) -> TaskRunner[Any]:
-        from prefect_ray import RayTaskRunner
-
         if self.address is not None:
             check_server("ray", self.address)
             check_address(self.address)
+        from prefect_ray import RayTaskRunner
+
         # The nodes run this code, whatever their clones are at; what it starts there is the clone's.
         code = [str(Path(str(package.__file__)).parent) for package in (ballast, flows)]
         return RayTaskRunner(self.address, {"runtime_env": {"py_modules": code}})
@@ -171,15 +171,12 @@ class RayCluster:
 
 
 def check_server(engine: str, address: str | None = None) -> None:
-    """Raise UserError without a Prefect server for the nodes, each of which would start one; warn where they seek it on themselves.
-
-    address : of the cluster.
-    """
+    """Raise UserError without a Prefect server for the nodes; warn where those of a cluster at an address would not find it."""
     url = PREFECT_API_URL.value()
     if not url:
         raise UserError(f"nodes.train is {engine}, which needs PREFECT_API_URL: a Prefect server that the nodes reach too")
     if address is not None and urlsplit(url).hostname in THIS_MACHINE and parts_of(address).hostname not in THIS_MACHINE:
-        get_run_logger().warning("PREFECT_API_URL is %s, which on a node is the node itself; it needs an address that all reach", url)
+        get_run_logger().warning("PREFECT_API_URL is %s, which on a node is the node itself", url)
 
 
 def parts_of(address: str) -> SplitResult:

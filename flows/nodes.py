@@ -49,10 +49,10 @@ def train_elsewhere(stages: Sequence[str], retries: int) -> None:
     try:
         train_on_nodes.with_options(task_runner=engine.task_runner())(reads, retries)
     except ConnectionError as error:
-        where = nodes()["address"] or "this machine's cluster"
+        where, said = nodes()["address"] or "this machine", str(error).strip().splitlines()[-1:]
         raise UserError(
-            f"nodes.address: {where} answers, but not as Ray, or not to this token"
-            f" (RAY_AUTH_MODE=token, RAY_AUTH_TOKEN): {error}"
+            f"nodes.address: {where} answers, but Ray does not connect ({' '.join(said)}): is it a Ray cluster,"
+            " and is its token that of RAY_AUTH_TOKEN, with RAY_AUTH_MODE=token?"
         ) from error
 
 
@@ -106,9 +106,9 @@ def send(reads: dict[str, Reads], retries: int) -> None:
             collect(stage, answer)
         except Exception as error:
             # Whatever it is, the others go on.
-            failure = error if isinstance(error, StageFailed | UserError) else UserError(f"{stage}: {first_line(error)}")
-            log.error("%s", said_by(failure), exc_info=failure is not error)
-            failures.append(failure)
+            known = error if isinstance(error, StageFailed | UserError) else UserError(f"{stage}: {first_line(error)}")
+            log.error("%s", said_by(known), exc_info=known is not error)
+            failures.append(known)
         else:
             log.info("%s: %s on %s", stage, "trained" if answer["trained"] else "found in the run cache", answer["node"])
             table.append({"training": stage, "node": answer["node"], "trained": answer["trained"], "lost": lost[stage]})

@@ -221,7 +221,7 @@ def test_an_interrupt_ends_the_flow_also_when_its_server_does_not_answer(reposit
     env = repository.environment | server.environment | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "flows.pipeline", "train@a-0"]
     port = server.url.split(":")[2].partition("/")[0]
-    (serving,) = (each for each in psutil.process_iter() if each.cmdline()[-3:-1] == ["--port", port])
+    (serving,) = (each for each in psutil.process_iter(["cmdline"]) if (each.info["cmdline"] or [])[-3:-1] == ["--port", port])
     with subprocess.Popen(command, cwd=repository.folder, env=env, stderr=subprocess.PIPE, text=True) as flow:
         try:
             eventually((repository.folder / "begun").exists)

@@ -45,7 +45,6 @@ from tests.s3 import ACCESS, CLIENT, answers, s3
 TECHNIQUES: dict[str, dict[str, float]] = {"baseline": {}, "focal": {"gamma": 2.0}, "upsample": {}, "tfidf": {}}
 # A head takes a token from its user's home, where one is; a node that joins does so only when told to.
 TOKEN = "0123456789abcdef" * 4
-ORPHANS = "RAY_kill_child_processes_on_worker_exit_with_raylet_subreaper"
 REMOTE = ["remote", "add", "--default", "store", "s3://ballast/dvc"]
 
 
@@ -67,7 +66,7 @@ class Site:
     def environment(self, **changes: str) -> dict[str, str]:
         """What a process of any of the machines needs."""
         inherited = {name: value for name, value in environment().items() if not name.startswith(("PREFECT_", "RAY_"))}
-        ray = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, "RAY_USAGE_STATS_ENABLED": "0", ORPHANS: "1"}
+        ray = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, "RAY_USAGE_STATS_ENABLED": "0"}
         return inherited | ACCESS | {"AWS_ENDPOINT_URL": self.store} | ray | self.server.environment | changes
 
     def of_node(self, node: Path) -> dict[str, str]:
@@ -191,6 +190,18 @@ def test_a_clone_fetches_the_commit_that_it_lacks(clones: tuple[Path, Path]) -> 
         (there / "dvc.lock").write_text("DVC's own")
         with at_commit(there, wanted):
             assert (there / "dvc.lock").read_text() == content
+
+
+def test_who_come_to_a_clone_together_and_want_the_same_share_it(clones: tuple[Path, Path]) -> None:
+    here, there = clones
+    wanted, both = commit_file(here, "code.py", "2"), threading.Barrier(2)
+
+    def one(_: int) -> None:
+        with at_commit(there, wanted, "of today"):
+            both.wait(20)
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(one, range(2)))
 
 
 def test_a_clone_at_another_commit_that_it_cannot_have_names_both(clones: tuple[Path, Path]) -> None:
@@ -362,7 +373,7 @@ def test_a_cluster_elsewhere_needs_a_prefect_server_that_it_reaches(
     engine = engine_of({"train": "ray", "address": f"127.0.0.1:{free_port()}", "cpus": 1, "wait_minutes": 0})
     with (
         temporary_settings(restore_defaults={PREFECT_API_URL}),
-        pytest.raises(UserError, match="nodes.train is ray, which needs PREFECT_API_URL: a Prefect server that the nodes reach"),
+        pytest.raises(UserError, match=r"nodes\.train is ray, which needs PREFECT_API_URL: a Prefect server that"),
     ):
         engine.task_runner()
     for address, warned in (("localhost:6379", False), ("ray://[::1]:10001", False), ("ray://head:10001", True)):
@@ -519,14 +530,14 @@ def test_two_trainings_go_on_at_once_in_one_clone(pair: Pair) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("returns", [True, False])
-def test_a_store_that_is_away_for_a_moment_costs_no_training(pair: Pair, monkeypatch: pytest.MonkeyPatch, returns: bool) -> None:
+def test_a_store_that_is_away_costs_no_training(pair: Pair, monkeypatch: pytest.MonkeyPatch, returns: bool) -> None:
     monkeypatch.setattr("flows.node.PUSH_AGAIN_SECONDS", 0.0)
     away, tries = pair.there / ".dvc/config.local", []
 
     def store(line: str) -> None:
         if line.startswith("Running stage"):
             away.write_text("['remote \"store\"']\n    url = s3://nowhere/dvc\n")
-        elif line.startswith("ERROR: "):
+        elif line.startswith("ERROR: unexpected error"):
             tries.append(line)
             if returns:
                 away.unlink()
@@ -535,7 +546,7 @@ def test_a_store_that_is_away_for_a_moment_costs_no_training(pair: Pair, monkeyp
     if returns:
         collect(STAGE, train(**order))
     else:
-        with pytest.raises(StageFailed, match="nowhere"):
+        with pytest.raises(StageFailed, match=f"stage {STAGE} failed with exit code 255: ERROR: .*bucket does not exist"):
             train(**order)
     assert (len(tries), runs(pair.there)) == (1 if returns else 3, 1)
 
@@ -728,7 +739,7 @@ def test_a_gpu_that_no_node_has_is_refused_before_anything_trains(site: Site) ->
         with edited(site, {"techniques.focal.gamma": 1.0}):
             refused = site.flow("train@focal-0")
             stranger = site.flow("train@focal-0", RAY_AUTH_TOKEN=TOKEN[::-1])
-    assert f"nodes.address: {address} answers, but not as Ray, or not to this token" in stranger.error
+    assert f"nodes.address: {address} answers, but Ray does not connect (ray client connection timeout)" in stranger.error
     assert "train@focal-0 asks for a node with 1 CPU and 0.5 GPU" in refused.error
     assert refused.error.count("1 CPU and 0 GPU") == 2
     assert "Running stage 'train" not in refused.stderr
@@ -745,15 +756,15 @@ def test_a_training_waits_for_a_node_as_long_as_it_may(monkeypatch: pytest.Monke
     ray.init(address="local", num_cpus=1, num_gpus=0, include_dashboard=False, log_to_driver=False)
     try:
         wanted = {"train": "ray", "address": None, "cpus": 1}
-        with pytest.raises(UserError, match="asks for a node with 1 CPU and 1 GPU .*: 1 CPU and 0 GPU"):
+        with pytest.raises(UserError, match=r"asks for a node with 1 CPU and 1 GPU .*: 1 CPU and 0 GPU"):
             engine_of(wanted | {"wait_minutes": 0}).require([order])
         engine = engine_of(wanted | {"wait_minutes": 1 / 60})
         engine.require([order])
-        future = PrefectRayFuture[Any](uuid4(), ray.remote(num_gpus=1)(print).remote())
+        future = PrefectRayFuture[Any](uuid4(), ray.remote(num_gpus=1)(lambda: None).remote())
         begun = time.monotonic()
         assert engine.first({future: order}) is future
         assert time.monotonic() - begun >= 1
-        with pytest.raises(UserError, match="nodes.wait_minutes"):
+        with pytest.raises(UserError, match=r"nodes\.wait_minutes"):
             engine.answer(future)
     finally:
         ray.shutdown()
@@ -764,7 +775,7 @@ def test_a_training_ends_with_its_pipeline_also_when_that_is_killed(site: Site) 
     with ray_cluster(site) as address:
         changes = {"nodes.train": "ray", "nodes.address": address, "nodes.gpus_of": {}, "techniques.focal.gamma": 1.25}
         with edited(site, changes), flow_running(site, "train@focal-0"):
-            (training,) = eventually(lambda: trainings(*site.nodes), 300)
+            (training,) = eventually(lambda: trainings(*site.nodes), 120)
             training.suspend()  # it does not end by itself
         eventually(lambda: not trainings(*site.nodes), 120)
 
