@@ -245,6 +245,7 @@ def main(seeds: Sequence[int], messages_used: int | None, same_layers_only: bool
             "seconds": rounded(seconds),
             "seeds": len(logits[OURS]),
             "messages": len(data.texts),
+            "params": params,
             "date": surroundings()["date"],
         }
         add_share(result, device)
