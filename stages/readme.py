@@ -85,13 +85,14 @@ def training_in_words(found: dict[str, Any]) -> str:
     defaults, tuned = (
         "{value:+.3f} [{low:+.3f}, {high:+.3f}]".format(**found[key]) for key in ("f1_difference", "f1_difference_to_tuned")
     )
-    layers, alike = found["params"]["frozen_layers"], found["same_layers"]["ratio"]
+    layers = found["params"]["frozen_layers"]
+    alike = f" A tuned one that does so too: {found['same_layers']['ratio']:.1f} times." if "same_layers" in found else ""
     return (
         f"{found['messages_per_second']:,.0f} messages a second, {found['ratio_to_defaults']:.1f} times transformers' Trainer"
         f" at its defaults (F1 by {defaults} from its) and {found['ratio_to_tuned']:.1f} times a tuned one (F1 by {tuned}),"
-        f" {found['seeds']} seeds. Both train all layers; ours leaves the lowest {layers} as they are. A tuned one that does so"
-        f" too: {alike:.1f} times. {found['share_of_matrix_rate']:.0%} of the machine's {'bf16' if found['bf16'] else 'fp32'}"
-        " matrix rate"
+        f" {found['seeds']} seeds at learning rate {found['params']['learning_rate']:g}. Both train all layers; ours leaves the"
+        f" lowest {layers} as they are.{alike} {found['share_of_matrix_rate']:.0%} of the machine's"
+        f" {'bf16' if found['bf16'] else 'fp32'} matrix rate"
     )
 
 

@@ -51,7 +51,7 @@ def test_a_benchmark_that_was_never_run_or_lacks_a_number_has_no_row() -> None:
         "same_layers": {"ratio": 4.56},
         "seeds": 3,
         "bf16": False,
-        "params": {"frozen_layers": 5},
+        "params": {"frozen_layers": 5, "learning_rate": 1e-4},
         **where,
     }
     [row] = [line for line in benchmarks_table({"train": trained}).splitlines() if "a processor" in line]
