@@ -129,7 +129,7 @@ def overhead_in_words(found: dict[str, Any]) -> str:
 def growth_in_words(found: dict[str, Any]) -> str:
     """Seconds and memory of a million messages."""
     return "; ".join(
-        f"{name.replace('_', ' ')} {each['seconds_per_million']:.0f} s, {each['mb_per_million']:,} MB"
+        f"{name.replace('_', ' ')} {max(0.0, each['seconds_per_million']):.0f} s, {each['mb_per_million']:,} MB"
         for name, each in found["stages"].items()
         if len(each["measured"]) > 1
     )
