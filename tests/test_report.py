@@ -413,13 +413,15 @@ def test_intervals_are_drawn_where_their_numbers_are(which: str, builds: dict[st
         assert drawn >= 4
 
 
-@pytest.mark.parametrize("title", ["Technique", "Precision", "Effective prior"])
+@pytest.mark.parametrize("title", ["Technique", "Precision", "Log loss", "Effective prior", "Weights"])
 def test_sorting(title: str, eight: Built, desktop: Watched) -> None:
     shown = desktop.open(eight.reports / "index.html")
     keys = {
         "Technique": lambda name: name,
         "Precision": lambda name: eight.board["techniques"][name]["corrected"][f"{eight.rarest}.precision"]["value"],
+        "Log loss": lambda name: eight.board["techniques"][name]["corrected"]["log_loss"]["value"],
         "Effective prior": lambda name: eight.board["techniques"][name]["fitted_prior"][eight.rarest]["value"],
+        "Weights": lambda name: eight.board["techniques"][name]["parameters"],
     }
     heading = shown.locator(".board thead th", has_text=title)
     before = columns_of(shown)["Technique"]
