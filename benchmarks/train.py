@@ -212,6 +212,8 @@ def main(seeds: Sequence[int], messages_used: int | None, same_layers_only: bool
     bf16 = in_bf16(settings.precision, device)
     passes, texts = len(data.texts) * settings.epochs, test["text"].tolist()
     result = read_result("train")
+    if same_layers_only and not result:
+        raise SystemExit("error: --same-layers-only: no first part of this machine and these versions is in train.json")
     every = sides(bf16)
     alike = {OURS: every[OURS], SAME_LAYERS: every.pop(SAME_LAYERS)}
     if not same_layers_only:
