@@ -29,8 +29,8 @@ import ballast
 import flows
 from ballast.errors import UserError, nearest
 from flows.commands import stopped
+from flows.lost_runs import silent_runs
 from flows.node import ANSWER, on_ray
-from flows.serve import silent_runs
 from flows.settings import PARAMS
 
 # How often the cluster is asked whether it still has what the waiting trainings need.

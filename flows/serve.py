@@ -17,9 +17,8 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import timedelta
 from pathlib import Path
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import psutil  # type: ignore[import-untyped]
 from prefect.client.orchestration import PrefectClient, get_client
@@ -37,16 +36,13 @@ from prefect.client.schemas.objects import StateType
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.client.schemas.sorting import FlowRunSort
-from prefect.events.actions import ChangeFlowRunState
-from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
-from prefect.events.schemas.events import ResourceSpecification
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.workers.process import ProcessWorker
 
 from ballast.command import parser, run
 from ballast.errors import UserError
-from flows import HEARTBEAT_SECONDS
+from flows.lost_runs import lost_runs
 
 DEPLOYMENTS = Path("infra/prefect.yaml")
 HOME = Path("production/prefect")
@@ -58,12 +54,6 @@ START_SECONDS = 180.0
 STOP_SECONDS = 30.0
 # A service that ends soon after its start is started again ever later.
 SETTLED_SECONDS, LONGEST_DELAY_SECONDS = 60.0, 60.0
-# After three silent turns a run is lost.
-SILENT_SECONDS = 3 * HEARTBEAT_SECONDS
-# From the worker's claim to the flow's first line it takes five seconds; a machine may be busy.
-BEGIN_SECONDS = 600
-# The events of a run that goes on, or waits as it should.
-ALIVE = {"heartbeat", "Paused", "Suspended"}
 # Marks all processes that descend from ours, also those whose own parent was killed.
 MARK = "BALLAST_SERVE"
 
@@ -190,47 +180,6 @@ async def prepare(client: PrefectClient) -> None:
     for automation in lost_runs():
         if not await client.read_automations_by_name(automation.name):
             await client.create_automation(automation)
-
-
-def lost_runs() -> list[AutomationCore]:
-    """The automations that call a run crashed when it no longer says that it goes on, or never began.
-
-    A worker or a machine that was killed cannot say so, and the run would keep its place in the queue for ever.
-    """
-    unbegun = f"it did not begin within {BEGIN_SECONDS} s: its worker was killed"
-    return [
-        silent_runs(),
-        crash_when_missing(
-            "ballast: runs that never begin", {"Pending", "Submitting"}, ALIVE | {"Running"}, BEGIN_SECONDS, unbegun
-        ),
-    ]
-
-
-def silent_runs(deployment: UUID | None = None) -> AutomationCore:
-    """The automation that calls a run, of a deployment or any, crashed when it no longer says that it goes on."""
-    message = f"it was silent for {SILENT_SECONDS} s: its process or its machine was killed"
-    name, of = "ballast: silent runs have crashed", {}
-    if deployment is not None:
-        name += f", deployment {deployment}"
-        of = {"prefect.resource.role": "deployment", "prefect.resource.id": f"prefect.deployment.{deployment}"}
-    return crash_when_missing(name, {"Running", "heartbeat"}, ALIVE, SILENT_SECONDS, message, of)
-
-
-def crash_when_missing(
-    name: str, after: set[str], expect: set[str], seconds: int, message: str, of: Mapping[str, str] | None = None
-) -> AutomationCore:
-    """An automation: a run that after one event shows for some seconds neither of others, nor an end, has crashed."""
-    trigger = EventTrigger(
-        posture=Posture.Proactive,
-        after={f"prefect.flow-run.{event}" for event in after},
-        expect={f"prefect.flow-run.{event}" for event in expect | {"Completed", "Failed", "Cancelled", "Crashed"}},
-        match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
-        match_related=ResourceSpecification(dict(of or {})),
-        for_each={"prefect.resource.id"},
-        within=timedelta(seconds=seconds),
-    )
-    crash = ChangeFlowRunState(name=None, state=StateType.CRASHED, message=message, force=False)
-    return AutomationCore(name=name, trigger=trigger, actions=[crash])
 
 
 def deploy(environment: Mapping[str, str]) -> None:

@@ -13,7 +13,8 @@ from prefect._internal.schemas.validators import validate_cron_string
 from prefect.cli.deploy._models import DeploymentConfig, PrefectYamlModel, RawScheduleConfig
 from prefect.cli.deploy._triggers import _initialize_deployment_triggers
 
-from flows.serve import POOL, QUEUES, lost_runs
+from flows.lost_runs import lost_runs
+from flows.serve import POOL, QUEUES
 from tests.project import ROOT, yaml
 
 INFRA = ROOT / "infra"

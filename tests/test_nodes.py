@@ -33,10 +33,10 @@ from ballast.errors import UserError
 from flows.commands import StageFailed
 from flows.commits import at_commit, head
 from flows.engines import Order, check_address, check_server, engine_of
+from flows.lost_runs import silent_runs
 from flows.node import check_gpus, on_worker, train
 from flows.nodes import check_committed, collect, gpus_for, stale, train_on_nodes
 from flows.remote import check_remote, lock_entries
-from flows.serve import silent_runs
 from stages.files import LEADERBOARD, MODELS, read_json
 from tests.flow_fixtures import Server, eventually, free_port, prefect_server
 from tests.project import ROOT, TINY_TRAINING, Outcome, Project, corpus, environment, project_copy, yaml
