@@ -15,10 +15,11 @@ from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.svm import OneClassSVM
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from ballast.encoder_model import check_positions, choose_device, count_tokens, in_bf16, pad, pretrained, tokenize
+from ballast.encoder_model import check_positions, choose_device, count_tokens, pad, pretrained, tokenize
 from ballast.encoders import encoder_source
 from ballast.frozen_layers import Arrays, Keep, States, distinct, fingerprint
 from ballast.model import WEIGHTS, Model
+from ballast.precision import in_bf16
 from ballast.scoring import for_each_batch
 
 if TYPE_CHECKING:

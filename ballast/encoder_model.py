@@ -29,6 +29,7 @@ from ballast.frozen_layers import (
 )
 from ballast.heads import NormalisedLinear, head_of, restore_head
 from ballast.model import Model
+from ballast.precision import in_bf16
 from ballast.scoring import for_each_batch
 
 # Architectures whose classification head reads nothing but the first token's last state.
@@ -65,18 +66,6 @@ def skip_unread_states(network: PreTrainedModel) -> None:
     if network.config.model_type in FIRST_TOKEN_HEADS:
         attention = network.base_model.encoder.layer[-1].attention
         attention.forward = partial(first_token_attention, attention)
-
-
-def fast_bf16(device: torch.device) -> bool:
-    """Whether bf16 matrix products run in hardware; emulated they are many times slower than fp32."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device.type == "cpu" and bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
-
-
-def in_bf16(precision: str, device: torch.device) -> bool:
-    """Whether to compute in bf16: as asked for, and with `auto` where hardware has it."""
-    return precision == "bf16" or (precision == "auto" and fast_bf16(device))
 
 
 def choose_device(name: str) -> torch.device:

@@ -26,7 +26,7 @@ STACKED = frozenset({"bert", "camembert", "roberta", "xlm-roberta"})
 # frozen layers every epoch.
 MOST_BYTES = 2 * 2**30
 # Our own modules that decide what frozen layers give.
-DECISIVE = ("batching", "embedding_model", "encoder_model", "frozen_layers", "scoring")
+DECISIVE = ("batching", "embedding_model", "encoder_model", "frozen_layers", "precision", "scoring")
 
 Arrays = dict[str, Tensor]
 # (fingerprint, compute) -> the arrays that compute() gives, or has given before for the same fingerprint.

@@ -15,13 +15,14 @@ from tqdm import tqdm
 from transformers import get_linear_schedule_with_warmup
 
 from ballast.checkpoint import resumed, tell, tensors_of
-from ballast.encoder_model import EncoderModel, choose_device, in_bf16, untrained_model
+from ballast.encoder_model import EncoderModel, choose_device, untrained_model
 from ballast.errors import UserError
 from ballast.frozen_layers import freeze
 from ballast.gradients import BatchGradients
 from ballast.heads import head_of, set_head
 from ballast.launching import LOCAL_RANK, is_rank
 from ballast.memory import out_of_memory_told
+from ballast.precision import in_bf16
 from ballast.ranks import Ranks
 from ballast.scoring import each_core, workers_for
 from ballast.technique import Technique, TrainingData, TrainingSettings

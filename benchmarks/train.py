@@ -25,11 +25,12 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, Data
 
 from ballast.bootstrap import Draws, resampled
 from ballast.comparison import compare, with_seed_variation
-from ballast.encoder_model import EncoderModel, choose_device, in_bf16
+from ballast.encoder_model import EncoderModel, choose_device
 from ballast.encoders import encoder_source
 from ballast.frozen_layers import Arrays, freeze
 from ballast.metrics import Decisions, Scored
 from ballast.model import Model
+from ballast.precision import in_bf16
 from ballast.technique import Technique, TrainingData, TrainingSettings
 from ballast.training import fine_tune, set_dropout
 from benchmarks.measuring import read_result, surroundings, write_result

@@ -121,9 +121,7 @@ def wait_for(served: Served, found: Callable[[], Any], seconds: float = 90.0) ->
 
 def site(folder: Path) -> Path:
     """Make the repository: infra/prefect.yaml is the real one, the flows are stand-ins."""
-    (folder / "flows").mkdir(parents=True)
-    for name in ("__init__", "commands", "serve"):
-        shutil.copy(ROOT / f"flows/{name}.py", folder / f"flows/{name}.py")
+    shutil.copytree(ROOT / "flows", folder / "flows", ignore=shutil.ignore_patterns("__pycache__"))
     for name, parameters in PARAMETERS.items():
         window = "str(window)" if "window" in parameters else "'-'"
         (folder / f"flows/{name}.py").write_text(FLOW.format(name=name, parameters=parameters, window=window))
