@@ -19,7 +19,7 @@ from ballast.encoder_model import check_positions, choose_device, count_tokens, 
 from ballast.encoders import encoder_source
 from ballast.frozen_layers import Arrays, Keep, States, distinct, fingerprint
 from ballast.model import WEIGHTS, Model
-from ballast.precision import in_bf16
+from ballast.precision import in_bf16, weights_cast_once
 from ballast.scoring import for_each_batch
 
 if TYPE_CHECKING:
@@ -90,7 +90,8 @@ class Embedder:
                 embeddings[rows] = torch.nn.functional.normalize(mean).cpu().numpy()
 
         self.network.eval()
-        for_each_batch(embed, np.array([len(each) for each in ids], dtype=np.int64), device, "embedding")
+        with weights_cast_once(self.network, bf16=self.bf16):
+            for_each_batch(embed, np.array([len(each) for each in ids], dtype=np.int64), device, "embedding")
         return embeddings
 
     def token_counts(self, texts: Sequence[str]) -> tuple[np.ndarray, int]:

@@ -29,7 +29,7 @@ from ballast.frozen_layers import (
 )
 from ballast.heads import NormalisedLinear, head_of, restore_head
 from ballast.model import Model
-from ballast.precision import in_bf16
+from ballast.precision import in_bf16, weights_cast_once
 from ballast.scoring import for_each_batch
 
 # Architectures whose classification head reads nothing but the first token's last state.
@@ -191,7 +191,8 @@ class EncoderModel(Model):
                 scores[rows] = network(**inputs(rows)).logits.float().cpu().numpy()
 
         network.eval()
-        for_each_batch(score, lengths, device, "scoring")
+        with weights_cast_once(network, bf16=fast):
+            for_each_batch(score, lengths, device, "scoring")
         return scores
 
     def token_counts(self, texts: Sequence[str]) -> tuple[np.ndarray, int]:

@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 
 from ballast.encoders import file_sha256
 from ballast.errors import UserError
+from ballast.precision import weights_cast_once
 from ballast.scoring import for_each_batch
 
 # Architectures in which the layers follow the embeddings and each other with nothing between or behind them.
@@ -145,7 +146,8 @@ def pass_layers(network: PreTrainedModel, lengths: np.ndarray, inputs: Inputs, *
         for row, each in zip(rows, states, strict=True):
             values[offsets[row] : offsets[row + 1]] = each[: lengths[row]]
 
-    for_each_batch(score, lengths, network.device, "passing the frozen layers")
+    with weights_cast_once(lower, bf16=bf16):
+        for_each_batch(score, lengths, network.device, "passing the frozen layers")
     return {"values": values, "lengths": torch.from_numpy(lengths)}
 
 

@@ -1,11 +1,14 @@
-"""Whether to compute in bf16: where it was asked for, and where the hardware multiplies it faster than fp32."""
+"""bf16: where it was asked for, and where the hardware multiplies it faster than fp32."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 
 import torch
+from torch import nn
 
 # A batch of messages by a feed-forward layer of a small encoder.
 ROWS, WIDE, NARROW = 256, 1536, 384
@@ -44,3 +47,20 @@ def fast_bf16(device: torch.device) -> bool:
 def in_bf16(precision: str, device: torch.device) -> bool:
     """Whether to compute in bf16: as asked for, and with `auto` where that is faster."""
     return precision == "bf16" or (precision == "auto" and fast_bf16(device))
+
+
+@contextmanager
+def weights_cast_once(network: nn.Module, *, bf16: bool) -> Iterator[None]:
+    """Within, the linear layers of a network that computes in bf16 hold their weights in it.
+
+    Its results stay the same to the bit: an autocast would cast the same weights, anew for each batch.
+    """
+    linear = [each for each in network.modules() if type(each) is nn.Linear] if bf16 else []
+    weights = [(each, each.data) for layer in linear for each in layer.parameters()]
+    try:
+        for each, exact in weights:
+            each.data = exact.to(torch.bfloat16)
+        yield
+    finally:
+        for each, exact in weights:
+            each.data = exact

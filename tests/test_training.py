@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 
 import ballast
-from ballast import encoders, frozen_layers, models
+from ballast import encoder_model, encoders, frozen_layers, models, precision
 from ballast.batching import shuffled_batches, sorted_batches
 from ballast.encoder_model import (
     FIRST_TOKEN_HEADS,
@@ -33,6 +34,7 @@ from ballast.errors import UserError
 from ballast.frozen_layers import STACKED, Arrays, States, can_pass_once, freeze, pass_layers, with_layers
 from ballast.heads import NormalisedLinear, head_of, set_head
 from ballast.memory import is_out_of_memory
+from ballast.precision import in_bf16, weights_cast_once
 from ballast.scoring import for_each_batch
 from ballast.technique import Technique, TrainingData, TrainingSettings, cross_entropy
 from ballast.training import fine_tune, set_dropout
@@ -330,6 +332,36 @@ def test_logits_do_not_depend_on_the_other_texts(trained: EncoderModel) -> None:
     together = trained.logits(texts)
     for row, text in enumerate(texts):
         np.testing.assert_allclose(trained.logits([text])[0], together[row], atol=1e-5)
+
+
+def test_weights_that_are_cast_once_give_what_an_autocast_gives_and_stay_as_they_were(
+    trained: EncoderModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trained, "precision", "bf16")
+    before = {name: each.clone() for name, each in trained.network.state_dict().items()}
+    cast = trained.logits(TEXTS)
+    with monkeypatch.context() as patched:
+        patched.setattr(encoder_model, "weights_cast_once", lambda *_, **__: nullcontext())
+        np.testing.assert_array_equal(cast, trained.logits(TEXTS))
+    assert not np.array_equal(cast, dataclasses.replace(trained, precision="fp32").logits(TEXTS))
+    with pytest.raises(ZeroDivisionError), weights_cast_once(trained.network, bf16=True):
+        assert head_of(trained.network, 2).weight.dtype == torch.bfloat16
+        raise ZeroDivisionError
+    for name, each in trained.network.state_dict().items():
+        assert each.dtype == before[name].dtype and torch.equal(each, before[name])
+
+
+@pytest.mark.parametrize(("known", "bf16_seconds", "fast"), [(True, 0.5, True), (True, 2.0, False), (False, 0.5, False)])
+def test_bf16_is_used_where_it_is_known_and_faster(
+    monkeypatch: pytest.MonkeyPatch, known: bool, bf16_seconds: float, fast: bool
+) -> None:
+    device = torch.device("cpu")
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: known)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    monkeypatch.setattr(precision, "seconds_of_product", {torch.float32: 1.0, torch.bfloat16: bf16_seconds}.get)
+    monkeypatch.setattr(precision, "fast_bf16", precision.fast_bf16.__wrapped__)
+    assert in_bf16("auto", device) is fast
+    assert in_bf16("bf16", device) and not in_bf16("fp32", device)
 
 
 def test_a_message_of_a_megabyte_is_truncated(trained: EncoderModel) -> None:
