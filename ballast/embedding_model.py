@@ -19,7 +19,7 @@ from ballast.encoder_model import check_positions, choose_device, count_tokens, 
 from ballast.encoders import encoder_source
 from ballast.frozen_layers import Arrays, Keep, States, distinct, fingerprint
 from ballast.model import WEIGHTS, Model
-from ballast.precision import in_bf16, weights_cast_once
+from ballast.precision import in_bf16, with_weights_cast
 from ballast.scoring import for_each_batch
 
 if TYPE_CHECKING:
@@ -81,17 +81,17 @@ class Embedder:
         device = self.network.device
         ids = tokenize(self.tokenizer, texts, self.max_length)
         embeddings = np.empty((len(ids), self.network.config.hidden_size), dtype=np.float32)
+        self.network.eval()
+        network = with_weights_cast(self.network, bf16=self.bf16)
 
         def embed(rows: np.ndarray) -> None:
             inputs = pad(ids, rows, self.tokenizer.pad_token_id, device)
             with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
-                states, mask = self.network(**inputs).last_hidden_state.float(), inputs["attention_mask"].unsqueeze(-1)
+                states, mask = network(**inputs).last_hidden_state.float(), inputs["attention_mask"].unsqueeze(-1)
                 mean = (states * mask).sum(dim=1) / mask.sum(dim=1)
                 embeddings[rows] = torch.nn.functional.normalize(mean).cpu().numpy()
 
-        self.network.eval()
-        with weights_cast_once(self.network, bf16=self.bf16):
-            for_each_batch(embed, np.array([len(each) for each in ids], dtype=np.int64), device, "embedding")
+        for_each_batch(embed, np.array([len(each) for each in ids], dtype=np.int64), device, "embedding")
         return embeddings
 
     def token_counts(self, texts: Sequence[str]) -> tuple[np.ndarray, int]:

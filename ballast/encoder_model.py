@@ -29,7 +29,7 @@ from ballast.frozen_layers import (
 )
 from ballast.heads import NormalisedLinear, head_of, restore_head
 from ballast.model import Model
-from ballast.precision import in_bf16, weights_cast_once
+from ballast.precision import in_bf16, with_weights_cast
 from ballast.scoring import for_each_batch
 
 # Architectures whose classification head reads nothing but the first token's last state.
@@ -156,6 +156,8 @@ class EncoderModel(Model):
 
         Where the states would not fit into memory, those of `texts` alone are tried; without them the whole network is used.
         """
+        if not can_pass_once(self.network, layers, 0):
+            return
         bf16 = in_bf16(self.precision, self.network.device)
 
         def states_of(ids: list[np.ndarray]) -> Arrays:
@@ -183,16 +185,16 @@ class EncoderModel(Model):
     def logits(self, texts: Sequence[str]) -> np.ndarray:
         network, lengths, inputs = self.inputs(texts)
         device = network.device
+        network.eval()
         scores = np.empty((len(texts), len(self.labels)), dtype=np.float32)
         fast = in_bf16(self.precision, device)
+        network = with_weights_cast(network, bf16=fast)
 
         def score(rows: np.ndarray) -> None:
             with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=fast):
                 scores[rows] = network(**inputs(rows)).logits.float().cpu().numpy()
 
-        network.eval()
-        with weights_cast_once(network, bf16=fast):
-            for_each_batch(score, lengths, device, "scoring")
+        for_each_batch(score, lengths, device, "scoring")
         return scores
 
     def token_counts(self, texts: Sequence[str]) -> tuple[np.ndarray, int]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +16,8 @@ from transformers import PreTrainedModel
 
 from ballast.encoders import file_sha256
 from ballast.errors import UserError
-from ballast.precision import weights_cast_once
+from ballast.heads import SCALE
+from ballast.precision import shell, with_weights_cast
 from ballast.scoring import for_each_batch
 
 # Architectures in which the layers follow the embeddings and each other with nothing between or behind them.
@@ -28,6 +27,8 @@ STACKED = frozenset({"bert", "camembert", "roberta", "xlm-roberta"})
 MOST_BYTES = 2 * 2**30
 # Our own modules that decide what frozen layers give.
 DECISIVE = ("batching", "embedding_model", "encoder_model", "frozen_layers", "precision", "scoring")
+# Of a network's configuration what is the head's: another one leaves what the layers below it give.
+OF_HEAD = frozenset({"id2label", "label2id", "num_labels", SCALE})
 
 Arrays = dict[str, Tensor]
 # (fingerprint, compute) -> the arrays that compute() gives, or has given before for the same fingerprint.
@@ -117,13 +118,6 @@ def with_layers(network: PreTrainedModel, layers: slice) -> PreTrainedModel:
     return whole
 
 
-def shell(module: Any) -> Any:
-    """A module with the same parts, of which one can be replaced without replacing the other module's."""
-    made = copy.copy(module)
-    made._modules = dict(module._modules)
-    return made
-
-
 def can_pass_once(network: PreTrainedModel, layers: int, tokens: int) -> bool:
     """Whether the states of so many tokens behind the lowest `layers` can be kept."""
     config, device = network.config, network.device
@@ -135,7 +129,7 @@ def can_pass_once(network: PreTrainedModel, layers: int, tokens: int) -> bool:
 
 def pass_layers(network: PreTrainedModel, lengths: np.ndarray, inputs: Inputs, *, layers: int, bf16: bool) -> Arrays:
     """States of texts (n,) with `lengths` (n,) tokens behind the lowest layers: values (sum of t, d), lengths (n,)."""
-    lower = with_layers(network, slice(0, layers)).base_model
+    lower = with_weights_cast(with_layers(network, slice(0, layers)).base_model, bf16=bf16)
     lower.eval()
     offsets = np.concatenate([[0], lengths.cumsum()])
     values = torch.empty((int(offsets[-1]), network.config.hidden_size))
@@ -146,15 +140,14 @@ def pass_layers(network: PreTrainedModel, lengths: np.ndarray, inputs: Inputs, *
         for row, each in zip(rows, states, strict=True):
             values[offsets[row] : offsets[row + 1]] = each[: lengths[row]]
 
-    with weights_cast_once(lower, bf16=bf16):
-        for_each_batch(score, lengths, network.device, "passing the frozen layers")
+    for_each_batch(score, lengths, network.device, "passing the frozen layers")
     return {"values": values, "lengths": torch.from_numpy(lengths)}
 
 
 def fingerprint(network: PreTrainedModel, weights: Iterable[Tensor], ids: Sequence[np.ndarray], *, bf16: bool) -> str:
     """The sha256 of all that decides what a network's frozen weights give for token ids, on one kind of device."""
     decisive = {
-        "config": network.config.to_dict(),
+        "config": {key: value for key, value in network.config.to_dict().items() if key not in OF_HEAD},
         "device": network.device.type,
         "bf16": bf16,
         "sources": [file_sha256(Path(__file__).with_name(f"{name}.py")) for name in DECISIVE],

@@ -77,7 +77,9 @@ def launch(processes: int, main: Callable[..., None], *arguments: object) -> Non
     # It says the same in a dozen lines.
     for name in ("torch.distributed.elastic", "torch.multiprocessing.spawn"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
+    # What is set is what the training may take, as Ray sets it.
+    threads = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
+    os.environ["OMP_NUM_THREADS"] = str(max(1, threads // processes))
     options = run.parse_args(  # type: ignore[no-untyped-call]
         ["--nproc-per-node", str(processes), main.__name__]
     )

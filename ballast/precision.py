@@ -1,47 +1,24 @@
-"""bf16: where it was asked for, and where the hardware multiplies it faster than fp32."""
+"""bf16: where it was asked for, and where the hardware surely multiplies it faster than fp32."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import cache
+import copy
+from typing import Any
 
 import torch
 from torch import nn
 
-# A batch of messages by a feed-forward layer of a small encoder.
-ROWS, WIDE, NARROW = 256, 1536, 384
-# The shortest counts: what else runs can only make a product take longer.
-PRODUCTS = 10
-# Below it the conversions of an autocast eat up what is gained.
-WORTHWHILE = 1.3
 
-
-def seconds_of_product(dtype: torch.dtype) -> float:
-    """How long a linear layer takes, at the shortest."""
-    states, weights = torch.ones(ROWS, NARROW, dtype=dtype), torch.ones(WIDE, NARROW, dtype=dtype)
-    found = []
-    with torch.inference_mode():
-        for _ in range(PRODUCTS):
-            started = time.perf_counter()
-            torch.nn.functional.linear(states, weights)
-            found.append(time.perf_counter() - started)
-    return min(found)
-
-
-@cache
 def fast_bf16(device: torch.device) -> bool:
-    """Whether bf16 matrix products are faster than those of fp32.
+    """Whether matrix products in bf16 are surely faster than in fp32.
 
-    Emulated ones are many times slower, and some processors that have instructions for them multiply fp32 faster: so that
-    those which have them are asked, once a process and within some milliseconds.
+    Emulated ones are many times slower; and of the processors that have instructions for bf16 some multiply fp32 twice as
+    fast, others the other way round. Which they are is not measured: another process that works meanwhile would change the
+    answer, and with it the weights that a seed gives.
     """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    if device.type != "cpu" or not (torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()):
-        return False
-    return seconds_of_product(torch.float32) > WORTHWHILE * seconds_of_product(torch.bfloat16)
+    return device.type == "cpu" and torch.cpu._is_amx_tile_supported()
 
 
 def in_bf16(precision: str, device: torch.device) -> bool:
@@ -49,18 +26,23 @@ def in_bf16(precision: str, device: torch.device) -> bool:
     return precision == "bf16" or (precision == "auto" and fast_bf16(device))
 
 
-@contextmanager
-def weights_cast_once(network: nn.Module, *, bf16: bool) -> Iterator[None]:
-    """Within, the linear layers of a network that computes in bf16 hold their weights in it.
+def shell(module: Any) -> Any:
+    """A module with the same parts, of which one can be replaced without replacing the other module's."""
+    made = copy.copy(module)
+    made._modules, made._parameters = dict(module._modules), dict(module._parameters)
+    return made
 
-    Its results stay the same to the bit: an autocast would cast the same weights, anew for each batch.
+
+def with_weights_cast(network: Any, *, bf16: bool) -> Any:
+    """A network whose linear layers hold their weights in bf16 if it computes in it, else the network itself.
+
+    Its results are the same to the bit: an autocast would cast the same weights, anew for each batch.
     """
-    linear = [each for each in network.modules() if type(each) is nn.Linear] if bf16 else []
-    weights = [(each, each.data) for layer in linear for each in layer.parameters()]
-    try:
-        for each, exact in weights:
-            each.data = exact.to(torch.bfloat16)
-        yield
-    finally:
-        for each, exact in weights:
-            each.data = exact
+    if not bf16:
+        return network
+    made = shell(network)
+    if type(network) is nn.Linear:
+        of = made._parameters.items()
+        made._parameters = {name: None if each is None else each.detach().to(torch.bfloat16) for name, each in of}
+    made._modules = {name: with_weights_cast(each, bf16=True) for name, each in network._modules.items()}
+    return made

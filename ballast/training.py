@@ -77,7 +77,10 @@ def fine_tune(technique: Technique, data: TrainingData, settings: TrainingSettin
     set_head(model.network, technique.head(head_of(model.network, len(data.label_names))))
     freeze(model.network, settings.frozen_layers)
     set_dropout(model.network, settings.dropout)
-    ranks.as_first(list(model.network.state_dict().values()))
+    weights_there = model.network.state_dict()
+    # Before weights are told: processes that expect others would wait for each other.
+    ranks.check_same(repr([(name, each.shape) for name, each in weights_there.items()]))
+    ranks.as_first(list(weights_there.values()))
 
     if settings.dropout == 0:
         model.pass_once(settings.frozen_layers, data.corpus, data.texts, settings.keep)

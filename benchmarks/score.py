@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +28,8 @@ from stages.score import scored
 ROWS_AT_ONCE = 10_000
 # As in the published corpus, where 403 of 5,574 messages repeat another one exactly.
 REPEATS = 0.07
+# The share of messages that must get the pipeline's label.
+LEAST_AGREEMENT = 0.999
 
 
 def deploy(folder: Path, model: Path) -> None:
@@ -114,8 +117,8 @@ def speed(encoder: Path, distinct: np.ndarray, count: int, times: int) -> dict[s
     }
 
 
-def main(encoder: Path, linear: Path, messages: str, count: int, times: int, rows: list[int], encoder_rows: list[int]) -> None:
-    """Measure, write after each measurement, and print; what is not measured anew stays in the file."""
+def main(encoder: Path, linear: Path, messages: str, count: int, times: int, rows: list[int], encoder_rows: list[int]) -> int:
+    """Measure, write after each measurement, and print; what is not measured anew stays in the file. 1 where labels differ."""
     result = {"memory": {"encoder": {}, "linear": {}}} | read_result("score")
     distinct = pd.unique(np.array(list(texts_of(messages)), dtype=object))
     words = np.array(sorted({word for text in distinct for word in text.split() if '"' not in word and "," not in word}))
@@ -127,6 +130,10 @@ def main(encoder: Path, linear: Path, messages: str, count: int, times: int, row
             result["memory"][name][str(size)] = weigh(model, size, words)
             write_result("score", result)
     print(json.dumps(result, indent=2, sort_keys=True))
+    if result.get("agreement", 1.0) < LEAST_AGREEMENT:
+        print(f"error: the labels are the pipeline's on {result['agreement']:.2%} of the messages only", file=sys.stderr)
+        return 1
+    return 0
 
 
 if __name__ == "__main__":
@@ -138,4 +145,4 @@ if __name__ == "__main__":
     parser.add_argument("--times", type=int, default=3, help="of which the shortest counts; 0 measures memory only")
     parser.add_argument("--rows", type=int, nargs="*", default=[100_000, 1_000_000])
     parser.add_argument("--encoder-rows", type=int, nargs="*", default=[2_000, 6_000])
-    main(**vars(parser.parse_args()))
+    sys.exit(main(**vars(parser.parse_args())))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import subprocess
 import time
 from collections.abc import Iterator
@@ -19,7 +20,9 @@ ASK_SECONDS = 0.5
 
 def git(root: Path, *arguments: str) -> str:
     """What a git command prints in a clone; raises UserError when it fails."""
-    done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False)
+    # A question at a terminal would wait for an answer, while nobody else gets at the clone.
+    env = os.environ | {"GIT_TERMINAL_PROMPT": "0"}
+    done = subprocess.run(["git", *arguments], cwd=root, env=env, capture_output=True, text=True, check=False)
     if done.returncode:
         raise UserError(f"git {' '.join(arguments)}: {' '.join(done.stderr.split())}")
     return done.stdout.strip("\n")

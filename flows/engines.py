@@ -19,7 +19,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, ArtifactFilterKey
 from prefect.client.schemas.objects import FlowRun, StateType, WorkPoolStatus
 from prefect.deployments import run_deployment
-from prefect.exceptions import CrashedRun, ObjectNotFound
+from prefect.exceptions import CrashedRun, ObjectNotFound, PrefectHTTPStatusError
 from prefect.futures import PrefectFuture, as_completed
 from prefect.settings import PREFECT_API_URL
 from prefect.states import Cancelling
@@ -38,6 +38,8 @@ ASK_SECONDS = 30.0
 CONNECT_SECONDS = 10.0
 # How often Prefect's server is asked how a run goes.
 POLL_SECONDS = 5.0
+# How often a run says that it lives; one that never does would be taken for dead.
+HEARTBEAT = "PREFECT_FLOWS_HEARTBEAT_FREQUENCY"
 THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 Answer = dict[str, Any]
 
@@ -141,21 +143,21 @@ class RayCluster:
         import ray
 
         by_reference = {future.wrapped_future: future for future in running}  # type: ignore[attr-defined]
-        while True:
-            try:
+        try:
+            while True:
                 done, _ = ray.wait(list(by_reference), num_returns=1, timeout=ASK_SECONDS)
-            except ConnectionError as error:
-                raise UserError(f"the connection to the Ray cluster is lost: {error}") from error
-            if done:
-                return by_reference[done[0]]
-            for reference, future in by_reference.items():
-                # One that runs has what it needs, so one that is refused waits.
-                if (refusal := self.refusal(running[future])) is None:
-                    self.waiting_since.pop(future, None)
-                elif time.monotonic() - self.waiting_since.setdefault(future, time.monotonic()) >= self.patience:
-                    ray.cancel(reference)
-                    self.refused[future] = refusal
-                    return future
+                if done:
+                    return by_reference[done[0]]
+                for reference, future in by_reference.items():
+                    # One that runs has what it needs, so one that is refused waits.
+                    if (refusal := self.refusal(running[future])) is None:
+                        self.waiting_since.pop(future, None)
+                    elif time.monotonic() - self.waiting_since.setdefault(future, time.monotonic()) >= self.patience:
+                        ray.cancel(reference)
+                        self.refused[future] = refusal
+                        return future
+        except ConnectionError as error:
+            raise UserError(f"the connection to the Ray cluster is lost: {error}") from error
 
     def answer(self, future: PrefectFuture[Any]) -> Answer:
         from ray.exceptions import NodeDiedError, ObjectLostError, OutOfMemoryError, RuntimeEnvSetupError, WorkerCrashedError
@@ -224,6 +226,11 @@ class WorkPool:
                 ) from error
             pool = client.read_work_pool(str(found.work_pool_name))
             # Else a run whose machine dies with its worker would go on for ever. How long a pod waits for a machine is its own.
+            if HEARTBEAT not in (found.job_variables or {}).get("env", {}):
+                raise UserError(
+                    f"nodes.deployment: the runs of {self.deployment} tell nobody that they live; set {HEARTBEAT} in"
+                    " its job_variables.env, as infra/nodes.yaml does"
+                )
             if not client.read_automations_by_name((silent := silent_runs(found.id)).name):
                 client.create_automation(silent)
         if pool.status != WorkPoolStatus.READY or pool.is_paused:
@@ -253,9 +260,13 @@ def in_pool(deployment: str, order: dict[str, Any]) -> Answer:
             if stopped.wait(POLL_SECONDS):
                 client.set_flow_run_state(run.id, Cancelling())
                 raise UserError(f"{order['stage']}: cancelled, because the pipeline was stopped")
-            # A server that is away for a while ends no training.
+            # A server that is away for a while, or a proxy before it that says so, ends no training.
             with suppress(httpx.TransportError):
-                run = client.read_flow_run(run.id)
+                try:
+                    run = client.read_flow_run(run.id)
+                except PrefectHTTPStatusError as error:
+                    if error.response.status_code < httpx.codes.INTERNAL_SERVER_ERROR:
+                        raise
         if state.type == StateType.CRASHED:
             raise Lost(str(state.message))
         if state.type != StateType.COMPLETED:

@@ -11,12 +11,12 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from joblib import cpu_count  # type: ignore[import-untyped]
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
@@ -24,15 +24,14 @@ from prefect.cache_policies import NO_CACHE
 from ballast.encoders import file_sha256
 from ballast.errors import UserError
 from ballast.models import MANIFEST
-from flows.commands import StageFailed, no_tracebacks, run_command, stay_in_group, stopping_commands
+from flows.commands import no_tracebacks, run_command, stay_in_group, stopping_commands
 from flows.commits import at_commit, uncommitted
-from flows.remote import check_remote, lock_entries, pull, take_entries
+from flows.remote import check_remote, drop_entry, lock_entries, pull, push, take_entries
 
 # What decides a training beside what DVC carries: the cards hold the sources of techniques, but only as hashes.
 SOURCES = ("dvc.yaml", "ballast", "stages")
 # The key of the artifact in which the flow answers.
 ANSWER = "trained"
-PUSH_AGAIN_SECONDS = 30.0
 COUNT_GPUS = "import torch; print(torch.cuda.device_count())"
 
 
@@ -64,6 +63,11 @@ def train(
     """
     name = os.environ.get("BALLAST_ROOT", "")
     root, lines = Path(name), list[str]()
+    # A container's share of its machine's cores, which torch does not know; Ray sets it itself.
+    given = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or str(cpu_count(only_physical_cores=True))}
+    if not gpus:
+        # Ray hides none from a task that was given none.
+        given["CUDA_VISIBLE_DEVICES"] = ""
     with on_this_machine(name):
         if not name or not (root / ".git").exists():
             raise UserError("BALLAST_ROOT names no clone of the project; set it where Ray or the worker starts")
@@ -73,25 +77,17 @@ def train(
             check_remote(root)
             check_gpus(gpus)
             take_entries(root, inputs)
+            # Of an entry that came with the commit DVC would say that nothing changed, and have no result to show.
+            drop_entry(root, stage)
 
             def note(line: str) -> None:
                 lines.append(line)
                 log(line)
 
-            def dvc(*command: str) -> None:
-                run_command(stage, ["dvc", "--wait-for-lock", *command], note, folder=root)
-
             pull(root, stage, paths, paths, note)
-            dvc("repro", "--pull", "--allow-missing", "--single-item", stage)
-            for again in (True, True, False):
-                try:
-                    dvc("push", "--run-cache", stage)
-                    break
-                except StageFailed:
-                    # Hours of training are worth more than one try of a store that was away for a moment.
-                    if not again:
-                        raise
-                    time.sleep(PUSH_AGAIN_SECONDS)
+            repro = ["dvc", "--wait-for-lock", "repro", "--pull", "--allow-missing", "--single-item", stage]
+            run_command(stage, repro, note, given, root)
+            push(root, stage, [stage], note, "--run-cache")
             entry: dict[str, Any] = lock_entries(root)[stage]
         folders = [out["path"] for out in entry["outs"] if (root / out["path"] / MANIFEST).is_file()]
         return {

@@ -26,7 +26,7 @@ from flows.commands import StageFailed, run_command, stopping_commands
 from flows.commits import git, head, uncommitted
 from flows.engines import Answer, Lost, Order, engine_of, first_line
 from flows.node import SOURCES
-from flows.remote import check_remote, drop_entry, lock_entries, pull, take_entries
+from flows.remote import check_remote, drop_entry, lock_entries, pull, push, take_entries
 from flows.settings import PARAMS, nodes, params
 
 HERE = Path()
@@ -83,11 +83,15 @@ def send(reads: dict[str, Reads], retries: int) -> None:
     ]
     engine.require(orders)
     inputs = sorted({path for order in orders for path in order.paths})
-    run_command("push", ["dvc", "--wait-for-lock", "push", *inputs], log.info)
+    push(HERE, "push", inputs, log.info)
     running = {engine.submit(order): order for order in orders}
     lost, failures, table = Counter[str](), list[StageFailed | UserError](), list[dict[str, object]]()
     while running:
-        future = engine.first(running)
+        try:
+            future = engine.first(running)
+        except UserError as error:
+            failures.append(error)
+            break
         order = running.pop(future)
         stage = order.stage
         try:

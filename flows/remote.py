@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from uuid import uuid4
 
@@ -14,11 +16,13 @@ from dvc.repo import Repo
 from dvc.utils.serialize import load_yaml, modify_yaml
 
 from ballast.errors import UserError
-from flows.commands import StageFailed, run_command
+from flows.commands import StageFailed, run_command, stopped
 
 LOCK = "dvc.lock"
 # S3's own client tries for minutes where nobody answers.
 ANSWER_SECONDS = 60.0
+# How often files are brought or sent, and how long after a store that was away for a moment is tried again.
+TRIES, TRY_AGAIN_SECONDS = 3, 30.0
 
 
 def check_remote(root: Path) -> None:
@@ -85,19 +89,65 @@ def take_entries(root: Path, entries: dict[str, dict[str, object]]) -> None:
 def drop_entry(root: Path, stage: str) -> None:
     """Take a stage out of dvc.lock, so that it counts as never run."""
     with Repo(str(root), _wait_for_lock=True) as repo, repo.lock, modify_yaml(root / LOCK) as content:
-        del content["stages"][stage]
+        content["stages"].pop(stage, None)
+
+
+def push(root: Path, stage: str, targets: Sequence[str], log: Callable[[str], object], *options: str) -> None:
+    """Send the files of targets to the remote; raises StageFailed."""
+    transfer(root, stage, ["push", *options, *targets], [], log)
 
 
 def pull(root: Path, stage: str, targets: Sequence[str], outputs: Sequence[str], log: Callable[[str], object]) -> None:
-    """Bring the files of targets from the remote into a clone; raises UserError that names those that are not to be had.
+    """Bring the files of targets from the remote into a clone; raises UserError that names what is not to be had, StageFailed.
 
     Not left to `dvc repro --pull`: it takes an older file for the one asked for, and trains where an object is corrupted.
     """
     try:
-        run_command(stage, ["dvc", "--wait-for-lock", "pull", "--force", *targets], log, folder=root)
+        transfer(root, stage, ["pull", "--force", *targets], outputs, log)
     except StageFailed as failure:
-        missing = [line for line in failure.lines if line in outputs] or outputs
+        if not (missing := named(failure, outputs)):
+            raise
         raise UserError(
-            f"{stage}: {', '.join(missing)} cannot be had from the DVC remote: missing there, or not what was pushed;"
-            " delete its objects there and run again"
+            f"{stage}: {', '.join(missing)} cannot be had from the DVC remote: missing there, or not what was pushed; delete"
+            f" what is there of {', '.join(spoiled(root, missing))}, and run again"
         ) from failure
+
+
+def transfer(root: Path, stage: str, command: Sequence[str], outputs: Sequence[str], log: Callable[[str], object]) -> None:
+    """Run a DVC command that speaks to the remote; again where it failed for another reason than one of the outputs."""
+    for again in (*[True] * (TRIES - 1), False):
+        try:
+            return run_command(stage, ["dvc", "--wait-for-lock", *command], log, folder=root)
+        except StageFailed as failure:
+            # Hours of training are worth more than one try of a store that was away for a moment.
+            if not again or stopped.is_set() or named(failure, outputs):
+                raise
+        time.sleep(TRY_AGAIN_SECONDS)
+
+
+def named(failure: StageFailed, outputs: Sequence[str]) -> list[str]:
+    """The outputs that DVC says it could not bring."""
+    return [line for line in failure.lines if line in outputs]
+
+
+def spoiled(root: Path, outputs: Sequence[str]) -> Iterator[str]:
+    """The objects of outputs that the remote lacks, or has otherwise than they were pushed, by their paths in it.
+
+    With them, as DVC would not push a file anew while it is there, the list of files of a folder in which one is spoiled.
+    """
+    with Repo(str(root)) as repo:
+        remote = repo.cloud.get_remote()
+
+        def whole(path: str, name: str) -> bool:
+            try:
+                content = remote.fs.cat_file(remote.fs.join(remote.path, path))
+            except FileNotFoundError:
+                return False
+            return hashlib.md5(content, usedforsecurity=False).hexdigest() == name.removesuffix(".dir")
+
+        for out in (each for each in repo.index.outs if each.def_path in outputs):
+            folder = out.get_obj() if out.is_dir_checksum else None
+            files = [] if folder is None else [each.value for _, _, each in folder]
+            paths = {f"files/md5/{name[:2]}/{name[2:]}": name for name in [out.hash_info.value, *files]}
+            bad = {path for path, name in paths.items() if not whole(path, name)}
+            yield from (path for path, name in paths.items() if path in bad or (bad and name.endswith(".dir")))

@@ -28,7 +28,8 @@ LOGITS = Path("logits")
 CURVES = Path("curves")
 DURATIONS = Path("durations")
 # Of trainings that go on; no outputs of DVC, which removes those before a stage runs.
-CHECKPOINTS = Path("checkpoints")
+# Elsewhere where a training may go on in another container than the one that began it.
+CHECKPOINTS = Path(os.environ.get("BALLAST_CHECKPOINTS", "checkpoints"))
 EVALUATIONS = Path("evaluations")
 PROBES = Path("probes")
 REPORTS = Path("reports")
@@ -61,9 +62,14 @@ def locked(path: Path) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with (path.parent / f".{path.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        for left in path.parent.glob(f".{path.name}.*.partial"):
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        remove_partial(path)
         yield
+
+
+def remove_partial(path: Path) -> None:
+    """Remove what a killed process left half-written beside a path, which no other process writes just now."""
+    for left in path.parent.glob(f".{path.name}.*.partial"):
+        shutil.rmtree(left) if left.is_dir() else left.unlink()
 
 
 @contextmanager

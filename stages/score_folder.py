@@ -185,11 +185,15 @@ class Tries:
 class Worker:
     """A worker of the cluster, which holds the deployed model and scores a file at a time."""
 
-    def __init__(self, files: Mapping[str, Any], version: str, tries: Any, system: Any, target: Target, params: Params) -> None:
+    def __init__(
+        self, files: Mapping[str, Any], version: str, tries: Any, system: Any, target: Target, params: Params, gpus: float
+    ) -> None:
         """Load the model from its `files` (relative name: object of the cluster), whose sha256 are checked as anywhere."""
         import ray
 
         self.get, self.tries = ray.get, tries
+        # Told file by file, because Ray would start a worker that raises again and again.
+        self.refusal = refusal(gpus)
         with tempfile.TemporaryDirectory() as folder:
             for name, content in files.items():
                 path = Path(folder) / version / name
@@ -200,9 +204,21 @@ class Worker:
 
     def __call__(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """What became of a file, {source, path, name}."""
+        if self.refusal:
+            return {"source": row["source"], "error": f"{row['source']}: {self.refusal}", **NOTHING}
         if self.get(self.tries.begin.remote(row["source"])) > TRIES:
             return {"source": row["source"], "error": f"{row['source']}: {TRIES} workers were killed at it", **NOTHING}
         return self.scorer.result(**row)
+
+
+def refusal(gpus: float) -> str:
+    """What to say where torch sees fewer GPUs than a worker was given, so that it would score without; else nothing."""
+    if not gpus:
+        return ""
+    import torch
+
+    seen = torch.cuda.device_count()
+    return "" if seen >= gpus else f"{socket.gethostname()}: {gpus:g} GPU asked for, torch sees {seen}; is it the CPU build?"
 
 
 def work(source: str, target: Target) -> tuple[Any, list[dict[str, str]]]:
@@ -262,9 +278,10 @@ def cluster(address: str | None, workers: int | None, gpus: float) -> Iterator[A
     except ImportError as error:
         raise UserError(f"Ray is not installed ({error}); `make nodes` installs it") from error
     check_answers(address)
-    # With as many workers as cores a second thread is in another worker's way; beside a GPU they prepare texts.
-    threads = {} if gpus else {"OMP_NUM_THREADS": "1", "RAYON_NUM_THREADS": "1"}
-    environment = {"py_modules": [str(ROOT / name) for name in PACKAGES], "env_vars": threads}
+    # With as many workers as cores a second thread is in another worker's way; beside a GPU they prepare texts. Ray hides no
+    # GPU from workers that were given none.
+    alone = {} if gpus else {"OMP_NUM_THREADS": "1", "RAYON_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    environment = {"py_modules": [str(ROOT / name) for name in PACKAGES], "env_vars": alone}
     local: dict[str, Any] = {"include_dashboard": False, "num_cpus": workers} if address is None else {}
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
@@ -308,7 +325,7 @@ def main(source: str, target: str, address: str | None, workers: int | None, gpu
         files = {name: ray.put((folder / name).read_bytes()) for name in ["manifest.json", *version.manifest["files"]]}
         # It may be on a machine that is lost; then it counts from the beginning.
         counter = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Tries)
-        made_of = (files, version.name, counter.remote(), system, place, params)
+        made_of = (files, version.name, counter.remote(), system, place, params, gpus)
         tell(rows, results(ray, rows, made_of, min(workers, len(rows)), gpus), version, target)
     if left := orphans(place, rows):
         print(f"score: {target}: scores of files that are not in {source}: {', '.join(left)}; delete them", file=sys.stderr)

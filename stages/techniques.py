@@ -23,7 +23,6 @@ from ballast.techniques import module_of
 from stages.cards import Card
 from stages.files import (
     CARDS,
-    CHECKPOINTS,
     CURVES,
     EVALUATIONS,
     INGEST,
@@ -89,7 +88,7 @@ def check_names(params: Params, counts: dict[str, int]) -> None:
 
 def prune(names: set[str], seeds: set[int]) -> None:
     """Remove what stands on disk for entries and seeds that params no longer name."""
-    for folder in (SAMPLES, MODELS, LOGITS, CURVES, EVALUATIONS, CHECKPOINTS):
+    for folder in (SAMPLES, MODELS, LOGITS, CURVES, EVALUATIONS):
         for entry in folder.glob("*"):
             keep = entry.name.split(".")[0] in names
             for path in (

@@ -31,7 +31,18 @@ from ballast.launching import is_first, launched
 from ballast.model import Model
 from ballast.technique import Technique, TrainingData, TrainingSettings, weighted_share
 from stages.cards import Card, read_card
-from stages.files import CHECKPOINTS, CURVES, DURATIONS, LOGITS, MODELS, SAMPLES, replaced, replaced_folder, write_json
+from stages.files import (
+    CHECKPOINTS,
+    CURVES,
+    DURATIONS,
+    LOGITS,
+    MODELS,
+    SAMPLES,
+    remove_partial,
+    replaced,
+    replaced_folder,
+    write_json,
+)
 from stages.messages import read_messages
 from stages.params import read_params
 from stages.states import kept
@@ -109,6 +120,8 @@ def main(name: str, seed: int) -> None:
     if not is_first():
         trained(technique, data, TrainingSettings(**settings, seed=seed, keep=kept, checkpoint=checkpoint))
         return
+    for path in (CURVES / name / str(seed), MODELS / name / str(seed), LOGITS / name / f"{seed}.npz"):
+        remove_partial(path)
     share = weighted_share(data.labels, data.weights, technique.class_weights, len(messages.names))
     declared = technique.declared_prior(share)
     tenths = 0

@@ -62,7 +62,7 @@ def corpus(counts: Mapping[str, int], *, seed: int = 0, twins: float = 0.1, nois
     return pd.DataFrame([rows[at] for at in order], columns=["text", "label"])
 
 
-def tiny_encoder(folder: Path) -> Path:
+def tiny_encoder(folder: Path, layers: int = 2) -> Path:
     """Save a BERT with random weights that knows the corpus's words; a value for train.model."""
     import torch
     from transformers import BertConfig, BertModel, BertTokenizerFast
@@ -73,7 +73,7 @@ def tiny_encoder(folder: Path) -> Path:
     torch.manual_seed(0)
     sizes = {
         "hidden_size": 16,
-        "num_hidden_layers": 2,
+        "num_hidden_layers": layers,
         "num_attention_heads": 2,
         "intermediate_size": 32,
         "initializer_range": 0.2,

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.growth import exponent, write_csv
+from benchmarks.growth import FASTEST, exponent, write_csv
 from benchmarks.measuring import logged, measured, recording_python
 from benchmarks.overhead import families
 from stages.files import DURATIONS, write_json
@@ -35,6 +35,10 @@ def test_what_a_process_costs_is_no_growth_and_a_square_is_told_from_a_line() ->
     assert exponent(sizes, 5 + 2e-9 * sizes**2) > 1.9
     assert 1 < exponent(sizes, 5 + 2e-6 * sizes * np.log(sizes)) < 1.12
     assert exponent(sizes[:2], sizes[:2]) is None and exponent(sizes, np.full(3, 5.0)) is None
+    # What grows at the end only: by more than a line, as far as chance lets see.
+    assert exponent(sizes, 5 + 1e-11 * sizes**2) > FASTEST
+    assert exponent(np.array([1e4, 1e5, 1e6, 1e7]), 1 + 5e-14 * np.array([1e4, 1e5, 1e6, 1e7]) ** 2) > FASTEST
+    assert exponent(sizes, 5 + 3e-6 * sizes) < 1
 
 
 def test_the_made_up_messages_are_the_same_each_time_and_some_are_near_duplicates(tmp_path: Path) -> None:

@@ -191,3 +191,4 @@ def test_a_stage_that_is_killed_goes_on_to_the_same_files(tmp_path: Path, tiny_e
     assert "train: goes on at step" in done.stderr
     assert {path: (tmp_path / path).read_bytes() for path in files} == expected
     assert not checkpoint.exists()
+    assert list(tmp_path.rglob("*.partial")) == [], "what the killed one left"

@@ -183,7 +183,7 @@ def test_nodes_share_what_they_trained_through_one_verified_remote() -> None:
     for name in ("head", "gpu", "job"):
         mounts = {each["name"]: each["mountPath"] for each in PODS[name]["spec"]["containers"][0]["volumeMounts"]}
         assert mounts["dvc"] == environment["DVC_SYSTEM_CONFIG_DIR"]
-        assert Path(environment["HF_HOME"]).is_relative_to(mounts["cache"])
+        assert all(Path(environment[each]).is_relative_to(mounts["cache"]) for each in ("HF_HOME", "BALLAST_CHECKPOINTS"))
 
 
 def test_an_image_finds_commits_newer_than_its_own(tmp_path: Path) -> None:

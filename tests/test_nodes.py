@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -531,7 +532,7 @@ def test_two_trainings_go_on_at_once_in_one_clone(pair: Pair) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("returns", [True, False])
 def test_a_store_that_is_away_costs_no_training(pair: Pair, monkeypatch: pytest.MonkeyPatch, returns: bool) -> None:
-    monkeypatch.setattr("flows.node.PUSH_AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr("flows.remote.TRY_AGAIN_SECONDS", 0.0)
     away, tries = pair.there / ".dvc/config.local", []
 
     def store(line: str) -> None:
@@ -588,10 +589,49 @@ def test_whatever_goes_wrong_with_one_training_the_others_go_on(pair: Pair, monk
 def test_a_result_that_was_corrupted_in_the_store_is_neither_taken_nor_trained_here(pair: Pair) -> None:
     answer = train(**pair.order())
     pair.corrupt("models/a/0")
-    with pytest.raises(UserError, match=f"{STAGE}: models/a/0.* cannot be had from the DVC remote: .*not what was pushed"):
+    line = (
+        f"{STAGE}: models/a/0 cannot be had from the DVC remote: .*not what was pushed; delete what is there of (.*), and run"
+    )
+    with pytest.raises(UserError, match=line) as raised:
         collect(STAGE, answer)
     assert not (pair.here / "models/a/0/weights").exists()
     assert runs(pair.here) == 0
+
+    # What the line says leads out.
+    match = re.search(line, str(raised.value))
+    assert match is not None
+    objects = match[1].split(", ")
+    assert len(objects) == 2, "the file and the list that names it"
+    for each in objects:
+        pair.store.delete_object(Bucket="ballast", Key=f"dvc/{each}")
+    collect(STAGE, train(**pair.order()))
+    assert (pair.here / "models/a/0/weights").exists() and runs(pair.there) == 1
+
+
+@pytest.mark.slow
+def test_what_a_commit_says_of_a_training_is_no_result(pair: Pair) -> None:
+    subprocess.run(["dvc", "repro", "--quiet"], cwd=pair.here, check=True)
+    commit_file(pair.here, "dvc.lock", (pair.here / "dvc.lock").read_text())
+    # As in a fresh clone, and a node whose cache is new.
+    shutil.rmtree(pair.here / ".dvc/cache")
+    shutil.rmtree(pair.here / "models")
+    (pair.here / "runs.log").unlink()
+    subprocess.run(["dvc", "repro", "--quiet", "--force", "data"], cwd=pair.here, check=True)
+    assert STAGE in stale([STAGE])
+    answer = train(**pair.order())
+    assert answer["trained"] and list(answer["manifests"]) == ["models/a/0"]
+    collect(STAGE, answer)
+    assert (stale([STAGE]), runs(pair.here), runs(pair.there)) == ({}, 0, 1)
+
+
+@pytest.mark.slow
+def test_a_store_that_is_away_while_results_are_brought_has_lost_none(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flows.remote.TRY_AGAIN_SECONDS", 0.0)
+    answer = train(**pair.order())
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    with pytest.raises(StageFailed, match="Could not connect") as raised:
+        collect(STAGE, answer)
+    assert "delete" not in str(raised.value)
 
 
 @pytest.mark.slow

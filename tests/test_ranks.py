@@ -30,6 +30,7 @@ from ballast.training import fine_tune, make_accelerator
 from stages.files import CHECKPOINTS, LOGITS, MODELS, read_json
 from stages.params import Train
 from tests.project import Outcome, Project, corpus
+from tests.project import tiny_encoder as encoder_of
 from tests.trainings import in_training, sampled_project, started
 
 NAMES = ["ham", "spam", "odd"]
@@ -290,16 +291,18 @@ def test_a_training_that_is_stopped_leaves_no_process(endless: Project, number: 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("same", [True, False])
-def test_two_nodes_with_a_clone_each_train_together(tmp_path: Path, tiny_encoder: Path, same: bool) -> None:
+@pytest.mark.parametrize("differs", ["nothing", "rate", "encoder"])
+def test_two_nodes_with_a_clone_each_train_together(tmp_path: Path, tiny_encoder: Path, differs: str) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     for index in (0, 1):
         (tmp_path / f"node{index}").mkdir()
     nodes = [sampled_project(tmp_path / f"node{index}", tiny_encoder, "lade", {}) for index in (0, 1)]
-    if not same:
+    if differs == "rate":
         nodes[1].edit({"train.learning_rate": 0.1})
+    elif differs == "encoder":
+        nodes[1].edit({"train.model": str(encoder_of(tmp_path / "deeper", layers=3))})
     variables = {"PET_NNODES": "2", "PET_MASTER_ADDR": "127.0.0.1", "PET_MASTER_PORT": str(port)}
     with ThreadPoolExecutor() as pool:
         ends = [
@@ -307,7 +310,7 @@ def test_two_nodes_with_a_clone_each_train_together(tmp_path: Path, tiny_encoder
             for index, node in enumerate(nodes)
         ]
     done = [each.result() for each in ends]
-    if not same:
+    if differs != "nothing":
         assert all("differ in settings, data or sources; bring each node to the same commit" in each.error for each in done)
         return
     assert [each.code for each in done] == [0, 0], [each.stderr for each in done]
