@@ -40,14 +40,13 @@ def set_dropout(network: nn.Module, probability: float) -> None:
             each.p = probability
 
 
-def make_accelerator(settings: TrainingSettings) -> Accelerator:
-    """The accelerator for the device and precision asked for; `auto` precision is bf16 only where hardware has it."""
+def connected(settings: TrainingSettings) -> torch.device:
+    """The device of this process, once Accelerate has connected it with those that were started with it; raises UserError."""
     if is_rank() and settings.device in ("auto", "cuda") and torch.cuda.is_available():
         # Before anything is put on a GPU: all processes would put it on the first one.
         torch.cuda.set_device(int(os.environ[LOCAL_RANK]))
-    device = choose_device(settings.device)
-    bf16 = in_bf16(settings.precision, device)
-    return Accelerator(cpu=device.type == "cpu", mixed_precision="bf16" if bf16 else "no")
+    # The precision is ours to choose: Accelerate knows but one in the life of a process.
+    return Accelerator(cpu=choose_device(settings.device).type == "cpu", mixed_precision="no").device
 
 
 @out_of_memory_told()
@@ -64,7 +63,8 @@ def fine_tune(technique: Technique, data: TrainingData, settings: TrainingSettin
     """
     # cuBLAS is deterministic only with a fixed workspace; it must be set before the first product.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    accelerator = make_accelerator(settings)
+    device = connected(settings)
+    bf16 = in_bf16(settings.precision, device)
     ranks = Ranks.here()
     set_seed(settings.seed)
     # Only warnings, because some of a GPU's fused attention has no deterministic backward pass.
@@ -73,7 +73,7 @@ def fine_tune(technique: Technique, data: TrainingData, settings: TrainingSettin
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     rng = np.random.default_rng(settings.seed)
 
-    model = untrained_model(settings.model, data.label_names, settings.max_length, accelerator.device, settings.precision)
+    model = untrained_model(settings.model, data.label_names, settings.max_length, device, settings.precision)
     set_head(model.network, technique.head(head_of(model.network, len(data.label_names))))
     freeze(model.network, settings.frozen_layers)
     set_dropout(model.network, settings.dropout)
@@ -92,7 +92,7 @@ def fine_tune(technique: Technique, data: TrainingData, settings: TrainingSettin
 
     by_name = {name: each for name, each in model.network.named_parameters() if each.requires_grad}
     trained = list(by_name.values())
-    fused = accelerator.device.type in ("cpu", "cuda")
+    fused = device.type in ("cpu", "cuda")
     optimizer = torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=fused)
     steps = settings.epochs * math.ceil(len(lengths) / settings.batch_size)
     schedule = get_linear_schedule_with_warmup(optimizer, math.ceil(settings.warmup * steps), steps)
@@ -104,17 +104,17 @@ def fine_tune(technique: Technique, data: TrainingData, settings: TrainingSettin
     batches = (batch for epoch in epochs for batch in epoch)
 
     def logits_of(rows: np.ndarray) -> torch.Tensor:
-        with accelerator.autocast():
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             logits: torch.Tensor = network(**inputs_of(rows)).logits
         return logits.float()
 
     def loss_of(logits: torch.Tensor, rows: np.ndarray, step: int) -> torch.Tensor:
-        labels, batch_weights = (each[rows].to(accelerator.device) for each in (all_labels, all_weights))
+        labels, batch_weights = (each[rows].to(device) for each in (all_labels, all_weights))
         return technique.loss(logits, labels, batch_weights, step / steps).sum() / (len(rows) * mean_weight)
 
     # Threads would draw dropout in an order that differs each time.
     parts = settings.batch_size // (ranks.count * ROWS_PER_CORE) if settings.dropout == 0 else 1
-    cores = workers_for(parts, accelerator.device)
+    cores = workers_for(parts, device)
     gradients = BatchGradients(logits_of, loss_of, trained, ranks, settings.seed, cores)
     checkpoint = None if settings.checkpoint is None else settings.checkpoint.of(model.network.state_dict())
     done = 0
@@ -124,7 +124,7 @@ def fine_tune(technique: Technique, data: TrainingData, settings: TrainingSettin
         if saved is not None:
             state = resumed(saved, by_name, optimizer, schedule)
             done, gradients.micro_batch, curve = state["step"], state["micro_batch"], state["curve"]
-            since_report = [torch.tensor(each, device=accelerator.device) for each in state["since_report"]]
+            since_report = [torch.tensor(each, device=device) for each in state["since_report"]]
             for point in curve:
                 settings.on_step(*point)
             if ranks.first:

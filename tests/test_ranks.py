@@ -26,7 +26,7 @@ from ballast.launching import is_first, launch, processes_here
 from ballast.ranks import Ranks
 from ballast.technique import Technique, TrainingData, TrainingSettings
 from ballast.techniques import build, known
-from ballast.training import fine_tune, make_accelerator
+from ballast.training import connected, fine_tune
 from stages.files import CHECKPOINTS, LOGITS, MODELS, read_json
 from stages.params import Train
 from tests.project import Outcome, Project, corpus
@@ -137,7 +137,7 @@ def in_a_process(encoder: str, folder: str) -> None:
     found: dict[str, Mapping[str, torch.Tensor]] = {
         name: weights_of(encoder, technique, **changes) for name, (technique, changes) in CASES.items()
     }
-    make_accelerator(settings_of(encoder))
+    connected(settings_of(encoder))
     ranks = Ranks.here()
     for name in DIFFERENT:
         for at, gradients in enumerate(gradients_of(encoder, name, ranks)):

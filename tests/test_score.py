@@ -176,7 +176,7 @@ def test_an_encoder_scores_too(workspace: Project, tiny_encoder: Path) -> None:
 
     from ballast.encoder_model import untrained_model
 
-    model = untrained_model(str(tiny_encoder), ["a", "b", "c"], 32, torch.device("cpu"))
+    model = untrained_model(str(tiny_encoder), ["a", "b", "c"], 32, torch.device("cpu"), "fp32")
     deploy(workspace.folder, model)
     workspace.write("messages.jsonl", MESSAGES[["text"]])
     assert run(workspace, "messages.jsonl").code == 0

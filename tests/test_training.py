@@ -240,7 +240,7 @@ def test_states_of_other_layers_and_texts_are_not_confused(training: TrainingSet
         return compute()
 
     for texts in (TEXTS, TEXTS[1:]):
-        model = untrained_model(training.model, NAMES, 16, torch.device("cpu"))
+        model = untrained_model(training.model, NAMES, 16, torch.device("cpu"), "fp32")
         model.pass_once(1, texts, texts, keep)
         assert model.above is not None
     with torch.no_grad():
@@ -370,6 +370,13 @@ def test_bf16_is_used_where_it_was_asked_for_or_is_surely_faster(monkeypatch: py
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
     used = {precision: in_bf16(precision, torch.device("cpu")) for precision in ("auto", "bf16", "fp32")}
     assert used == {"auto": amx, "bf16": True, "fp32": False}
+
+
+def test_one_process_trains_in_one_precision_after_another(training: TrainingSettings, trained: EncoderModel) -> None:
+    rounded = fine_tune(Technique(), data(), dataclasses.replace(training, precision="bf16"))
+    assert not np.array_equal(rounded.logits(TEXTS), trained.logits(TEXTS))
+    again = fine_tune(Technique(), data(), training)
+    np.testing.assert_array_equal(again.logits(TEXTS), trained.logits(TEXTS))
 
 
 def test_texts_are_scored_in_the_precision_of_their_model(trained: EncoderModel) -> None:
