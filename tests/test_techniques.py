@@ -141,8 +141,8 @@ def test_trains_saves_and_scores(technique: str, tiny_encoder, tmp_path) -> None
     data = TrainingData(texts=[texts[row] for row in rows], labels=labels[rows], weights=weights, label_names=names(classes))
     steps = []
     training = TrainingSettings(
-        model=str(tiny_encoder), epochs=2, batch_size=8, learning_rate=1e-3, max_length=16, seed=0, device="cpu", precision="fp32",
-        on_step=lambda step, total, loss, rate: steps.append((step, total, loss, rate)),
+        model=str(tiny_encoder), epochs=2, batch_size=8, learning_rate=1e-3, max_length=16, seed=0, device="cpu",
+        precision="fp32", on_step=lambda step, total, loss, rate: steps.append((step, total, loss, rate)),
     )  # fmt: skip
     model = fine_tune(declared, data, training) if declared.fit is None else declared.fit(data, training)
     logits = model.logits(texts)
