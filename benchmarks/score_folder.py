@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from benchmarks.measuring import measured, surroundings, write_result
+from benchmarks.measuring import ROOT, measured, surroundings, write_result
 from benchmarks.score import deploy, texts_of
 
 
@@ -37,6 +37,7 @@ def main(encoder: Path, messages: str, files: int, rows: int, workers: list[int]
     starting, alone = dict(whole), float("inf")
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
+        shutil.copy(ROOT / "params.yaml", folder)
         deploy(folder, encoder)
         write_files(folder / "messages", distinct, files, rows)
         for _ in tqdm(range(times), desc="timing"):

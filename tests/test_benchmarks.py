@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import os
 import subprocess
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from ballast import models
+from benchmarks import score_folder
 from benchmarks.growth import FASTEST, exponent, write_csv
 from benchmarks.measuring import logged, measured, recording_python
 from benchmarks.overhead import families
 from stages.files import DURATIONS, write_json
+from tests.deployed import tfidf
+from tests.project import corpus
 
 
 def test_a_peak_is_that_of_the_command_not_of_who_measures_it(tmp_path: Path) -> None:
@@ -71,3 +77,18 @@ def test_a_python_that_records_runs_as_ours_and_says_what_failed(tmp_path: Path)
     ]
     assert [each.returncode for each in codes] == [0, 1]
     assert [each["command"][-2] for each in logged(tmp_path / "log")] == ["-c", "-c"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("ray") is None, reason="make nodes")
+def test_a_folder_is_timed_with_one_worker_and_with_two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    messages = corpus({"ham": 60, "spam": 30})
+    messages.to_parquet(tmp_path / "messages.parquet")
+    (tmp_path / "model").mkdir()
+    models.save(tfidf(messages), tmp_path / "model", {})
+    found: dict[str, Any] = {}
+    monkeypatch.setattr(score_folder, "write_result", lambda name, result: found.update({name: result}))
+    score_folder.main(tmp_path / "model", str(tmp_path / "messages.parquet"), files=2, rows=40, workers=[1, 2], times=1)
+    result = found["score_folder"]
+    assert result["messages"] == 80 and set(result["seconds"]) == {"1", "2"}
+    assert all(result["seconds"][each] > 0 for each in ("1", "2")) and result["seconds_of_one_process"] > 0
