@@ -87,7 +87,7 @@ class Ranks:
         if size < 0:
             return None
         sent = torch.empty(int(size), dtype=torch.uint8)
-        if content is not None:
+        if self.first and content is not None:
             sent.numpy()[:] = np.frombuffer(content, dtype=np.uint8)
         distributed.broadcast(sent, src=0, group=self.host)
         return sent.numpy().tobytes()

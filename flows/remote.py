@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from uuid import uuid4
@@ -122,7 +121,7 @@ def transfer(root: Path, stage: str, command: Sequence[str], outputs: Sequence[s
             # Hours of training are worth more than one try of a store that was away for a moment.
             if not again or stopped.is_set() or named(failure, outputs):
                 raise
-        time.sleep(TRY_AGAIN_SECONDS)
+        stopped.wait(TRY_AGAIN_SECONDS)
 
 
 def named(failure: StageFailed, outputs: Sequence[str]) -> list[str]:
