@@ -92,6 +92,14 @@ class Served:
     def state(self, run: str) -> dict[str, Any]:
         return dict(httpx.get(f"{self.server.url}/flow_runs/{run}", timeout=30).json()["state"])
 
+    def heard_of_running(self) -> set[str]:
+        """The runs that go on and whose beginning the server has written down."""
+        asked = {"filter": {"event": {"name": ["prefect.flow-run.Running"]}}, "limit": 50}
+        events = httpx.post(f"{self.server.url}/events/filter", json=asked, timeout=30).raise_for_status().json()["events"]
+        heard = {event["resource"]["prefect.resource.id"].removeprefix("prefect.flow-run.") for event in events}
+        running = self.server.all("flow_runs", flow_runs={"state": {"type": {"any_": ["RUNNING"]}}})
+        return heard & {run["id"] for run in running}
+
     def ends(self, run: str, seconds: float = 60.0) -> str:
         """How a run ended."""
 

@@ -155,6 +155,8 @@ def test_schedules_go_on_after_the_server_and_after_everything_was_killed(tmp_pa
 
         (folder / "do/score").write_text("sleep 600")
         wait_for(running, lambda: running.steps.count("start score") - running.steps.count("end score") == 2)
+        # A server that is killed forgets what it has heard in the last seconds.
+        wait_for(running, lambda: len(running.heard_of_running()) == 2)
         for process in (running.process, *belonging(folder)):
             process.kill()
         running.process.wait()
