@@ -22,11 +22,11 @@ from benchmarks.score import deploy, texts_of
 
 
 def write_files(folder: Path, distinct: np.ndarray, files: int, rows: int) -> None:
-    """Parquet files of messages, each drawn anew without repeats."""
+    """Parquet files of messages, none of them in two: what is scored together is scored once."""
     folder.mkdir()
     rng = np.random.default_rng(0)
     for number in range(files):
-        texts = rng.choice(distinct, rows, replace=False)
+        texts = [f"{text} {number}" for text in rng.choice(distinct, rows, replace=False)]
         pd.DataFrame({"text": texts}).to_parquet(folder / f"part-{number:03}.parquet")
 
 
