@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -117,8 +116,8 @@ def speed(encoder: Path, distinct: np.ndarray, count: int, times: int) -> dict[s
     }
 
 
-def main(encoder: Path, linear: Path, messages: str, count: int, times: int, rows: list[int], encoder_rows: list[int]) -> int:
-    """Measure, write after each measurement, and print; what is not measured anew stays in the file. 1 where labels differ."""
+def main(encoder: Path, linear: Path, messages: str, count: int, times: int, rows: list[int], encoder_rows: list[int]) -> None:
+    """Measure, write after each measurement, and print; what is not measured anew stays in the file."""
     result = {"memory": {"encoder": {}, "linear": {}}} | read_result("score")
     distinct = pd.unique(np.array(list(texts_of(messages)), dtype=object))
     words = np.array(sorted({word for text in distinct for word in text.split() if '"' not in word and "," not in word}))
@@ -131,9 +130,7 @@ def main(encoder: Path, linear: Path, messages: str, count: int, times: int, row
             write_result("score", result)
     print(json.dumps(result, indent=2, sort_keys=True))
     if result.get("agreement", 1.0) < LEAST_AGREEMENT:
-        print(f"error: the labels are the pipeline's on {result['agreement']:.2%} of the messages only", file=sys.stderr)
-        return 1
-    return 0
+        raise SystemExit(f"error: the labels are the pipeline's on {result['agreement']:.2%} of the messages only")
 
 
 if __name__ == "__main__":
@@ -145,4 +142,4 @@ if __name__ == "__main__":
     parser.add_argument("--times", type=int, default=3, help="of which the shortest counts; 0 measures memory only")
     parser.add_argument("--rows", type=int, nargs="*", default=[100_000, 1_000_000])
     parser.add_argument("--encoder-rows", type=int, nargs="*", default=[2_000, 6_000])
-    sys.exit(main(**vars(parser.parse_args())))
+    main(**vars(parser.parse_args()))

@@ -28,6 +28,7 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 import ballast
 import flows
 from ballast.errors import UserError, nearest
+from flows import HEARTBEAT
 from flows.commands import stopped
 from flows.lost_runs import silent_runs
 from flows.node import ANSWER, on_ray
@@ -38,8 +39,6 @@ ASK_SECONDS = 30.0
 CONNECT_SECONDS = 10.0
 # How often Prefect's server is asked how a run goes.
 POLL_SECONDS = 5.0
-# How often a run says that it lives; one that never does would be taken for dead.
-HEARTBEAT = "PREFECT_FLOWS_HEARTBEAT_FREQUENCY"
 THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 Answer = dict[str, Any]
 

@@ -114,12 +114,12 @@ def pull(root: Path, stage: str, targets: Sequence[str], outputs: Sequence[str],
 
 def transfer(root: Path, stage: str, command: Sequence[str], outputs: Sequence[str], log: Callable[[str], object]) -> None:
     """Run a DVC command that speaks to the remote; again where it failed for another reason than one of the outputs."""
-    for again in (*[True] * (TRIES - 1), False):
+    for tries_left in reversed(range(TRIES)):
         try:
             return run_command(stage, ["dvc", "--wait-for-lock", *command], log, folder=root)
         except StageFailed as failure:
             # Hours of training are worth more than one try of a store that was away for a moment.
-            if not again or stopped.is_set() or named(failure, outputs):
+            if not tries_left or stopped.is_set() or named(failure, outputs):
                 raise
         stopped.wait(TRY_AGAIN_SECONDS)
 

@@ -311,9 +311,8 @@ def test_two_nodes_with_a_clone_each_train_together(tmp_path: Path, tiny_encoder
         ]
     done = [each.result() for each in ends]
     if differs != "nothing":
-        assert all("differ in settings, data or sources; bring each node to the same commit" in each.error for each in done), (
-            done
-        )
+        said = "differ in settings, data or sources; bring each node to the same commit"
+        assert all(said in each.error for each in done), done
         return
     assert [each.code for each in done] == [0, 0], [each.stderr for each in done]
     assert (nodes[0].folder / MODELS / "lade/0/model.safetensors").is_file() and not (nodes[1].folder / MODELS).exists()
