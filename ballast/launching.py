@@ -64,6 +64,16 @@ def processes_here(processes: int | str, device: str) -> int:
     return int(processes)
 
 
+def check_gpus(gpus: float) -> None:
+    """Raise UserError where torch sees fewer GPUs than this process was given: it would compute on the CPU."""
+    if not gpus:
+        return
+    import torch
+
+    if (seen := torch.cuda.device_count()) < gpus:
+        raise UserError(f"{gpus:g} GPU asked for, torch sees {seen}; is it the CPU build, or no driver?")
+
+
 def launch(processes: int, main: Callable[..., None], *arguments: object) -> None:
     """Call a function in as many processes here, and wait; they join other nodes where torchrun's variables name some.
 

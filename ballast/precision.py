@@ -29,7 +29,7 @@ def in_bf16(precision: str, device: torch.device) -> bool:
 def shell(module: Any) -> Any:
     """A module with the same parts, of which one can be replaced without replacing the other module's."""
     made = copy.copy(module)
-    made._modules, made._parameters = dict(module._modules), dict(module._parameters)
+    made._modules = dict(module._modules)
     return made
 
 

@@ -6,11 +6,8 @@ reads, trains, and pushes the result and the run cache, so that nobody trains th
 
 from __future__ import annotations
 
-import math
 import os
 import socket
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +20,7 @@ from prefect.cache_policies import NO_CACHE
 
 from ballast.encoders import file_sha256
 from ballast.errors import UserError
+from ballast.launching import check_gpus
 from ballast.models import MANIFEST
 from flows.commands import no_tracebacks, run_command, stay_in_group, stopping_commands
 from flows.commits import at_commit, uncommitted
@@ -32,7 +30,6 @@ from flows.remote import check_remote, drop_entry, lock_entries, pull, push, tak
 SOURCES = ("dvc.yaml", "ballast", "stages")
 # The key of the artifact in which the flow answers.
 ANSWER = "trained"
-COUNT_GPUS = "import torch; print(torch.cuda.device_count())"
 
 
 def train(
@@ -105,16 +102,6 @@ def on_this_machine(root: str) -> Iterator[None]:
         yield
     except UserError as error:
         raise UserError(f"node {socket.gethostname()}:{root}: {error}") from error
-
-
-def check_gpus(gpus: float) -> None:
-    """Raise UserError when torch sees fewer GPUs here than the training was given: it would run on the CPU."""
-    if gpus:
-        done = subprocess.run([sys.executable, "-c", COUNT_GPUS], capture_output=True, text=True, check=False)
-        if not done.stdout.strip().isdigit() or int(done.stdout) < math.ceil(gpus):
-            raise UserError(
-                f"{gpus:g} GPU asked for, torch sees {done.stdout.strip() or 'none'}; is it the CPU build, or no driver?"
-            )
 
 
 @task(name="train on a node", task_run_name="{stage}", cache_policy=NO_CACHE)

@@ -130,7 +130,7 @@ def named(failure: StageFailed, outputs: Sequence[str]) -> list[str]:
 
 
 def spoiled(root: Path, outputs: Sequence[str]) -> Iterator[str]:
-    """The objects of outputs that the remote lacks, or has otherwise than they were pushed, by their paths in it.
+    """The objects of outputs that the remote lacks, or has otherwise than they were pushed, by their addresses.
 
     With them, as DVC would not push a file anew while it is there, the list of files of a folder in which one is spoiled.
     """
@@ -139,7 +139,7 @@ def spoiled(root: Path, outputs: Sequence[str]) -> Iterator[str]:
 
         def whole(path: str, name: str) -> bool:
             try:
-                content = remote.fs.cat_file(remote.fs.join(remote.path, path))
+                content = remote.fs.cat_file(path)
             except FileNotFoundError:
                 return False
             return hashlib.md5(content, usedforsecurity=False).hexdigest() == name.removesuffix(".dir")
@@ -147,6 +147,7 @@ def spoiled(root: Path, outputs: Sequence[str]) -> Iterator[str]:
         for out in (each for each in repo.index.outs if each.def_path in outputs):
             folder = out.get_obj() if out.is_dir_checksum else None
             files = [] if folder is None else [each.value for _, _, each in folder]
-            paths = {f"files/md5/{name[:2]}/{name[2:]}": name for name in [out.hash_info.value, *files]}
+            paths = {remote.odb.oid_to_path(name): name for name in [out.hash_info.value, *files]}
             bad = {path for path, name in paths.items() if not whole(path, name)}
-            yield from (path for path, name in paths.items() if path in bad or (bad and name.endswith(".dir")))
+            told = (path for path, name in paths.items() if path in bad or (bad and name.endswith(".dir")))
+            yield from map(remote.fs.unstrip_protocol, told)

@@ -7,7 +7,6 @@ Code and model are sent to the machines of the cluster; a path that is no URL mu
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import socket
@@ -15,159 +14,27 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import fsspec
-from fsspec.implementations.local import LocalFileSystem
-from pyarrow import parquet
 from tqdm import tqdm
 
 from ballast.command import parser, run
-from ballast.encoders import file_sha256
 from ballast.errors import UserError
-from ballast.model import Model
+from ballast.launching import check_gpus
 from stages.deployed import Version, current_version, read_version
-from stages.files import DEPLOYED, locked, replaced
-from stages.incoming import files_at, one_line, read_file
+from stages.files import DEPLOYED
+from stages.incoming import files_at, one_line
 from stages.params import Params, read_params
-from stages.score import columns_of, score_rows, told_of_full_disk
+from stages.score_file import NOTHING, QUARANTINED, Scorer, Target, output_name
 
-QUARANTINED = "_quarantine"
 # The file of a worker that is killed is scored by another one. A file at which this many were killed is what kills them.
 TRIES = 4
 SECONDS_TO_ANSWER = 10.0
-NOTHING = {"scored": 0, "quarantined": 0, "anew": False}
 PACKAGES = ("ballast", "stages")
 ROOT = Path(__file__).resolve().parents[1]
-
-
-@dataclass(frozen=True)
-class Target:
-    """The folder at a path of a file system where scores are written."""
-
-    system: Any
-    root: str
-
-    def at(self, name: str) -> str:
-        """The path of a file in the folder."""
-        return f"{self.root.rstrip('/')}/{name}"
-
-    @contextmanager
-    def only_one(self, name: str) -> Iterator[None]:
-        """Keep other processes from writing a file, where files can be locked; elsewhere both write the same, whole."""
-        if isinstance(self.system, LocalFileSystem):
-            with locked(Path(self.at(name))):
-                yield
-        else:
-            yield
-
-    @contextmanager
-    def replaced(self, name: str) -> Iterator[Path]:
-        """A local file to write to; it takes the place of a file in the folder only when the block succeeds."""
-        if isinstance(self.system, LocalFileSystem):
-            with replaced(Path(self.at(name))) as temporary:
-                yield temporary
-            return
-        with tempfile.TemporaryDirectory() as folder:
-            written = Path(folder) / "written"
-            yield written
-            self.system.put_file(str(written), self.at(name))
-
-    def removed(self, name: str) -> None:
-        """Delete a file of the folder, if it is there."""
-        if self.system.exists(self.at(name)):
-            self.system.rm_file(self.at(name))
-
-    def about(self, name: str) -> dict[str, Any]:
-        """What is kept with the scores in a file; empty where there is none, or not a whole one."""
-        try:
-            with self.system.open(self.at(name), "rb") as file:
-                return dict(json.loads(parquet.read_schema(file).metadata[b"ballast"]))
-        # Each kind of storage has errors of its own.
-        except Exception:
-            return {}
-
-
-@contextmanager
-def local_file(system: Any, path: str) -> Iterator[Path]:
-    """A file as a local one, fetched once: it is read for its sha256 and for its rows."""
-    if isinstance(system, LocalFileSystem):
-        yield Path(path)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        local = Path(folder) / "read"
-        system.get_file(path, str(local))
-        yield local
-
-
-def output_name(name: str) -> str:
-    """The file with the scores of a file."""
-    return name if name.endswith(".parquet") else f"{name}.parquet"
-
-
-@dataclass(frozen=True)
-class Scorer:
-    """Scores files of one file system with a loaded model into a folder."""
-
-    system: Any
-    target: Target
-    params: Params
-    version: Version
-    model: Model
-
-    def result(self, source: str, path: str, name: str) -> dict[str, Any]:
-        """What became of a file: how many rows, whether it was scored anew, or an error, which costs no other file anything."""
-        try:
-            return {"source": source, "error": "", **self.score(source, path, name)}
-        except UserError as error:
-            return {"source": source, "error": str(error), **NOTHING}
-        except Exception as error:
-            return {"source": source, "error": f"{source}: {type(error).__name__}: {one_line(error)}", **NOTHING}
-
-    def score(self, source: str, path: str, name: str) -> dict[str, Any]:
-        """Score a file, unless its scores are there, of the same bytes, model and settings; raises UserError."""
-        columns = columns_of(self.params)
-        scores, quarantine = output_name(name), f"{QUARANTINED}/{name}.jsonl"
-        with ExitStack() as stack:
-            stack.enter_context(told_of_full_disk(self.target.at(scores)))
-            try:
-                local = stack.enter_context(local_file(self.system, path))
-                sha256 = file_sha256(local)
-            # Each kind of storage has errors of its own.
-            except Exception as error:
-                raise UserError(f"{source}: cannot be read: {one_line(error)}") from error
-            for name_written in (scores, quarantine):
-                stack.enter_context(self.target.only_one(name_written))
-            limits = self.params.production.score.model_dump(include={"longest_text", "quarantine"})
-            settings = {"text": columns.text, "id": columns.id, **limits}
-            made_from = {"source_sha256": sha256, "settings": settings}
-            known = self.target.about(scores)
-            if {**made_from, "sha256": self.version.sha256}.items() <= known.items():
-                return {"scored": known["scored"], "quarantined": known["quarantined"], "anew": False}
-            try:
-                count, quarantined = score_rows(
-                    read_file(LocalFileSystem(), source, str(local), columns),
-                    name,
-                    source,
-                    self.params,
-                    self.version,
-                    self.model,
-                    scored_file=self.target.replaced(scores),
-                    quarantine_file=self.target.replaced(quarantine),
-                    quarantine_name=self.target.at(quarantine),
-                    about=made_from,
-                    progress=lambda rows: None,
-                )
-            except UserError:
-                # What is there are scores of other bytes or by another model, which nobody is to take for this file's.
-                self.target.removed(scores)
-                raise
-            if not quarantined:
-                self.target.removed(quarantine)
-        return {"scored": count, "quarantined": quarantined, "anew": True}
 
 
 class Tries:
@@ -193,7 +60,11 @@ class Worker:
 
         self.get, self.tries = ray.get, tries
         # Told file by file, because Ray would start a worker that raises again and again.
-        self.refusal = refusal(gpus)
+        self.refusal = ""
+        try:
+            check_gpus(gpus)
+        except UserError as error:
+            self.refusal = f"{socket.gethostname()}: {error}"
         with tempfile.TemporaryDirectory() as folder:
             for name, content in files.items():
                 path = Path(folder) / version / name
@@ -209,16 +80,6 @@ class Worker:
         if self.get(self.tries.begin.remote(row["source"])) > TRIES:
             return {"source": row["source"], "error": f"{row['source']}: {TRIES} workers were killed at it", **NOTHING}
         return self.scorer.result(**row)
-
-
-def refusal(gpus: float) -> str:
-    """What to say where torch sees fewer GPUs than a worker was given, so that it would score without; else nothing."""
-    if not gpus:
-        return ""
-    import torch
-
-    seen = torch.cuda.device_count()
-    return "" if seen >= gpus else f"{socket.gethostname()}: {gpus:g} GPU asked for, torch sees {seen}; is it the CPU build?"
 
 
 def work(source: str, target: Target) -> tuple[Any, list[dict[str, str]]]:

@@ -100,6 +100,10 @@ class Served:
         running = self.server.all("flow_runs", flow_runs={"state": {"type": {"any_": ["RUNNING"]}}})
         return heard & {run["id"] for run in running}
 
+    def runs(self, flow: str) -> list[dict[str, Any]]:
+        """The runs of a flow."""
+        return self.server.all("flow_runs", flows={"name": {"any_": [flow]}})
+
     def ends(self, run: str, seconds: float = 60.0) -> str:
         """How a run ended."""
 

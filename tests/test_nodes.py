@@ -31,11 +31,12 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from ballast.encoders import file_sha256
 from ballast.errors import UserError
+from ballast.launching import check_gpus
 from flows.commands import StageFailed
 from flows.commits import at_commit, head
 from flows.engines import Order, check_address, check_server, engine_of
 from flows.lost_runs import silent_runs
-from flows.node import check_gpus, on_worker, train
+from flows.node import on_worker, train
 from flows.nodes import check_committed, collect, gpus_for, stale, train_on_nodes
 from flows.remote import check_remote, lock_entries
 from stages.files import LEADERBOARD, MODELS, read_json
@@ -603,7 +604,7 @@ def test_a_result_that_was_corrupted_in_the_store_is_neither_taken_nor_trained_h
     objects = match[1].split(", ")
     assert len(objects) == 2, "the file and the list that names it"
     for each in objects:
-        pair.store.delete_object(Bucket="ballast", Key=f"dvc/{each}")
+        pair.store.delete_object(Bucket="ballast", Key=each.removeprefix("s3://ballast/"))
     collect(STAGE, train(**pair.order()))
     assert (pair.here / "models/a/0/weights").exists() and runs(pair.there) == 1
 

@@ -47,10 +47,6 @@ def replay(running: Served, built: Project, *arguments: str) -> Outcome:
     return built.run(*command, **running.server.environment, **running.environment)
 
 
-def runs(running: Served, flow: str) -> list[dict[str, Any]]:
-    return running.server.all("flow_runs", flows={"name": {"any_": [flow]}})
-
-
 def deployed(built: Project) -> dict[str, Any]:
     version = read_json(built.folder / DEPLOYED / "current.json")["version"]
     return dict(read_json(built.folder / DEPLOYED / version / "manifest.json"))
@@ -67,14 +63,14 @@ def test_a_shift_without_labels_is_corrected_and_trains_nothing(running: Served,
     assert (deployed(built)["reason"], deployed(built)["window"]) == ("reprior", "replay-03")
     assert "Evidently" in (built.folder / WATCH / "replay-03.html").read_text()
     assert "replay-03" in (built.folder / WATCH / "index.html").read_text()
-    assert runs(running, "retrain") == []
+    assert running.runs("retrain") == []
 
 
 def test_a_shift_with_labels_is_retrained_once_by_its_event(running: Served, built: Project) -> None:
     done = replay(running, built, "--schedule", "0.13,0.13,0.40", "--labelled", "0.5")
     assert done.code == 0, done.stderr
     assert done.stdout.splitlines() == ["0.13 steady", "0.13 steady", "0.40 retrain"]
-    (run,) = runs(running, "retrain")
+    (run,) = running.runs("retrain")
     assert run["deployment_id"] == running.deployment("retrain")["id"]
     assert running.ends(run["id"]) == "COMPLETED"
     decision = read_json(built.folder / RETRAIN / "replay-03/decision.json")
@@ -87,7 +83,7 @@ def test_a_shift_with_labels_is_retrained_once_by_its_event(running: Served, bui
     # The same event once more, and by hand: it has been decided.
     labels = {"ballast.decision": "retrain", "ballast.window": "replay-03"}
     running.emit("class-prior.shifted", labels, window="replay-03")
-    (again,) = eventually(lambda: [each for each in runs(running, "retrain") if each["id"] != run["id"]], 60)
+    (again,) = eventually(lambda: [each for each in running.runs("retrain") if each["id"] != run["id"]], 60)
     assert running.ends(again["id"], 90) == "COMPLETED"
 
     def messages() -> str:
@@ -96,4 +92,4 @@ def test_a_shift_with_labels_is_retrained_once_by_its_event(running: Served, bui
 
     eventually(lambda: "has been decided: promoted" in messages())
     # Those of its schedule wait for their day.
-    assert len([run for run in runs(running, "pipeline") if run["state_type"] != "SCHEDULED"]) == 1
+    assert len([run for run in running.runs("pipeline") if run["state_type"] != "SCHEDULED"]) == 1

@@ -24,7 +24,8 @@ from pyarrow import parquet
 from ballast.errors import UserError
 from stages.deployed import current_version, read_version
 from stages.params import read_params
-from stages.score_folder import TRIES, Scorer, Target, orphans, output_name, refusal, work
+from stages.score_file import Scorer, Target, output_name
+from stages.score_folder import TRIES, orphans, work
 from tests.deployed import deploy, prior_model, tfidf
 from tests.flow_fixtures import eventually, free_port
 from tests.project import Project, corpus
@@ -209,12 +210,6 @@ def test_what_cannot_begin_says_why(ready: Project, monkeypatch: pytest.MonkeyPa
 def test_a_cluster_that_does_not_answer_is_named_at_once(ready: Project) -> None:
     address = f"127.0.0.1:{free_port()}"
     assert f"no Ray cluster answers at {address}: " in started(ready, address=address)
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="here is a GPU")
-def test_a_worker_that_was_given_a_gpu_which_torch_does_not_see_says_so() -> None:
-    assert refusal(0) == ""
-    assert "0.5 GPU asked for, torch sees 0" in refusal(0.5)
 
 
 @pytest.mark.slow

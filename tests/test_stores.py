@@ -70,7 +70,9 @@ def test_everything_is_served_from_postgresql(tmp_path: Path) -> None:
             assert not (folder / "production/prefect/prefect.db").exists()
             assert running.ends(running.start("score", window="first")) == "COMPLETED"
             running.emit("class-prior.shifted", {"ballast.decision": "retrain"}, window="0002")
-            wait_for(running, lambda: "end retrain 0002" in running.steps)
+            (run,) = wait_for(running, lambda: running.runs("retrain"))
+            assert running.ends(run["id"]) == "COMPLETED"
+            assert "end retrain 0002" in running.steps
             assert PASSWORD not in running.output
         with served(folder, **database) as again:
             kept = again.server.all("flow_runs", flow_runs={"state": {"type": {"any_": ["COMPLETED"]}}})
