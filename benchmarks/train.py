@@ -279,7 +279,7 @@ def rounded(seconds: Mapping[str, list[float]]) -> dict[str, list[float]]:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--messages", dest="messages_used", type=int, help="train on so many only")
     parser.add_argument("--same-layers-only", action="store_true", help="the second part only; the first stays in the file")
     main(**vars(parser.parse_args()))
