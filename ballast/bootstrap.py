@@ -19,6 +19,8 @@ MINIMUM_SEEDS = 3
 # of fewer and fewer rows would make time grow by the square of the groups.
 COUNTS_AT_ONCE = 1 << 24
 LEAST_ROWS = 32
+# Groups whose counts a core's cache holds, for all rows of a block.
+GROUPS_IN_CACHE = 4096
 
 
 def resample_counts(groups: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
@@ -30,8 +32,19 @@ def resample_counts(groups: int, resamples: int, seed: int) -> Iterator[np.ndarr
     block = max(LEAST_ROWS, COUNTS_AT_ONCE // groups)
     for start in range(0, resamples, block):
         rows = min(block, resamples - start)
-        drawn = (rng.integers(groups, size=groups, dtype=np.uint32) for _ in range(rows))
-        yield np.asfortranarray([np.bincount(each, minlength=groups).astype(np.float32) for each in drawn])
+        counts = np.empty((rows, groups), dtype=np.float32)
+        for row in counts:
+            row[:] = np.bincount(rng.integers(groups, size=groups, dtype=np.uint32), minlength=groups)
+        yield by_column(counts)
+
+
+def by_column(block: np.ndarray) -> np.ndarray:
+    """A block (b, groups) stored by column; copied strip by strip, because numpy's own copy of a wide one misses the cache."""
+    copied = np.empty_like(block, order="F")
+    for start in range(0, block.shape[1], GROUPS_IN_CACHE):
+        strip = slice(start, start + GROUPS_IN_CACHE)
+        copied[:, strip] = block[:, strip]
+    return copied
 
 
 Name = TypeVar("Name", bound=Hashable)

@@ -6,10 +6,14 @@ from collections.abc import Mapping
 from datetime import timedelta
 from uuid import UUID
 
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
 from prefect.client.schemas.objects import StateType
+from prefect.events import Event
 from prefect.events.actions import ChangeFlowRunState
+from prefect.events.clients import get_events_client
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
-from prefect.events.schemas.events import ResourceSpecification
+from prefect.events.schemas.events import Resource, ResourceSpecification
 
 from flows import HEARTBEAT_SECONDS
 
@@ -19,6 +23,8 @@ SILENT_SECONDS = 3 * HEARTBEAT_SECONDS
 BEGIN_SECONDS = 600
 # The events of a run that goes on, or waits as it should.
 ALIVE = {"heartbeat", "Paused", "Suspended"}
+# What is said of a run whose watch begins anew.
+WATCHED = {StateType.RUNNING: "heartbeat", StateType.PENDING: "Pending"}
 
 
 def lost_runs() -> list[AutomationCore]:
@@ -60,3 +66,16 @@ def crash_when_missing(
     )
     crash = ChangeFlowRunState(name=None, state=StateType.CRASHED, message=message, force=False)
     return AutomationCore(name=name, trigger=trigger, actions=[crash])
+
+
+async def watch_anew(client: PrefectClient) -> None:
+    """Have the automations watch all runs from now on that have begun or are about to; those that live go on saying so.
+
+    A server that was killed forgets what it heard last, and one that was away for minutes what it should have noticed then.
+    """
+    async with get_events_client() as events:
+        for state, said in WATCHED.items():
+            wanted = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[state])))
+            for run in await client.read_flow_runs(flow_run_filter=wanted):
+                resource = Resource({"prefect.resource.id": f"prefect.flow-run.{run.id}", "prefect.resource.name": run.name})
+                await events.emit(Event(event=f"prefect.flow-run.{said}", resource=resource))

@@ -42,7 +42,7 @@ from prefect.workers.process import ProcessWorker
 
 from ballast.command import parser, run
 from ballast.errors import UserError
-from flows.lost_runs import lost_runs
+from flows.lost_runs import lost_runs, watch_anew
 
 DEPLOYMENTS = Path("infra/prefect.yaml")
 HOME = Path("production/prefect")
@@ -233,6 +233,7 @@ async def begin(server: Service | None, environment: Mapping[str, str]) -> None:
         await ready(client, server)
         await prepare(client)
         await asyncio.to_thread(deploy, environment)
+        await watch_anew(client)
         say(f"Prefect: {str(client.api_url).rstrip('/').removesuffix('/api')}")
         say("\n".join(await table(client)))
 

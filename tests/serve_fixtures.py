@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -72,8 +72,13 @@ class Served:
 
     def pid(self, name: str) -> int:
         """The process of the server or the worker."""
-        lines = (self.folder / "production/prefect/serve.lock").read_text().splitlines()
-        return int(next(line for line in lines if line.startswith(name)).split()[1])
+        lock = self.folder / "production/prefect/serve.lock"
+
+        def found() -> list[str]:
+            # It may be being written.
+            return [line for line in lock.read_text().splitlines() if line.startswith(f"{name} ")]
+
+        return int(eventually(found)[0].split()[1])
 
     def deployment(self, name: str) -> dict[str, Any]:
         return dict(httpx.get(f"{self.server.url}/deployments/name/{name}/{name}", timeout=30).json())
@@ -92,19 +97,11 @@ class Served:
     def state(self, run: str) -> dict[str, Any]:
         return dict(httpx.get(f"{self.server.url}/flow_runs/{run}", timeout=30).json()["state"])
 
-    def heard_of_running(self) -> set[str]:
-        """The runs that go on and whose beginning the server has written down."""
-        asked = {"filter": {"event": {"name": ["prefect.flow-run.Running"]}}, "limit": 50}
-        events = httpx.post(f"{self.server.url}/events/filter", json=asked, timeout=30).raise_for_status().json()["events"]
-        heard = {event["resource"]["prefect.resource.id"].removeprefix("prefect.flow-run.") for event in events}
-        running = self.server.all("flow_runs", flow_runs={"state": {"type": {"any_": ["RUNNING"]}}})
-        return heard & {run["id"] for run in running}
-
     def runs(self, flow: str) -> list[dict[str, Any]]:
         """The runs of a flow."""
         return self.server.all("flow_runs", flows={"name": {"any_": [flow]}})
 
-    def ends(self, run: str, seconds: float = 60.0) -> str:
+    def ends(self, run: str, seconds: float = 120.0) -> str:
         """How a run ended."""
 
         def end() -> str:
@@ -144,6 +141,11 @@ def site(folder: Path) -> Path:
     return folder
 
 
+def in_state(kind: str) -> dict[str, Any]:
+    """A filter of runs."""
+    return {"state": {"type": {"any_": [kind]}}}
+
+
 def every(folder: Path, name: str, seconds: int) -> None:
     """Have a deployment run every so many seconds."""
     path = folder / "infra/prefect.yaml"
@@ -171,11 +173,14 @@ def served(folder: Path, *, port: int | None = None, **changes: str) -> Iterator
         wait_for(running, lambda: "Ctrl-C ends it." in running.output, 180)
         yield running
     finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-            process.wait(timeout=90)
-        for left in belonging(folder):
-            left.kill()
+        try:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+                process.wait(timeout=120)
+        finally:
+            for left in belonging(folder):
+                with suppress(psutil.NoSuchProcess):
+                    left.kill()
 
 
 def belonging(folder: Path) -> list[psutil.Process]:

@@ -111,7 +111,7 @@ def killed(project: Project, server: Server, when: Callable[[], bool], name: str
     try:
         while not when():
             assert child.poll() is None and time.monotonic() < deadline, (project.folder / "killed.log").read_text()
-            time.sleep(0.02)
+            time.sleep(0.002)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGKILL)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -609,7 +609,7 @@ def test_the_flow_scores_the_window_of_its_time(
     from flows.commands import StageFailed
     from flows.score import score as score_flow
 
-    today = f"{datetime.now(UTC):%Y}"
+    today = f"{datetime.now(UTC) - timedelta(hours=24):%Y}"
     cheap.edit({"production.score.window": "%Y"})
     cheap.write(f"production/incoming/{today}/a.csv", with_ids(MESSAGES)[:7])
     with prefect_server(tmp_path_factory.mktemp("prefect")) as server:

@@ -232,7 +232,7 @@ def many(ready: Project) -> list[str]:
     names = [f"part-{number}.parquet" for number in range(6)]
     for number, name in enumerate(names):
         part = corpus({"ham": 600, "spam": 300}, seed=number)
-        long = pd.concat([part] * 30, ignore_index=True)
+        long = pd.concat([part] * 90, ignore_index=True)
         # Every text once, so that repeats save no time.
         long["text"] += [f" {row}" for row in range(len(long))]
         ready.write(f"messages/{name}", long[["text"]].assign(id=[f"{number}-{row}" for row in range(len(long))]))
@@ -276,7 +276,7 @@ def written(ready: Project) -> dict[str, int]:
 @needs_ray
 def test_every_file_is_scored_once_whatever_is_killed(ready: Project, many: list[str]) -> None:
     with begin(ready, "--workers", "2") as child:
-        eventually(lambda: written(ready) and at_work(ready, child.pid), 180)
+        eventually(lambda: written(ready) and len(at_work(ready, child.pid)) == 2, 180)
         workers = [process for process in family(child.pid) if "MapWorker" in process.name()]
         child.kill()
         # They do not outlive the command.
