@@ -14,7 +14,7 @@ from scipy.stats import norm
 from sklearn import metrics as reference
 
 from ballast import bootstrap
-from ballast.bootstrap import percentile_interval, resample_counts, resampled, wilson_interval
+from ballast.bootstrap import GROUPS_IN_CACHE, by_column, percentile_interval, resample_counts, resampled, wilson_interval
 from ballast.calibration import fit_calibration
 from ballast.errors import UserError
 from ballast.evaluation import Labelled, Protocol, SeedScores, evaluate
@@ -172,6 +172,14 @@ def test_ece_by_hand() -> None:
         ["no", "yes"], np.array([1, 1, 1, 0, 1, 0]), np.stack([np.zeros(6), logits], axis=1), np.arange(6), np.ones(2)
     )
     assert math.isclose(Metrics(each)(np.ones((1, 6)))["ece"][0], (4 * abs(0.9 - 0.75) + 2 * abs(0.6 - 0.5)) / 6)
+
+
+@pytest.mark.parametrize("groups", [1, GROUPS_IN_CACHE, 2 * GROUPS_IN_CACHE + 5])
+def test_a_block_stored_by_column_is_the_same_block(groups: int) -> None:
+    block = np.random.default_rng(0).integers(9, size=(3, groups)).astype(np.float32)
+    copied = by_column(block)
+    assert copied.flags.f_contiguous and copied.dtype == block.dtype
+    np.testing.assert_array_equal(copied, block)
 
 
 def test_resamples_draw_as_many_groups_as_there_are() -> None:
