@@ -68,6 +68,11 @@ def crash_when_missing(
     return AutomationCore(name=name, trigger=trigger, actions=[crash])
 
 
+def in_state(state: StateType) -> FlowRunFilter:
+    """What all runs in a state have in common."""
+    return FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[state])))
+
+
 async def watch_anew(client: PrefectClient) -> None:
     """Have the automations watch all runs from now on that have begun or are about to; those that live go on saying so.
 
@@ -75,7 +80,6 @@ async def watch_anew(client: PrefectClient) -> None:
     """
     async with get_events_client() as events:
         for state, said in WATCHED.items():
-            wanted = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[state])))
-            for run in await client.read_flow_runs(flow_run_filter=wanted):
+            for run in await client.read_flow_runs(flow_run_filter=in_state(state)):
                 resource = Resource({"prefect.resource.id": f"prefect.flow-run.{run.id}", "prefect.resource.name": run.name})
                 await events.emit(Event(event=f"prefect.flow-run.{said}", resource=resource))

@@ -26,9 +26,6 @@ from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.filters import (
     DeploymentFilter,
     DeploymentFilterId,
-    FlowRunFilter,
-    FlowRunFilterState,
-    FlowRunFilterStateType,
     WorkPoolFilter,
     WorkPoolFilterName,
 )
@@ -42,7 +39,7 @@ from prefect.workers.process import ProcessWorker
 
 from ballast.command import parser, run
 from ballast.errors import UserError
-from flows.lost_runs import lost_runs, watch_anew
+from flows.lost_runs import in_state, lost_runs, watch_anew
 
 DEPLOYMENTS = Path("infra/prefect.yaml")
 HOME = Path("production/prefect")
@@ -217,7 +214,7 @@ async def next_run(client: PrefectClient, deployment: DeploymentResponse) -> str
     for _ in range(50):
         runs = await client.read_flow_runs(
             deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment.id])),
-            flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED]))),
+            flow_run_filter=in_state(StateType.SCHEDULED),
             sort=FlowRunSort.EXPECTED_START_TIME_ASC,
             limit=1,
         )

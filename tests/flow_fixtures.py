@@ -49,6 +49,10 @@ class Server:
         answer.raise_for_status()
         return list(answer.json())
 
+    def in_state(self, kind: str) -> list[dict[str, Any]]:
+        """The flow runs in a state, such as `RUNNING`."""
+        return self.all("flow_runs", flow_runs={"state": {"type": {"any_": [kind]}}})
+
     def last_run(self) -> dict[str, Any]:
         """The flow run that began last."""
         return self.all("flow_runs", sort="START_TIME_DESC", limit=1)[0]

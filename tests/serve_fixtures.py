@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -141,11 +141,6 @@ def site(folder: Path) -> Path:
     return folder
 
 
-def in_state(kind: str) -> dict[str, Any]:
-    """A filter of runs."""
-    return {"state": {"type": {"any_": [kind]}}}
-
-
 def every(folder: Path, name: str, seconds: int) -> None:
     """Have a deployment run every so many seconds."""
     path = folder / "infra/prefect.yaml"
@@ -178,9 +173,14 @@ def served(folder: Path, *, port: int | None = None, **changes: str) -> Iterator
                 process.send_signal(signal.SIGTERM)
                 process.wait(timeout=120)
         finally:
-            for left in belonging(folder):
-                with suppress(psutil.NoSuchProcess):
-                    left.kill()
+            kill(belonging(folder))
+
+
+def kill(processes: Iterable[psutil.Process]) -> None:
+    """Kill processes, of which some may have ended meanwhile."""
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 def belonging(folder: Path) -> list[psutil.Process]:

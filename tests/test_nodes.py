@@ -26,6 +26,7 @@ import boto3
 import httpx
 import psutil
 import pytest
+import torch
 from prefect.cli.deploy._models import DeploymentConfig, PrefectYamlModel
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
@@ -43,6 +44,7 @@ from stages.files import LEADERBOARD, MODELS, read_json
 from tests.flow_fixtures import Server, eventually, free_port, prefect_server
 from tests.project import ROOT, TINY_TRAINING, Outcome, Project, corpus, environment, project_copy, yaml
 from tests.s3 import ACCESS, CLIENT, answers, s3
+from tests.serve_fixtures import belonging, kill
 
 TECHNIQUES: dict[str, dict[str, float]] = {"baseline": {}, "focal": {"gamma": 2.0}, "upsample": {}, "tfidf": {}}
 # A head takes a token from its user's home, where one is; a node that joins does so only when told to.
@@ -86,22 +88,9 @@ class Site:
         return {row["training"].partition("@")[2].rpartition("-")[0]: row for row in rows}
 
 
-def belonging(node: Path) -> list[psutil.Process]:
-    """The processes of a node."""
-    found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            if process.environ().get("BALLAST_ROOT") == str(node) and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-    return found
-
-
 def die(node: Path, *, but: int | None = None) -> None:
     """Kill all of a node, as a machine that loses its power; or all but one of its processes."""
-    for process in belonging(node):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            if process.pid != but:
-                process.kill()
+    kill(process for process in belonging(node) if process.pid != but)
 
 
 @pytest.fixture(scope="module")
@@ -341,6 +330,12 @@ def test_a_gpu_that_torch_does_not_see_is_not_replaced_by_the_cpu() -> None:
     check_gpus(0)
     with pytest.raises(UserError, match=r"99 GPU asked for, torch sees \d+;"):
         check_gpus(99)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="here is a GPU")
+def test_a_part_of_a_gpu_wants_one_too() -> None:
+    with pytest.raises(UserError, match=r"0\.5 GPU asked for, torch sees 0;"):
+        check_gpus(0.5)
 
 
 def test_the_deployment_is_one_that_prefect_understands_and_takes_an_order() -> None:

@@ -564,7 +564,7 @@ def answered(server: Server, **answer: Any) -> Iterator[list[dict[str, Any]]]:
     seen: list[dict[str, Any]] = []
 
     def person() -> None:
-        [run] = eventually(lambda: server.all("flow_runs", flow_runs={"state": {"type": {"any_": ["PAUSED"]}}}))
+        [run] = eventually(lambda: server.in_state("PAUSED"))
         seen.append(server.artifacts_of_last_run())
         resume = f"{server.url}/flow_runs/{run['id']}/resume"
         # A moment long it is paused, but does not know yet what to ask.

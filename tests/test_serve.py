@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 
 import psutil
@@ -18,7 +18,7 @@ import pytest
 
 from tests.flow_fixtures import Server, eventually, free_port, prefect_server
 from tests.project import ROOT
-from tests.serve_fixtures import Served, belonging, every, in_state, listed, serve_environment, served, site, wait_for
+from tests.serve_fixtures import Served, belonging, every, kill, listed, serve_environment, served, site, wait_for
 
 pytestmark = pytest.mark.slow
 SLEEP = "echo $$ > pid; exec sleep 600"
@@ -157,10 +157,9 @@ def test_schedules_go_on_after_the_server_and_after_everything_was_killed(tmp_pa
 
         (folder / "do/score").write_text("sleep 600")
         wait_for(running, lambda: running.steps.count("start score") - running.steps.count("end score") == 2)
-        wait_for(running, lambda: len(running.server.all("flow_runs", flow_runs=in_state("RUNNING"))) == 2)
-        for process in (running.process, *belonging(folder)):
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
+        wait_for(running, lambda: len(running.server.in_state("RUNNING")) == 2)
+        running.process.kill()
+        kill(belonging(folder))
         running.process.wait()
     # As if hours had passed: Prefect gives up what it should have noticed more than a minute before it was started again.
     with closing(sqlite3.connect(folder / "production/prefect/prefect.db")) as database, database:
@@ -172,7 +171,7 @@ def test_schedules_go_on_after_the_server_and_after_everything_was_killed(tmp_pa
         wait_for(again, lambda: again.steps.count("end score") >= before + 3, 300)
 
         def crashed() -> int:
-            return len(again.server.all("flow_runs", flow_runs=in_state("CRASHED")))
+            return len(again.server.in_state("CRASHED"))
 
         # The second one may have begun ten seconds after the first. One more where a run began while no server answered.
         wait_for(again, lambda: crashed() >= 2)
@@ -216,9 +215,7 @@ def test_a_run_that_was_killed_is_found_to_have_crashed_and_frees_its_place(tmp_
         run = running.start("pipeline")
         wait_for(running, lambda: (folder / "pid").exists())
         worker = psutil.Process(running.pid("worker"))
-        for process in (worker, *worker.children(recursive=True)):
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
+        kill([worker, *worker.children(recursive=True)])
         waiting = running.start("retrain", window="behind")
         wait_for(running, lambda: running.pid("worker") != worker.pid)
         assert running.state(run)["type"] == "RUNNING"
