@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ from ballast.command import parser, run
 from ballast.errors import UserError
 from ballast.expected_shares import count_bounds
 from ballast.splitting import SPLITS
-from stages.files import MESSAGES, VALIDATION, write_json
+from stages.data_docs.view import index_page, markdown, offline
+from stages.files import MESSAGES, VALIDATION, replaced_folder, write_json
 from stages.params import Params, read_params
 
 DATA_DOCS = Path("data/data_docs")
@@ -77,7 +79,7 @@ def check(context: Any, name: str, frame: pd.DataFrame, expectations: dict[str, 
     """Run expectations on a table and render Data Docs: name, success, severity, observed, expected of each."""
     suite = gx.ExpectationSuite(name=name)
     for title, expectation in expectations.items():
-        expectation.notes = title
+        expectation.notes = markdown(title)
         suite.add_expectation(expectation)
     context.suites.add(suite)
     batch = context.data_sources.get("data").add_dataframe_asset(name).add_batch_definition_whole_dataframe(name)
@@ -85,7 +87,9 @@ def check(context: Any, name: str, frame: pd.DataFrame, expectations: dict[str, 
     docs = gx.checkpoint.UpdateDataDocsAction(name="data_docs", site_names=["data_docs"])
     checkpoint = context.checkpoints.add(gx.Checkpoint(name=name, validation_definitions=[definition], actions=[docs]))
     [result] = checkpoint.run(batch_parameters={"dataframe": frame}).run_results.values()
-    return [outcome(each) for each in result.results]
+    # The notes are the escaped titles, in the order in which the results need not come.
+    titles = {markdown(title): title for title in expectations}
+    return [outcome(each, titles[each.expectation_config.notes]) for each in result.results]
 
 
 def listed(value: Any) -> str | int | float:
@@ -93,11 +97,11 @@ def listed(value: Any) -> str | int | float:
     return ", ".join(map(str, value)) if isinstance(value, list | tuple | set) else value
 
 
-def outcome(result: Any) -> dict[str, Any]:
+def outcome(result: Any, title: str) -> dict[str, Any]:
     """One expectation's result as plain values."""
     config = result.expectation_config
     if result.exception_info and result.exception_info.get("raised_exception"):
-        raise RuntimeError(f"expectation {config.notes!r} could not be checked: {result.exception_info['exception_message']}")
+        raise RuntimeError(f"expectation {title!r} could not be checked: {result.exception_info['exception_message']}")
     found = result.result
     observed = found.get("observed_value")
     if observed is None:
@@ -105,7 +109,7 @@ def outcome(result: Any) -> dict[str, Any]:
     limits = {key: config.kwargs[key] for key in WORDS if config.kwargs.get(key) is not None}
     expected = ", ".join(f"{WORDS[key]} {listed(value)}" for key, value in limits.items())
     return {
-        "name": config.notes,
+        "name": title,
         "success": bool(result.success),
         "severity": FailureSeverity(config.severity).value,
         "observed": listed(observed),
@@ -119,6 +123,34 @@ def table_of(failed: list[dict[str, Any]]) -> str:
     return frame.to_string(index=False, justify="left", max_colwidth=80)
 
 
+def add_site(context: Any, folder: Path) -> None:
+    """Have Great Expectations write its pages into a folder."""
+    store = {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(folder.resolve())}
+    site = {
+        "class_name": "SiteBuilder",
+        "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
+        "store_backend": store,
+    }
+    context.add_data_docs_site("data_docs", site)
+
+
+def write_data_docs(folder: Path, results: Mapping[str, list[dict[str, Any]]]) -> None:
+    """Make the pages that Great Expectations wrote into a folder fit to be opened anywhere, with an index of our own."""
+    shutil.rmtree(folder / "static")
+    for page in folder.rglob("*.html"):
+        page.write_text(offline(page.read_text(encoding="utf-8")), encoding="utf-8")
+    links = {
+        name: {
+            "each expectation with its result": next(
+                page.relative_to(folder).as_posix() for page in folder.glob(f"validations/{name}/**/*.html")
+            ),
+            "the suite": f"expectations/{name}.html",
+        }
+        for name in results
+    }
+    (folder / "index.html").write_text(index_page(results, links), encoding="utf-8")
+
+
 def main() -> None:
     params = read_params()
     logging.getLogger("great_expectations").setLevel(logging.ERROR)
@@ -127,27 +159,25 @@ def main() -> None:
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
     context.data_sources.add_pandas("data")
-    shutil.rmtree(DATA_DOCS, ignore_errors=True)
-    store = {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(DATA_DOCS.resolve())}
-    site = {
-        "class_name": "SiteBuilder",
-        "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
-        "store_backend": store,
-    }
-    context.add_data_docs_site("data_docs", site)
-    results = check(context, "messages", messages, message_expectations(messages, params))
-    results += check(context, "groups", groups, group_expectations(params.ingest.split))
-    failed = [each for each in results if not each["success"]]
+    with replaced_folder(DATA_DOCS) as folder:
+        add_site(context, folder)
+        results = {
+            "messages": check(context, "messages", messages, message_expectations(messages, params)),
+            "groups": check(context, "groups", groups, group_expectations(params.ingest.split)),
+        }
+        write_data_docs(folder, results)
+    every = [each for of_table in results.values() for each in of_table]
+    failed = [each for each in every if not each["success"]]
     critical = [each for each in failed if each["severity"] == FailureSeverity.CRITICAL.value]
-    write_json(VALIDATION, {"success": not critical, "expectations": results})
+    write_json(VALIDATION, {"success": not critical, "expectations": every})
     if failed:
         print(table_of(failed), file=sys.stderr)
     if critical:
         names = "; ".join(f"{each['name']} (observed {each['observed']}, expected {each['expected']})" for each in critical)
         raise UserError(
-            f"validation: {len(critical)} of {len(results)} expectations failed: {names}; see {DATA_DOCS / 'index.html'}"
+            f"validation: {len(critical)} of {len(every)} expectations failed: {names}; see {DATA_DOCS / 'index.html'}"
         )
-    print(f"validate: {len(results) - len(failed)} of {len(results)} expectations hold", file=sys.stderr)
+    print(f"validate: {len(every) - len(failed)} of {len(every)} expectations hold", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,9 @@ from scipy.stats import binom
 
 from ballast.expected_shares import count_bounds
 from ballast.splitting import SPLITS
+from stages.data_docs.view import offline
 from stages.files import MESSAGES, VALIDATION, read_json
+from tests.browser import HOSTILE, Watched
 from tests.project import Outcome, Project
 
 PRIOR = np.array([0.866, 0.134])
@@ -182,3 +184,54 @@ def test_equal_messages_give_equal_bytes(workspace: Project) -> None:
     first = (workspace.folder / VALIDATION).read_bytes()
     validate(workspace, FEW)
     assert (workspace.folder / VALIDATION).read_bytes() == first
+
+
+# Each would make a page that took it for more than text fetch something, run, or lead to another host.
+HOSTILE_LABELS = (
+    *HOSTILE,
+    "![x](http://elsewhere.test/x.png)",
+    "[x](http://elsewhere.test/)",
+    "http://elsewhere.test/x",
+    "<http://elsewhere.test/x>",
+    "`x` *x* __x__ ~~x~~ $x {{ 7 * 7 }} {% x %} ${x} \\ # | x",
+    "<style>@import 'http://elsewhere.test/x.css'</style>",
+    "<a href='javascript:broken=1'>x</a>",
+)
+
+
+def test_data_docs_show_hostile_labels_as_text_and_fetch_nothing(workspace: Project, desktop: Watched) -> None:
+    prior = dict.fromkeys(HOSTILE_LABELS, 1 / len(HOSTILE_LABELS))
+    done, _, expectations = validate(workspace, table(dict.fromkeys(HOSTILE_LABELS, 30)), validate__expected_prior=prior)
+    assert done.code == 0, done.stderr
+    docs = workspace.folder / "data/data_docs"
+    pages = sorted(docs.rglob("*.html"))
+    assert len(pages) == 5
+    for path in pages:
+        desktop.requests.clear()
+        shown = desktop.open(path, settled=True)
+        desktop.assert_clean(path)
+        away = shown.locator("script, img, iframe, link, [src], [onerror], [href*='://'], [href^='javascript']")
+        assert away.count() == 0, away.first.evaluate("each => each.outerHTML")
+    rows = desktop.open(docs / "index.html").locator("tbody th").all_inner_texts()
+    assert rows == [*expectations]
+    for label in HOSTILE_LABELS:
+        assert f"enough {' '.join(label.split())} in train" in rows
+    desktop.page.get_by_text("each expectation with its result").first.click()
+    assert "Must have greater than or equal to" in desktop.page.inner_text("body")
+
+
+def test_what_is_fetched_or_run_is_taken_out_of_a_page() -> None:
+    page = """<!DOCTYPE html><html><head><link href="http://a.test/x.css"><script>x()</script><script src=//a.test></script>
+<style>b { background: url('http://a.test/x.png') }</style></head>
+<body onload="x()"><img src="x"/><p title="&quot;">1 &lt; 2 &#38; 3</p>
+<a href="HTTP://a.test">b</a><a href="//a.test">c</a><a href="d.html">d</a><footer>e</footer></body></html>"""
+    left = offline(page)
+    for gone in ("a.test", "x()", "<img", "footer"):
+        assert gone not in left
+    for kept in (
+        '<p title="&quot;">1 &lt; 2 &#38; 3</p>',
+        '<a href="d.html">d</a>',
+        "<a>b</a><a>c</a>",
+        "Content-Security-Policy",
+    ):
+        assert kept in left
