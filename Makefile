@@ -3,6 +3,11 @@
 .PHONY: help repro study serve nodes test test-slow check bench readme clean setup browser postgresql
 
 VENV := .venv
+# Which build of torch: cpu, or cuda for Linux on x86-64 (make repro TORCH=cuda).
+TORCH := $(shell command -v nvidia-smi >/dev/null 2>&1 && echo cuda || echo cpu)
+TORCH_INDEX := https://download.pytorch.org/whl/cpu
+# The locks name every package with the sha256 of its files, so pip resolves nothing; `pip check` says whether all fits together.
+INSTALL = $(VENV)/bin/python -m pip install --disable-pip-version-check --quiet --progress-bar off --no-compile --no-deps --require-hashes
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 # Nothing that we start reports to anybody.
 export DO_NOT_TRACK := 1
@@ -57,17 +62,20 @@ clean:   ## free the disk: environment, caches and all that the pipeline wrote, 
 
 setup: $(VENV)/installed
 
-$(VENV)/installed: requirements.lock
+$(VENV)/installed: requirements.lock requirements-torch.lock requirements-cuda.lock
 	@for python in $(PYTHON) python3.11 python3.12 python3 python; do \
 	  if $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null; then \
 	    echo "environment: $$($$python --version)"; $$python -m venv --clear $(VENV) && exit 0; fi; \
 	done; echo "error: Python 3.11 or 3.12 is needed; name one with make PYTHON=..." >&2; exit 1
-	$(VENV)/bin/python -m pip install --disable-pip-version-check --quiet --progress-bar off --no-compile -r requirements.lock
+	@echo "installing requirements-torch.lock"; $(INSTALL) -r requirements-torch.lock 2>/dev/null || \
+	  $(INSTALL) --index-url $(TORCH_INDEX) -r requirements-torch.lock
+	$(INSTALL) -r requirements.lock
+	@[ $(TORCH) != cuda ] || { echo "installing requirements-cuda.lock"; $(INSTALL) --force-reinstall -r requirements-cuda.lock; }
 	$(VENV)/bin/python -m pip check
 	@touch $@
 
 $(VENV)/nodes: $(VENV)/installed requirements-nodes.lock
-	$(VENV)/bin/python -m pip install --disable-pip-version-check --quiet --progress-bar off --no-compile -r requirements-nodes.lock
+	$(INSTALL) -r requirements-nodes.lock
 	$(VENV)/bin/python -m pip check
 	@touch $@
 

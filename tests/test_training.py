@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
 import os
 import shutil
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 
 import ballast
-from ballast import encoders, frozen_layers, models
+from ballast import frozen_layers, models
 from ballast.batching import shuffled_batches, sorted_batches
 from ballast.encoder_model import (
     FIRST_TOKEN_HEADS,
@@ -463,10 +465,17 @@ def test_texts_get_no_more_tokens_than_the_encoder_has_positions(model_type: str
         network(torch.full((1, positions + 1), 5))
 
 
-def test_the_embedded_encoder_is_the_pinned_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert (minilm_folder() / "model.safetensors").is_file()
-    monkeypatch.setattr(encoders, "MINILM_SHA256", "0" * 64)
-    with pytest.raises(UserError, match="is not the pinned MiniLM"):
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "config.json", "added_tokens.json"])
+def test_the_embedded_encoder_is_the_pinned_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str) -> None:
+    folder = minilm_folder()
+    for path in folder.iterdir():
+        (tmp_path / "model" / path.name).parent.mkdir(exist_ok=True)
+        (tmp_path / "model" / path.name).symlink_to(path)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: Namespace(origin=str(tmp_path / "__init__.py")))
+    assert minilm_folder() == tmp_path / "model"
+    (tmp_path / "model" / name).unlink(missing_ok=True)
+    (tmp_path / "model" / name).write_text("{}", encoding="utf-8")
+    with pytest.raises(UserError, match=f"{name} is not of the pinned MiniLM"):
         minilm_folder()
 
 
