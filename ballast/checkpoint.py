@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from stat import S_IMODE
 from typing import Any
 
 import torch
@@ -63,7 +64,11 @@ class Checkpoint:
         metadata = {"fingerprint": self.fingerprint, "state": said, "sha256": digest(tensors, self.fingerprint, said)}
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            # A new file's permissions, which the library does not give.
+            self._temporary.touch()
+            mode = S_IMODE(self._temporary.stat().st_mode)
             save_file({name: each.detach().contiguous() for name, each in tensors.items()}, self._temporary, metadata)
+            self._temporary.chmod(mode)
             to_disk(self._temporary)
             self._temporary.replace(self.path)
             to_disk(self.path.parent)

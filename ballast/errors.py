@@ -5,9 +5,17 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from ballast.urls import hidden
+
 
 class UserError(Exception):
-    """Bad input or settings; the message is one line that says what was expected, and where."""
+    """Bad input or settings; the message is one line that says what was expected, and where.
+
+    It is shown, logged and stored, so that it holds no secrets of URLs.
+    """
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(hidden(str(message)))
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -25,7 +25,7 @@ from flows.promote import NotApproved, deployed, promote
 
 RETRAIN = Path("production/retrain")
 OUTDATED, REFUSED = "outdated", "refused"
-KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 
 
 def run_name() -> str:
@@ -47,7 +47,9 @@ def retrain(window: str | None = None, key: str | None = None) -> str:
     """
     key = key or window or datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%S")
     if not KEY.fullmatch(key):
-        raise UserError(f"the key {key!r} names a folder; expected letters, digits, dots, dashes and underscores")
+        raise UserError(
+            f"the key {key[:200]!r} names a folder; expected at most 200 letters, digits, dots, dashes and underscores"
+        )
     home, logger = RETRAIN / key, get_run_logger()
     with one_at_a_time(RETRAIN / ".lock"), stopping_commands():
         if decided := decision_of(home):

@@ -21,9 +21,22 @@ from ballast.descriptors import descriptors, vocabulary
 from ballast.encoders import file_sha256
 from ballast.errors import UserError
 from ballast.models import load, read_manifest
+from ballast.paths import regular_file
+from ballast.urls import public_text, secrets_in
 from stages.deployed import MANIFEST, MODEL, REFERENCE, VOCABULARY, check_files
 from stages.evaluate import seed_scores
-from stages.files import EVALUATIONS, FEEDBACK, INGEST, LEADERBOARD, LOGITS, MESSAGES, MODEL_CARD, SELECTED, read_json
+from stages.files import (
+    EVALUATIONS,
+    FEEDBACK,
+    INGEST,
+    LEADERBOARD,
+    LOGITS,
+    MESSAGES,
+    MODEL_CARD,
+    SELECTED,
+    as_new,
+    read_json,
+)
 from stages.groups import fingerprints_of, groups_of
 from stages.messages import Messages, read_messages
 from stages.params import PARAMS, read_params, read_yaml
@@ -57,7 +70,7 @@ def of_selected(folder: Path) -> Manifest:
     messages = read_messages(["text"])
     of_model = read_manifest(origin)
     check_current(pointer, calibration, point, messages, of_model)
-    lock = read_yaml(LOCK)["stages"] if LOCK.exists() else {}
+    lock = read_yaml(LOCK)["stages"] if regular_file(LOCK) else {}
     check_lock(lock, name, seed)
     scores, _ = seed_scores(name, seed)
     for split, logits in (("validation", scores.validation), ("test", scores.test)):
@@ -68,18 +81,19 @@ def of_selected(folder: Path) -> Manifest:
     files[f"{MODEL}/{MANIFEST}"] = file_sha256(origin / MANIFEST)
     for each in files:
         copy(origin / Path(each).relative_to(MODEL), folder / each)
-    for path in (MODEL_CARD, PARAMS, *([LOCK] if LOCK.exists() else [])):
-        files[path.name] = file_sha256(path)
-        copy(path, folder / path.name)
+    copy(MODEL_CARD, folder / MODEL_CARD.name)
+    for path in (PARAMS, *([LOCK] if regular_file(LOCK) else [])):
+        copy_public(path, folder / path.name)
     words = vocabulary(messages.of("train")["text"].tolist())
     fed = parquet.read_table(FEEDBACK, columns=["text"])["text"] if FEEDBACK.exists() else pa.chunked_array([], pa.string())
     save_file({"words": words, "feedback": np.sort(fingerprints_of(fed))}, folder / VOCABULARY)
-    (folder / VOCABULARY).chmod(0o644)
     held_out = pd.concat([messages.of("validation"), messages.of("test")])
     reference(held_out, labels, np.concatenate([scores.validation, scores.test]), words).to_parquet(
         folder / REFERENCE, index=False
     )
-    files |= {each: file_sha256(folder / each) for each in (VOCABULARY, REFERENCE)}
+    made = [each for each in (MODEL_CARD.name, PARAMS.name, LOCK.name, VOCABULARY, REFERENCE) if (folder / each).exists()]
+    files |= {each: file_sha256(folder / each) for each in made}
+    as_new(folder)
     check_files(folder, files)
     check_model(folder / MODEL, messages.of("test")["text"].tolist()[:SCORED_AGAIN], scores.test[:SCORED_AGAIN])
     return {
@@ -156,6 +170,13 @@ def copy(path: Path, target: Path) -> None:
     """Copy a file's bytes, into folders that need not exist."""
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(path, target)
+
+
+def copy_public(path: Path, target: Path) -> None:
+    """Copy a YAML file without the secrets of URLs; raises UserError where one would be left."""
+    target.write_text(public_text(path.read_text(encoding="utf-8")), encoding="utf-8")
+    for key in secrets_in(read_yaml(target)):
+        raise UserError(f"{path}: {key} holds a URL with user info, a query or a fragment; write it on one line, unescaped")
 
 
 def reference(held_out: pd.DataFrame, labels: list[str], logits: np.ndarray, words: np.ndarray) -> pd.DataFrame:

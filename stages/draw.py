@@ -17,6 +17,7 @@ from pyarrow import parquet
 from ballast.command import parser, run
 from ballast.errors import UserError
 from ballast.near_duplicates import fingerprints
+from ballast.urls import public_url
 from stages.feedback import FEEDBACK_TABLE, read_feedback
 from stages.files import LABELS, MESSAGES, PRODUCTION, QUARANTINE, SCORED, WATCH, locked, replaced, replaced_folder
 from stages.ingest import mapped, read_source
@@ -72,8 +73,8 @@ def main(schedule: Sequence[float], size: int, labelled: float, seed: int, sourc
     if len(counts) < 2 or rare not in counts:
         left = ", ".join(f"{count:,} {label}" for label, count in counts.items()) or "none"
         raise UserError(
-            f"{source or params.ingest.path}: {left} are left that are not in training or validation; expected messages of"
-            f" {rare or 'the rare class'} and of another class"
+            f"{public_url(source or params.ingest.path)}: {left} are left that are not in training or validation; expected"
+            f" messages of {rare or 'the rare class'} and of another class"
         )
     remove_earlier()
     with replaced_folder(REPLAY) as folder:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
+import re
+import secrets
 import shutil
-import tempfile
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ballast.errors import UserError
+from ballast.paths import regular_file
 
 MESSAGES = Path("data/messages.parquet")
 FEEDBACK = Path("data/feedback.parquet")
@@ -53,54 +57,100 @@ WATCH = PRODUCTION / "watch"
 RETRAIN = PRODUCTION / "retrain"
 
 
+# What a file system allows, and what is left of it for a window, an entry or a key, from which longer names are made.
+LONGEST_FILE_NAME, LONGEST_NAME = 255, 200
+# Of eight characters, as earlier versions wrote them too.
+PARTIAL = re.compile(r"[0-9a-z_]{8}\.partial")
+
+
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold the lock of a file or folder, after waiting for another process that has it; a process that is killed lets go.
 
-    What a killed process left half-written beside `path` is removed.
+    What a killed process left half-written beside `path` is removed. Raises UserError for a name that no file can have.
     """
+    check_name(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with (path.parent / f".{path.name}.lock").open("w") as lock:
+    with (path.parent / f".{short(path.name)}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         remove_partial(path)
         yield
 
 
+def check_name(path: Path) -> None:
+    """Raise UserError for a file name that is too long."""
+    if (size := len(os.fsencode(path.name))) > LONGEST_FILE_NAME:
+        raise UserError(
+            f"{path.parent}/{path.name[:40]}...: the name has {size} bytes, a file's at most {LONGEST_FILE_NAME}; shorten it"
+        )
+
+
+def short(name: str) -> str:
+    """A name that leaves room for what stands around it: a long one is replaced by its fingerprint."""
+    encoded = os.fsencode(name)
+    return name if len(encoded) <= LONGEST_NAME else hashlib.sha256(encoded).hexdigest()
+
+
 def remove_partial(path: Path) -> None:
     """Remove what a killed process left half-written beside a path, which no other process writes just now."""
-    for left in path.parent.glob(f".{path.name}.*.partial"):
-        shutil.rmtree(left) if left.is_dir() else left.unlink()
+    beginning = f".{short(path.name)}."
+    for left in path.parent.iterdir():
+        if left.name.startswith(beginning) and PARTIAL.fullmatch(left.name.removeprefix(beginning)):
+            shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
+
+
+def partial(path: Path) -> Path:
+    """A name beside a path to write to, which is no other process's."""
+    check_name(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.parent / f".{short(path.name)}.{secrets.token_hex(4)}.partial"
 
 
 @contextmanager
 def replaced(path: Path) -> Iterator[Path]:
     """A temporary file beside `path` to write to; it takes the place of `path` only when the block succeeds."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = partial(path)
+    # With what the umask allows, and not what the library that writes it does.
+    mode = created(temporary)
     try:
         yield temporary
-        temporary.chmod(0o644)
+        temporary.chmod(mode)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
+def created(path: Path) -> int:
+    """Create an empty file; the permissions that a new file has here."""
+    with path.open("x") as file:
+        return stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+
+
 @contextmanager
 def replaced_folder(path: Path) -> Iterator[Path]:
     """A temporary folder beside `path` to write to; it takes the place of `path` only when the block succeeds."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
+    temporary = partial(path)
+    temporary.mkdir()
     try:
         written = temporary / "new"
         written.mkdir()
         yield written
+        as_new(written)
         if path.exists():
             path.rename(temporary / "old")
         written.rename(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def as_new(folder: Path) -> None:
+    """Give the files of a folder the permissions that new files have here; some libraries make them private."""
+    probe = folder / f".{secrets.token_hex(4)}.partial"
+    mode = created(probe)
+    probe.unlink()
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            path.chmod(mode)
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -112,6 +162,7 @@ def write_json(path: Path, content: Any) -> None:
 
 def read_text(path: Path) -> str:
     """Read text; raises UserError that names a missing file."""
+    regular_file(path)
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError as error:

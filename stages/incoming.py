@@ -15,12 +15,14 @@ from functools import partial
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
-import fsspec
 import pyarrow as pa
 import pyarrow.compute as pc
+from fsspec.implementations.local import LocalFileSystem
 from pyarrow import parquet
 
 from ballast.errors import UserError, nearest
+from ballast.urls import public_url
+from stages.places import check_source, file_system, is_url, one_line
 from stages.tables import FORMATS
 
 # Characters of a line, and of a field, beyond which memory is not spent on it.
@@ -84,18 +86,28 @@ def read_rows(source: str, columns: Columns) -> Iterator[Row]:
 
 
 def files_at(source: str) -> tuple[Any, dict[str, str]]:
-    """The file system of a path or URL, and its files: name to show -> path. Raises UserError, also for an unknown format."""
+    """The file system of a path or URL, and its files: name to show -> path. Raises UserError, also for an unknown format.
+
+    A FIFO or device among the files of a folder here would be read without end, and is an error.
+    """
+    shown = public_url(source)
+    if not is_url(source):
+        check_source(source)
     try:
-        system, root = fsspec.core.url_to_fs(source)
+        system, root = file_system(source)
         system.invalidate_cache()
-        files = {source: root} if system.isfile(root) else files_of(system, source, root)
+        files = {shown: root} if system.isfile(root) else files_of(system, shown, root)
+    except UserError:
+        raise
     # Each kind of storage has errors of its own.
     except Exception as error:
-        raise UserError(f"{source}: cannot be read: {one_line(error)}") from error
+        raise UserError(f"{shown}: cannot be read: {one_line(error)}") from error
     if not files:
-        raise UserError(f"{source}: no such file, and no folder with files in it")
-    for name in files:
+        raise UserError(f"{shown}: no such file, and no folder with files in it")
+    for name, path in files.items():
         format_of(name)
+        if isinstance(system, LocalFileSystem):
+            check_source(path)
     return system, files
 
 
@@ -114,11 +126,6 @@ def read_file(system: Any, name: str, path: str, columns: Columns) -> Iterator[R
         raise
     except Exception as error:
         raise UserError(f"{name}: cannot be read: {one_line(error)}") from error
-
-
-def one_line(error: Exception) -> str:
-    """An error's own words, or its kind where it has none."""
-    return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 def files_of(system: Any, source: str, root: str) -> dict[str, str]:

@@ -20,6 +20,7 @@ from ballast.errors import UserError, nearest
 from ballast.labels import label_name
 from ballast.near_duplicates import fingerprints, near_duplicate_groups
 from ballast.splitting import SPLITS, stratified_grouped_fold, stratified_grouped_split, within_share
+from ballast.urls import public_url
 from stages import sms_spam
 from stages.files import FEEDBACK, INGEST, MESSAGES, replaced, write_json
 from stages.params import Ingest, read_params
@@ -37,9 +38,10 @@ def read_source(settings: Ingest) -> tuple[pa.Table, str]:
     elif settings.source == "hub":
         if settings.hub.name is None:
             raise UserError("params.yaml: ingest.source hub needs ingest.hub.name, such as ucirvine/sms_spam")
-        table, served_by = read_hub(**settings.hub.model_dump(), wanted=wanted), f"hub data set {settings.hub.name}"
+        table, served_by = read_hub(**settings.hub.model_dump(), wanted=wanted), f"hub data set {public_url(settings.hub.name)}"
     else:
-        table, served_by = read_file(settings.path, settings.source, wanted, settings.sha256), f"file {settings.path}"
+        table = read_file(settings.path, settings.source, wanted, settings.sha256)
+        served_by = f"file {public_url(settings.path)}"
     if len(table) == 0:
         raise UserError(f"{served_by}: no rows; expected messages with the columns {', '.join(wanted.values())}")
     columns = {key.removesuffix("_column"): as_strings(table[name], name, served_by) for key, name in wanted.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_origin
@@ -13,6 +14,9 @@ from ruamel.yaml.error import YAMLError
 from ballast.command import parser, run
 from ballast.errors import UserError, nearest
 from ballast.labels import by_label, label_name
+from ballast.paths import regular_file
+from ballast.urls import hidden
+from stages.files import LONGEST_NAME
 
 PARAMS = Path("params.yaml")
 
@@ -21,7 +25,7 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 # A name becomes a file, a folder and a DVC stage.
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$", max_length=LONGEST_NAME)]
 
 
 def label_names(shares: Any) -> Any:
@@ -136,11 +140,21 @@ class Retrain(Section):
     margin: Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
+def elsewhere(webhook: Any) -> Any:
+    """Raise ValueError for an address, which is a secret: whoever knows it can write there."""
+    if isinstance(webhook, str) and not re.fullmatch(r"\$[A-Za-z_][A-Za-z0-9_]*|file:.+", webhook):
+        raise ValueError(
+            "an address is a secret, and this file is not; put it into an environment variable and write $NAME here, or into a"
+            " file of mode 0600 and write file:PATH"
+        )
+    return webhook
+
+
 class Production(Section):
     prior: Literal["data"] | Prior
     promote: Literal["auto", "review"]
     keep: Keep
-    webhook: str | None
+    webhook: Annotated[str | None, BeforeValidator(elsewhere)]
     score: Score
     watch: Watch
     retrain: Retrain
@@ -349,13 +363,14 @@ def complaint(error: ValidationError, model: type[BaseModel]) -> str:
     if first["type"] == "value_error":
         # Our own words name what was found; the input would be a whole section.
         return f"{where}: {first['ctx']['error']}"
-    found = repr(first["input"])
+    found = hidden(repr(first["input"]))
     return f"{where}: {first['msg']}, found {found if len(found) < 100 else found[:97] + '...'}"
 
 
 def read_yaml(path: Path) -> Any:
     """What a YAML file holds; raises UserError."""
     try:
+        regular_file(path)
         return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; run from the repository's root") from error

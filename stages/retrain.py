@@ -29,12 +29,12 @@ from ballast.priors import correct
 from stages.deployed import REFERENCE, Version, current_version, read_version
 from stages.evaluate import seed_scores
 from stages.feedback import read_feedback
-from stages.files import FEEDBACK, MESSAGES, RETRAIN, SELECTED, WATCH, locked, read_json, replaced, write_json
+from stages.files import FEEDBACK, LONGEST_NAME, MESSAGES, RETRAIN, SELECTED, WATCH, locked, read_json, replaced, write_json
 from stages.groups import groups_of
 from stages.messages import read_messages
 from stages.params import PARAMS, Params, read_params
 from stages.reprior import estimated_prior, operating_point_for
-from stages.score import WINDOW
+from stages.score import WINDOW, quoted
 
 REFERENCE_TECHNIQUE = "baseline"
 # Untracked files without which the pipeline does not run elsewhere.
@@ -244,7 +244,9 @@ def conclude(key: str, version: str, instead: str | None) -> None:
 
 def main(step: str, key: str, window: str | None, version: str | None, instead: str | None = None) -> None:
     if not WINDOW.fullmatch(key):
-        raise UserError(f"the key {key!r} names a folder; expected letters, digits, dots, dashes and underscores")
+        raise UserError(
+            f"the key {quoted(key)} names a folder; expected letters, digits, dots, dashes, underscores, at most {LONGEST_NAME}"
+        )
     with locked(RETRAIN / key):
         if step == "prepare":
             prepare(key, window)

@@ -28,8 +28,9 @@ from tqdm import tqdm
 from ballast.command import parser, run
 from ballast.errors import UserError
 from ballast.model import Model
+from ballast.urls import public_url
 from stages.deployed import Version, current_version, read_version
-from stages.files import QUARANTINE, SCORED, locked, replaced
+from stages.files import LONGEST_NAME, QUARANTINE, SCORED, locked, replaced
 from stages.groups import groups_of
 from stages.incoming import (
     TOO_LONG,
@@ -45,7 +46,7 @@ from stages.incoming import (
 )
 from stages.params import Params, read_params
 
-WINDOW = re.compile(r"(?!index$)[A-Za-z0-9][A-Za-z0-9._-]*")
+WINDOW = re.compile(rf"(?!index$)[A-Za-z0-9][A-Za-z0-9._-]{{0,{LONGEST_NAME - 1}}}")
 # Rows that are scored at once: enough to find batches of similar length, and repeats. Of long messages fewer.
 CHUNK_ROWS, CHUNK_CHARACTERS = 20_000, 1 << 24
 SECONDS_BETWEEN_LINES = 10.0
@@ -264,6 +265,7 @@ def score_rows(
 def score_window(source: str, window: str, params: Params, version: Version) -> None:
     """Score a window; raises UserError after writing the quarantine where too many rows are malformed."""
     scored_path, quarantine_path = SCORED / f"{window}.parquet", QUARANTINE / f"{window}.jsonl"
+    shown = public_url(source)
     with (
         told_of_full_disk(scored_path),
         locked(scored_path),
@@ -273,7 +275,7 @@ def score_window(source: str, window: str, params: Params, version: Version) -> 
         count, quarantined = score_rows(
             read_rows(source, columns_of(params)),
             window,
-            source,
+            shown,
             params,
             version,
             version.load(),
@@ -320,6 +322,11 @@ def answer(line: str | LongLine, longest: int, model: Model, version: Version) -
     }
 
 
+def quoted(name: str | None) -> str:
+    """A name as an error shows it, of which the beginning is enough."""
+    return repr(name) if name is None or len(name) <= LONGEST_NAME else f"{name[:40]!r}... ({len(name):,} characters)"
+
+
 def main(source: str, window: str | None) -> None:
     params = read_params()
     if source == "-":
@@ -328,7 +335,10 @@ def main(source: str, window: str | None) -> None:
         score_lines(params.production.score.longest_text, read_version(current_version()))
         return
     if window is None or not WINDOW.fullmatch(window):
-        raise UserError(f"--window is {window!r}; expected a name such as 2026-01-31, of letters, digits, dots and dashes")
+        raise UserError(
+            f"--window is {quoted(window)}; expected a name such as 2026-01-31, of at most {LONGEST_NAME} letters, digits, dots"
+            " and dashes"
+        )
     score_window(source, window, params, read_version(current_version()))
 
 

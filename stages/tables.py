@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,6 +16,8 @@ from pyarrow import csv, json, parquet
 
 from ballast.encoders import file_sha256
 from ballast.errors import UserError, nearest
+from ballast.urls import file_name, file_path, public_url
+from stages.places import check_file, file_system, is_url, one_line
 
 FORMATS = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
 # A row must fit into a block; a message of many megabytes still does.
@@ -27,20 +29,20 @@ NEW_LINE = b"\n"
 @contextmanager
 def local_copy(path: str) -> Iterator[Path]:
     """The file at a path or URL as a local file; raises UserError when it cannot be had."""
-    if "://" not in path:
-        if not Path(path).is_file():
-            raise UserError(f"{path}: no such file (ingest.path)")
-        yield Path(path)
+    if not is_url(path):
+        yield check_file(path, "ingest.path")
         return
-    import fsspec
-
     with tempfile.TemporaryDirectory() as folder:
-        local = Path(folder) / Path(path).name
+        local = Path(folder) / file_name(path)
         try:
-            with fsspec.open(path, "rb") as remote, local.open("wb") as file:
+            system, place = file_system(path)
+            with system.open(place, "rb") as remote, local.open("wb") as file:
                 shutil.copyfileobj(remote, file)
-        except (OSError, ValueError, ImportError) as error:
-            raise UserError(f"{path}: cannot be read: {error} (ingest.path)") from error
+        except UserError:
+            raise
+        # Each kind of storage has errors of its own.
+        except Exception as error:
+            raise UserError(f"{public_url(path)}: cannot be read: {one_line(error)} (ingest.path)") from error
         yield local
 
 
@@ -64,11 +66,10 @@ def format_of(source: str, path: str) -> str:
     """The format named, or told by the file's ending."""
     if source != "file":
         return source
-    endings = Path(path).suffixes
-    for ending in endings[-1:]:
-        if ending.lower() in FORMATS:
-            return FORMATS[ending.lower()]
-    raise UserError(f"{path}: cannot tell the format; name it as ingest.source: csv, tsv, jsonl or parquet")
+    ending = PurePosixPath(file_path(path)).suffix.lower()
+    if ending in FORMATS:
+        return FORMATS[ending]
+    raise UserError(f"{public_url(path)}: cannot tell the format; name it as ingest.source: csv, tsv, jsonl or parquet")
 
 
 def column_names(path: Path, format_name: str) -> list[str]:
@@ -119,20 +120,20 @@ def read_file(path: str, source: str, wanted: dict[str, str], sha256: str | None
 
     Raises UserError that names the file, and the row where one is at fault.
     """
-    format_name = format_of(source, path)
+    format_name, shown = format_of(source, path), public_url(path)
     with local_copy(path) as local:
         if sha256 is not None and (found := file_sha256(local)) != sha256:
-            raise UserError(f"{path}: sha256 is {found}, ingest.sha256 pins {sha256}")
+            raise UserError(f"{shown}: sha256 is {found}, ingest.sha256 pins {sha256}")
         if local.stat().st_size == 0:
-            raise UserError(f"{path}: empty file; expected rows with the columns {', '.join(wanted.values())}")
+            raise UserError(f"{shown}: empty file; expected rows with the columns {', '.join(wanted.values())}")
         if format_name != "parquet" and (where := undecodable(local)):
-            raise UserError(f"{path}: not UTF-8 at {where}")
+            raise UserError(f"{shown}: not UTF-8 at {where}")
         try:
-            require_columns(path, column_names(local, format_name), wanted)
+            require_columns(shown, column_names(local, format_name), wanted)
             return read_columns(local, format_name, list(wanted.values()))
         except (pa.ArrowException, OSError) as error:
             reason = " ".join(str(error).split())
-            raise UserError(f"{path}: cannot be read as {format_name}: {reason[:300]}") from error
+            raise UserError(f"{shown}: cannot be read as {format_name}: {reason[:300]}") from error
 
 
 def read_sms(path: Path) -> pa.Table:
@@ -152,8 +153,8 @@ def read_hub(name: str, config: str | None, split: str, revision: str | None, wa
         rows = datasets.load_dataset(name, config, split=split, revision=revision)
     except Exception as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"hub data set {name} cannot be loaded: {type(error).__name__}: {reason[:200]}") from error
-    require_columns(name, rows.column_names, wanted)
+        raise UserError(f"hub data set {public_url(name)} cannot be loaded: {type(error).__name__}: {reason[:200]}") from error
+    require_columns(public_url(name), rows.column_names, wanted)
     table = rows.with_format("arrow")[:].select(list(wanted.values()))
     label_column = wanted["label_column"]
     feature = rows.features[label_column]

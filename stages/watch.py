@@ -32,7 +32,7 @@ from stages.files import DEPLOYED, SCORED, WATCH, locked, read_json, replaced, w
 from stages.groups import fingerprints_of
 from stages.params import Params, Production, read_params
 from stages.prune import prune_windows
-from stages.score import WINDOW
+from stages.score import WINDOW, quoted
 from stages.watch_page.evidently import Columns, window_page
 from stages.watch_page.view import timeline_page
 
@@ -243,7 +243,7 @@ def main(window: str) -> None:
     params = read_params()
     policy = policy_of(params.production)
     if not WINDOW.fullmatch(window):
-        raise UserError(f"--window is {window!r}; expected the name of a window in {SCORED}")
+        raise UserError(f"--window is {quoted(window)}; expected the name of a window in {SCORED}")
     with locked(WATCH / f"{window}.html"), locked(WATCH / f"{window}.json"):
         table, noted = read_window(window)
         version = version_of(window, noted)

@@ -1,0 +1,75 @@
+"""Where a path or URL of a source leads: its file system, with the secrets that the URL itself does not say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ballast.errors import UserError
+from ballast.paths import kind_of, real_folder, regular_file
+from ballast.urls import CHAIN, full_url, hidden, parts_of, unambiguous
+
+# A DVC remote, whose URL and credentials are in .dvc/config and .dvc/config.local.
+REMOTE = "remote://"
+# As DVC does, with which one a source has one meaning: credentials from ~/.netrc, a proxy from the environment.
+HTTP = {"client_kwargs": {"trust_env": True}}
+
+
+def is_url(place: str) -> bool:
+    """Whether a source is at a URL, and not at a path here."""
+    return "://" in place
+
+
+def file_system(place: str) -> tuple[Any, str]:
+    """The file system of a path or URL, and the path there; raises UserError, and errors of each kind of storage."""
+    if place.startswith(REMOTE):
+        return of_remote(place)
+    import fsspec
+
+    whole = unambiguous(full_url(place)) if is_url(place) else place
+    schemes = {parts.scheme for link in CHAIN.split(whole) if (parts := parts_of(link))}
+    system, root = fsspec.core.url_to_fs(whole, **dict.fromkeys(schemes & {"http", "https"}, HTTP))
+    return system, str(root)
+
+
+def of_remote(place: str) -> tuple[Any, str]:
+    """The same at remote://NAME/path, with what DVC's configuration says of the remote; raises UserError."""
+    from dvc.config import Config
+    from dvc.exceptions import DvcException
+    from dvc.fs import get_cloud_fs
+
+    try:
+        kind, settings, path = get_cloud_fs(Config.from_cwd(), url=place)
+        return kind(**settings).fs, str(path)
+    except DvcException as error:
+        raise UserError(f"{place}: {error}; `dvc remote add` adds one, `dvc remote list` shows those there are") from error
+
+
+def check_file(place: str | Path, setting: str) -> Path:
+    """A local file as a path; raises UserError that names the setting where there is none, or something else is there."""
+    path = Path(place)
+    if not regular_file(path):
+        raise UserError(f"{path}: no such file ({setting})")
+    return path
+
+
+def check_source(place: str) -> None:
+    """Raise UserError for a local source that is neither a file nor a folder, which would be read without end."""
+    path = Path(place)
+    if kind_of(path) is not None and not path.is_dir():
+        regular_file(path)
+
+
+def check_folder(place: str | Path) -> bool:
+    """Whether a folder is there, with nothing in it but files and folders; raises UserError for anything else."""
+    folder = Path(place)
+    if not real_folder(folder):
+        return False
+    for path in sorted(folder.iterdir()):
+        check_source(str(path))
+    return True
+
+
+def one_line(error: Exception) -> str:
+    """An error's own words without secrets, or its kind where it has none."""
+    return hidden(" ".join(str(error).split()))[:300] or type(error).__name__
