@@ -94,7 +94,7 @@ def short(name: str) -> str:
 def remove_partial(path: Path) -> None:
     """Remove what a killed process left half-written beside a path, which no other process writes just now."""
     beginning = f".{short(path.name)}."
-    for left in path.parent.iterdir():
+    for left in path.parent.iterdir() if path.parent.is_dir() else ():
         if left.name.startswith(beginning) and PARTIAL.fullmatch(left.name.removeprefix(beginning)):
             shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
 
