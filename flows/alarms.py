@@ -6,6 +6,7 @@ import json
 import logging
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -14,9 +15,15 @@ from prefect.events import emit_event
 from prefect.exceptions import MissingContextError
 from prefect.logging import get_logger, get_run_logger
 
+from ballast.errors import UserError
+from ballast.paths import open_to_others, regular_file
 from flows.settings import production
 
 TIMEOUT_SECONDS = 10.0
+FILE = "file:"
+# At lower levels they log the address.
+for library in ("httpx", "httpcore"):
+    logging.getLogger(library).setLevel(logging.WARNING)
 # Of this project's events: an event of the same window and decision has the same id wherever it is emitted.
 NAMESPACE = UUID("5d0c6f5a-2f3f-4f0e-9a53-4f1b8f6f7c11")
 
@@ -47,19 +54,49 @@ def tell(
     said = ", ".join(f"{key} {value if isinstance(value, str) else json.dumps(value)}" for key, value in payload.items())
     message = {"text": f"{event}: {said}", "event": event, "resource": resource, "labels": labels or {}, "payload": payload}
     try:
-        httpx.post(url, json=message, timeout=TIMEOUT_SECONDS, follow_redirects=True).raise_for_status()
+        # Another address would get what this one is trusted with.
+        httpx.post(url, json=message, timeout=TIMEOUT_SECONDS, follow_redirects=False).raise_for_status()
     except httpx.HTTPStatusError as error:
-        # Not its text: the address may hold a secret.
+        # Not its text: the address is a secret.
         logger().warning("the webhook was not told of %s: it answered %d", event, error.response.status_code)
     except (httpx.HTTPError, httpx.InvalidURL, TypeError, ValueError) as error:
         logger().warning("the webhook was not told of %s: %s", event, type(error).__name__)
 
 
 def webhook(setting: str | None) -> str | None:
-    """The address that a setting means: itself, or the environment variable that `$NAME` names; None where nothing is set."""
-    if setting is None or not setting.startswith("$"):
-        return setting
-    found = os.environ.get(setting[1:])
-    if not found:
-        logger().warning("production.webhook is %s, but the environment has no such variable; nobody was told", setting)
-    return found or None
+    """The address that the environment variable `$NAME` or the file `file:PATH` holds; None where there is none.
+
+    An address in params.yaml is not taken: whoever knows it can write there, and git tracks that file.
+    """
+    if setting is None:
+        return None
+    try:
+        found = address(setting)
+    except UserError as error:
+        logger().warning("production.webhook: %s; nobody was told", error)
+        return None
+    if not found.startswith(("http://", "https://")):
+        logger().warning("production.webhook: its address is not one of http or https; nobody was told")
+        return None
+    return found
+
+
+def address(setting: str) -> str:
+    """What a setting leads to; raises UserError."""
+    if setting.startswith("$"):
+        if found := os.environ.get(setting[1:], "").strip():
+            return found
+        raise UserError(f"the environment has no variable {setting[1:]}")
+    if not setting.startswith(FILE):
+        raise UserError(
+            "is an address, which is a secret; put it into the environment and write $NAME, or into a file: file:PATH"
+        )
+    path = Path(setting.removeprefix(FILE))
+    if not regular_file(path):
+        raise UserError(f"{path}: no such file")
+    if open_to_others(path):
+        logger().warning("production.webhook: others than its owner may read %s; run `chmod 600 %s`", path, path)
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read: {type(error).__name__}") from error

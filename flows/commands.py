@@ -20,6 +20,7 @@ from prefect.exceptions import TerminationSignal
 from prefect.settings import PREFECT_API_URL
 
 from ballast.errors import UserError
+from ballast.urls import hidden
 
 LAST_LINES = 20
 GRACE_SECONDS = 5.0
@@ -90,7 +91,7 @@ def run_command(
             try:
                 for raw in child.stdout or ():
                     # Of a progress bar, which rewrites its line, the last state is enough.
-                    line = raw.decode(errors="replace").rstrip().rpartition("\r")[2]
+                    line = hidden(raw.decode(errors="replace").rstrip().rpartition("\r")[2])
                     if line:
                         last.append(line)
                         log(line)

@@ -26,7 +26,7 @@ from prefect.runtime import flow_run
 from ballast.command import parser, run
 from ballast.errors import UserError
 from flows.commands import StageFailed, readable, run_command, stopping_commands
-from flows.settings import nodes
+from flows.settings import check_before_dvc, nodes
 
 # Only trainings last long enough to be worth a start of DVC (more than a second) for each member.
 SIDE_BY_SIDE = "train"
@@ -106,6 +106,7 @@ def pipeline(
     """Bring the stages of dvc.yaml up to date; raises StageFailed, and UserError for a wrong target or concurrency."""
     if concurrency < 1:
         raise UserError(f"concurrency is {concurrency}; expected 1 or more")
+    check_before_dvc()
     families, outputs = plan(targets or [])
     attempt = repro.with_options(retries=retries, retry_delay_seconds=retry_delay_seconds)
     try:

@@ -15,6 +15,7 @@ from dvc.repo import Repo
 from dvc.utils.serialize import load_yaml, modify_yaml
 
 from ballast.errors import UserError
+from ballast.urls import public_url
 from flows.commands import StageFailed, run_command, stopped
 
 LOCK = "dvc.lock"
@@ -38,7 +39,7 @@ def check_remote(root: Path) -> None:
         ) from error
     except DvcException as error:
         raise UserError(f"the DVC remote cannot be used: {error}") from error
-    where = f"DVC remote {remote.name} ({remote.fs.unstrip_protocol(remote.path)})"
+    where = f"DVC remote {remote.name} ({public_url(remote.fs.unstrip_protocol(remote.path))})"
     if not remote.odb.verify:
         raise UserError(
             f"{where}: DVC would take corrupted objects from it; run `dvc remote modify {remote.name} verify true`,"
@@ -150,4 +151,4 @@ def spoiled(root: Path, outputs: Sequence[str]) -> Iterator[str]:
             paths = {remote.odb.oid_to_path(name): name for name in [out.hash_info.value, *files]}
             bad = {path for path, name in paths.items() if not whole(path, name)}
             told = (path for path, name in paths.items() if path in bad or (bad and name.endswith(".dir")))
-            yield from map(remote.fs.unstrip_protocol, told)
+            yield from (public_url(remote.fs.unstrip_protocol(path)) for path in told)

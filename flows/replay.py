@@ -21,10 +21,11 @@ from prefect.settings import PREFECT_API_URL
 
 from ballast.command import parser, run
 from ballast.errors import UserError
+from ballast.urls import add_secret_url
 from flows.commands import one_at_a_time, readable, run_command, stopping_commands
 from flows.promote import promote
 from flows.retrain import RETRAIN, decision_of, retrain
-from flows.score import score
+from flows.score import no_secrets, score
 from flows.watch import watch
 
 REPLAY, LABELS = Path("production/replay"), Path("production/labels")
@@ -47,6 +48,7 @@ def replay(
     labelled : share of a window's messages whose labels come one window later; 0 for none.
     source : a file of labelled messages; by default those of the data that were not trained on.
     """
+    no_secrets(source)
     logger, decisions = get_run_logger(), list[str]()
     if not all(0 <= share <= 1 for share in schedule) or not 0 <= labelled <= 1 or size < 1:
         raise UserError("expected shares between 0 and 1, and at least one message in a window")
@@ -124,7 +126,7 @@ def main(schedule: str, size: int, labelled: float, seed: int, source: str | Non
     except ValueError as error:
         raise UserError(f"--schedule {schedule!r}: expected shares such as 0.13,0.40") from error
     with readable():
-        decisions = replay(shares, size, labelled, seed, source)
+        decisions = replay(shares, size, labelled, seed, source and add_secret_url(source))
     for share, decision in zip(shares, decisions, strict=True):
         print(f"{share:.2f} {decision}")
 

@@ -15,16 +15,31 @@ from prefect.events import emit_event
 from prefect.runtime import flow_run
 
 from ballast.command import parser, run
+from ballast.errors import UserError
+from ballast.urls import SECRET_URLS, add_secret_url, public_url, refusal, secrets_in
 from flows.commands import readable, run_command, stopping_commands
-from flows.settings import production, window_name
+from flows.settings import PARAMS, production, window_name
 
 STAGE = [sys.executable, "-m", "stages.score"]
+SETTING = "production.score.source"
 
 
 def window_of(source: str | None, window: str | None, start: datetime) -> tuple[str, str]:
     """Source and window of a run that was to start at a time; params.yaml says what is not given."""
     window = window or window_name(start)
+    if source is None:
+        for key, url in secrets_in({SETTING: production()["score"]["source"]}).items():
+            raise UserError(f"{PARAMS}: {refusal(key, url)}")
     return source or production()["score"]["source"].replace("{window}", window), window
+
+
+def no_secrets(source: str | None) -> None:
+    """Raise UserError for a URL with secrets: Prefect keeps parameters, and commands can be seen by everybody."""
+    if source is not None and (public := public_url(source)) != source:
+        raise UserError(
+            f"source is a URL with user info, a query or a fragment, and Prefect keeps parameters; name {public} and put the"
+            f" full URL into the environment variable {SECRET_URLS}"
+        )
 
 
 def run_name() -> str:
@@ -40,6 +55,7 @@ def score(source: str | None = None, window: str | None = None, announce: bool =
 
     Raises StageFailed, and UserError for settings that cannot be read.
     """
+    no_secrets(source)
     source, window = window_of(source, window, flow_run.scheduled_start_time or datetime.now(UTC))
     with stopping_commands():
         run_command("score", [*STAGE, "--window", window, "--", source], get_run_logger().info)
@@ -51,7 +67,7 @@ def main(source: str | None, window: str | None) -> None:
     if source == "-":
         os.execv(STAGE[0], [*STAGE, "-", *([] if window is None else ["--window", window])])
     with readable():
-        score(source, window)
+        score(source and add_secret_url(source), window)
 
 
 if __name__ == "__main__":

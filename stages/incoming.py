@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -21,8 +21,9 @@ from fsspec.implementations.local import LocalFileSystem
 from pyarrow import parquet
 
 from ballast.errors import UserError, nearest
+from ballast.paths import check_source
 from ballast.urls import public_url
-from stages.places import check_source, file_system, is_url, one_line
+from stages.places import file_system, is_url, one_line
 from stages.tables import FORMATS
 
 # Characters of a line, and of a field, beyond which memory is not spent on it.
@@ -92,7 +93,7 @@ def files_at(source: str) -> tuple[Any, dict[str, str]]:
     """
     shown = public_url(source)
     if not is_url(source):
-        check_source(source)
+        check_source(Path(source))
     try:
         system, root = file_system(source)
         system.invalidate_cache()
@@ -107,7 +108,7 @@ def files_at(source: str) -> tuple[Any, dict[str, str]]:
     for name, path in files.items():
         format_of(name)
         if isinstance(system, LocalFileSystem):
-            check_source(path)
+            check_source(Path(path))
     return system, files
 
 

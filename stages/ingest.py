@@ -5,6 +5,7 @@ Reads the source that `ingest` names and `data/feedback.parquet`; writes `data/m
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -20,11 +21,14 @@ from ballast.errors import UserError, nearest
 from ballast.labels import label_name
 from ballast.near_duplicates import fingerprints, near_duplicate_groups
 from ballast.splitting import SPLITS, stratified_grouped_fold, stratified_grouped_split, within_share
-from ballast.urls import public_url
+from ballast.urls import public_url, refusal, secrets_in
 from stages import sms_spam
 from stages.files import FEEDBACK, INGEST, MESSAGES, replaced, write_json
-from stages.params import Ingest, read_params
+from stages.params import PARAMS, Ingest, read_params
 from stages.tables import read_file, read_hub, read_sms
+
+# DVC sets it for the commands that it runs.
+DVC_STAGE = "DVC_STAGE"
 
 
 def read_source(settings: Ingest) -> tuple[pa.Table, str]:
@@ -219,8 +223,16 @@ def split_counts(table: pa.Table, labels: list[str]) -> pd.DataFrame:
     return counts
 
 
+def refuse_secrets(settings: Ingest) -> None:
+    """Raise UserError for a URL with secrets: where DVC runs this, it writes the settings into dvc.lock, which git tracks."""
+    for key, url in secrets_in({"ingest": settings.model_dump()}).items():
+        raise UserError(f"{PARAMS}: {refusal(key, url)}")
+
+
 def main() -> None:
     settings = read_params().ingest
+    if DVC_STAGE in os.environ:
+        refuse_secrets(settings)
     rows, served_by = read_source(settings)
     print(f"ingest: {len(rows):,} rows from {served_by}", file=sys.stderr)
     table = rows.set_column(2, "label", mapped(rows["label"], settings.label_map, served_by))

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ballast.errors import UserError
-from ballast.paths import kind_of, real_folder, regular_file
+from ballast.paths import regular_file
 from ballast.urls import CHAIN, full_url, hidden, parts_of, unambiguous
 
 # A DVC remote, whose URL and credentials are in .dvc/config and .dvc/config.local.
@@ -51,23 +51,6 @@ def check_file(place: str | Path, setting: str) -> Path:
     if not regular_file(path):
         raise UserError(f"{path}: no such file ({setting})")
     return path
-
-
-def check_source(place: str) -> None:
-    """Raise UserError for a local source that is neither a file nor a folder, which would be read without end."""
-    path = Path(place)
-    if kind_of(path) is not None and not path.is_dir():
-        regular_file(path)
-
-
-def check_folder(place: str | Path) -> bool:
-    """Whether a folder is there, with nothing in it but files and folders; raises UserError for anything else."""
-    folder = Path(place)
-    if not real_folder(folder):
-        return False
-    for path in sorted(folder.iterdir()):
-        check_source(str(path))
-    return True
 
 
 def one_line(error: Exception) -> str:

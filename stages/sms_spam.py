@@ -13,9 +13,9 @@ from pathlib import Path
 
 from ballast.encoders import file_sha256
 from ballast.errors import UserError
+from ballast.paths import check_folder
 from ballast.urls import hidden
 from stages.files import replaced
-from stages.places import check_folder
 
 FILE = "SMSSpamCollection"
 ORIGIN = "ORIGIN"
