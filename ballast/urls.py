@@ -15,7 +15,7 @@ from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
-from urllib.parse import parse_qsl, quote, quote_plus, unquote, unquote_plus
+from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
 SECRET_URLS, SECRET_URLS_FILE = "BALLAST_SECRET_URLS", "BALLAST_SECRET_URLS_FILE"
 HIDDEN = "***"
@@ -210,7 +210,7 @@ def remember_environment(urls: str, file: str) -> None:
 
 def spellings(parts: Parts) -> Iterator[str]:
     """All that gives away a URL's secrets: they and their parts, escaped and not."""
-    secrets = {parts.query, *(value for _, value in parse_qsl(parts.query)), parts.fragment}
+    secrets = {parts.query, *(each.partition("=")[2] for each in re.split("[&;]", parts.query)), parts.fragment}
     secrets = {secret for secret in secrets if len(secret) >= SHORTEST}
     if parts.user_info:
         user, colon, password = parts.user_info.partition(":")
@@ -268,6 +268,11 @@ def secrets_in(params: Any) -> dict[str, str]:
             inside = value.items() if isinstance(value, dict) else enumerate(value)
             waiting += [(f"{place}.{key}".lstrip("."), each) for key, each in inside if (place, key) != ("", "probe")]
     return found
+
+
+def bare_address(url: str) -> bool:
+    """Whether a web address names a host only: the path of a webhook is its secret."""
+    return re.fullmatch(r"https?://[^/?#@\s]+/?", url) is not None
 
 
 def refusal(key: str, url: str) -> str:

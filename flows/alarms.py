@@ -17,6 +17,7 @@ from prefect.logging import get_logger, get_run_logger
 
 from ballast.errors import UserError
 from ballast.paths import open_to_others, regular_file
+from ballast.urls import bare_address
 from flows.settings import production
 
 TIMEOUT_SECONDS = 10.0
@@ -66,7 +67,8 @@ def tell(
 def webhook(setting: str | None) -> str | None:
     """The address that the environment variable `$NAME` or the file `file:PATH` holds; None where there is none.
 
-    An address in params.yaml is not taken: whoever knows it can write there, and git tracks that file.
+    An address in params.yaml is taken only if it is that of a host: whoever knows the path of another one can write there, and
+    git tracks that file.
     """
     if setting is None:
         return None
@@ -88,8 +90,10 @@ def address(setting: str) -> str:
             return found
         raise UserError(f"the environment has no variable {setting[1:]}")
     if not setting.startswith(FILE):
+        if bare_address(setting):
+            return setting
         raise UserError(
-            "is an address, which is a secret; put it into the environment and write $NAME, or into a file: file:PATH"
+            "an address is a secret; put it into a variable of the environment and write $NAME, or into a file: file:PATH"
         )
     path = Path(setting.removeprefix(FILE))
     if not regular_file(path):

@@ -18,6 +18,7 @@ from pyarrow import parquet
 from ballast.command import parser, run
 from ballast.errors import UserError, nearest
 from ballast.labels import label_name
+from ballast.paths import real_folder, regular_file
 from ballast.splitting import SPLITS
 from stages.files import LABELS, MESSAGES, PRODUCTION, SCORED, locked, replaced
 from stages.groups import fingerprints_of, groups_of
@@ -45,7 +46,7 @@ def empty(*names: str) -> pd.DataFrame:
 
 def read_feedback() -> pd.DataFrame:
     """All feedback so far; a row for each labelled message, in the order in which the labels came."""
-    if not FEEDBACK_TABLE.exists():
+    if not regular_file(FEEDBACK_TABLE):
         return empty(*COLUMNS)
     return pd.read_parquet(FEEDBACK_TABLE)
 
@@ -62,9 +63,10 @@ def read_labels(known: list[str]) -> pd.Series:
     have.
     """
     parts = [pd.Series(dtype="str")]
-    for path in sorted(LABELS.glob("*")):
+    for path in sorted(LABELS.iterdir()) if real_folder(LABELS) else ():
         if path.name.startswith("."):
             continue
+        regular_file(path)
         kind = FORMATS.get(path.suffix.lower())
         if kind is None:
             raise UserError(f"{path}: expected a csv, tsv, jsonl or parquet file with the columns id and label")

@@ -22,7 +22,7 @@ from pyarrow import parquet
 
 from ballast.errors import UserError, nearest
 from ballast.paths import check_source
-from ballast.urls import public_url
+from ballast.urls import file_path, public_url
 from stages.places import file_system, is_url, one_line
 from stages.tables import FORMATS
 
@@ -142,10 +142,11 @@ def files_of(system: Any, source: str, root: str) -> dict[str, str]:
 
 def format_of(name: str) -> str:
     """The format that a file's ending tells; raises UserError."""
-    ending = PurePosixPath(name).suffix.lower()
-    if ending not in FORMATS:
-        raise UserError(f"{name}: cannot tell the format by the ending {ending!r}; expected {', '.join(FORMATS)}")
-    return FORMATS[ending]
+    endings = [PurePosixPath(path).suffix.lower() for path in (name, file_path(name))]
+    known = [ending for ending in endings if ending in FORMATS]
+    if not known:
+        raise UserError(f"{name}: cannot tell the format by the ending {endings[-1]!r}; expected {', '.join(FORMATS)}")
+    return FORMATS[known[0]]
 
 
 class LongLine(Exception):  # noqa: N818

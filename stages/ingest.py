@@ -20,6 +20,7 @@ from ballast.encoders import file_sha256
 from ballast.errors import UserError, nearest
 from ballast.labels import label_name
 from ballast.near_duplicates import fingerprints, near_duplicate_groups
+from ballast.paths import regular_file
 from ballast.splitting import SPLITS, stratified_grouped_fold, stratified_grouped_split, within_share
 from ballast.urls import public_url, refusal, secrets_in
 from stages import sms_spam
@@ -179,6 +180,7 @@ def splittable(table: pa.Table, settings: Ingest) -> tuple[np.ndarray, np.ndarra
 def read_feedback(labels: pa.Array) -> pa.Table:
     """Columns id, text, label and split of the feedback; raises UserError for what a column may not hold, with the row."""
     known = {"id": None, "text": None, "label": labels, "split": pa.array(SPLITS, pa.large_string())}
+    regular_file(FEEDBACK)
     try:
         table = parquet.read_table(FEEDBACK, columns=list(known))
     except (pa.ArrowException, OSError) as error:

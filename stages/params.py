@@ -15,7 +15,7 @@ from ballast.command import parser, run
 from ballast.errors import UserError, nearest
 from ballast.labels import by_label, label_name
 from ballast.paths import regular_file
-from ballast.urls import hidden
+from ballast.urls import bare_address, hidden
 from stages.files import LONGEST_NAME
 
 PARAMS = Path("params.yaml")
@@ -141,8 +141,9 @@ class Retrain(Section):
 
 
 def elsewhere(webhook: Any) -> Any:
-    """Raise ValueError for an address, which is a secret: whoever knows it can write there."""
-    if isinstance(webhook, str) and not re.fullmatch(r"\$[A-Za-z_][A-Za-z0-9_]*|file:.+", webhook):
+    """Raise ValueError for an address with a path, which is a secret: whoever knows it can write there."""
+    known = isinstance(webhook, str) and re.fullmatch(r"\$[A-Za-z_][A-Za-z0-9_]*|file:.+", webhook)
+    if isinstance(webhook, str) and not known and not bare_address(webhook):
         raise ValueError(
             "an address is a secret, and this file is not; put it into an environment variable and write $NAME here, or into a"
             " file of mode 0600 and write file:PATH"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ from ballast.urls import CHAIN, full_url, hidden, parts_of, unambiguous
 REMOTE = "remote://"
 # As DVC does, with which one a source has one meaning: credentials from ~/.netrc, a proxy from the environment.
 HTTP = {"client_kwargs": {"trust_env": True}}
+
+# Fetched once: not every server sends parts of a file, which an archive is read by.
+ARCHIVE_ON_THE_WEB = re.compile(r"((?:zip|tar|libarchive)://(?:(?!://).)*::)(?=https?://)")
 
 
 def is_url(place: str) -> bool:
@@ -26,7 +30,7 @@ def file_system(place: str) -> tuple[Any, str]:
         return of_remote(place)
     import fsspec
 
-    whole = unambiguous(full_url(place)) if is_url(place) else place
+    whole = ARCHIVE_ON_THE_WEB.sub(r"\1simplecache::", unambiguous(full_url(place))) if is_url(place) else place
     schemes = {parts.scheme for link in CHAIN.split(whole) if (parts := parts_of(link))}
     system, root = fsspec.core.url_to_fs(whole, **dict.fromkeys(schemes & {"http", "https"}, HTTP))
     return system, str(root)
@@ -53,6 +57,9 @@ def check_file(place: str | Path, setting: str) -> Path:
     return path
 
 
-def one_line(error: Exception) -> str:
+def one_line(error: BaseException) -> str:
     """An error's own words without secrets, or its kind where it has none."""
+    # Of a page that cannot be had fsspec says its address only.
+    if isinstance(error, FileNotFoundError) and error.errno is None and error.__cause__ is not None:
+        error = error.__cause__
     return hidden(" ".join(str(error).split()))[:300] or type(error).__name__

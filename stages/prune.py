@@ -9,6 +9,7 @@ import pandas as pd
 import pyarrow as pa
 
 from ballast.errors import UserError
+from ballast.paths import real_folder, regular_file
 from stages.feedback import FEEDBACK_TABLE
 from stages.files import LABELS, QUARANTINE, SCORED, WATCH
 from stages.tables import read_file
@@ -46,7 +47,8 @@ def prune_windows(keep: int, spared: str | None = None) -> list[str]:
 
 def labelled_ids() -> set[str]:
     """The ids of all messages that somebody has labelled; raises UserError for a file that cannot be read."""
-    paths = sorted(path for path in LABELS.glob("*") if path.is_file() and not path.name.startswith("."))
+    there = LABELS.iterdir() if real_folder(LABELS) else ()
+    paths = sorted(path for path in there if not path.name.startswith(".") and regular_file(path))
     tables = [read_file(str(path), "file", {"id": "id", "label": "label"}, None) for path in paths]
     return {
         str(row["id"])

@@ -656,7 +656,8 @@ def hook() -> Iterator[tuple[str, list[dict[str, Any]]]]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             received.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(500 if self.path == "/fails" else 200)
+            self.send_response({"/fails": 500, "/moved": 307}.get(self.path, 200))
+            self.send_header("Location", "/elsewhere")
             self.end_headers()
 
         def log_message(self, *_: object) -> None: ...
@@ -687,12 +688,38 @@ def test_people_are_told_by_the_webhook(
     }
     inside.edit({"production.webhook": "$BALLAST_HOOK"})
     tell("model.promoted", "ballast.model.0007", payload)
-    assert "no such variable" in caplog.text and received == []
+    assert "has no variable BALLAST_HOOK" in caplog.text and received == []
     for wrong, words in (
         (f"{address}/fails", "it answered 500"),
         ("http://127.0.0.1:9", "ConnectError"),
-        ("nowhere", "Unsupported"),
+        (f"{address}/moved", "it answered 307"),
+        ("nowhere", "not one of http or https"),
     ):
         monkeypatch.setenv("BALLAST_HOOK", wrong)
         tell("model.promoted", "ballast.model.0007", payload)
         assert words in caplog.text and wrong not in caplog.text
+    # One that fails, and one that is elsewhere.
+    assert len(received) == 2
+
+
+def test_a_webhook_is_a_secret(
+    inside: Project, hook: tuple[str, list[dict[str, Any]]], caplog: pytest.LogCaptureFixture
+) -> None:
+    address, received = hook
+
+    def warned(setting: str) -> str:
+        caplog.clear()
+        inside.edit({"production.webhook": setting})
+        tell("model.promoted", "ballast.model.0007", {"version": "0007"})
+        assert "token" not in caplog.text
+        return caplog.text
+
+    secret = inside.write("hook.txt", f"{address}/token\n".encode())
+    secret.chmod(0o644)
+    assert "chmod 600 hook.txt" in warned("file:hook.txt")
+    secret.chmod(0o600)
+    assert warned("file:hook.txt") == ""
+    assert len(received) == 2
+    for setting in (f"{address}/token", f"{address}?token", "file:nowhere.txt"):
+        assert "nobody was told" in warned(setting)
+    assert len(received) == 2
