@@ -9,7 +9,6 @@ import io
 import json
 import os
 import socket
-import subprocess
 import sys
 import threading
 import zipfile
@@ -26,14 +25,26 @@ from pyarrow import parquet
 
 from ballast import urls
 from ballast.errors import UserError
-from ballast.urls import SECRET_URLS, SECRET_URLS_FILE, file_name, file_path, full_url, hidden, public_url, secrets_in
+from ballast.urls import (
+    SECRET_URLS,
+    SECRET_URLS_FILE,
+    add_secret_url,
+    file_name,
+    file_path,
+    full_url,
+    hidden,
+    public_url,
+    secrets_in,
+)
 from flows import score as flow_of_scoring
+from flows.commands import StageFailed, run_command
+from flows.pipeline import pipeline
 from flows.settings import check_before_dvc
 from stages.files import INGEST, read_json
 from stages.params import read_params
 from tests.deployed import deploy, prior_model
 from tests.flow_fixtures import StandIn, free_port, stand_in
-from tests.project import Project, corpus
+from tests.project import ROOT, Project, corpus
 
 USER, PASSWORD, SIGNATURE = "someone", "p@ss%word:1", "sig%2Fnature+1"
 SECRETS = (PASSWORD, quote(PASSWORD, safe=""), "ss%word", "sig%2Fnature", "sig/nature", "nature+1", "nature 1")
@@ -337,7 +348,7 @@ stages:
     outs: [data/messages.parquet]
 """,
     )
-    (made.folder / "params.yaml").write_bytes((Path(__file__).parents[1] / "params.yaml").read_bytes())
+    (made.folder / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
     made.write(
         "data/feedback.parquet", pd.DataFrame({name: pd.Series(dtype="str") for name in ("id", "text", "label", "split")})
     )
@@ -346,12 +357,14 @@ stages:
     return made
 
 
-def test_dvc_never_learns_a_secret(graph: StandIn, site: Site) -> None:
+def test_dvc_never_learns_a_secret(graph: StandIn, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     graph.edit({"ingest.path": site.private("a.csv")})
     words = ["params.yaml: ingest.path is a URL with user info", site.public("private/a.csv"), "~/.netrc", "remote://NAME/path"]
-    for command in ([sys.executable, "-m", "flows.settings"], [sys.executable, "-m", "flows.pipeline"]):
-        failed = graph.run(*command)
-        assert all(word in failed.error for word in words) and without_secrets(failed.stderr)
+    failed = graph.run(sys.executable, "-m", "flows.settings")
+    assert all(word in failed.error for word in words) and without_secrets(failed.stderr)
+    monkeypatch.chdir(graph.folder)
+    with pytest.raises(UserError, match=r"params.yaml: ingest.path is a URL"):
+        pipeline.fn()
     failed = graph.run("dvc", "repro")
     assert failed.code != 0 and words[0] in failed.stderr
     assert not (graph.folder / "dvc.lock").exists()
@@ -419,19 +432,14 @@ def test_an_address_of_a_webhook_is_no_setting(workspace: Project, setting: str)
         assert workspace.stage_here("params").code == 0
 
 
-def test_commands_of_a_flow_carry_no_secret(ready: Project, site: Site) -> None:
-    """What the process table and Prefect's log show of a whole run, without a server."""
-    code = (
-        "import flows.score as f, subprocess, sys\n"
-        "from flows.commands import run_command\n"
-        "lines = []\n"
-        "f.get_run_logger = lambda: type('L', (), {'info': staticmethod(lines.append)})\n"
-        f"source = f.add_secret_url({site.private('a.csv')!r})\n"
-        "run_command('score', [*f.STAGE, '--window', 'w', '--', source], lines.append)\n"
-        "run_command('echo', ['sh', '-c', 'echo \"$BALLAST_SECRET_URLS\"'], lines.append)\n"
-        "print(source, *lines)\n"
-    )
-    done = ready.run(sys.executable, "-c", code)
-    assert done.code == 0, done.stderr
-    assert "30 messages scored" in done.stdout and without_secrets(done.stdout, done.stderr)
-    assert subprocess  # the process table is read by nobody here: the command is `source`, which is public
+def test_commands_of_a_flow_carry_no_secret(ready: Project, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ready.folder)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    command, lines = [*flow_of_scoring.STAGE, "--window", "w", "--", add_secret_url(site.private("a.csv"))], list[str]()
+    run_command("score", command, lines.append)
+    assert "30 messages scored" in lines[-1]
+    # Whatever a child prints.
+    with pytest.raises(StageFailed) as failed:
+        run_command("other", ["sh", "-c", f"echo '{site.private('a.csv')} {PASSWORD}' >&2; false"], lines.append)
+    assert lines[-1] == f"{site.public('private/a.csv')} ***"
+    assert without_secrets(*command, *lines, str(failed.value))
