@@ -15,6 +15,7 @@ KINDS = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
+LONGEST_SHOWN = 300
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
@@ -30,7 +31,8 @@ def kind_of(path: Path) -> int | None:
             raise UserError(f"{path}: is a link to {path.readlink()}, which is not there; mend or remove it") from error
         return None
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror}; expected a file or folder that can be read") from error
+        shown = str(path) if len(str(path)) <= LONGEST_SHOWN else f"{str(path)[:LONGEST_SHOWN]}..."
+        raise UserError(f"{shown}: {error.strerror}; expected a file or folder that can be read") from error
     except ValueError as error:
         raise UserError(f"{str(path)!r}: no file can have this name ({error})") from error
 

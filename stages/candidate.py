@@ -21,7 +21,7 @@ from ballast.descriptors import descriptors, vocabulary
 from ballast.encoders import file_sha256
 from ballast.errors import UserError
 from ballast.models import load, read_manifest
-from ballast.paths import regular_file
+from ballast.paths import real_folder, regular_file
 from ballast.urls import public_text, secrets_in
 from stages.deployed import MANIFEST, MODEL, REFERENCE, VOCABULARY, check_files
 from stages.evaluate import seed_scores
@@ -54,6 +54,8 @@ def of_source(source: Path, folder: Path) -> Manifest:
     Raises UserError when anything is missing, is not what its manifest says, or is not of the same run.
     """
     folder = folder.resolve()
+    if not real_folder(source):
+        raise UserError(f"{source}: no such folder; expected a checkout with a selected model")
     try:
         with contextlib.chdir(source):
             return of_selected(folder)

@@ -19,6 +19,7 @@ from ballast.evaluation import Labelled, Protocol, SeedScores, adjusted, interva
 from ballast.labels import check_all_labels
 from ballast.metrics import Decisions
 from ballast.operating_point import Rule, cost_matrix
+from ballast.paths import regular_file
 from stages.deployed import REFERENCE, Version, check_files, indices
 from stages.files import MODEL_CARD, WATCH, read_json
 from stages.model_card.view import decision_in_words, markdown, metric_name, with_interval
@@ -46,7 +47,7 @@ def estimated_prior(window: str, labels: list[str]) -> dict[str, float]:
 
 def prior_deviation(window: str, labels: list[str]) -> dict[str, float]:
     """Standard deviation of each class's share that a window was estimated to have; 0 where the watch says nothing of it."""
-    watched = read_json(WATCH / f"{window}.json") if (WATCH / f"{window}.json").exists() else {}
+    watched = read_json(WATCH / f"{window}.json") if regular_file(WATCH / f"{window}.json") else {}
     if not watched.get("low"):
         return dict.fromkeys(labels, 0.0)
     width = 2 * ndtri((1 + watched["confidence"]) / 2)

@@ -92,6 +92,11 @@ def output_name(name: str) -> str:
     return name if name.endswith(".parquet") else f"{name}.parquet"
 
 
+def written_for(name: str) -> tuple[str, str]:
+    """The files with the scores of a file and with its rows that are no messages."""
+    return output_name(name), f"{QUARANTINED}/{name}.jsonl"
+
+
 @dataclass(frozen=True)
 class Scorer:
     """Scores files of one file system with a loaded model into a folder."""
@@ -116,7 +121,7 @@ class Scorer:
     def score(self, source: str, path: str, name: str) -> dict[str, Any]:
         """Score a file, unless its scores are there, of the same bytes, model and settings; raises UserError."""
         columns = columns_of(self.params)
-        scores, quarantine = output_name(name), f"{QUARANTINED}/{name}.jsonl"
+        scores, quarantine = written_for(name)
         with ExitStack() as stack:
             stack.enter_context(told_of_full_disk(self.target.at(scores)))
             try:

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from fsspec.implementations.local import LocalFileSystem
 from tqdm import tqdm
 
 from ballast.command import parser, run
@@ -26,11 +27,11 @@ from ballast.launching import check_gpus
 from ballast.paths import real_folder
 from ballast.urls import public_url
 from stages.deployed import Version, current_version, read_version
-from stages.files import DEPLOYED
+from stages.files import DEPLOYED, check_name
 from stages.incoming import files_at
 from stages.params import Params, read_params
 from stages.places import file_system, is_url, one_line
-from stages.score_file import NOTHING, QUARANTINED, Scorer, Target, output_name
+from stages.score_file import NOTHING, QUARANTINED, Scorer, Target, output_name, written_for
 
 # The file of a worker that is killed is scored by another one. A file at which this many were killed is what kills them.
 TRIES = 4
@@ -87,7 +88,8 @@ class Worker:
 def work(source: str, target: Target) -> tuple[Any, list[dict[str, str]]]:
     """The file system of a source, and its files, {source, path, name}, the largest first: no worker ends long after another.
 
-    Raises UserError where two files would have their scores in one place, or where scores would be taken for messages.
+    Raises UserError where two files would have their scores in one place, where scores would be taken for messages, and for a
+    name that is too long for them.
     """
     system, files = files_at(source)
     root = file_system(source)[1].rstrip("/")
@@ -98,6 +100,9 @@ def work(source: str, target: Target) -> tuple[Any, list[dict[str, str]]]:
         {"source": shown, "path": path, "name": path.removeprefix(root).lstrip("/") or path.rsplit("/", 1)[-1]}
         for shown, path in files.items()
     ]
+    for name in (written for row in rows for written in written_for(row["name"])):
+        if isinstance(target.system, LocalFileSystem):
+            check_name(Path(target.at(name)))
     taken: dict[str, str] = {}
     for row in rows:
         if (other := taken.setdefault(output_name(row["name"]), row["source"])) != row["source"]:

@@ -18,7 +18,7 @@ from pydantic import Field
 
 from ballast.errors import UserError, nearest
 from stages.files import INGEST, read_json
-from stages.params import PARAMS, Count, Params, Section, Seed, checked, read_params, read_yaml
+from stages.params import PARAMS, Count, Name, Params, Section, Seed, checked, read_params, read_yaml
 
 STUDIES = Path("studies")
 RESULTS = STUDIES / "results"
@@ -42,7 +42,7 @@ class Study(Section):
     reference: str | None = None
     axis: Axis | None = None
     common: Override = Field(default={})
-    variants: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")], Override] = Field(default={})
+    variants: dict[Name, Override] = Field(default={})
 
 
 class Row(Section):

@@ -19,6 +19,9 @@ from ballast.errors import UserError
 from ballast.paths import KINDS, check_folder, kind_of, real_folder, regular_file
 from flows.settings import params
 from stages.files import LONGEST_FILE_NAME, locked, remove_partial, replaced, replaced_folder
+from stages.places import file_system
+from stages.score_file import Target
+from stages.score_folder import work
 from tests.deployed import deploy, prior_model
 from tests.project import Project, corpus
 
@@ -248,6 +251,16 @@ def test_long_names(ready: Project, tmp_path: Path) -> None:
             raise ZeroDivisionError
         remove_partial(path)
         assert not left.exists()
+
+
+def test_names_too_long_for_the_scores_of_a_folder(tmp_path: Path) -> None:
+    path = tmp_path / "in" / f"{'n' * 245}.csv"
+    path.parent.mkdir()
+    path.write_bytes(MESSAGES.to_csv(index=False).encode())
+    with pytest.raises(UserError, match=r"the name has 257 bytes, a file's at most 255; shorten it"):
+        work(str(path.parent), Target(*file_system(str(tmp_path / "out"))))
+    path.rename(path.with_name(f"{'n' * 240}.csv"))
+    assert len(work(str(path.parent), Target(*file_system(str(tmp_path / "out"))))[1]) == 1
 
 
 def test_the_longest_window_is_scored(ready: Project) -> None:
