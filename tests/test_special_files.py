@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import stat
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ from stages.files import LONGEST_FILE_NAME, locked, remove_partial, replaced, re
 from stages.places import file_system
 from stages.score_file import Target
 from stages.score_folder import work
-from tests.deployed import deploy, prior_model
+from tests.deployed import deploy, label, prior_model, promote, score, selected_project, traffic
 from tests.project import Project, corpus
 
 MESSAGES = corpus({"ham": 20, "spam": 10}, twins=0)
@@ -299,3 +300,24 @@ def test_files_and_folders_have_the_permissions_of_new_ones(tmp_path: Path, mask
     for path in (tmp_path / "in/file", tmp_path / "in/folder/deep/file"):
         assert mode(path) == oct(0o666 & ~mask), path
     assert sorted(path.name for path in (tmp_path / "in").iterdir()) == ["file", "folder"]
+
+
+@pytest.mark.parametrize("mask", [0o077, pytest.param(0o002, marks=pytest.mark.slow)])
+def test_a_whole_run_keeps_the_umask(tmp_path: Path, mask: int) -> None:
+    messages = traffic({"ham": 80, "spam": 80})
+    with umask(mask):
+        project = selected_project(tmp_path, Path(sys.executable).parent, {"ham": 90, "spam": 60})
+        tracked = project.run("git", "ls-files").stdout.splitlines()
+        assert promote(project) == "0001"
+        score(project, "w", messages)
+        label(project, "labels", messages)
+        assert project.stage_here("feedback").code == 0
+    made = [
+        path
+        for folder in ("data", "models", "logits", "curves", "evaluations", "probes", "reports", "selected", "production")
+        for path in (project.folder / folder).rglob("*")
+        if str(path.relative_to(project.folder)) not in tracked
+    ]
+    assert len(made) > 50
+    wrong = {str(path): mode(path) for path in made if mode(path) != oct((0o777 if path.is_dir() else 0o666) & ~mask)}
+    assert wrong == {}

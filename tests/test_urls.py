@@ -443,3 +443,15 @@ def test_commands_of_a_flow_carry_no_secret(ready: Project, site: Site, monkeypa
         run_command("other", ["sh", "-c", f"echo '{site.private('a.csv')} {PASSWORD}' >&2; false"], lines.append)
     assert lines[-1] == f"{site.public('private/a.csv')} ***"
     assert without_secrets(*command, *lines, str(failed.value))
+
+
+@pytest.mark.slow
+def test_prefect_keeps_no_secret(ready: Project, site: Site) -> None:
+    home = ready.folder / "prefect"
+    settings = {"PREFECT_HOME": str(home), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+    url = f"{site.private('gone.csv')}?{LONG}"
+    failed = ready.run(sys.executable, "-m", "flows.score", url, "--window", "w", **settings)
+    assert site.public("private/gone.csv") in failed.error
+    kept = [path.read_bytes() for path in home.rglob("*") if path.is_file()]
+    assert any(site.public("private/gone.csv").encode() in content for content in kept)
+    assert without_secrets(failed.stdout, failed.stderr, *kept)
