@@ -9,6 +9,7 @@ from pathlib import Path
 from ballast.encoders import file_sha256
 from ballast.errors import UserError
 from ballast.model import Model, PriorModel
+from ballast.paths import regular_file
 
 MANIFEST = "manifest.json"
 
@@ -43,6 +44,7 @@ def save(model: Model, folder: Path, details: dict[str, object]) -> None:
 def read_manifest(folder: Path) -> dict[str, object]:
     """The manifest of a model's folder; raises UserError when there is none or a file differs from its sha256."""
     path = folder / MANIFEST
+    regular_file(path)
     try:
         manifest: dict[str, object] = json.loads(path.read_text(encoding="utf-8"))
         files = dict(manifest["files"])  # type: ignore[call-overload]

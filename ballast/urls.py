@@ -22,7 +22,7 @@ HIDDEN = "***"
 SCHEME = r"[A-Za-z][A-Za-z0-9+.-]*"
 # Where a chain goes on. The colons of an IPv6 address do not precede a scheme.
 CHAIN = re.compile(rf"::(?={SCHEME}(?:://|::))")
-WHOLE = re.compile(rf"(?:[a-z0-9]+::)*{SCHEME}://\S+")
+WHOLE = re.compile(rf"(?:[a-z0-9]+::)*{SCHEME}://")
 IN_TEXT = re.compile(rf"{SCHEME}://[^\s'\"<>`]+")
 IPV6 = re.compile(r"\[([0-9A-Fa-f:.]+)\]")
 AUTHORITY = re.compile(r"(?:\[[^\]]*\]|[^:\[\]]*)(?::\d*)?")
@@ -260,7 +260,7 @@ def secrets_in(params: Any) -> dict[str, str]:
         place, value = waiting.pop()
         if isinstance(value, str):
             url = value.strip()
-            if WHOLE.fullmatch(url) and public_url(url) != url:
+            if WHOLE.match(url) and public_url(url) != url:
                 found[place] = public_url(url)
         elif isinstance(value, dict | list) and id(value) not in seen:
             # YAML can repeat a part without end.

@@ -102,6 +102,7 @@ def labelled_messages(labels: pd.Series, before: pd.DataFrame) -> pd.DataFrame:
     wanted = pa.array(labels.index.astype(str), pa.string())
     for path in sorted(SCORED.glob("*.parquet")) if len(wanted) else ():
         columns = ["id", "text", "group", "label", "model"]
+        regular_file(path)
         try:
             rows = parquet.read_table(path, columns=columns, filters=parquet.filters_to_expression([("id", "in", wanted)]))
         except FileNotFoundError:  # deleted since, with all older windows

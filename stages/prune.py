@@ -60,13 +60,13 @@ def labelled_ids() -> set[str]:
 
 def frozen_ids() -> set[str]:
     """The ids of the messages whose texts are kept with their labels."""
-    return ids_of(FEEDBACK_TABLE) if FEEDBACK_TABLE.exists() else set()
+    return ids_of(FEEDBACK_TABLE) if regular_file(FEEDBACK_TABLE) else set()
 
 
 def scored_ids(window: str) -> set[str]:
     """The ids of a window's messages."""
     path = SCORED / f"{window}.parquet"
-    return ids_of(path) if path.exists() else set()
+    return ids_of(path) if regular_file(path) else set()
 
 
 def ids_of(path: Path) -> set[str]:

@@ -67,6 +67,8 @@ class Target:
 
     def about(self, name: str) -> dict[str, Any]:
         """What is kept with the scores in a file; empty where there is none, or not a whole one."""
+        if isinstance(self.system, LocalFileSystem) and not Path(self.at(name)).is_file():
+            return {}
         try:
             with self.system.open(self.at(name), "rb") as file:
                 return dict(json.loads(parquet.read_schema(file).metadata[b"ballast"]))

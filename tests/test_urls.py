@@ -224,12 +224,13 @@ def test_settings_with_secrets_are_found() -> None:
         "probe": {"texts": ["http://host/?win=1"]},
         "production": {"score": {"source": "https://h/{window}?sig=1"}, "webhook": "$HOOK"},
         "texts": ["see https://host/?a=1 for more", "s3://bucket/a.csv", "ray://head:10001"],
-        "list": [{"url": "zip://a.csv::https://u:p@h/x.zip"}],
+        "list": [{"url": "zip://a.csv::https://u:p@h/x.zip"}, "https://user:two words@h/a.csv"],
     }
     assert secrets_in(params) == {
         "ingest.path": "https://host/a.csv",
         "production.score.source": "https://h/{window}",
         "list.0.url": "zip://a.csv::https://h/x.zip",
+        "list.1": "https://h/a.csv",
     }
 
 
