@@ -19,7 +19,8 @@ from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
 SECRET_URLS, SECRET_URLS_FILE = "BALLAST_SECRET_URLS", "BALLAST_SECRET_URLS_FILE"
 HIDDEN = "***"
-SCHEME = r"[A-Za-z][A-Za-z0-9+.-]*"
+# Of bounded length, so that a long text takes no longer than it has characters.
+SCHEME = r"[A-Za-z][A-Za-z0-9+.-]{0,30}"
 # Where a chain goes on. The colons of an IPv6 address do not precede a scheme.
 CHAIN = re.compile(rf"::(?={SCHEME}(?:://|::))")
 WHOLE = re.compile(rf"(?:[a-z0-9]+::)*{SCHEME}://")

@@ -11,6 +11,7 @@ import os
 import socket
 import sys
 import threading
+import time
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -182,6 +183,13 @@ def test_secrets_are_hidden_wherever_they_stand_in_a_text() -> None:
     assert hidden(f"cannot read {url}: 401") == "cannot read zip://a.csv::https://host/x.zip: 401"
     assert hidden("https://host/a.csv, and 3 :: others @ http://h?") == "https://host/a.csv, and 3 :: others @ http://h"
     assert str(UserError(f"{url}: away")) == "zip://a.csv::https://host/x.zip: away"
+
+
+def test_a_long_text_is_searched_in_time() -> None:
+    began = time.process_time()
+    for text in ("a" * 1_000_000, "a://" * 250_000, "a::" * 300_000, "http://" + "u:p@" * 200_000, "::" * 500_000):
+        hidden(text)
+    assert time.process_time() - began < 20
 
 
 def test_a_short_secret_spoils_no_other_word() -> None:
