@@ -48,6 +48,10 @@ def downsampled_counts(counts: np.ndarray, ratio: float) -> np.ndarray:
     return np.minimum(counts, np.maximum(1, np.round(ratio * counts.min()))).astype(np.int64)
 
 
+# Of the largest class to any other: with less the sample would be more than a hundred times the data.
+LEAST_RATIO = 0.01
+
+
 def upsampled_counts(counts: np.ndarray, ratio: float) -> np.ndarray:
     """(K,) counts with every class raised until the largest class is at most `ratio` times as large."""
     return np.maximum(counts, np.round(counts.max() / ratio)).astype(np.int64)

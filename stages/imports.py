@@ -12,11 +12,15 @@ PACKAGES = ("ballast", "stages", "flows")
 PLUMBING = frozenset({
     "ballast/command.py",
     "ballast/errors.py",
+    "ballast/limits.py",
     "ballast/paths.py",
+    "ballast/printable.py",
     "ballast/urls.py",
+    "ballast/yaml_text.py",
     "stages/files.py",
     "stages/params.py",
     "stages/states.py",
+    "stages/values.py",
 })  # fmt: skip
 
 

@@ -8,35 +8,36 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from ballast.command import parser, run
 from ballast.errors import UserError, nearest
-from ballast.labels import by_label, label_name
+from ballast.labels import label_name
+from ballast.limits import YEAR_HOURS, quoted
 from ballast.paths import regular_file
-from ballast.urls import bare_address, hidden
-from stages.files import LONGEST_NAME
+from ballast.urls import bare_address
+from ballast.yaml_text import LARGEST_BYTES, yaml_mapping
+from stages.values import (
+    CostsOfLabel,
+    Count,
+    Few,
+    Finite,
+    Gpus,
+    LabelName,
+    Minutes,
+    Name,
+    NotNegative,
+    Plain,
+    PlainFinite,
+    Positive,
+    Prior,
+    Processes,
+    Seed,
+    Share,
+    Text,
+    label_names,
+)
 
 PARAMS = Path("params.yaml")
-
-Share = Annotated[float, Field(gt=0, lt=1)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
-# A name becomes a file, a folder and a DVC stage.
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$", max_length=LONGEST_NAME)]
-
-
-def label_names(shares: Any) -> Any:
-    """Labels as text; what is no mapping is left to complain about."""
-    return by_label(shares) if isinstance(shares, dict) else shares
-
-
-Prior = Annotated[dict[str, Share], BeforeValidator(label_names)]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-Cost = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-CostsOfLabel = Annotated[dict[str, Cost], BeforeValidator(label_names)]
 
 
 class Section(BaseModel):
@@ -63,8 +64,8 @@ class Fractions(Section):
 
 
 class Folds(Section):
-    count: Annotated[int, Field(ge=2)]
-    index: Annotated[int, Field(ge=0)]
+    count: Annotated[int, Field(ge=2, le=1000)]
+    index: Annotated[int, Field(ge=0, le=1000)]
 
     @model_validator(mode="after")
     def one_of_them(self) -> Folds:
@@ -74,21 +75,21 @@ class Folds(Section):
 
 
 class Hub(Section):
-    name: str | None = None
-    config: str | None = None
-    split: str = "train"
-    revision: str | None = None
+    name: Text | None = None
+    config: Text | None = None
+    split: Text = "train"
+    revision: Text | None = None
 
 
 class Ingest(Section):
     source: Literal["sms_spam", "file", "csv", "tsv", "jsonl", "parquet", "hub"]
-    path: str
+    path: Annotated[str, Field(pattern=r"\S", max_length=10_000)]
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
     hub: Hub = Hub()
-    text_column: str
-    label_column: str
-    id_column: str | None = None
-    label_map: dict[str | int | bool, str] | None = None
+    text_column: Text
+    label_column: Text
+    id_column: Text | None = None
+    label_map: dict[str | int | bool, LabelName] | None = None
     deduplicate: bool
     conflicts: Literal["drop", "fail"]
     split: Literal["grouped", "random"]
@@ -96,6 +97,23 @@ class Ingest(Section):
     folds: Folds | None = None
     train_share: Annotated[float, Field(gt=0, le=1)] = 1.0
     seed: Seed
+
+    @model_validator(mode="after")
+    def each_column_is_one_thing(self) -> Ingest:
+        named: dict[str, str] = {}
+        for key in ("text_column", "label_column", "id_column"):
+            column = getattr(self, key)
+            if column is not None and (other := named.setdefault(column, key)) != key:
+                raise ValueError(f"{key} and {other} are both {column!r}; expected two columns")
+        return self
+
+    @model_validator(mode="after")
+    def each_value_has_one_label(self) -> Ingest:
+        labels: dict[str, str] = {}
+        for value, label in (self.label_map or {}).items():
+            if (other := labels.setdefault(label_name(value), label)) != label:
+                raise ValueError(f"label_map gives the value {label_name(value)} the labels {other!r} and {label!r}")
+        return self
 
 
 class Validate(Section):
@@ -111,17 +129,18 @@ class Validate(Section):
 
 
 class Keep(Section):
-    versions: Annotated[int, Field(ge=2)]
-    windows: Count
+    versions: Annotated[int, Field(ge=2, le=10_000)]
+    windows: Annotated[int, Field(ge=1, le=1_000_000)]
 
 
 class Score(Section):
-    source: Annotated[str, Field(pattern=r"\{window\}")]
-    window: Annotated[str, Field(pattern=r"%")]
-    hours: Annotated[float, Field(ge=0)]
-    text_column: str | None
-    id_column: str | None
-    longest_text: Count
+    source: Annotated[str, Field(pattern=r"\{window\}", max_length=10_000)]
+    window: Annotated[str, Field(pattern=r"%", max_length=100)]
+    hours: Annotated[float, Field(ge=0, le=YEAR_HOURS)]
+    text_column: Text | None
+    id_column: Text | None
+    # A longer line is not read.
+    longest_text: Annotated[int, Field(ge=1, le=1 << 24)]
     quarantine: Annotated[float, Field(ge=0, le=1)]
 
 
@@ -130,14 +149,14 @@ class Watch(Section):
     false_alarm: Share
     negligible: Annotated[float, Field(ge=0, lt=1)]
     tolerance: Share
-    messages: Count
+    messages: Few
 
 
 class Retrain(Section):
     techniques: Literal["deployed", "all"]
     minimum_labels: Count
-    metric: str
-    margin: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    metric: Text
+    margin: NotNegative
 
 
 def elsewhere(webhook: Any) -> Any:
@@ -174,32 +193,28 @@ def one_encoder(model: Any) -> Any:
     return model
 
 
-def auto_or_count(processes: Any) -> Any:
-    """Raise ValueError unless it is `auto` or a number of processes."""
-    if processes != "auto" and (not isinstance(processes, int) or isinstance(processes, bool) or processes < 1):
-        raise ValueError(f"must be auto or a whole number of at least 1, not {processes!r}")
-    return processes
-
-
 class Train(Section):
     # Where and how a training runs, which changes no result but by rounding, and by what dropout draws.
     PLACE: ClassVar[frozenset[str]] = frozenset({"processes", "checkpoint_minutes"})
 
-    model: Annotated[str, BeforeValidator(one_encoder)]
-    epochs: Count
-    batch_size: Count
-    learning_rate: Positive
+    model: Annotated[Text, BeforeValidator(one_encoder)]
+    epochs: Few
+    batch_size: Annotated[int, Field(ge=1, le=1_000_000)]
+    # No optimiser steps over more than the weights' own size.
+    learning_rate: Annotated[float, Field(gt=0, le=10)]
     warmup: Annotated[float, Field(ge=0, le=1)]
-    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    weight_decay: Annotated[float, Field(ge=0, le=100)]
     max_grad_norm: Positive
     dropout: Annotated[float, Field(ge=0, lt=1)]
-    frozen_layers: Annotated[int, Field(ge=0)]
-    max_length: Annotated[int, Field(ge=4)]
+    # Encoders have dozens.
+    frozen_layers: Annotated[int, Field(ge=0, le=1000)]
+    # What an encoder takes is far less; the memory of attention grows with its square.
+    max_length: Annotated[int, Field(ge=4, le=131_072)]
     precision: Literal["auto", "bf16", "fp32"]
     device: Literal["auto", "cpu", "cuda"]
-    seeds: Annotated[list[Seed], Field(min_length=1)]
-    processes: Annotated[int | str, BeforeValidator(auto_or_count)]
-    checkpoint_minutes: Positive
+    seeds: Annotated[list[Seed], Field(min_length=1, max_length=1000)]
+    processes: Processes
+    checkpoint_minutes: Annotated[Minutes, Field(gt=0)]
 
     @model_validator(mode="after")
     def distinct(self) -> Train:
@@ -213,11 +228,11 @@ class Train(Section):
 
 
 class Space(Section):
-    low: Annotated[float, Field(allow_inf_nan=False)] | None = None
-    high: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    low: Finite | None = None
+    high: Finite | None = None
     log: bool = False
     per_class: bool = False
-    choices: Annotated[list[Any], Field(min_length=2)] | None = None
+    choices: Annotated[list[PlainFinite], Field(min_length=2, max_length=1000)] | None = None
 
     @model_validator(mode="after")
     def one_kind(self) -> Space:
@@ -234,8 +249,8 @@ class Space(Section):
 
 
 class Search(Section):
-    trials: Annotated[int, Field(ge=0)]
-    metric: str
+    trials: Annotated[int, Field(ge=0, le=100_000)]
+    metric: Text
     seed: Seed
     spaces: dict[Name, dict[str, Space]]
 
@@ -250,14 +265,15 @@ class Search(Section):
 
 
 class Evaluate(Section):
-    resamples: Annotated[int, Field(ge=100)]
+    # Each is kept for every metric: more gives no digit that the seed does not move.
+    resamples: Annotated[int, Field(ge=100, le=100_000)]
     confidence: Annotated[float, Field(ge=0.5, lt=1)]
     seed: Seed
 
 
 class OperatingPoint(Section):
     rule: Literal["f1", "macro_f1", "cost", "precision", "budget"]
-    label: Annotated[str | None, BeforeValidator(lambda label: label if label is None else label_name(label))]
+    label: Annotated[LabelName | None, BeforeValidator(lambda label: label if label is None else label_name(label))]
     costs: Annotated[dict[str, CostsOfLabel], BeforeValidator(label_names)] | None
     precision: Annotated[float, Field(gt=0, le=1)] | None
     budget: Annotated[float, Field(ge=0, lt=10_000)] | None
@@ -271,36 +287,33 @@ class OperatingPoint(Section):
 
 
 class Probe(Section):
-    texts: Annotated[list[str], Field(min_length=1)]
-    perturbations: list[str]
-    padding: Annotated[str, Field(pattern=r"\S")]
+    texts: Annotated[list[Annotated[str, Field(max_length=100_000)]], Field(min_length=1, max_length=10_000)]
+    perturbations: Annotated[list[Text], Field(max_length=1000)]
+    padding: Text
 
 
 class Select(Section):
-    metric: str
+    metric: Text
     at: Literal["corrected", "operating_point"]
-    tolerance: Annotated[float, Field(ge=0)]
+    tolerance: NotNegative
     constraints: dict[str, Finite]
     safe_only: bool
 
 
 class Report(Section):
     show_texts: bool
-    mistakes: Count
-    sample: Count
-
-
-Gpus = Annotated[float, Field(ge=0, strict=False, allow_inf_nan=False)]
+    mistakes: Few
+    sample: Annotated[int, Field(ge=1, le=10_000_000)]
 
 
 class Nodes(Section):
     train: Literal["here", "ray", "kubernetes"]
-    address: str | None
-    cpus: Count
+    address: Text | None
+    cpus: Few
     gpus: Gpus
     gpus_of: dict[Name, Gpus]
-    wait_minutes: Annotated[float, Field(ge=0, allow_inf_nan=False)]
-    deployment: Annotated[str, Field(pattern=r"^[^/]+/[^/]+$")]
+    wait_minutes: Minutes
+    deployment: Annotated[str, Field(pattern=r"^[^/\s]+/[^/\s]+$", max_length=200)]
 
     @model_validator(mode="after")
     def such_shares_exist(self) -> Nodes:
@@ -316,7 +329,7 @@ class Params(Section):
     validate_: Annotated[Validate, Field(alias="validate")]
     production: Production
     train: Train
-    techniques: Annotated[dict[Name, dict[str, Any] | None], Field(min_length=1)]
+    techniques: Annotated[dict[Name, dict[str, Plain] | None], Field(min_length=1, max_length=1000)]
     search: Search
     evaluate: Evaluate
     operating_point: OperatingPoint
@@ -324,6 +337,16 @@ class Params(Section):
     select: Select
     report: Report
     nodes: Nodes
+
+    @model_validator(mode="after")
+    def text_is_no_id(self) -> Params:
+        score, ingest = self.production.score, self.ingest
+        text, id_ = score.text_column or ingest.text_column, score.id_column or ingest.id_column
+        if text == id_:
+            raise ValueError(
+                f"production.score: the text and the id of a message are both in the column {text!r}; expected two"
+            )
+        return self
 
     @model_validator(mode="after")
     def known_entries(self) -> Params:
@@ -364,19 +387,24 @@ def complaint(error: ValidationError, model: type[BaseModel]) -> str:
     if first["type"] == "value_error":
         # Our own words name what was found; the input would be a whole section.
         return f"{where}: {first['ctx']['error']}"
-    found = hidden(repr(first["input"]))
-    return f"{where}: {first['msg']}, found {found if len(found) < 100 else found[:97] + '...'}"
+    return f"{where}: {first['msg']}, found {quoted(first['input'])}"
 
 
-def read_yaml(path: Path) -> Any:
-    """What a YAML file holds; raises UserError."""
+def read_yaml(path: Path, largest: int = LARGEST_BYTES) -> dict[Any, Any]:
+    """The mapping that a YAML file holds; raises UserError."""
     try:
         regular_file(path)
-        return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            # One byte more shows that it is too large, and no more of it is read.
+            content = file.read(largest + 1)
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; run from the repository's root") from error
-    except (YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+    try:
+        return yaml_mapping(content, largest)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
 
 
 Model = TypeVar("Model", bound=BaseModel)

@@ -18,7 +18,8 @@ from pydantic import Field
 
 from ballast.errors import UserError, nearest
 from stages.files import INGEST, read_json
-from stages.params import PARAMS, Count, Name, Params, Section, Seed, checked, read_params, read_yaml
+from stages.params import PARAMS, Params, Section, checked, read_params, read_yaml
+from stages.values import Count, Name, Seed
 
 STUDIES = Path("studies")
 RESULTS = STUDIES / "results"

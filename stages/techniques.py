@@ -38,6 +38,7 @@ from stages.files import (
 from stages.imports import sources_of, transitive_imports
 from stages.params import Params, read_params
 from stages.production import operating_rule, production_prior
+from stages.values import finite_value
 
 PACKAGE = Path(ballast.__file__).parent
 # The stages that dvc.yaml runs for every technique.
@@ -73,7 +74,8 @@ def card_of(name: str, entry: dict[str, object], counts: np.ndarray, labels: lis
             raise UserError(f"technique must be a name, not {technique!r}")
         card = Card(name=name, technique=technique, parameters=parameters, sources=sources(technique))
         card.build(counts, labels)
-    except UserError as error:
+        finite_value(parameters)
+    except (UserError, ValueError) as error:
         raise UserError(f"params.yaml: techniques.{name}: {error}") from error
     return card
 
