@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
-import math
-from collections.abc import Callable
-
 from ballast.errors import UserError, short
 from ballast.urls import hidden
 
@@ -17,11 +13,6 @@ LARGE = 1e9
 YEAR_HOURS = 366 * 24
 # Of numpy's and torch's generators.
 SEEDS = 2**32 - 1
-
-
-def expected(low: float, high: float, *, whole: bool) -> str:
-    """The numbers that are accepted, in words."""
-    return f"a {'whole ' if whole else ''}number from {plain(low)} to {plain(high)}"
 
 
 def plain(number: float) -> str:
@@ -38,7 +29,8 @@ def check_number(name: str, value: object, low: float, high: float, *, whole: bo
     """
     kinds = (int,) if whole else (int, float)
     if not isinstance(value, kinds) or isinstance(value, bool) or not low <= value <= high:
-        raise UserError(f"{name} is {quoted(value)}; expected {expected(low, high, whole=whole)}")
+        kind = "whole number" if whole else "number"
+        raise UserError(f"{name} is {quoted(value)}; expected a {kind} from {plain(low)} to {plain(high)}")
 
 
 def quoted(value: object) -> str:
@@ -48,36 +40,3 @@ def quoted(value: object) -> str:
     # A number of thousands of digits, a list within lists without end.
     except (ValueError, RecursionError):
         return f"a {type(value).__name__} too large to show"
-
-
-def whole_number(low: int, high: int) -> Callable[[str], int]:
-    """A type for argparse: a whole number within limits."""
-
-    def read(text: str) -> int:
-        try:
-            number = int(text) if text.isascii() and "_" not in text and len(text) < 20 else None
-        except ValueError:
-            number = None
-        return int(within(text, number, low, high, whole=True))
-
-    return read
-
-
-def real_number(low: float, high: float) -> Callable[[str], float]:
-    """A type for argparse: a finite number within limits."""
-
-    def read(text: str) -> float:
-        try:
-            number = float(text) if text.isascii() and "_" not in text else math.nan
-        except ValueError:
-            number = math.nan
-        return float(within(text, number, low, high, whole=False))
-
-    return read
-
-
-def within(text: str, number: float | None, low: float, high: float, *, whole: bool) -> float:
-    """The number that a text is; raises argparse's error unless it is within limits."""
-    if number is None or not low <= number <= high:
-        raise argparse.ArgumentTypeError(f"expected {expected(low, high, whole=whole)}, not {short(repr(text))}")
-    return number

@@ -17,6 +17,7 @@ from prefect.logging import get_logger, get_run_logger
 
 from ballast.errors import UserError
 from ballast.paths import open_to_others, regular_file
+from ballast.printable import printable_values
 from ballast.urls import bare_address
 from flows.settings import production
 
@@ -47,7 +48,8 @@ def tell(
 
     Nobody listening is no reason for a flow to fail: what goes wrong is a warning in the log.
     """
-    emit_event(event, {"prefect.resource.id": resource, **(labels or {})}, payload=dict(payload), id=id)
+    payload = dict(printable_values(dict(payload)))
+    emit_event(event, printable_values({"prefect.resource.id": resource, **(labels or {})}), payload=payload, id=id)
     url = webhook(production().get("webhook"))
     if url is None:
         return

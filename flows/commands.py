@@ -19,10 +19,13 @@ from pathlib import Path
 from prefect.exceptions import TerminationSignal
 from prefect.settings import PREFECT_API_URL
 
-from ballast.errors import UserError
+from ballast.errors import TEMPORARY, UserError
+from ballast.printable import one_line, printable
 from ballast.urls import hidden
 
 LAST_LINES = 20
+# Characters of a line of those.
+LONGEST_TOLD = 2000
 GRACE_SECONDS = 5.0
 # From an interrupt to the end of a flow whose server does not answer; Prefect's own farewell takes a few.
 LEAVE_SECONDS = 30.0
@@ -32,10 +35,10 @@ DVC_FAILURE = re.compile(r"^ERROR: failed to reproduce '(?P<stage>[^']+)'(: fail
 DVC_FAREWELL = "Having any troubles?"
 # Nobody but the kernel, out of memory, sends SIGKILL: stop_commands begins with SIGTERM. A shell adds 128.
 KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
-# How our stages say that a source outside could not be had.
-UNREACHABLE = ("no source reachable", "cannot be read:", "cannot be loaded:")
 # How DVC says that somebody else is at the same files; its own waiting is for shorter locks.
 BUSY = "is busy, it is being blocked by"
+
+LOGS_OF_RUNS = ("prefect.flow_runs", "prefect.task_runs")
 
 _running: set[subprocess.Popen[bytes]] = set()
 _starting = threading.Lock()
@@ -64,9 +67,8 @@ class StageFailed(Exception):  # noqa: N818
     @property
     def transient(self) -> bool:
         """Whether the same command may succeed in a while: killed for memory, a source was out of reach, or files in use."""
-        errors = [line for line in self.lines if line.startswith("error: ")]
         busy = any(BUSY in line for line in self.lines if line.startswith("ERROR: "))
-        return busy or self.code in KILLED or any(words in line for line in errors for words in UNREACHABLE)
+        return busy or self.code in KILLED or self.code == TEMPORARY
 
     def __str__(self) -> str:
         return "\n".join([self.headline, *self.lines])
@@ -93,7 +95,9 @@ def run_command(
                     # Of a progress bar, which rewrites its line, the last state is enough.
                     line = hidden(raw.decode(errors="replace").rstrip().rpartition("\r")[2])
                     if line:
-                        last.append(line)
+                        # Whatever the command is, DVC included: PostgreSQL takes no NUL, a terminal obeys what it is shown.
+                        line = printable(line, lines=True)
+                        last.append(line if len(line) <= LONGEST_TOLD else one_line(line, LONGEST_TOLD))
                         log(line)
             except (KeyboardInterrupt, SystemExit, TerminationSignal):
                 # To leave the block would be to wait for the child. Ray ends a task whose pipeline is gone by SystemExit.
@@ -133,6 +137,7 @@ def stopping_commands(*, within: bool = False) -> Iterator[None]:
 
     within : of a flow within another one, which is the one that ends this process.
     """
+    printable_logs()
     try:
         yield
     except (KeyboardInterrupt, TerminationSignal) as interrupt:
@@ -212,8 +217,20 @@ def readable() -> Iterator[None]:
 
 def no_tracebacks() -> None:
     """Prefect logs errors that say themselves what is wrong without a traceback, in this process."""
-    for name in ("prefect.flow_runs", "prefect.task_runs"):
+    for name in LOGS_OF_RUNS:
         logging.getLogger(name).addFilter(_without_traceback)
+
+
+def printable_logs() -> None:
+    """Prefect logs what a terminal or a database cannot take as its escape, in this process."""
+    for name in LOGS_OF_RUNS:
+        logging.getLogger(name).addFilter(_printable)
+
+
+def _printable(record: logging.LogRecord) -> bool:
+    """A log record has a printable message."""
+    record.msg, record.args = printable(record.getMessage(), lines=True), ()
+    return True
 
 
 def _without_traceback(record: logging.LogRecord) -> bool:

@@ -16,18 +16,17 @@ from typing import Any
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from prefect import flow, get_run_logger
-from prefect.artifacts import create_table_artifact
-from ruamel.yaml import YAML
 
 from ballast.encoders import file_sha256
 from ballast.errors import UserError
 from ballast.models import MANIFEST, read_manifest
+from flows import artifacts
 from flows.commands import StageFailed, run_command, stopping_commands
 from flows.commits import git, head, uncommitted
 from flows.engines import Answer, Lost, Order, engine_of, first_line
 from flows.node import SOURCES
 from flows.remote import check_remote, drop_entry, lock_entries, pull, push, take_entries
-from flows.settings import PARAMS, nodes, params
+from flows.settings import PARAMS, nodes, params, settings
 
 HERE = Path()
 # What a stage reads of the outputs of others: their paths by the name of the stage that writes them.
@@ -116,7 +115,7 @@ def send(reads: dict[str, Reads], retries: int) -> None:
         else:
             log.info("%s: %s on %s", stage, "trained" if answer["trained"] else "found in the run cache", answer["node"])
             table.append({"training": stage, "node": answer["node"], "trained": answer["trained"], "lost": lost[stage]})
-    create_table_artifact(table, key="nodes", description="which machine trained what")
+    artifacts.table(table, key="nodes", description="which machine trained what")
     if failures:
         raise failures[0]
 
@@ -161,7 +160,7 @@ def check_committed(stages: Iterable[str]) -> None:
     """
     if changed := uncommitted(HERE, *SOURCES, untracked=True):
         raise UserError(f"{changed[0]} is not as in the last commit, so that a node would not see it; commit it")
-    committed = dict(YAML(typ="safe", pure=True).load(git(HERE, "show", f"HEAD:./{PARAMS}")))
+    committed = settings(git(HERE, "show", f"HEAD:./{PARAMS}").encode())
     if committed.get("train") != params().get("train"):
         raise UserError(f"{PARAMS}: train is not as in the last commit, so that a node would not see it; commit it")
     for stage in stages:

@@ -18,13 +18,16 @@ from dvc.repo import Repo
 from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
 from joblib import cpu_count  # type: ignore[import-untyped]
 from prefect import Task, flow, get_run_logger, task
-from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
+from prefect.artifacts import create_link_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture, as_completed
 from prefect.runtime import flow_run
 
 from ballast.command import parser, run
 from ballast.errors import UserError
+from ballast.limits import YEAR_HOURS, check_number
+from ballast.printable import LONGEST_NAME, one_line
+from flows import artifacts
 from flows.commands import StageFailed, readable, run_command, stopping_commands
 from flows.settings import check_before_dvc, nodes
 
@@ -55,6 +58,9 @@ def plan(targets: Sequence[str]) -> tuple[dict[str, list[str]], set[str]]:
         raise UserError(f"dvc.yaml: members of {', '.join(error.args[1])} need each other; a flow runs whole stages") from error
     except DvcException as error:
         raise UserError(str(error)) from error
+    # DVC's own errors do not cover files with other things in them than it expects.
+    except (TypeError, ValueError, AttributeError, KeyError, RecursionError) as error:
+        raise UserError(f"DVC cannot read dvc.yaml, dvc.lock or params.yaml: {error or type(error).__name__}") from error
 
 
 def family(stage: Any) -> str:
@@ -96,7 +102,7 @@ def run_side_by_side(repro: Task[..., None], stages: Sequence[str], concurrency:
 
 def run_name() -> str:
     """The name of a run: its targets."""
-    return "pipeline: " + (", ".join(flow_run.parameters.get("targets") or ()) or "all stages")
+    return one_line("pipeline: " + (", ".join(flow_run.parameters.get("targets") or ()) or "all stages"), LONGEST_NAME)
 
 
 @flow(name="pipeline", flow_run_name=run_name)
@@ -104,8 +110,9 @@ def pipeline(
     targets: list[str] | None = None, concurrency: int = 1, retries: int = 2, retry_delay_seconds: float = 10.0
 ) -> None:
     """Bring the stages of dvc.yaml up to date; raises StageFailed, and UserError for a wrong target or concurrency."""
-    if concurrency < 1:
-        raise UserError(f"concurrency is {concurrency}; expected 1 or more")
+    check_number("concurrency", concurrency, 1, 1024, whole=True)
+    check_number("retries", retries, 0, 1000, whole=True)
+    check_number("retry_delay_seconds", retry_delay_seconds, 0, 3600 * YEAR_HOURS)
     check_before_dvc()
     families, outputs = plan(targets or [])
     attempt = repro.with_options(retries=retries, retry_delay_seconds=retry_delay_seconds)
@@ -123,7 +130,7 @@ def pipeline(
                 attempt.submit(name, stages).result()
     except StageFailed as failure:
         lines = "\n".join(failure.lines)
-        create_markdown_artifact(f"**{failure.headline}**\n\n```\n{lines}\n```", key="failure", description=failure.headline)
+        artifacts.markdown(f"**{failure.headline}**\n\n```\n{lines}\n```", key="failure", description=failure.headline)
         raise
     publish(outputs)
 
@@ -132,7 +139,7 @@ def publish(outputs: set[str]) -> None:
     """Artifacts of what this run brought up to date: the leaderboard as a table, a link to the report."""
     if LEADERBOARD in outputs:
         board = json.loads(Path(LEADERBOARD).read_text(encoding="utf-8"))
-        create_table_artifact(leaderboard_table(board), key="leaderboard", description="corrected to the production prior")
+        artifacts.table(leaderboard_table(board), key="leaderboard", description="corrected to the production prior")
     if REPORT in outputs:
         create_link_artifact(Path(REPORT).resolve().as_uri(), link_text="report", key="report")
 

@@ -15,7 +15,6 @@ from typing import Any
 from uuid import uuid5
 
 from prefect import flow, get_run_logger
-from prefect.artifacts import create_markdown_artifact
 from prefect.exceptions import FlowPauseTimeout
 from prefect.flow_runs import pause_flow_run
 from prefect.input import RunInput
@@ -24,6 +23,9 @@ from prefect.settings import PREFECT_API_URL
 
 from ballast.command import parser, run
 from ballast.errors import UserError
+from ballast.limits import YEAR_HOURS, check_number
+from ballast.printable import LONGEST_NAME, one_line
+from flows import artifacts
 from flows.alarms import NAMESPACE, tell
 from flows.commands import one_at_a_time, readable, run_command, stopping_commands
 from flows.settings import production
@@ -53,7 +55,7 @@ def run_name() -> str:
     """The name of a run: what is deployed."""
     given = flow_run.parameters
     what = f"prior of {given['reprior']}" if given.get("reprior") else f"selected model of {given.get('source') or 'here'}"
-    return "promote: " + ("the version before" if given.get("rollback") else what)
+    return one_line("promote: " + ("the version before" if given.get("rollback") else what), LONGEST_NAME)
 
 
 @flow(name="promote", flow_run_name=run_name)
@@ -92,9 +94,10 @@ def promote(
     options += [] if base is None else ["--base", base]
     note = ""
     with stopping_commands():
-        if not (rollback or approve) and production()["promote"] == "review":
+        if not (rollback or approve) and production().get("promote") == "review":
             proposal = json.loads(next(line for line in command(*options, "--dry-run") if line.startswith("{")))
             if proposal["new"]:
+                check_number("patience_seconds", patience_seconds, 1, 3600 * YEAR_HOURS, whole=True)
                 note = reviewed(proposal, patience_seconds)
                 options += ["--only", proposal["content"]]
         version = next(line for line in reversed(command(*options)) if VERSION.fullmatch(line))
@@ -147,7 +150,7 @@ def reviewed(proposal: Mapping[str, Any], patience_seconds: int) -> str:
             "production.promote is review, but no Prefect server is set (PREFECT_API_URL) in which somebody could approve;"
             " look at `python -m stages.promote --dry-run` and repeat the command with --approve"
         )
-    create_markdown_artifact(in_words(proposal), key="proposal", description="what would be deployed")
+    artifacts.markdown(in_words(proposal), key="proposal", description="what would be deployed")
     get_run_logger().info("production.promote is review: resume this run with approve true or false")
     try:
         answer = pause_flow_run(
@@ -222,7 +225,7 @@ def announce(at: int, note: str) -> None:
         titles[f"before {previous}"] = json.loads(earlier.read_text(encoding="utf-8"))
     card = (DEPLOYED / version / "model_card.md").read_text(encoding="utf-8")
     text = f"Version **{version}** is deployed ({reason}).\n\n{table(titles)}\n\n{card}"
-    create_markdown_artifact(text, key="deployed-model", description=f"version {version}")
+    artifacts.markdown(text, key="deployed-model", description=f"version {version}")
 
 
 def main(listing: bool, **given: Any) -> None:
@@ -244,6 +247,11 @@ if __name__ == "__main__":
     arguments.add_argument("--window", help="the window that gave occasion")
     arguments.add_argument("--approve", action="store_true", help="with production.promote: review, this is the approval")
     arguments.add_argument(
-        "--patience", type=int, default=PATIENCE_SECONDS, dest="patience_seconds", metavar="SECONDS", help="of a review"
+        "--patience",
+        type=int,
+        default=PATIENCE_SECONDS,
+        dest="patience_seconds",
+        metavar="SECONDS",
+        help="of a review",
     )
     run(main, arguments.parse_args())

@@ -20,7 +20,8 @@ from prefect.runtime import flow_run
 from prefect.settings import PREFECT_API_URL
 
 from ballast.command import parser, run
-from ballast.errors import UserError
+from ballast.errors import UserError, short
+from ballast.limits import SEEDS, check_number
 from ballast.urls import add_secret_url
 from flows.commands import one_at_a_time, readable, run_command, stopping_commands
 from flows.promote import promote
@@ -31,6 +32,8 @@ from flows.watch import watch
 REPLAY, LABELS = Path("production/replay"), Path("production/labels")
 DEPLOYMENT = "retrain/retrain"
 PATIENCE_SECONDS = 3600.0
+# A replay scores its windows one after the other.
+MOST_WINDOWS, MOST_MESSAGES = 1000, 1_000_000
 # The event may have started its run before it was waited for.
 EARLIER = timedelta(seconds=30)
 
@@ -50,8 +53,12 @@ def replay(
     """
     no_secrets(source)
     logger, decisions = get_run_logger(), list[str]()
-    if not all(0 <= share <= 1 for share in schedule) or not 0 <= labelled <= 1 or size < 1:
-        raise UserError("expected shares between 0 and 1, and at least one message in a window")
+    check_number("windows in schedule", len(schedule), 1, MOST_WINDOWS, whole=True)
+    for share in schedule:
+        check_number("a share in schedule", share, 0, 1)
+    check_number("labelled", labelled, 0, 1)
+    check_number("size", size, 1, MOST_MESSAGES, whole=True)
+    check_number("seed", seed, 0, SEEDS, whole=True)
     options = ["--size", str(size), "--labelled", str(labelled), "--seed", str(seed)]
     options += [] if source is None else ["--source", source]
     with stopping_commands():
@@ -124,7 +131,7 @@ def main(schedule: str, size: int, labelled: float, seed: int, source: str | Non
     try:
         shares = [float(share) for share in schedule.split(",")]
     except ValueError as error:
-        raise UserError(f"--schedule {schedule!r}: expected shares such as 0.13,0.40") from error
+        raise UserError(f"--schedule {short(schedule)!r}: expected shares such as 0.13,0.40") from error
     with readable():
         decisions = replay(shares, size, labelled, seed, source and add_secret_url(source))
     for share, decision in zip(shares, decisions, strict=True):

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from prefect import flow, get_run_logger
-from prefect.artifacts import create_markdown_artifact
 from prefect.runtime import flow_run
 
 from ballast.command import parser, run
 from ballast.errors import UserError
+from ballast.printable import LONGEST_NAME, one_line
+from flows import artifacts
 from flows.alarms import tell
 from flows.commands import one_at_a_time, readable, run_command, stopping_commands
 from flows.promote import NotApproved, deployed, promote
@@ -31,7 +32,7 @@ KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 def run_name() -> str:
     """The name of a run: the window that asked for it."""
     given = flow_run.parameters
-    return f"retrain: {given.get('key') or given.get('window') or 'all labels so far'}"
+    return one_line(f"retrain: {given.get('key') or given.get('window') or 'all labels so far'}", LONGEST_NAME)
 
 
 @flow(name="retrain", flow_run_name=run_name)
@@ -78,7 +79,7 @@ def retrain(window: str | None = None, key: str | None = None) -> str:
             logger.warning("%s", answer)
             instead = REFUSED
         version = deployed()["version"]
-        create_markdown_artifact(in_words(result), key="challenge", description=f"challenger of {result['champion']}")
+        artifacts.markdown(in_words(result), key="challenge", description=f"challenger of {result['champion']}")
         if not result["not_worse"] and not outdated:
             # Before the end, for nothing is repeated after it: rather twice than never.
             payload = {name: result[name] for name in (*PAYLOAD, "window", "champion")} | {"version": version}

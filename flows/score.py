@@ -16,9 +16,10 @@ from prefect.runtime import flow_run
 
 from ballast.command import parser, run
 from ballast.errors import UserError
+from ballast.printable import LONGEST_NAME, one_line
 from ballast.urls import SECRET_URLS, add_secret_url, public_url, refusal, secrets_in
 from flows.commands import readable, run_command, stopping_commands
-from flows.settings import PARAMS, production, window_name
+from flows.settings import PARAMS, scoring, window_name
 
 STAGE = [sys.executable, "-m", "stages.score"]
 SETTING = "production.score.source"
@@ -28,9 +29,10 @@ def window_of(source: str | None, window: str | None, start: datetime) -> tuple[
     """Source and window of a run that was to start at a time; params.yaml says what is not given."""
     window = window or window_name(start)
     if source is None:
-        for key, url in secrets_in({SETTING: production()["score"]["source"]}).items():
+        source = scoring()["source"].replace("{window}", window)
+        for key, url in secrets_in({SETTING: scoring()["source"]}).items():
             raise UserError(f"{PARAMS}: {refusal(key, url)}")
-    return source or production()["score"]["source"].replace("{window}", window), window
+    return source, window
 
 
 def no_secrets(source: str | None) -> None:
@@ -46,7 +48,7 @@ def run_name() -> str:
     """The name of a run: its window."""
     parameters = flow_run.parameters
     start = flow_run.scheduled_start_time or datetime.now(UTC)
-    return f"score: {window_of(parameters.get('source') or '-', parameters.get('window'), start)[1]}"
+    return one_line(f"score: {window_of(parameters.get('source') or '-', parameters.get('window'), start)[1]}", LONGEST_NAME)
 
 
 @flow(name="score", flow_run_name=run_name)

@@ -6,13 +6,12 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-
 from ballast.command import parser, run
 from ballast.errors import UserError
+from ballast.limits import YEAR_HOURS, check_number, quoted
 from ballast.paths import check_folder, check_source, regular_file
 from ballast.urls import refusal, secrets_in
+from ballast.yaml_text import LARGEST_BYTES, yaml_mapping
 
 PARAMS = Path("params.yaml")
 READ_BY_DVC = (Path("dvc.yaml"), Path("dvc.lock"), Path("data/feedback.parquet"))
@@ -22,16 +21,34 @@ def read(path: Path) -> dict[str, Any]:
     """All of a file of settings; raises UserError when it cannot be read."""
     regular_file(path)
     try:
-        return dict(YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8")))
+        with path.open("rb") as file:
+            # One byte more shows that it is too large, and no more of it is read.
+            return settings(file.read(LARGEST_BYTES + 1), path)
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; run from the repository's root") from error
-    except (YAMLError, UnicodeDecodeError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def settings(content: bytes, path: Path = PARAMS) -> dict[str, Any]:
+    """The mapping that the bytes of a file of settings hold; raises UserError."""
+    try:
+        return yaml_mapping(content)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
 
 
 def params() -> dict[str, Any]:
     """All of params.yaml; raises UserError when it cannot be read."""
     return read(PARAMS)
+
+
+def section(name: str) -> dict[str, Any]:
+    """A section of params.yaml; raises UserError when it is not there."""
+    found = params().get(name)
+    if not isinstance(found, dict):
+        raise UserError(f"{PARAMS}: {name}: expected keys with values, found {quoted(found)}")
+    return found
 
 
 def check_before_dvc() -> None:
@@ -41,7 +58,8 @@ def check_before_dvc() -> None:
             raise UserError(f"{file}: {refusal(key, url)}")
     for file in READ_BY_DVC:
         regular_file(file)
-    source = params().get("ingest", {}).get("path")
+    ingest = params().get("ingest")
+    source = ingest.get("path") if isinstance(ingest, dict) else None
     if isinstance(source, str) and "://" not in source:
         check_source(Path(source))
         if Path(source).is_dir():
@@ -50,20 +68,29 @@ def check_before_dvc() -> None:
 
 def production() -> dict[str, Any]:
     """The section `production`; raises UserError when it cannot be read."""
-    try:
-        return dict(params()["production"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{PARAMS}: no section production can be read: {error}") from error
+    return section("production")
 
 
 def nodes() -> dict[str, Any]:
     """The section `nodes`; without one everything is trained here."""
-    return {"train": "here", **(params().get("nodes") or {})}
+    return {"train": "here", **(section("nodes") if params().get("nodes") is not None else {})}
+
+
+def scoring() -> dict[str, Any]:
+    """Where and when windows are scored, as `production.score` says; raises UserError for what is missing or no such value."""
+    found = production().get("score")
+    if not isinstance(found, dict):
+        raise UserError(f"{PARAMS}: production.score: expected keys with values, found {quoted(found)}")
+    for key in ("source", "window"):
+        if not isinstance(found.get(key), str) or not found[key].strip():
+            raise UserError(f"{PARAMS}: production.score.{key}: expected text, found {quoted(found.get(key))}")
+    check_number(f"{PARAMS}: production.score.hours", found.get("hours"), 0, YEAR_HOURS)
+    return found
 
 
 def window_name(start: datetime) -> str:
     """The window of a run that was to start at a time: the one that has ended by then."""
-    score = production()["score"]
+    score = scoring()
     return (start - timedelta(hours=score["hours"])).strftime(score["window"])
 
 

@@ -13,10 +13,12 @@ from typing import Any
 from uuid import uuid5
 
 from prefect import flow, get_run_logger
-from prefect.artifacts import create_link_artifact, create_markdown_artifact
+from prefect.artifacts import create_link_artifact
 from prefect.runtime import flow_run
 
 from ballast.command import parser, run
+from ballast.printable import LONGEST_NAME, one_line
+from flows import artifacts
 from flows.alarms import NAMESPACE, tell
 from flows.commands import StageFailed, readable, run_command, stopping_commands
 from flows.promote import deployed, promote
@@ -27,7 +29,7 @@ SCORED, WATCH = Path("production/scored"), Path("production/watch")
 
 def run_name() -> str:
     """The name of a run: its window."""
-    return f"watch: {flow_run.parameters.get('window') or 'the window of its time'}"
+    return one_line(f"watch: {flow_run.parameters.get('window') or 'the window of its time'}", LONGEST_NAME)
 
 
 @flow(name="watch", flow_run_name=run_name)
@@ -54,7 +56,7 @@ def watch(window: str | None = None, occasion: str = "") -> str:
                 tell("window.missing", f"ballast.window.{name}", {"window": name}, labels={"ballast.window": name})
             raise
     result = json.loads((WATCH / f"{name}.json").read_text(encoding="utf-8"))
-    create_markdown_artifact(in_words(result), key="class-prior", description=f"{name}: {result['decision']}")
+    artifacts.markdown(in_words(result), key="class-prior", description=f"{name}: {result['decision']}")
     create_link_artifact((WATCH / f"{name}.html").resolve().as_uri(), link_text=f"drift of {name}", key="drift")
     create_link_artifact((WATCH / "index.html").resolve().as_uri(), link_text="all windows", key="time-line")
     decision = str(result["decision"])

@@ -16,6 +16,7 @@ from pyarrow import parquet
 
 from ballast.command import parser, run
 from ballast.errors import UserError
+from ballast.limits import SEEDS, check_number
 from ballast.near_duplicates import fingerprints
 from ballast.urls import public_url
 from stages.feedback import FEEDBACK_TABLE, read_feedback
@@ -26,6 +27,7 @@ from stages.score import columns_of
 
 REPLAY = PRODUCTION / "replay"
 PREFIX = "replay-"
+MOST_MESSAGES = 1_000_000
 
 
 def held_out(settings: Ingest) -> pd.DataFrame:
@@ -61,7 +63,17 @@ def remove_earlier() -> None:
         feedback[~feedback["window"].str.startswith(PREFIX)].to_parquet(temporary, index=False)
 
 
+def check_drawing(schedule: Sequence[float], size: int, labelled: float, seed: int) -> None:
+    """Raise UserError for what no windows can be drawn by."""
+    for share in schedule:
+        check_number("SHARE", share, 0, 1)
+    check_number("--size", size, 1, MOST_MESSAGES, whole=True)
+    check_number("--labelled", labelled, 0, 1)
+    check_number("--seed", seed, 0, SEEDS, whole=True)
+
+
 def main(schedule: Sequence[float], size: int, labelled: float, seed: int, source: str | None) -> None:
+    check_drawing(schedule, size, labelled, seed)
     params = read_params()
     own = {} if source is None else {"source": "file", "path": source, "sha256": None}
     messages = held_out(params.ingest.model_copy(update=own))

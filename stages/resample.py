@@ -9,12 +9,14 @@ import numpy as np
 import pandas as pd
 
 from ballast.command import parser, run
+from ballast.limits import SEEDS, check_number
 from stages.cards import read_card
 from stages.files import SAMPLES, replaced
 from stages.messages import read_messages
 
 
 def main(name: str, seed: int) -> None:
+    check_number("the seed", seed, 0, SEEDS, whole=True)
     messages = read_messages([])
     train = messages.of("train")
     technique = read_card(name).build(messages.counts("train"), messages.names)

@@ -24,6 +24,7 @@ from tqdm import tqdm
 from ballast.command import parser, run
 from ballast.errors import UserError
 from ballast.launching import check_gpus
+from ballast.limits import check_number
 from ballast.paths import real_folder
 from ballast.urls import public_url
 from stages.deployed import Version, current_version, read_version
@@ -35,6 +36,7 @@ from stages.score_file import NOTHING, QUARANTINED, Scorer, Target, output_name,
 
 # The file of a worker that is killed is scored by another one. A file at which this many were killed is what kills them.
 TRIES = 4
+MOST_WORKERS = 100_000
 SECONDS_TO_ANSWER = 10.0
 PACKAGES = ("ballast", "stages")
 ROOT = Path(__file__).resolve().parents[1]
@@ -191,8 +193,9 @@ def results(
 
 
 def main(source: str, target: str, address: str | None, workers: int | None, gpus: float) -> None:
-    if (workers is not None and workers < 1) or gpus < 0:
-        raise UserError(f"--workers is {workers}, --gpus {gpus}; expected at least 1 worker, and no less than 0 GPUs for each")
+    if workers is not None:
+        check_number("--workers", workers, 1, MOST_WORKERS, whole=True)
+    check_number("--gpus", gpus, 0, 1024)
     params, version = read_params(), read_version(current_version())
     place = Target(*place_of(absolute(target)))
     system, rows = work(absolute(source), place)
@@ -245,7 +248,10 @@ if __name__ == "__main__":
     arguments.add_argument("target", metavar="TARGET", help="the folder or URL for the scores")
     arguments.add_argument("--address", help="of a Ray cluster: auto or HOST:6379; without it this machine's cores")
     arguments.add_argument(
-        "--workers", type=int, metavar="N", help="how many at once; without it one to a core, or as GPUs suffice"
+        "--workers",
+        type=int,
+        metavar="N",
+        help="how many at once; without it one to a core, or as GPUs suffice",
     )
     arguments.add_argument("--gpus", type=float, default=0, metavar="F", help="of each worker; a part of one too (default: 0)")
     run(main, arguments.parse_args())

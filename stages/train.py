@@ -28,6 +28,7 @@ from ballast.command import parser, run
 from ballast.encoders import file_sha256
 from ballast.errors import UserError
 from ballast.launching import is_first, launched
+from ballast.limits import SEEDS, check_number
 from ballast.model import Model
 from ballast.technique import Technique, TrainingData, TrainingSettings, weighted_share
 from stages.cards import Card, read_card
@@ -93,6 +94,7 @@ def fingerprint(card: Card, data: TrainingData, settings: Mapping[str, Any], see
 
 
 def main(name: str, seed: int) -> None:
+    check_number("the seed", seed, 0, SEEDS, whole=True)
     section = read_params().train
     settings = section.settings()
     card = read_card(name)

@@ -19,7 +19,7 @@ import pytest
 from joblib import cpu_count
 
 from ballast.errors import UserError
-from flows.commands import INTERRUPTED, LAST_LINES, UNREACHABLE, StageFailed, run_command
+from flows.commands import INTERRUPTED, LAST_LINES, StageFailed, run_command
 from flows.pipeline import pipeline, plan
 from tests.flow_fixtures import Server, StandIn, eventually, prefect_server, stand_in
 from tests.project import ROOT
@@ -143,7 +143,7 @@ def test_only_transient_failures_are_tried_again(repository: StandIn, server: Se
         repository.on(f"sample@{name}", "true")
     once = "[ -f tried-{0} ] || {{ touch tried-{0}; {1}; }}"
     repository.on(
-        "ingest", once.format("ingest", "echo 'error: sms_spam: no source reachable (hub, npm); put it at data/raw'; exit 1")
+        "ingest", once.format("ingest", "echo 'error: sms_spam: no source reachable (hub, npm); put it at data/raw'; exit 75")
     )
     repository.on("train@a-0", once.format("a", "echo loading; kill -9 $$"))
     with (
@@ -241,7 +241,10 @@ def test_an_unknown_target_is_one_readable_line(repository: StandIn, server: Ser
 
 
 def test_without_concurrency_nothing_could_run(repository: StandIn, server: Server) -> None:
-    with pytest.raises(UserError, match="concurrency is 0; expected 1 or more"), inside(repository, server):
+    with (
+        pytest.raises(UserError, match="concurrency is 0; expected a whole number from 1 to 1,024"),
+        inside(repository, server),
+    ):
         pipeline(concurrency=0)
 
 
@@ -275,9 +278,9 @@ def test_members_that_need_each_other_are_an_error(repository: StandIn) -> None:
 @pytest.mark.parametrize(
     ("code", "line", "transient"),
     [
-        (1, "error: sms_spam: no source reachable (hub: offline; npm: offline); put 5,574 lines at data/raw/sms.txt", True),
-        (1, "error: https://example.org/sms.csv: cannot be read: timed out (ingest.path)", True),
-        (1, "error: hub data set ucirvine/sms_spam cannot be loaded: ConnectionError: offline", True),
+        (75, "error: sms_spam: no source reachable (hub: offline; npm: offline); put 5,574 lines at data/raw/sms.txt", True),
+        (75, "", True),
+        (1, "error: https://example.org/sms.csv: cannot be read: timed out (ingest.path)", False),
         (-9, "step 41 of 113", True),
         (137, "step 41 of 113", True),
         (-15, "step 41 of 113", False),
@@ -293,11 +296,6 @@ def test_what_is_transient(code: int, line: str, transient: bool) -> None:
         StageFailed("ingest", code, ["Running stage 'ingest':", line, "ERROR: failed to reproduce 'ingest'"]).transient
         is transient
     )
-
-
-def test_the_words_that_make_a_failure_transient_are_those_of_the_stages() -> None:
-    sources = "".join(path.read_text() for room in ("stages", "ballast") for path in (ROOT / room).rglob("*.py"))
-    assert [words for words in UNREACHABLE if words not in sources] == []
 
 
 def test_a_command_runs_in_this_environment_and_shows_its_progress() -> None:

@@ -574,7 +574,7 @@ def test_whatever_goes_wrong_with_one_training_the_others_go_on(pair: Pair, monk
     (pair.here / "params.yaml").write_text("nodes: {train: ray, gpus: 0, gpus_of: {}}")
     engine = ThisProcess({STAGE: httpx.ConnectError("the server is away")})
     monkeypatch.setattr("flows.nodes.engine_of", lambda wanted: engine)
-    monkeypatch.setattr("flows.nodes.create_table_artifact", lambda table, **names: None)
+    monkeypatch.setattr("flows.artifacts.create_table_artifact", lambda table, **names: None)
     stages = (STAGE, "train@b-0")
     with pytest.raises(UserError, match=f"{STAGE}: ConnectError: the server is away"):
         train_on_nodes.fn(stale(stages), 0)
