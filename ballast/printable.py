@@ -12,7 +12,7 @@ SUSPECT = re.compile(r"[^ -~]")
 # A line is for reading: a longer one loses its middle, for it begins with what is wrong and ends with what to do.
 LONGEST_LINE = 1000
 # Of a run, in lists and headings.
-LONGEST_NAME = 200
+LONGEST_TITLE = 200
 # What a progress bar sends before its state, and alone to go up or down a line.
 RETURN, UP = "\r", re.compile(r"(\x1b\[A)+|\r")
 

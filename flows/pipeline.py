@@ -26,7 +26,7 @@ from prefect.runtime import flow_run
 from ballast.command import parser, run
 from ballast.errors import UserError
 from ballast.limits import YEAR_HOURS, check_number
-from ballast.printable import LONGEST_NAME, one_line
+from ballast.printable import LONGEST_TITLE, one_line
 from flows import artifacts
 from flows.commands import StageFailed, readable, run_command, stopping_commands
 from flows.settings import check_before_dvc, nodes
@@ -102,7 +102,7 @@ def run_side_by_side(repro: Task[..., None], stages: Sequence[str], concurrency:
 
 def run_name() -> str:
     """The name of a run: its targets."""
-    return one_line("pipeline: " + (", ".join(flow_run.parameters.get("targets") or ()) or "all stages"), LONGEST_NAME)
+    return one_line("pipeline: " + (", ".join(flow_run.parameters.get("targets") or ()) or "all stages"), LONGEST_TITLE)
 
 
 @flow(name="pipeline", flow_run_name=run_name)

@@ -24,7 +24,7 @@ from prefect.settings import PREFECT_API_URL
 from ballast.command import parser, run
 from ballast.errors import UserError
 from ballast.limits import YEAR_HOURS, check_number
-from ballast.printable import LONGEST_NAME, one_line
+from ballast.printable import LONGEST_TITLE, one_line
 from flows import artifacts
 from flows.alarms import NAMESPACE, tell
 from flows.commands import one_at_a_time, readable, run_command, stopping_commands
@@ -55,7 +55,7 @@ def run_name() -> str:
     """The name of a run: what is deployed."""
     given = flow_run.parameters
     what = f"prior of {given['reprior']}" if given.get("reprior") else f"selected model of {given.get('source') or 'here'}"
-    return one_line("promote: " + ("the version before" if given.get("rollback") else what), LONGEST_NAME)
+    return one_line("promote: " + ("the version before" if given.get("rollback") else what), LONGEST_TITLE)
 
 
 @flow(name="promote", flow_run_name=run_name)

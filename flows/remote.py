@@ -76,7 +76,12 @@ def failure_of(remote: Remote) -> Exception | None:
 
 def lock_entries(root: Path) -> dict[str, dict[str, object]]:
     """What dvc.lock says of each stage: its inputs and outputs, with their hashes."""
-    return dict(load_yaml(root / LOCK)["stages"]) if (root / LOCK).exists() else {}
+    if not (root / LOCK).exists():
+        return {}
+    try:
+        return dict(load_yaml(root / LOCK)["stages"])
+    except (DvcException, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{root / LOCK}: not as DVC writes it; restore it with `git checkout {LOCK}`") from error
 
 
 def take_entries(root: Path, entries: dict[str, dict[str, object]]) -> None:

@@ -18,7 +18,7 @@ from prefect.runtime import flow_run
 
 from ballast.command import parser, run
 from ballast.errors import UserError
-from ballast.printable import LONGEST_NAME, one_line
+from ballast.printable import LONGEST_TITLE, one_line
 from flows import artifacts
 from flows.alarms import tell
 from flows.commands import one_at_a_time, readable, run_command, stopping_commands
@@ -32,7 +32,7 @@ KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 def run_name() -> str:
     """The name of a run: the window that asked for it."""
     given = flow_run.parameters
-    return one_line(f"retrain: {given.get('key') or given.get('window') or 'all labels so far'}", LONGEST_NAME)
+    return one_line(f"retrain: {given.get('key') or given.get('window') or 'all labels so far'}", LONGEST_TITLE)
 
 
 @flow(name="retrain", flow_run_name=run_name)

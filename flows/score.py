@@ -16,7 +16,7 @@ from prefect.runtime import flow_run
 
 from ballast.command import parser, run
 from ballast.errors import UserError
-from ballast.printable import LONGEST_NAME, one_line
+from ballast.printable import LONGEST_TITLE, one_line
 from ballast.urls import SECRET_URLS, add_secret_url, public_url, refusal, secrets_in
 from flows.commands import readable, run_command, stopping_commands
 from flows.settings import PARAMS, scoring, window_name
@@ -48,7 +48,7 @@ def run_name() -> str:
     """The name of a run: its window."""
     parameters = flow_run.parameters
     start = flow_run.scheduled_start_time or datetime.now(UTC)
-    return one_line(f"score: {window_of(parameters.get('source') or '-', parameters.get('window'), start)[1]}", LONGEST_NAME)
+    return one_line(f"score: {window_of(parameters.get('source') or '-', parameters.get('window'), start)[1]}", LONGEST_TITLE)
 
 
 @flow(name="score", flow_run_name=run_name)

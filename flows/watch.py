@@ -17,7 +17,7 @@ from prefect.artifacts import create_link_artifact
 from prefect.runtime import flow_run
 
 from ballast.command import parser, run
-from ballast.printable import LONGEST_NAME, one_line
+from ballast.printable import LONGEST_TITLE, one_line
 from flows import artifacts
 from flows.alarms import NAMESPACE, tell
 from flows.commands import StageFailed, readable, run_command, stopping_commands
@@ -29,7 +29,7 @@ SCORED, WATCH = Path("production/scored"), Path("production/watch")
 
 def run_name() -> str:
     """The name of a run: its window."""
-    return one_line(f"watch: {flow_run.parameters.get('window') or 'the window of its time'}", LONGEST_NAME)
+    return one_line(f"watch: {flow_run.parameters.get('window') or 'the window of its time'}", LONGEST_TITLE)
 
 
 @flow(name="watch", flow_run_name=run_name)

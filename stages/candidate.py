@@ -44,6 +44,8 @@ from stages.production import production_prior
 from stages.versions import Manifest
 
 LOCK = Path("dvc.lock")
+# Some 3 kB for each training.
+LARGEST_LOCK_BYTES = 1 << 25
 # So many held-out messages are scored again by the copied model; another machine's rounding moves a probability far less.
 SCORED_AGAIN, TOLERANCE = 32, 0.05
 
@@ -72,7 +74,7 @@ def of_selected(folder: Path) -> Manifest:
     messages = read_messages(["text"])
     of_model = read_manifest(origin)
     check_current(pointer, calibration, point, messages, of_model)
-    lock = read_yaml(LOCK)["stages"] if regular_file(LOCK) else {}
+    lock = locked_stages() if regular_file(LOCK) else {}
     check_lock(lock, name, seed)
     scores, _ = seed_scores(name, seed)
     for split, logits in (("validation", scores.validation), ("test", scores.test)):
@@ -109,6 +111,18 @@ def of_selected(folder: Path) -> Manifest:
         "lineage": lineage(lock, origin, f"train@{name}-{seed}"),
         "files": files,
     }
+
+
+def locked_stages() -> dict[str, Any]:
+    """What DVC's lock says of each stage; raises UserError."""
+    stages: Any = read_yaml(LOCK, LARGEST_LOCK_BYTES).get("stages")
+    try:
+        paths = [each["path"] for entry in stages.values() for kind in ("deps", "outs") for each in entry.get(kind, [])]
+        if not all(isinstance(path, str) for path in paths):
+            raise TypeError
+    except (AttributeError, KeyError, TypeError) as error:
+        raise UserError(f"{LOCK}: not as DVC writes it; restore it with `git checkout {LOCK}`, then run `dvc repro`") from error
+    return dict(stages)
 
 
 def check_current(
@@ -177,7 +191,7 @@ def copy(path: Path, target: Path) -> None:
 def copy_public(path: Path, target: Path) -> None:
     """Copy a YAML file without the secrets of URLs; raises UserError where one would be left."""
     target.write_text(public_text(path.read_text(encoding="utf-8")), encoding="utf-8")
-    for key in secrets_in(read_yaml(target)):
+    for key in secrets_in(read_yaml(target, LARGEST_LOCK_BYTES)):
         raise UserError(f"{path}: {key} holds a URL with user info, a query or a fragment; write it on one line, unescaped")
 
 

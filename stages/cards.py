@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,9 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from ballast.errors import UserError
+from ballast.limits import quoted
 from ballast.technique import Technique
 from ballast.techniques import build
 from stages.files import CARDS, read_json
+
+NAME = re.compile(r"[A-Za-z0-9_]+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,5 +43,10 @@ def card_path(name: str) -> Path:
 
 
 def read_card(name: str) -> Card:
-    """The card of an entry."""
-    return Card(**read_json(card_path(name)))
+    """The card of an entry; raises UserError."""
+    if not NAME.fullmatch(name):
+        raise UserError(f"{quoted(name)} names no entry of techniques; expected letters, digits and underscores")
+    try:
+        return Card(**read_json(card_path(name)))
+    except TypeError as error:
+        raise UserError(f"{card_path(name)}: not the card of an entry; run `dvc repro`") from error

@@ -22,6 +22,7 @@ from ballast.paths import real_folder, regular_file
 from ballast.splitting import SPLITS
 from stages.files import LABELS, MESSAGES, PRODUCTION, SCORED, locked, replaced
 from stages.groups import fingerprints_of, groups_of
+from stages.ids import first_wrong_id
 from stages.params import read_params
 from stages.tables import FORMATS, column_names, read_columns
 
@@ -76,6 +77,8 @@ def read_labels(known: list[str]) -> pd.Series:
                 if name not in found:
                     raise UserError(f"{path}: no column {name!r}: {nearest(name, found)}")
             table = read_columns(path, kind, ["id", "label"])
+            if wrong := first_wrong_id(table["id"]):
+                raise UserError(f"{path}: row {wrong[0] + 1}: {wrong[1]}; expected that of a scored message")
             # As text before a missing value makes floating point of whole numbers.
             table = table.cast(pa.schema([(name, pa.large_string()) for name in table.column_names])).to_pandas()
         except (pa.ArrowException, OSError) as error:

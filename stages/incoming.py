@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,9 +20,10 @@ import pyarrow.compute as pc
 from fsspec.implementations.local import LocalFileSystem
 from pyarrow import parquet
 
-from ballast.errors import UserError, nearest
+from ballast.errors import UserError, nearest, user_error
 from ballast.paths import check_source
 from ballast.urls import file_path, public_url
+from stages.ids import EXACT, SPELT, malformed_number
 from stages.places import file_system, is_url, one_line
 from stages.tables import FORMATS
 
@@ -102,7 +103,7 @@ def files_at(source: str) -> tuple[Any, dict[str, str]]:
         raise
     # Each kind of storage has errors of its own.
     except Exception as error:
-        raise UserError(f"{shown}: cannot be read: {one_line(error)}") from error
+        raise user_error(f"{shown}: cannot be read: {one_line(error)}", error) from error
     if not files:
         raise UserError(f"{shown}: no such file, and no folder with files in it")
     for name, path in files.items():
@@ -126,7 +127,7 @@ def read_file(system: Any, name: str, path: str, columns: Columns) -> Iterator[R
     except UserError:
         raise
     except Exception as error:
-        raise UserError(f"{name}: cannot be read: {one_line(error)}") from error
+        raise user_error(f"{name}: cannot be read: {one_line(error)}", error) from error
 
 
 def files_of(system: Any, source: str, root: str) -> dict[str, str]:
@@ -263,12 +264,15 @@ def jsonl_rows(source: str, lines: io.TextIOBase, columns: Columns) -> Iterator[
             yield Row(source, number, None, str(line), TOO_LONG)
             continue
         try:
-            content = json.loads(line)
+            content = json.loads(line, object_pairs_hook=object_of)
         except (ValueError, RecursionError) as error:
             yield Row(source, number, None, line, f"invalid JSON: {one_line(error)}")
             continue
         if not isinstance(content, dict):
             yield Row(source, number, None, line, "invalid JSON: not an object")
+            continue
+        if isinstance(content, Ambiguous) and (again := [name for name in columns.wanted if name in content.again]):
+            yield Row(source, number, None, line, f"invalid JSON: the key {again[0]!r} a second time")
             continue
         for name in seen:
             seen[name] = seen[name] or name in content
@@ -278,6 +282,23 @@ def jsonl_rows(source: str, lines: io.TextIOBase, columns: Columns) -> Iterator[
     if names:
         for name in (name for name, found in seen.items() if not found):
             raise columns.missing(source, name, [each for each in names if is_utf8(each)])
+
+
+class Ambiguous(dict[str, Any]):
+    """An object of JSON with keys that occur `again`; the last value of each is the one that counts."""
+
+    again: frozenset[str] = frozenset()
+
+
+def object_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON from its keys and values."""
+    content = dict(pairs)
+    if len(content) == len(pairs):
+        return content
+    found = Ambiguous(content)
+    counts = Counter(key for key, _ in pairs)
+    found.again = frozenset(key for key, count in counts.items() if count > 1)
+    return found
 
 
 def read_parquet(source: str, file: Any, columns: Columns) -> Iterator[Row]:
@@ -296,16 +317,22 @@ def read_parquet(source: str, file: Any, columns: Columns) -> Iterator[Row]:
             yield Row(source, number, id_, text)
 
 
-def strings(source: str, name: str, column: pa.Array) -> list[str | None]:
-    """A column's values as text; raises UserError for nested ones. Parquet does not promise that its strings are UTF-8."""
+def strings(source: str, name: str, column: pa.Array) -> list[str | float | None]:
+    """A column's values as text; raises UserError for nested ones. Parquet does not promise that its strings are UTF-8.
+
+    Numbers that are not finite, or too large to have all their digits, stay numbers, which are malformed.
+    """
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    numbers = column.to_pylist() if pa.types.is_floating(kind) else [None] * len(column)
+    inexact = [None if number is None or abs(number) <= EXACT else float(number) for number in numbers]
     try:
         if not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
             column = pc.cast(column, pa.large_string())
         values = pc.cast(column, pa.large_binary()).to_pylist()
     except pa.ArrowException as error:
         raise UserError(f"{source}: the column {name!r} holds {column.type}, expected text") from error
-    return [None if value is None else value.decode("utf-8", "surrogateescape") for value in values]
+    texts = [None if value is None else value.decode("utf-8", "surrogateescape") for value in values]
+    return [text if number is None else number for text, number in zip(texts, inexact, strict=True)]
 
 
 def is_utf8(text: str) -> bool:
@@ -343,9 +370,11 @@ def malformed_id(value: Any, longest: int) -> str | None:
     if not isinstance(value, PLAIN) or isinstance(value, bool):
         return f"the id is no string but {type(value).__name__}"
     if isinstance(value, str):
+        if SPELT.match(value):
+            return f"the id is {value.strip()}"
         reason = malformed_text(value, longest)
         return reason and reason.replace("text", "id", 1)
-    return None
+    return malformed_number(value)
 
 
 def excerpt(value: Any) -> str:

@@ -24,7 +24,9 @@ from ballast.paths import regular_file
 from ballast.splitting import SPLITS, stratified_grouped_fold, stratified_grouped_split, within_share
 from ballast.urls import public_url, refusal, secrets_in
 from stages import sms_spam
+from stages.columns import as_strings, check_label_names
 from stages.files import FEEDBACK, INGEST, MESSAGES, replaced, write_json
+from stages.ids import first_wrong_id
 from stages.params import PARAMS, Ingest, read_params
 from stages.tables import read_file, read_hub, read_sms
 
@@ -51,21 +53,12 @@ def read_source(settings: Ingest) -> tuple[pa.Table, str]:
         raise UserError(f"{served_by}: no rows; expected messages with the columns {', '.join(wanted.values())}")
     columns = {key.removesuffix("_column"): as_strings(table[name], name, served_by) for key, name in wanted.items()}
     ids = columns.get("id", pa.chunked_array([pc.cast(pa.array(np.arange(1, len(table) + 1)), pa.large_string())]))
+    if settings.id_column is not None and (wrong := first_wrong_id(table[wanted["id_column"]])):
+        row, reason = wrong
+        raise UserError(f"{served_by}: row {row + 1} has no id in {settings.id_column!r} (ingest.id_column): {reason}")
     if ids.null_count or pc.count_distinct(ids).as_py() < len(ids):
         raise UserError(f"{served_by}: the column {settings.id_column!r} (ingest.id_column) must name each row once")
     return pa.table({"id": ids, "text": columns["text"], "label": columns["label"]}), served_by
-
-
-def as_strings(column: pa.ChunkedArray, name: str, served_by: str) -> pa.ChunkedArray:
-    """A column as strings; raises UserError for nested values and for NUL characters, with the row."""
-    try:
-        strings = pc.cast(column, pa.large_string())
-    except pa.ArrowException as error:
-        raise UserError(f"{served_by}: the column {name!r} holds {column.type}, expected text") from error
-    row = pc.index(pc.fill_null(pc.match_substring(strings, "\0"), False), True).as_py()
-    if row >= 0:
-        raise UserError(f"{served_by}: row {row + 1} has a NUL byte in the column {name!r}; expected text")
-    return strings
 
 
 def mapped(labels: pa.ChunkedArray, label_map: dict[str | int | bool, str] | None, served_by: str) -> pa.ChunkedArray:
@@ -238,6 +231,7 @@ def main() -> None:
     rows, served_by = read_source(settings)
     print(f"ingest: {len(rows):,} rows from {served_by}", file=sys.stderr)
     table = rows.set_column(2, "label", mapped(rows["label"], settings.label_map, served_by))
+    check_label_names(table["label"], served_by)
     dropped = dict.fromkeys(["blank_text", "missing_label", "conflict", "duplicate"], 0)
     table = without_repeats(without_blanks(table, dropped, served_by), settings, dropped, served_by)
     table = with_splits(table, settings, served_by)

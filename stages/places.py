@@ -12,8 +12,9 @@ from ballast.urls import CHAIN, full_url, hidden, parts_of, unambiguous
 
 # A DVC remote, whose URL and credentials are in .dvc/config and .dvc/config.local.
 REMOTE = "remote://"
-# As DVC does, with which one a source has one meaning: credentials from ~/.netrc, a proxy from the environment.
-HTTP = {"client_kwargs": {"trust_env": True}}
+# Until a server must have taken a connection, until it must have sent something, and until it must have sent all: a file is
+# fetched in parts.
+CONNECT_SECONDS, SILENT_SECONDS, REQUEST_SECONDS = 10.0, 30.0, 3600.0
 
 # Fetched once: not every server sends parts of a file, which an archive is read by.
 ARCHIVE_ON_THE_WEB = re.compile(r"((?:zip|tar|libarchive)://(?:(?!://).)*::)(?=https?://)")
@@ -32,8 +33,19 @@ def file_system(place: str) -> tuple[Any, str]:
 
     whole = ARCHIVE_ON_THE_WEB.sub(r"\1simplecache::", unambiguous(full_url(place))) if is_url(place) else place
     schemes = {parts.scheme for link in CHAIN.split(whole) if (parts := parts_of(link))}
-    system, root = fsspec.core.url_to_fs(whole, **dict.fromkeys(schemes & {"http", "https"}, HTTP))
+    system, root = fsspec.core.url_to_fs(whole, **{scheme: over_http() for scheme in schemes & {"http", "https"}})
     return system, str(root)
+
+
+def over_http() -> dict[str, Any]:
+    """How HTTP is spoken; aiohttp alone would wait for minutes.
+
+    As DVC does, with which one a source has one meaning: credentials from ~/.netrc, a proxy from the environment.
+    """
+    from aiohttp import ClientTimeout
+
+    limits = ClientTimeout(total=REQUEST_SECONDS, sock_connect=CONNECT_SECONDS, sock_read=SILENT_SECONDS)
+    return {"client_kwargs": {"trust_env": True, "timeout": limits}}
 
 
 def of_remote(place: str) -> tuple[Any, str]:

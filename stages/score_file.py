@@ -14,7 +14,7 @@ from fsspec.implementations.local import LocalFileSystem
 from pyarrow import parquet
 
 from ballast.encoders import file_sha256
-from ballast.errors import UserError
+from ballast.errors import UserError, user_error
 from ballast.model import Model
 from ballast.urls import remember
 from stages.deployed import Version
@@ -131,7 +131,7 @@ class Scorer:
                 sha256 = file_sha256(local)
             # Each kind of storage has errors of its own.
             except Exception as error:
-                raise UserError(f"{source}: cannot be read: {one_line(error)}") from error
+                raise user_error(f"{source}: cannot be read: {one_line(error)}", error) from error
             for name_written in (scores, quarantine):
                 stack.enter_context(self.target.only_one(name_written))
             limits = self.params.production.score.model_dump(include={"longest_text", "quarantine"})

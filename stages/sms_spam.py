@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 from ballast.encoders import file_sha256
-from ballast.errors import UserError
+from ballast.errors import TransientError, UserError
 from ballast.paths import check_folder
 from ballast.urls import hidden
 from stages.files import replaced
@@ -131,4 +131,4 @@ def obtain(folder: Path) -> tuple[Path, str]:
         with replaced(folder / ORIGIN) as temporary:
             temporary.write_text(way + os.linesep, encoding="utf-8")
         return path, way
-    raise UserError(f"sms_spam: no source reachable ({'; '.join(failures)}); put {DESCRIPTION} at {folder / FILE}")
+    raise TransientError(f"sms_spam: no source reachable ({'; '.join(failures)}); put {DESCRIPTION} at {folder / FILE}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ import pyarrow.compute as pc
 from pyarrow import csv, json, parquet
 
 from ballast.encoders import file_sha256
-from ballast.errors import UserError, nearest
+from ballast.errors import UserError, nearest, user_error
 from ballast.urls import file_name, file_path, public_url
 from stages.places import check_file, file_system, is_url, one_line
 
@@ -24,6 +25,8 @@ FORMATS = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", 
 BLOCK_BYTES = 1 << 26
 SCAN_BYTES = 1 << 24
 NEW_LINE = b"\n"
+DEEPEST = 100
+IN_QUOTES, BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL), re.compile(rb"[\[\]{}]")
 
 
 @contextmanager
@@ -42,7 +45,7 @@ def local_copy(path: str) -> Iterator[Path]:
             raise
         # Each kind of storage has errors of its own.
         except Exception as error:
-            raise UserError(f"{public_url(path)}: cannot be read: {one_line(error)} (ingest.path)") from error
+            raise user_error(f"{public_url(path)}: cannot be read: {one_line(error)} (ingest.path)", error) from error
         yield local
 
 
@@ -60,6 +63,27 @@ def undecodable(path: Path) -> str | None:
                 return f"line {line + joined[: error.start].count(NEW_LINE)}, byte 0x{joined[error.start]:02x}"
             line += block.count(NEW_LINE)
     return f"line {line}, cut off within a character" if decoder.getstate()[0] else None
+
+
+def deep_line(path: Path) -> int | None:
+    """The number of the first line of JSON that is nested so deep that Arrow's reader would end the process; None without one.
+
+    Counts brackets; only of a line with many it looks which of them are within texts.
+    """
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if line.count(b"[") + line.count(b"{") > DEEPEST and depth(line) > DEEPEST:
+                return number
+    return None
+
+
+def depth(line: bytes) -> int:
+    """How deep the lists and objects of a line of JSON are within each other."""
+    deepest = now = 0
+    for bracket in BRACKETS.findall(IN_QUOTES.sub(b"", line)):
+        now += 1 if bracket in b"[{" else -1
+        deepest = max(deepest, now)
+    return deepest
 
 
 def format_of(source: str, path: str) -> str:
@@ -128,10 +152,15 @@ def read_file(path: str, source: str, wanted: dict[str, str], sha256: str | None
             raise UserError(f"{shown}: empty file; expected rows with the columns {', '.join(wanted.values())}")
         if format_name != "parquet" and (where := undecodable(local)):
             raise UserError(f"{shown}: not UTF-8 at {where}")
+        if format_name == "jsonl" and (line := deep_line(local)):
+            raise UserError(f"{shown}: line {line} is nested deeper than {DEEPEST} levels; expected one object of plain values")
         try:
             require_columns(shown, column_names(local, format_name), wanted)
             return read_columns(local, format_name, list(wanted.values()))
-        except (pa.ArrowException, OSError) as error:
+        except UserError:
+            raise
+        # Beside Arrow's errors, those of names that are not UTF-8 and of numbers that are too large.
+        except Exception as error:
             reason = " ".join(str(error).split())
             raise UserError(f"{shown}: cannot be read as {format_name}: {reason[:300]}") from error
 
@@ -153,7 +182,8 @@ def read_hub(name: str, config: str | None, split: str, revision: str | None, wa
         rows = datasets.load_dataset(name, config, split=split, revision=revision)
     except Exception as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"hub data set {public_url(name)} cannot be loaded: {type(error).__name__}: {reason[:200]}") from error
+        message = f"hub data set {public_url(name)} cannot be loaded: {type(error).__name__}: {reason[:200]}"
+        raise user_error(message, error) from error
     require_columns(public_url(name), rows.column_names, wanted)
     table = rows.with_format("arrow")[:].select(list(wanted.values()))
     label_column = wanted["label_column"]

@@ -1,0 +1,42 @@
+"""Ids of messages: what names one, and so can be found again in another file of another format."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+# How a missing number is written where it became text; it names nothing.
+NOT_FINITE = r"(?i)^\s*[+-]?(nan|inf|infinity)\s*$"
+SPELT = re.compile(NOT_FINITE)
+# Beyond these a number is not the same in every format: floating point has no more digits, other columns no more bits.
+EXACT, LEAST_WHOLE, LARGEST_WHOLE = 2**53, -(2**63), 2**64 - 1
+BEYOND = "a number beyond 64 bits, which loses its digits; write ids as text"
+
+
+def malformed_number(value: float) -> str | None:
+    """Why a number is no id, None if it is one."""
+    if isinstance(value, int):
+        return None if LEAST_WHOLE <= value <= LARGEST_WHOLE else f"the id is {BEYOND}"
+    if not math.isfinite(value):
+        return f"the id is {value}"
+    return None if abs(value) <= EXACT else f"the id is {BEYOND}"
+
+
+def first_wrong_id(column: pa.ChunkedArray) -> tuple[int, str] | None:
+    """The first row (from 0) of a column of ids which is a number that names nothing, and why; None without one."""
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if pa.types.is_floating(kind):
+        wrong = pc.invert(pc.less_equal(pc.abs(pc.cast(column, pa.float64())), float(EXACT)))
+    elif pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        wrong = pc.match_substring_regex(pc.cast(column, pa.large_string()), NOT_FINITE)
+    else:
+        return None
+    row = pc.index(pc.fill_null(wrong, False), True).as_py()
+    if row < 0:
+        return None
+    value: Any = column[row].as_py()
+    return row, (malformed_number(value) or "") if isinstance(value, float) else f"the id is {value.strip()}"
