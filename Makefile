@@ -1,6 +1,6 @@
 # Two commands: `make repro` runs the pipeline, `make test` the tests; both set up what they need.
 .DEFAULT_GOAL := help
-.PHONY: help repro study serve nodes test test-slow check bench readme clean setup browser postgresql
+.PHONY: help repro study serve nodes test test-inputs test-slow check bench readme clean setup browser postgresql
 
 VENV := .venv
 # Which build of torch: cpu, or cuda for Linux on x86-64 (make repro TORCH=cuda).
@@ -36,6 +36,9 @@ nodes: $(VENV)/nodes   ## install what trains on other machines: Ray, Prefect on
 
 test: setup browser   ## run the tests, a file to a core
 	python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+
+test-inputs: setup   ## try every bad input that the tests know, and count them
+	python -m benchmarks.bad_inputs
 
 test-slow: setup nodes postgresql   ## run the tests with real parts: killed workers, PostgreSQL, S3, Ray
 	python -m pytest -m slow

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ruamel.yaml import YAML
-from ruamel.yaml.composer import Composer
+from ruamel.yaml.composer import Composer, MaxDepthExceededError
 from ruamel.yaml.events import AliasEvent
 from ruamel.yaml.nodes import Node
 
@@ -23,11 +23,11 @@ LONGEST_REASON = 300
 
 
 class LimitedComposer(Composer):
-    """Ruamel's composer within limits; raises UserError."""
+    """Ruamel's composer with a limit to what aliases repeat; raises UserError."""
 
     def __init__(self, loader: Any = None) -> None:
         super().__init__(loader)
-        self.depth = self.values = self.repeated = 0
+        self.values = self.repeated = 0
         # How many values each anchor stands for; None while it is read.
         self.sizes: dict[str, int | None] = {}
 
@@ -44,16 +44,13 @@ class LimitedComposer(Composer):
             if self.repeated > MOST_REPEATED:
                 raise UserError(f"line {line}: aliases such as *{anchor} repeat more than {MOST_REPEATED:,} values")
             return super().compose_node(parent, index)
-        if self.depth == DEEPEST:
-            raise UserError(f"line {line}: more than {DEEPEST} levels of lists and mappings within each other")
         if anchor in self.sizes:
             raise UserError(f"line {line}: the anchor &{anchor} a second time")
         before = self.values
-        self.depth, self.values = self.depth + 1, before + 1
+        self.values += 1
         if anchor is not None:
             self.sizes[anchor] = None
         node: Node = super().compose_node(parent, index)
-        self.depth -= 1
         if anchor is not None:
             self.sizes[anchor] = self.values - before
         return node
@@ -71,11 +68,16 @@ def yaml_value(content: bytes, largest: int = LARGEST_BYTES) -> Any:
             f"not valid YAML: not UTF-8 at line {line}, byte 0x{content[error.start]:02x}; save it as utf-8"
         ) from error
     reader = YAML(typ="safe", pure=True)
-    reader.Composer = LimitedComposer
+    reader.Composer, reader.max_depth = LimitedComposer, DEEPEST
     try:
         return reader.load(text)
     except UserError as error:
         raise UserError(f"not valid YAML: {error}") from error
+    except MaxDepthExceededError as error:
+        line = error.problem_mark.line + 1
+        raise UserError(
+            f"not valid YAML: line {line}: more than {DEEPEST} levels of lists and mappings within each other"
+        ) from error
     # Beside its own errors, those of numbers, dates and keys that Python cannot make of what is written.
     except Exception as error:
         raise UserError(f"not valid YAML: {one_line(reason(error), LONGEST_REASON)}") from error

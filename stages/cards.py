@@ -14,9 +14,9 @@ from ballast.errors import UserError
 from ballast.limits import quoted
 from ballast.technique import Technique
 from ballast.techniques import build
-from stages.files import CARDS, read_json
+from stages.files import CARDS, LONGEST_NAME, read_json
 
-NAME = re.compile(r"[A-Za-z0-9_]+")
+NAME = re.compile(rf"[A-Za-z0-9_]{{1,{LONGEST_NAME}}}")
 
 
 @dataclass(frozen=True, kw_only=True)

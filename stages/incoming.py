@@ -14,13 +14,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from fsspec.implementations.local import LocalFileSystem
 from pyarrow import parquet
 
-from ballast.errors import UserError, nearest, user_error
+from ballast.errors import UserError, is_transient, nearest, user_error
 from ballast.paths import check_source
 from ballast.urls import file_path, public_url
 from stages.ids import EXACT, SPELT, malformed_number
@@ -98,12 +99,19 @@ def files_at(source: str) -> tuple[Any, dict[str, str]]:
     try:
         system, root = file_system(source)
         system.invalidate_cache()
-        files = {shown: root} if system.isfile(root) else files_of(system, shown, root)
+        # By HTTP a name is all that tells a file from a page with links.
+        named = urlsplit(source).scheme in ("http", "https") and ending_of(source) in FORMATS
+        files = {shown: root} if named or system.isfile(root) else files_of(system, shown, root)
+        if not files:
+            # Which finds nothing too where the storage does not answer.
+            system.info(root)
     except UserError:
         raise
     # Each kind of storage has errors of its own.
     except Exception as error:
-        raise user_error(f"{shown}: cannot be read: {one_line(error)}", error) from error
+        if not isinstance(error, FileNotFoundError) or is_transient(error):
+            raise user_error(f"{shown}: cannot be read: {one_line(error)}", error) from error
+        files = {}
     if not files:
         raise UserError(f"{shown}: no such file, and no folder with files in it")
     for name, path in files.items():
@@ -139,6 +147,11 @@ def files_of(system: Any, source: str, root: str) -> dict[str, str]:
         for name, path in inside.items()
         if name and not name.endswith("/") and not any(part.startswith((".", "_")) for part in name.split("/"))
     }
+
+
+def ending_of(name: str) -> str:
+    """The ending of a file's name, of a path or URL."""
+    return PurePosixPath(file_path(name)).suffix.lower()
 
 
 def format_of(name: str) -> str:

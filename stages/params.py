@@ -343,9 +343,7 @@ class Params(Section):
         score, ingest = self.production.score, self.ingest
         text, id_ = score.text_column or ingest.text_column, score.id_column or ingest.id_column
         if text == id_:
-            raise ValueError(
-                f"production.score: the text and the id of a message are both in the column {text!r}; expected two"
-            )
+            raise ValueError(f"production.score: text and id are both in the column {text!r}; expected two columns")
         return self
 
     @model_validator(mode="after")
@@ -374,11 +372,15 @@ def known_keys(section: type[BaseModel], place: tuple[str | int, ...]) -> list[s
     return [field.alias or name for name, field in fields_of(kind).items()]
 
 
+# As in dict[str,float].
+UNION_BRANCH = re.compile(r"[a-z-]+\[.*\]", re.DOTALL)
+
+
 def complaint(error: ValidationError, model: type[BaseModel]) -> str:
     """One line on one thing that is wrong: the deepest, which of the branches of a union is the one meant."""
     first = max(error.errors(), key=lambda each: len(each["loc"]))
-    # Pydantic names the branch of a union too, as in dict[str,float].
-    place = tuple(part for part in first["loc"] if "[" not in str(part))
+    # Pydantic names the branch of a union too.
+    place = tuple(part for part in first["loc"] if not UNION_BRANCH.fullmatch(str(part)))
     where = ".".join(map(str, place)) or "the file"
     if first["type"] == "extra_forbidden":
         return f"unknown key {where!r}: {nearest(str(place[-1]), known_keys(model, place[:-1]))}"
@@ -386,7 +388,7 @@ def complaint(error: ValidationError, model: type[BaseModel]) -> str:
         return f"missing key {where!r}"
     if first["type"] == "value_error":
         # Our own words name what was found; the input would be a whole section.
-        return f"{where}: {first['ctx']['error']}"
+        return f"{where}: {first['ctx']['error']}" if place else str(first["ctx"]["error"])
     return f"{where}: {first['msg']}, found {quoted(first['input'])}"
 
 

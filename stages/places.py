@@ -71,7 +71,9 @@ def check_file(place: str | Path, setting: str) -> Path:
 
 def one_line(error: BaseException) -> str:
     """An error's own words without secrets, or its kind where it has none."""
-    # Of a page that cannot be had fsspec says its address only.
-    if isinstance(error, FileNotFoundError) and error.errno is None and error.__cause__ is not None:
+    # Of a page that cannot be had fsspec says its address only, and why as the cause.
+    while isinstance(error, FileNotFoundError) and error.errno is None and error.__cause__ is not None:
         error = error.__cause__
-    return hidden(" ".join(str(error).split()))[:300] or type(error).__name__
+    # Of too many redirects aiohttp says no word.
+    words = "" if getattr(error, "status", None) == 0 else " ".join(str(error).split())
+    return hidden(words)[:300] or type(error).__name__

@@ -1,0 +1,57 @@
+"""Try every bad input of the tests: how many are refused by one readable line that changes nothing.
+
+Writes benchmarks/bad_inputs.json: `counts` of the inputs tried, by kind, and of those that ended in any other way, which are
+also printed; the exit code is 1 where there are some. `make test-inputs` runs it.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from tqdm import tqdm
+
+from benchmarks.measuring import surroundings, write_result
+from stages import places
+from tests.bad_inputs import Case, base, tried, wrong
+from tests.bad_settings import settings
+from tests.bad_tables import ANSWERS, of_server, server, tables
+from tests.project import Project
+
+COMMAND = "make test-inputs"
+# A server that never answers costs this, not the half minute of production.
+SILENT_SECONDS = 0.3
+
+
+def problems(project: Project) -> Iterator[tuple[Case, list[str]]]:
+    """Each case, with what is wrong with how it ended."""
+    for case in [*settings(), *tables()]:
+        yield case, wrong(case, *tried(project, case))
+    for name, (answer, _) in ANSWERS.items():
+        with server(answer) as port:
+            for case in of_server(name, port):
+                yield case, wrong(case, *tried(project, case))
+
+
+def main() -> None:
+    places.SILENT_SECONDS = SILENT_SECONDS
+    began, kinds, failed = time.perf_counter(), Counter[str](), 0
+    with tempfile.TemporaryDirectory() as folder:
+        for case, found in tqdm(problems(base(Path(folder))), desc="bad inputs", unit="input"):
+            kinds[case.kind] += 1
+            failed += bool(found)
+            for problem in found:
+                print(ascii(f"{case.id}: {problem}"), file=sys.stderr)
+    counts = {"tried": kinds.total(), "kinds": dict(kinds), "wrong": failed}
+    seconds = round(time.perf_counter() - began, 1)
+    write_result("bad_inputs", {"counts": counts, "command": COMMAND, "seconds": seconds, **surroundings()})
+    print(f"{counts['tried']} bad inputs of {len(kinds)} kinds tried, {failed} wrong")
+    sys.exit(bool(failed))
+
+
+if __name__ == "__main__":
+    main()
