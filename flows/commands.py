@@ -38,6 +38,8 @@ KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
 # How DVC says that somebody else is at the same files; its own waiting is for shorter locks.
 BUSY = "is busy, it is being blocked by"
 
+# How often a source that was out of reach is read, and how long after.
+TRIES, TRY_AGAIN_SECONDS = 3, 30.0
 LOGS_OF_RUNS = ("prefect.flow_runs", "prefect.task_runs")
 
 _running: set[subprocess.Popen[bytes]] = set()
@@ -111,6 +113,18 @@ def run_command(
         if told is not None:
             stage, code = told["stage"], int(told["code"] or code)
         raise StageFailed(stage, code, list(last))
+
+
+def run_until_had(stage: str, command: Sequence[str], log: Callable[[str], object], seconds: float = TRY_AGAIN_SECONDS) -> None:
+    """Run a command, and a few times more while what it reads is out of reach for a moment; raises StageFailed."""
+    for tries_left in reversed(range(TRIES)):
+        try:
+            return run_command(stage, command, log)
+        except StageFailed as failure:
+            if failure.code != TEMPORARY or not tries_left or stopped.is_set():
+                raise
+            log(f"{failure.headline}; it is tried again in {seconds:g} s")
+        stopped.wait(seconds)
 
 
 def _start(command: Sequence[str], environment: Mapping[str, str], folder: Path | None) -> subprocess.Popen[bytes]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
@@ -52,13 +53,8 @@ def replay(
     source : a file of labelled messages; by default those of the data that were not trained on.
     """
     no_secrets(source)
+    check(schedule, size, labelled, seed)
     logger, decisions = get_run_logger(), list[str]()
-    check_number("windows in schedule", len(schedule), 1, MOST_WINDOWS, whole=True)
-    for share in schedule:
-        check_number("a share in schedule", share, 0, 1)
-    check_number("labelled", labelled, 0, 1)
-    check_number("size", size, 1, MOST_MESSAGES, whole=True)
-    check_number("seed", seed, 0, SEEDS, whole=True)
     options = ["--size", str(size), "--labelled", str(labelled), "--seed", str(seed)]
     options += [] if source is None else ["--source", source]
     with stopping_commands():
@@ -78,6 +74,16 @@ def replay(
             before = path.stem
     logger.info("%s", "\n".join(f"{share:.2f}: {decision}" for share, decision in zip(schedule, decisions, strict=True)))
     return decisions
+
+
+def check(schedule: Sequence[float], size: int, labelled: float, seed: int) -> None:
+    """Raise UserError for what nothing can be replayed by."""
+    check_number("the number of windows in schedule", len(schedule), 1, MOST_WINDOWS, whole=True)
+    for share in schedule:
+        check_number("a share in schedule", share, 0, 1)
+    check_number("labelled", labelled, 0, 1)
+    check_number("size", size, 1, MOST_MESSAGES, whole=True)
+    check_number("seed", seed, 0, SEEDS, whole=True)
 
 
 def deliver(window: str) -> None:
@@ -132,6 +138,8 @@ def main(schedule: str, size: int, labelled: float, seed: int, source: str | Non
         shares = [float(share) for share in schedule.split(",")]
     except ValueError as error:
         raise UserError(f"--schedule {short(schedule)!r}: expected shares such as 0.13,0.40") from error
+    # Before Prefect, which takes seconds to begin a flow.
+    check(shares, size, labelled, seed)
     with readable():
         decisions = replay(shares, size, labelled, seed, source and add_secret_url(source))
     for share, decision in zip(shares, decisions, strict=True):

@@ -18,7 +18,7 @@ from ballast.command import parser, run
 from ballast.errors import UserError
 from ballast.printable import LONGEST_TITLE, one_line
 from ballast.urls import SECRET_URLS, add_secret_url, public_url, refusal, secrets_in
-from flows.commands import readable, run_command, stopping_commands
+from flows.commands import readable, run_until_had, stopping_commands
 from flows.settings import PARAMS, scoring, window_name
 
 STAGE = [sys.executable, "-m", "stages.score"]
@@ -60,7 +60,7 @@ def score(source: str | None = None, window: str | None = None, announce: bool =
     no_secrets(source)
     source, window = window_of(source, window, flow_run.scheduled_start_time or datetime.now(UTC))
     with stopping_commands():
-        run_command("score", [*STAGE, "--window", window, "--", source], get_run_logger().info)
+        run_until_had("score", [*STAGE, "--window", window, "--", source], get_run_logger().info)
     if announce:
         emit_event("window.scored", {"prefect.resource.id": f"ballast.window.{window}"}, payload={"window": window})
 

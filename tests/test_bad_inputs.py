@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import sys
 import unicodedata
@@ -123,7 +124,7 @@ def test_how_a_command_ends(error: Exception, code: int, line: str, capsys: pyte
 
 def chained(*errors: Exception) -> Exception:
     """The last error, each led to by the one before."""
-    for cause, error in zip(errors, errors[1:], strict=False):
+    for cause, error in itertools.pairwise(errors):
         error.__cause__ = cause
     return errors[-1]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import re
 import signal
@@ -19,7 +20,7 @@ import pytest
 from joblib import cpu_count
 
 from ballast.errors import UserError
-from flows.commands import INTERRUPTED, LAST_LINES, StageFailed, run_command
+from flows.commands import INTERRUPTED, LAST_LINES, LONGEST_TOLD, StageFailed, printable_logs, run_command, run_until_had
 from flows.pipeline import pipeline, plan
 from tests.flow_fixtures import Server, StandIn, eventually, prefect_server, stand_in
 from tests.project import ROOT
@@ -120,12 +121,14 @@ def test_siblings_run_side_by_side_and_share_the_cores_without_a_server(
 
 
 def test_a_failed_stage_is_shown_with_its_last_lines_and_ends_the_flow(repository: StandIn, server: Server) -> None:
-    repository.on("train@a-0", "for n in $(seq 30); do echo line $n; done", "echo 'error: no class [/spam]' >&2", "exit 1")
+    hostile = r"printf 'error: no class [/spam] \033[31m\000\n' >&2"
+    repository.on("train@a-0", "for n in $(seq 30); do echo line $n; done", hostile, "exit 1")
     done = repository.flow(**server.environment)
-    assert done.error == "error: stage train@a-0 failed with exit code 1: no class [/spam]"
+    assert done.error == r"error: stage train@a-0 failed with exit code 1: no class [/spam] \x1b[31m\x00"
+    assert "\x1b" not in done.stderr + done.stdout and "\0" not in done.stderr + done.stdout
     tail = [line.strip() for line in done.stderr.splitlines()[-LAST_LINES - 1 : -1]]
     assert tail[:-2] == [f"line {n}" for n in range(33 - LAST_LINES, 31)]
-    assert tail[-2] == "error: no class [/spam]"
+    assert tail[-2] == r"error: no class [/spam] \x1b[31m\x00"
     assert repository.steps == [*one_after_the_other(STAGES[:3]), "start train@a-0"]
 
     run = server.last_run()
@@ -306,6 +309,29 @@ def test_a_command_runs_in_this_environment_and_shows_its_progress() -> None:
     with pytest.raises(StageFailed) as failed:
         run_command("step", ["python", "-c", "raise SystemExit(4)"], shown.append)
     assert failed.value.headline == "stage step failed with exit code 4: it printed nothing"
+
+
+@pytest.mark.parametrize(("code", "failures", "runs"), [(75, 2, 3), (75, 3, 3), (1, 1, 1)])
+def test_a_source_that_is_away_for_a_moment_is_read_again(code: int, failures: int, runs: int, tmp_path: Path) -> None:
+    count, shown = tmp_path / "runs", list[str]()
+    script = f"echo run >> {count}; [ $(wc -l < {count}) -gt {failures} ] || {{ echo 'error: away'; exit {code}; }}"
+    with contextlib.nullcontext() if failures < runs else pytest.raises(StageFailed, match=f"exit code {code}: away"):
+        run_until_had("score", ["sh", "-c", script], shown.append, 0.01)
+    assert len(count.read_text().splitlines()) == runs
+    assert sum("tried again in 0.01 s" in line for line in shown) == min(runs - 1, failures)
+
+
+def test_what_a_command_says_is_printable_and_its_lines_have_an_end() -> None:
+    shown: list[str] = []
+    code = r"print('a\x1b[31m\0\u202eb\t.'); print('x' * 100_000); raise SystemExit(4)"
+    with pytest.raises(StageFailed) as failed:
+        run_command("step", ["python", "-c", code], shown.append, {"PYTHONIOENCODING": "utf-8"})
+    assert shown[0] == r"a\x1b[31m\x00\u202eb" + "\t."
+    assert len(shown[1]) == 100_000 and len(failed.value.lines[1]) <= LONGEST_TOLD
+    record = logging.LogRecord("prefect.flow_runs", logging.INFO, "", 0, "window %s", ("\0\x1b",), None)
+    printable_logs()
+    assert logging.getLogger("prefect.flow_runs").filter(record)
+    assert record.getMessage() == r"window \x00\x1b"
 
 
 @pytest.mark.parametrize("end", [KeyboardInterrupt, SystemExit])
