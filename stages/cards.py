@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,12 +10,10 @@ from typing import Any
 import numpy as np
 
 from ballast.errors import UserError
-from ballast.limits import quoted
 from ballast.technique import Technique
 from ballast.techniques import build
-from stages.files import CARDS, LONGEST_NAME, read_json
-
-NAME = re.compile(rf"[A-Za-z0-9_]{{1,{LONGEST_NAME}}}")
+from stages.files import CARDS, read_json
+from stages.values import entry_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,13 +36,11 @@ class Card:
 
 def card_path(name: str) -> Path:
     """Where an entry's card is."""
-    return CARDS / f"{name}.json"
+    return CARDS / f"{entry_name(name)}.json"
 
 
 def read_card(name: str) -> Card:
     """The card of an entry; raises UserError."""
-    if not NAME.fullmatch(name):
-        raise UserError(f"{quoted(name)} names no entry of techniques; expected letters, digits and underscores")
     try:
         return Card(**read_json(card_path(name)))
     except TypeError as error:

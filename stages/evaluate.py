@@ -22,6 +22,7 @@ from stages.files import CARDS, EVALUATIONS, INGEST, LOGITS, read_json, replaced
 from stages.messages import Messages, read_messages
 from stages.params import read_params
 from stages.production import operating_rule, production_prior
+from stages.values import entry_name
 
 
 def labelled(messages: Messages, split: str) -> Labelled:
@@ -66,7 +67,7 @@ def write_draws(families: Mapping[str, Draws], path: Path) -> None:
 
 def main(name: str) -> None:
     params = read_params()
-    technique = read_json(CARDS / f"{name}.json")["technique"]
+    technique = read_json(CARDS / f"{entry_name(name)}.json")["technique"]
     messages = read_messages(["group"])
     scores = {seed: seed_scores(name, seed) for seed in params.train.seeds}
     production = production_prior(params.production.prior, read_json(INGEST)["labels"])

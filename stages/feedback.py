@@ -24,7 +24,7 @@ from stages.files import LABELS, MESSAGES, PRODUCTION, SCORED, locked, replaced
 from stages.groups import fingerprints_of, groups_of
 from stages.ids import first_wrong_id
 from stages.params import read_params
-from stages.tables import FORMATS, column_names, read_columns
+from stages.tables import FORMATS, check_content, column_names, read_columns
 
 FEEDBACK_TABLE = PRODUCTION / "feedback.parquet"
 COLUMNS = {
@@ -71,17 +71,21 @@ def read_labels(known: list[str]) -> pd.Series:
         kind = FORMATS.get(path.suffix.lower())
         if kind is None:
             raise UserError(f"{path}: expected a csv, tsv, jsonl or parquet file with the columns id and label")
+        check_content(path, kind, str(path))
         try:
             found = column_names(path, kind)
             for name in ("id", "label"):
                 if name not in found:
                     raise UserError(f"{path}: no column {name!r}: {nearest(name, found)}")
+                if found.count(name) > 1:
+                    raise UserError(f"{path}: more than one column {name!r}")
             table = read_columns(path, kind, ["id", "label"])
-            if wrong := first_wrong_id(table["id"]):
-                raise UserError(f"{path}: row {wrong[0] + 1}: {wrong[1]}; expected that of a scored message")
+            if unnamed := first_wrong_id(table["id"]):
+                raise UserError(f"{path}: row {unnamed[0] + 1}: {unnamed[1]}; expected that of a scored message")
             # As text before a missing value makes floating point of whole numbers.
             table = table.cast(pa.schema([(name, pa.large_string()) for name in table.column_names])).to_pandas()
-        except (pa.ArrowException, OSError) as error:
+        # Beside Arrow's errors, those of names that are not UTF-8.
+        except (pa.ArrowException, OSError, ValueError) as error:
             raise UserError(f"{path}: cannot be read as {kind}: {' '.join(str(error).split())[:300]}") from error
         labels, ids = (table[name].map(label_name, na_action="ignore").astype("str") for name in ("label", "id"))
         # A sheet may be filled in bit by bit.

@@ -86,6 +86,14 @@ def depth(line: bytes) -> int:
     return deepest
 
 
+def check_content(path: Path, format_name: str, shown: str) -> None:
+    """Raise UserError for what Arrow's readers do not refuse by an error of their own, with the line."""
+    if format_name != "parquet" and (where := undecodable(path)):
+        raise UserError(f"{shown}: not UTF-8 at {where}")
+    if format_name == "jsonl" and (line := deep_line(path)):
+        raise UserError(f"{shown}: line {line} is nested deeper than {DEEPEST} levels; expected one object of plain values")
+
+
 def format_of(source: str, path: str) -> str:
     """The format named, or told by the file's ending."""
     if source != "file":
@@ -150,10 +158,7 @@ def read_file(path: str, source: str, wanted: dict[str, str], sha256: str | None
             raise UserError(f"{shown}: sha256 is {found}, ingest.sha256 pins {sha256}")
         if local.stat().st_size == 0:
             raise UserError(f"{shown}: empty file; expected rows with the columns {', '.join(wanted.values())}")
-        if format_name != "parquet" and (where := undecodable(local)):
-            raise UserError(f"{shown}: not UTF-8 at {where}")
-        if format_name == "jsonl" and (line := deep_line(local)):
-            raise UserError(f"{shown}: line {line} is nested deeper than {DEEPEST} levels; expected one object of plain values")
+        check_content(local, format_name, shown)
         try:
             require_columns(shown, column_names(local, format_name), wanted)
             return read_columns(local, format_name, list(wanted.values()))

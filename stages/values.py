@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from ballast.errors import short
+from ballast.errors import UserError, short
 from ballast.labels import by_label
 from ballast.limits import LARGE, MANY, SEEDS, YEAR_HOURS, quoted
 from stages.files import LONGEST_NAME
@@ -22,9 +23,17 @@ Few = Annotated[int, Field(ge=1, le=10_000)]
 Minutes = Annotated[float, Field(ge=0, le=60 * YEAR_HOURS, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, le=SEEDS)]
 # A name becomes a file, a folder and a DVC stage.
+ENTRY = rf"[A-Za-z0-9_]{{1,{LONGEST_NAME}}}"
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$", max_length=LONGEST_NAME)]
 # A text that is more than blanks, of a length that a line can show.
 Text = Annotated[str, Field(pattern=r"\S", max_length=1000)]
+
+
+def entry_name(name: str) -> str:
+    """The name of an entry of techniques, as a command is given it; raises UserError for what cannot be one."""
+    if not re.fullmatch(ENTRY, name):
+        raise UserError(f"{quoted(name)} names no entry of techniques; expected letters, digits and underscores")
+    return name
 
 
 # A label is a word or a few: it heads columns and rows.

@@ -280,6 +280,7 @@ def arguments() -> Iterator[Case]:
             ("score", {"source": "window.csv", "window": value}, "--window is "),
             ("promote", {**promote, "reprior": value}, "no watched window "),
             ("resample", {"name": value, "seed": 0}, "names no entry of techniques"),
+            ("evaluate", {"name": value}, "names no entry of techniques"),
         ):
             yield Case(kind="names", name=f"{stage} {name}", stage=stage, arguments=given, said=(words, shown))
     for name, (value, _) in NO_NUMBERS.items():

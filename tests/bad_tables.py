@@ -355,6 +355,7 @@ def tables() -> list[Case]:
         "NaN as ids": (b"id,label\nNaN,ham\n", ("row 1", "the id is NaN")),
         "an unknown label": (b"id,label\nm1,\x1b[31mham\n", ("row 1", "'\\x1b[31mham'", "known: ham, spam")),
         "no column": (b"id,\x1b[31mlabel\nm1,ham\n", ("no column 'label'", "\\x1b[31mlabel")),
+        "column twice": (b"id,label,label\nm1,ham,spam\n", ("more than one column 'label'",)),
         "no id": (b"id,label\n,ham\n", ("row 1 has no id",)),
         "bytes": (bytes(range(256)), ("production/labels/a.csv",)),
     }

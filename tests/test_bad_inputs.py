@@ -8,6 +8,7 @@ import sys
 import unicodedata
 from argparse import Namespace
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -15,9 +16,10 @@ from ballast.command import TRACEBACK, parser, printable_output, run
 from ballast.errors import TEMPORARY, TransientError, UserError, is_transient, nearest
 from ballast.printable import LONGEST_LINE, PrintableStream, one_line, printable, printable_values
 from stages import places
+from stages.candidate import locked_stages
 from stages.incoming import files_at
 from tests.bad_inputs import Case, base, tried, wrong
-from tests.bad_settings import settings
+from tests.bad_settings import YAMLS, settings
 from tests.bad_tables import ANSWERS, of_server, server, tables
 from tests.project import Project
 
@@ -172,3 +174,30 @@ def test_a_folder_of_names_with_escapes(project: Project) -> None:
     finally:
         (folder / "\x1b[31ma.txt").unlink()
         folder.rmdir()
+
+
+LOCKS = {
+    "empty": b"",
+    "a list": b"- stages",
+    "a word": b"stages",
+    "no stages": b"schema: '2.0'",
+    "a list of stages": b"stages: [train]",
+    "a stage of nothing": b"stages: {train: null}",
+    "a stage of words": b"stages: {train: words}",
+    "deps of words": b"stages: {train: {deps: words}}",
+    "deps of no files": b"stages: {train: {deps: [words]}}",
+    "a dep without its path": b"stages: {train: {outs: [{md5: x}]}}",
+    "a path of numbers": b"stages: {train: {outs: [{path: 5}]}}",
+    **{
+        name: YAMLS[name][0]
+        for name in ("10,000 brackets", "a billion laughs", "a key twice", "UTF-16", "two documents", "a NUL")
+    },
+}
+
+
+@pytest.mark.parametrize("content", LOCKS.values(), ids=LOCKS)
+def test_a_lock_that_dvc_never_wrote_is_named(content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "dvc.lock").write_bytes(content)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"^dvc\.lock: "):
+        locked_stages()
