@@ -14,7 +14,7 @@ from prefect.cli.deploy._models import DeploymentConfig, PrefectYamlModel, RawSc
 from prefect.cli.deploy._triggers import _initialize_deployment_triggers
 
 from flows.lost_runs import lost_runs
-from flows.serve import POOL, QUEUES
+from flows.pool import POOL, QUEUES
 from tests.project import ROOT, yaml
 
 INFRA = ROOT / "infra"
