@@ -24,7 +24,7 @@ from flows.access import own_settings  # noqa: E402
 
 # What every flow adds to its environment: see own_settings.
 try:
-    OWN = own_settings(get_current_settings())
+    OWN = {name: value for name, value in own_settings(get_current_settings()).items() if os.environ.get(name) != value}
 except UserError as error:
     # Not raised: an import has nobody who would make one line of it.
     sys.exit(f"error: {error}")

@@ -132,10 +132,13 @@ def client_settings(settings: Settings, word: str) -> dict[str, str]:
 
 def given_auth_string(settings: Settings) -> str | None:
     """The auth string that a user has set; raises UserError when that of server and client differ, or Prefect refuses it."""
-    given = [each.get_secret_value() for each in (settings.server.api.auth_string, settings.api.auth_string) if each]
-    if len(set(given)) > 1:
+    given = {SERVER: settings.server.api.auth_string, CLIENT: settings.api.auth_string}
+    words = {name: word.get_secret_value() for name, word in given.items() if word}
+    for name, word in words.items():
+        checked(word, name, "for example ballast: and 40 random letters")
+    if len(set(words.values())) > 1:
         raise UserError(f"{SERVER} and {CLIENT} differ; set one of them, or both to the same user:password")
-    return checked(given[0], SERVER, "for example ballast: and 40 random letters") if given else None
+    return next(iter(words.values()), None)
 
 
 def own_settings(settings: Settings) -> dict[str, str]:

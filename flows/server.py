@@ -18,7 +18,9 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ballast.command import parser, run
-from flows.access import names_of
+from ballast.errors import UserError
+from flows import OWN
+from flows.access import SERVER, names_of
 
 HEADERS = {
     # Prefect's pages would otherwise tell others what a user does in them. They have scripts and styles within them.
@@ -62,6 +64,8 @@ class Guarded:
 
 
 def main(host: str, port: int, name: Sequence[str]) -> None:
+    if SERVER in OWN:
+        raise UserError(f"{SERVER} is not set; it is what the server asks for, user:password")
     settings = get_current_settings().server
     uvicorn.run(
         application(names_of(host, name)),

@@ -315,6 +315,7 @@ def test_ray_up_takes_the_cluster_of_machines() -> None:
     validate_config(config)
     assert config["max_workers"] == len(written["provider"]["worker_ips"]) == written["min_workers"]
     assert "--env=RAY_AUTH_MODE=token" in written["docker"]["run_options"]
+    assert "--dashboard-host=127.0.0.1" in config["head_start_ray_commands"][-1]
     assert [
         option for option in written["docker"]["run_options"] if re.search("KEY|SECRET|AUTH_TOKEN|AUTH_STRING", option)
     ] == []
