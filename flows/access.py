@@ -102,7 +102,8 @@ def names_of(host: str, others: Sequence[str]) -> list[str]:
     """The host names of a server: that on which it listens, all of this machine where it listens everywhere, and given ones."""
     own = [host]
     if host in ANY_ADDRESS:
-        addresses = [each.address.partition("%")[0] for all_of in psutil.net_if_addrs().values() for each in all_of]
+        found = [each for addresses in psutil.net_if_addrs().values() for each in addresses]
+        addresses = [each.address.partition("%")[0] for each in found if each.family in (socket.AF_INET, socket.AF_INET6)]
         own = [socket.gethostname(), socket.getfqdn(), *addresses]
     return list(dict.fromkeys(in_brackets(name) for name in (*LOOPBACK, *own, *others)))
 
@@ -144,12 +145,10 @@ def given_auth_string(settings: Settings) -> str | None:
 def own_settings(settings: Settings) -> dict[str, str]:
     """What this process's environment lacks: the auth string of its server, or guards for the one Prefect starts for a run."""
     url = settings.api.url
-    if settings.api.key is not None:
-        return {}
     if url is None:
         word = given_auth_string(settings) or new_auth_string()
         return server_settings(settings, word, [NO_ORIGIN]) | client_settings(settings, word)
-    if settings.api.auth_string is not None:
+    if settings.api.auth_string is not None or settings.api.key is not None:
         return {}
     known = known_auth_string(home_of_server(), url)
     return {} if known is None else client_settings(settings, known)

@@ -1,7 +1,8 @@
 """Run production on this machine until Ctrl-C: a Prefect server, a worker, and the deployments of infra/prefect.yaml.
 
 The server keeps its SQLite file in production/prefect, or its tables where PREFECT_SERVER_DATABASE_CONNECTION_URL says. With
-PREFECT_API_URL no server is started: the worker and the deployments go to that one.
+PREFECT_API_URL no server is started: the worker and the deployments go to that one. The server asks every request for the auth
+string in production/prefect/auth_string, or for the one in PREFECT_SERVER_API_AUTH_STRING.
 """
 
 from __future__ import annotations
@@ -244,28 +245,25 @@ def main(host: str, port: int, name: Sequence[str]) -> None:
         settings = get_current_settings()
         client = {"PREFECT_HOME": str(home), "PREFECT_API_URL": f"{reached}/api", **client_settings(settings, word)}
         environment = {**os.environ, **common, **client}
-        origins = [f"http://{each}:{port}" for each in names_of(host, name)]
-        command = [sys.executable, "-m", "flows.server", "--host", host, "--port", str(port)]
-        command += [part for each in name for part in ("--name", each)]
-        services = [
-            Service(
-                "server",
-                command,
-                # Prefect would put a copy of its pages among the installed packages, where one port's would replace another's.
-                # Wherever they are shown, through a tunnel or a proxy too, they ask the server that they come from.
-                {"PREFECT_SERVER_UI_STATIC_DIRECTORY": str(home / "pages"), "PREFECT_SERVER_UI_API_URL": "/api"}
-                | environment
-                | server_settings(settings, word, origins),
-                lock,
-                home / "server.log",
-                umask=0o077,
-            ),
-            Service("worker", worker, environment, lock),
-        ]
+        guarded = environment | server_settings(settings, word, [f"http://{each}:{port}" for each in names_of(host, name)])
+        services = [own_server(host, port, name, home, lock, guarded), Service("worker", worker, environment, lock)]
         if host not in LOOPBACK:
             say(f"warning: {host} is not only this machine, and nothing is encrypted; infra/README.md has a tunnel and a proxy")
         with temporary_settings({PREFECT_API_URL: f"{reached}/api", PREFECT_API_AUTH_STRING: word}):
             keep(services, home, environment, mark, login)
+
+
+def own_server(host: str, port: int, names: Sequence[str], home: Path, lock: int, environment: Mapping[str, str]) -> Service:
+    """The server, whose files are for its owner only."""
+    command = [sys.executable, "-m", "flows.server", "--host", host, "--port", str(port)]
+    command += [part for each in names for part in ("--name", each)]
+    pages = {
+        # Prefect would put a copy of its pages among the installed packages, where one port's would replace another's.
+        "PREFECT_SERVER_UI_STATIC_DIRECTORY": str(home / "pages"),
+        # Wherever they are shown, through a tunnel or a proxy too, they ask the server that they come from.
+        "PREFECT_SERVER_UI_API_URL": "/api",
+    }
+    return Service("server", command, pages | dict(environment), lock, home / "server.log", umask=0o077)
 
 
 def auth_string(home: Path, url: str) -> tuple[str, str]:
