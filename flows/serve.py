@@ -57,6 +57,8 @@ START_SECONDS = 180.0
 STOP_SECONDS = 30.0
 # A service that ends soon after its start is started again ever later.
 SETTLED_SECONDS, LONGEST_DELAY_SECONDS = 60.0, 60.0
+# What worker and runs need not know: its password for its tables, and what it asks for by a name of its own.
+OF_THE_SERVER = ("PREFECT_SERVER_DATABASE_", "PREFECT_API_DATABASE_", SERVER)
 # Marks all processes that descend from ours, also those whose own parent was killed.
 MARK = "BALLAST_SERVE"
 
@@ -244,8 +246,12 @@ def main(host: str, port: int, name: Sequence[str]) -> None:
         word, login = auth_string(home, f"{reached}/api")
         settings = get_current_settings()
         client = {"PREFECT_HOME": str(home), "PREFECT_API_URL": f"{reached}/api", **client_settings(settings, word)}
-        environment = {**os.environ, **common, **client}
-        guarded = environment | server_settings(settings, word, [f"http://{each}:{port}" for each in names_of(host, name)])
+        environment = (
+            {name: value for name, value in os.environ.items() if not name.startswith(OF_THE_SERVER)} | common | client
+        )
+        guarded = {**os.environ, **environment} | server_settings(
+            settings, word, [f"http://{each}:{port}" for each in names_of(host, name)]
+        )
         services = [own_server(host, port, name, home, lock, guarded), Service("worker", worker, environment, lock)]
         if host not in LOOPBACK:
             say(f"warning: {host} is not only this machine, and nothing is encrypted; infra/README.md has a tunnel and a proxy")
