@@ -14,9 +14,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from http import HTTPStatus
 from pathlib import Path
 
-from prefect.exceptions import TerminationSignal
+from prefect.exceptions import PrefectHTTPStatusError, TerminationSignal
 from prefect.settings import PREFECT_API_URL
 
 from ballast.errors import TEMPORARY, UserError
@@ -217,7 +218,8 @@ def readable() -> Iterator[None]:
     """Around a flow's main: a failed stage's last lines come last on standard error; raises UserError with the headline."""
     no_tracebacks()
     try:
-        yield
+        with understood():
+            yield
     except StageFailed as failure:
         print(*(f"  {line}" for line in failure.lines), sep="\n", file=sys.stderr)
         raise UserError(failure.headline) from failure
@@ -227,6 +229,26 @@ def readable() -> Iterator[None]:
     finally:
         # While the process ends, Prefect says farewell to its server and events; our line is to be the last.
         logging.disable(logging.WARNING)
+
+
+@contextmanager
+def understood() -> Iterator[None]:
+    """Raise UserError in the place of a Prefect server's answer that it does not know us."""
+    try:
+        yield
+    except PrefectHTTPStatusError as error:
+        url, status = PREFECT_API_URL.value(), error.response.status_code
+        if status == HTTPStatus.UNAUTHORIZED:
+            raise UserError(
+                f"{url}: the Prefect server does not accept our auth string; set PREFECT_API_AUTH_STRING to its user:password"
+                " (that of `make serve` is in production/prefect/auth_string of its checkout)"
+            ) from error
+        if status == HTTPStatus.FORBIDDEN:
+            raise UserError(
+                f"{url}: the Prefect server refuses us ({error.response.text.strip()[:200]});"
+                " PREFECT_CLIENT_CSRF_SUPPORT_ENABLED must not be false where it asks for CSRF tokens"
+            ) from error
+        raise
 
 
 def no_tracebacks() -> None:

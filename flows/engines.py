@@ -39,6 +39,7 @@ ASK_SECONDS = 30.0
 CONNECT_SECONDS = 10.0
 # How often Prefect's server is asked how a run goes.
 POLL_SECONDS = 5.0
+PROCESS = "process"
 THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 Answer = dict[str, Any]
 
@@ -225,10 +226,11 @@ class WorkPool:
                 ) from error
             pool = client.read_work_pool(str(found.work_pool_name))
             # Else a run whose machine dies with its worker would go on for ever. How long a pod waits for a machine is its own.
-            if HEARTBEAT not in (found.job_variables or {}).get("env", {}):
+            # A pool of processes has it from pyproject.toml, where its worker starts.
+            if pool.type != PROCESS and HEARTBEAT not in json.dumps([found.job_variables, pool.base_job_template]):
                 raise UserError(
                     f"nodes.deployment: the runs of {self.deployment} tell nobody that they live; set {HEARTBEAT} in"
-                    " its job_variables.env, as infra/nodes.yaml does"
+                    f" the template of the pool {pool.name}, as infra/kubernetes/job-template.json does"
                 )
             if not client.read_automations_by_name((silent := silent_runs(found.id)).name):
                 client.create_automation(silent)

@@ -1,7 +1,8 @@
 """Run production on this machine until Ctrl-C: a Prefect server, a worker, and the deployments of infra/prefect.yaml.
 
 The server keeps its SQLite file in production/prefect, or its tables where PREFECT_SERVER_DATABASE_CONNECTION_URL says. With
-PREFECT_API_URL no server is started: the worker and the deployments go to that one.
+PREFECT_API_URL no server is started: the worker and the deployments go to that one. The server asks every request for the auth
+string in production/prefect/auth_string, or for the one in PREFECT_SERVER_API_AUTH_STRING.
 """
 
 from __future__ import annotations
@@ -22,35 +23,42 @@ from uuid import uuid4
 
 import psutil  # type: ignore[import-untyped]
 from prefect.client.orchestration import PrefectClient, get_client
-from prefect.client.schemas.actions import WorkPoolCreate
-from prefect.client.schemas.filters import (
-    DeploymentFilter,
-    DeploymentFilterId,
-    WorkPoolFilter,
-    WorkPoolFilterName,
-)
-from prefect.client.schemas.objects import StateType
-from prefect.client.schemas.responses import DeploymentResponse
-from prefect.client.schemas.schedules import CronSchedule
-from prefect.client.schemas.sorting import FlowRunSort
-from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
-from prefect.settings import PREFECT_API_URL, temporary_settings
-from prefect.workers.process import ProcessWorker
+from prefect.context import refresh_global_settings_context
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, get_current_settings, temporary_settings
 
+import flows
 from ballast.command import parser, run
 from ballast.errors import UserError
-from flows.lost_runs import in_state, lost_runs, watch_anew
+from flows.access import (
+    ADDRESS_FILE,
+    ANY_ADDRESS,
+    AUTH_FILE,
+    CLIENT,
+    LOCK_FILE,
+    LOOPBACK,
+    SERVER,
+    client_settings,
+    given_auth_string,
+    home_of_server,
+    in_brackets,
+    kept_auth_string,
+    make_private,
+    names_of,
+    open_private,
+    server_settings,
+    write_private,
+)
+from flows.commands import understood
+from flows.lost_runs import watch_anew
+from flows.pool import DEPLOYMENTS, POOL, TEMPLATE, deploy, prepare, table
 
-DEPLOYMENTS = Path("infra/prefect.yaml")
-HOME = Path("production/prefect")
-POOL = "ballast"
-# How many runs of a queue may go on at a time: after days without a server all that were due come at once.
-QUEUES = {"default": 2, "scoring": 2, "training": 1}
 START_SECONDS = 180.0
 # Twice what a flow gives its commands to end, and time to tell the server.
 STOP_SECONDS = 30.0
 # A service that ends soon after its start is started again ever later.
 SETTLED_SECONDS, LONGEST_DELAY_SECONDS = 60.0, 60.0
+# What worker and runs need not know: its password for its tables, and what it asks for by a name of its own.
+OF_THE_SERVER = ("PREFECT_SERVER_DATABASE_", "PREFECT_API_DATABASE_", SERVER)
 # Marks all processes that descend from ours, also those whose own parent was killed.
 MARK = "BALLAST_SERVE"
 
@@ -64,6 +72,7 @@ class Service:
     environment: Mapping[str, str]
     lock: int | None = None
     output: Path | None = None
+    umask: int = -1
     process: subprocess.Popen[bytes] | None = field(default=None, init=False)
     started: float = field(default=0.0, init=False)
     delay: float = field(default=0.5, init=False)
@@ -71,7 +80,7 @@ class Service:
 
     def start(self) -> None:
         """Start it in a process group of its own, so that Ctrl-C reaches us alone and we end things in order."""
-        output = self.output.open("ab") if self.output else None
+        output = open(self.output, "ab", opener=open_private) if self.output else None  # noqa: SIM115
         try:
             self.process = subprocess.Popen(
                 self.command,
@@ -80,6 +89,7 @@ class Service:
                 stdout=output,
                 stderr=subprocess.STDOUT if output else None,
                 start_new_session=True,
+                umask=self.umask,
                 # The lock is held as long as any of the processes that share it lives.
                 pass_fds=() if self.lock is None else (self.lock,),
             )
@@ -120,8 +130,8 @@ def say(line: str) -> None:
 @contextmanager
 def alone(home: Path) -> Iterator[int]:
     """Hold the lock of a server's home and yield its file descriptor; raises UserError when a process has it."""
-    home.mkdir(parents=True, exist_ok=True)
-    with (home / "serve.lock").open("a+", encoding="utf-8") as lock:
+    make_private(home)
+    with open(home / LOCK_FILE, "a+", encoding="utf-8", opener=open_private) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -137,7 +147,7 @@ def note(home: Path | None, services: Sequence[Service]) -> None:
     if home is None:
         return
     lines = [f"serve {os.getpid()}"] + [f"{each.name} {each.process.pid}" for each in services if each.process]
-    (home / "serve.lock").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (home / LOCK_FILE).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def check_port(host: str, port: int) -> None:
@@ -162,76 +172,14 @@ async def ready(client: PrefectClient, server: Service | None) -> None:
         await asyncio.sleep(0.3)
 
 
-async def prepare(client: PrefectClient) -> None:
-    """Create what is missing of the work pool, its queues and the automation that finds lost runs."""
-    template = ProcessWorker.get_default_base_job_template()
-    with suppress(ObjectAlreadyExists):
-        await client.create_work_pool(WorkPoolCreate(name=POOL, type=ProcessWorker.type, base_job_template=template))
-    for name, limit in QUEUES.items():
-        try:
-            queue = await client.read_work_queue_by_name(name, work_pool_name=POOL)
-        except ObjectNotFound:
-            queue = await client.create_work_queue(name, work_pool_name=POOL)
-        if queue.concurrency_limit != limit:
-            await client.update_work_queue(queue.id, concurrency_limit=limit)
-    for automation in lost_runs():
-        if not await client.read_automations_by_name(automation.name):
-            await client.create_automation(automation)
-
-
-def deploy(environment: Mapping[str, str]) -> None:
-    """Deploy all of infra/prefect.yaml; raises UserError with what Prefect says."""
-    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(DEPLOYMENTS)]
-    # Prefect would write our own path where the worker is to put its own.
-    here = {name: value for name, value in environment.items() if name != "BALLAST_ROOT"}
-    done = subprocess.run(command, env=here, capture_output=True, text=True, check=False)
-    if done.returncode:
-        lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-        raise UserError(f"{DEPLOYMENTS}: not deployed: {(lines or ['no reason given'])[-1]}")
-
-
-async def table(client: PrefectClient) -> list[str]:
-    """A line for each deployment: its queue, its schedule, and when it runs next."""
-    found = await client.read_deployments(work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[POOL])))
-    lines = []
-    for each in sorted(found, key=lambda each: each.name):
-        active = [schedule for schedule in each.schedules if schedule.active]
-        when = ", ".join(described(schedule.schedule) for schedule in active) or "by hand or by an event"
-        following = await next_run(client, each) if active else ""
-        lines.append(f"  {each.name:<10} {each.work_queue_name:<10} {when:<28} {following}")
-    return [line.rstrip() for line in lines]
-
-
-def described(schedule: object) -> str:
-    """A schedule in a few words."""
-    if isinstance(schedule, CronSchedule):
-        return f"{schedule.cron} {schedule.timezone or 'UTC'}"
-    return f"every {getattr(schedule, 'interval', schedule)}"
-
-
-async def next_run(client: PrefectClient, deployment: DeploymentResponse) -> str:
-    """When a scheduled deployment runs next; the scheduler takes some seconds to say so."""
-    for _ in range(50):
-        runs = await client.read_flow_runs(
-            deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment.id])),
-            flow_run_filter=in_state(StateType.SCHEDULED),
-            sort=FlowRunSort.EXPECTED_START_TIME_ASC,
-            limit=1,
-        )
-        if runs and runs[0].expected_start_time:
-            return f"next {runs[0].expected_start_time:%Y-%m-%d %H:%M} UTC"
-        await asyncio.sleep(0.3)
-    return "next run not known yet"
-
-
-async def begin(server: Service | None, environment: Mapping[str, str]) -> None:
+async def begin(server: Service | None, environment: Mapping[str, str], login: str) -> None:
     """Wait for the server and put everything there."""
     async with get_client() as client:
         await ready(client, server)
         await prepare(client)
         await asyncio.to_thread(deploy, environment)
         await watch_anew(client)
-        say(f"Prefect: {str(client.api_url).rstrip('/').removesuffix('/api')}")
+        say(f"Prefect: {str(client.api_url).rstrip('/').removesuffix('/api')}\n{login}")
         say("\n".join(await table(client)))
 
 
@@ -275,40 +223,74 @@ def interrupt(number: int, frame: object) -> None:
     raise KeyboardInterrupt
 
 
-def main(host: str, port: int) -> None:
-    if not DEPLOYMENTS.is_file():
-        raise UserError(f"{DEPLOYMENTS}: no such file; start this in the root of the repository")
+def main(host: str, port: int, name: Sequence[str]) -> None:
+    for needed in (DEPLOYMENTS, TEMPLATE):
+        if not needed.is_file():
+            raise UserError(f"{needed}: no such file; start this in the root of the repository")
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, interrupt)
     mark = uuid4().hex
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    environment = {
-        **os.environ,
-        MARK: mark,
-        "PATH": path,
-        "BALLAST_ROOT": str(Path.cwd()),
-    }
+    common = {MARK: mark, "PATH": path, "BALLAST_ROOT": str(Path.cwd())}
     worker = [sys.executable, "-m", "prefect", "--no-prompt", "worker", "start", "--pool", POOL, "--install-policy", "never"]
     if PREFECT_API_URL.value():
-        keep([Service("worker", worker, environment)], None, environment, mark)
+        environment = {**os.environ, **common}
+        login = f"Log in with its auth string, if it has one; here that is {CLIENT}."
+        keep([Service("worker", worker, environment)], None, environment, mark, login)
         return
+    forget_own_server()
     check_port(host, port)
-    home = Path(os.environ.get("PREFECT_HOME") or HOME).expanduser().resolve()
+    home = home_of_server()
     with alone(home) as lock:
-        reached = "127.0.0.1" if host == "0.0.0.0" else host
-        environment |= {"PREFECT_HOME": str(home), "PREFECT_API_URL": f"http://{reached}:{port}/api"}
+        reached = f"http://{'127.0.0.1' if host in ANY_ADDRESS else in_brackets(host)}:{port}"
+        word, login = auth_string(home, f"{reached}/api")
+        settings = get_current_settings()
+        client = {"PREFECT_HOME": str(home), "PREFECT_API_URL": f"{reached}/api", **client_settings(settings, word)}
+        environment = (
+            {name: value for name, value in os.environ.items() if not name.startswith(OF_THE_SERVER)} | common | client
+        )
+        guarded = {**os.environ, **environment} | server_settings(
+            settings, word, [f"http://{each}:{port}" for each in names_of(host, name)]
+        )
+        services = [own_server(host, port, name, home, lock, guarded), Service("worker", worker, environment, lock)]
+        if host not in LOOPBACK:
+            say(f"warning: {host} is not only this machine, and nothing is encrypted; infra/README.md has a tunnel and a proxy")
+        with temporary_settings({PREFECT_API_URL: f"{reached}/api", PREFECT_API_AUTH_STRING: word}):
+            keep(services, home, environment, mark, login)
+
+
+def own_server(host: str, port: int, names: Sequence[str], home: Path, lock: int, environment: Mapping[str, str]) -> Service:
+    """The server, whose files are for its owner only."""
+    command = [sys.executable, "-m", "flows.server", "--host", host, "--port", str(port)]
+    command += [part for each in names for part in ("--name", each)]
+    pages = {
         # Prefect would put a copy of its pages among the installed packages, where one port's would replace another's.
-        environment.setdefault("PREFECT_SERVER_UI_STATIC_DIRECTORY", str(home / "pages"))
-        command = [sys.executable, "-m", "prefect", "--no-prompt", "server", "start", "--host", host, "--port", str(port)]
-        services = [
-            Service("server", command, environment, lock, home / "server.log"),
-            Service("worker", worker, environment, lock),
-        ]
-        with temporary_settings({PREFECT_API_URL: environment["PREFECT_API_URL"]}):
-            keep(services, home, environment, mark)
+        "PREFECT_SERVER_UI_STATIC_DIRECTORY": str(home / "pages"),
+        # Wherever they are shown, through a tunnel or a proxy too, they ask the server that they come from.
+        "PREFECT_SERVER_UI_API_URL": "/api",
+    }
+    return Service("server", command, pages | dict(environment), lock, home / "server.log", umask=0o077)
 
 
-def keep(services: Sequence[Service], home: Path | None, environment: Mapping[str, str], mark: str) -> None:
+def auth_string(home: Path, url: str) -> tuple[str, str]:
+    """The auth string of the server at an address, which a user has set or its home keeps, and how one logs in with it."""
+    # A flow that is started by hand takes the string from its file, for this address only.
+    (home / ADDRESS_FILE).unlink(missing_ok=True)
+    if (given := given_auth_string(get_current_settings())) is not None:
+        return given, f"Log in with the auth string that you set as {SERVER} or {CLIENT}."
+    word = kept_auth_string(home)
+    write_private(home / ADDRESS_FILE, url)
+    return word, f"Log in with the auth string that `cat {home / AUTH_FILE}` shows."
+
+
+def forget_own_server() -> None:
+    """Take back what was set for a server that Prefect would start for a run: this one has settings of its own."""
+    for name in flows.OWN:
+        os.environ.pop(name, None)
+    refresh_global_settings_context()
+
+
+def keep(services: Sequence[Service], home: Path | None, environment: Mapping[str, str], mark: str, login: str) -> None:
     """Start the services, deploy, and keep them running until Ctrl-C."""
     *servers, worker = services
     server = servers[0] if servers else None
@@ -316,7 +298,8 @@ def keep(services: Sequence[Service], home: Path | None, environment: Mapping[st
         if server is not None:
             server.start()
             note(home, services)
-        asyncio.run(begin(server, environment))
+        with understood():
+            asyncio.run(begin(server, environment, login))
         worker.start()
         note(home, services)
         say("Ctrl-C ends it.")
@@ -335,4 +318,7 @@ if __name__ == "__main__":
     arguments = parser(__doc__)
     arguments.add_argument("--host", default="127.0.0.1", help="the address that the server listens on (default 127.0.0.1)")
     arguments.add_argument("--port", type=int, default=4200, help="the server's port (default 4200)")
+    arguments.add_argument(
+        "--name", action="append", default=[], help="another host name of the server, as a proxy passes it on"
+    )
     run(main, arguments.parse_args())

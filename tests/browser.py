@@ -49,10 +49,10 @@ CONTRAST = """
 
 
 @contextlib.contextmanager
-def chromium() -> Iterator[Browser]:
-    """Chromium: the system's, else the one that `playwright install` brought."""
+def chromium(*more: str) -> Iterator[Browser]:
+    """Chromium: the system's, else the one that `playwright install` brought; with more flags if wanted."""
     executable = shutil.which("chromium") or shutil.which("google-chrome")
-    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", *more]
     with sync_playwright() as playwright:
         launched = playwright.chromium.launch(executable_path=executable, args=flags)
         yield launched

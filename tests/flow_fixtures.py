@@ -9,11 +9,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
+from uuid import uuid4
 
 import httpx
 
@@ -31,21 +33,46 @@ def eventually(ask: Callable[[], Value], seconds: float = 120.0) -> Value:
     return answer
 
 
+class Login(httpx.Auth):
+    """Sends an auth string with each request, and a CSRF token with those that change something."""
+
+    requires_response_body = True
+
+    def __init__(self, url: str, word: str) -> None:
+        self.url, self.basic = url, httpx.BasicAuth(*word.split(":", 1))
+        self.client, self.token = str(uuid4()), ""
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        if request.method != "GET" and not self.token:
+            wanted = httpx.Request("GET", f"{self.url}/csrf-token", params={"client": self.client})
+            answer = yield next(self.basic.auth_flow(wanted))
+            self.token = answer.raise_for_status().json()["token"]
+        request.headers.update({"Prefect-Csrf-Client": self.client, "Prefect-Csrf-Token": self.token})
+        yield next(self.basic.auth_flow(request))
+
+
 @dataclass(frozen=True)
 class Server:
     """A running Prefect server."""
 
     url: str
     home: Path
+    word: str = ""
 
     @property
     def environment(self) -> dict[str, str]:
         """What a flow's process needs to use it."""
-        return {"PREFECT_API_URL": self.url, "PREFECT_HOME": str(self.home)}
+        known = {"PREFECT_API_AUTH_STRING": self.word} if self.word else {}
+        return {"PREFECT_API_URL": self.url, "PREFECT_HOME": str(self.home)} | known
+
+    @cached_property
+    def login(self) -> Login | None:
+        """Who we are, where it asks."""
+        return Login(self.url, self.word) if self.word else None
 
     def all(self, what: str, **conditions: Any) -> list[dict[str, Any]]:
         """Everything of a kind under conditions, such as `flow_runs`."""
-        answer = httpx.post(f"{self.url}/{what}/filter", json=conditions, timeout=30)
+        answer = httpx.post(f"{self.url}/{what}/filter", json=conditions, timeout=30, auth=self.login)
         answer.raise_for_status()
         return list(answer.json())
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -57,9 +58,15 @@ class Served:
     process: subprocess.Popen[bytes]
     environment: Mapping[str, str] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def server(self) -> Server:
-        return Server(f"http://127.0.0.1:{self.port}/api", self.folder / "production/prefect")
+        home = self.folder / "production/prefect"
+        word = home / "auth_string"
+        return Server(f"http://127.0.0.1:{self.port}/api", home, word.read_text().strip() if word.exists() else "")
+
+    def ask(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """The server's answer to one who knows the auth string."""
+        return httpx.request(method, f"{self.server.url}/{path}", timeout=30, auth=self.server.login, **options)
 
     @property
     def output(self) -> str:
@@ -81,21 +88,21 @@ class Served:
         return int(eventually(found)[0].split()[1])
 
     def deployment(self, name: str) -> dict[str, Any]:
-        return dict(httpx.get(f"{self.server.url}/deployments/name/{name}/{name}", timeout=30).json())
+        return dict(self.ask("GET", f"deployments/name/{name}/{name}").json())
 
     def start(self, name: str, **parameters: Any) -> str:
         """Have a deployment run: the id of the run."""
-        url = f"{self.server.url}/deployments/{self.deployment(name)['id']}/create_flow_run"
+        path = f"deployments/{self.deployment(name)['id']}/create_flow_run"
 
         def ask() -> httpx.Response | None:
             # On SQLite the server says 503 when two write at a moment; Prefect's own client asks again too.
-            answer = httpx.post(url, json={"parameters": parameters}, timeout=30)
+            answer = self.ask("POST", path, json={"parameters": parameters})
             return answer if answer.status_code != 503 else None
 
         return str(eventually(ask).raise_for_status().json()["id"])
 
     def state(self, run: str) -> dict[str, Any]:
-        return dict(httpx.get(f"{self.server.url}/flow_runs/{run}", timeout=30).json()["state"])
+        return dict(self.ask("GET", f"flow_runs/{run}").json()["state"])
 
     def runs(self, flow: str) -> list[dict[str, Any]]:
         """The runs of a flow."""
@@ -115,7 +122,7 @@ class Served:
         resource = {"prefect.resource.id": "ballast.window", **labels}
         moment = datetime.now(UTC).isoformat()
         sent = {"occurred": moment, "event": event, "resource": resource, "payload": payload, "id": str(uuid4())}
-        httpx.post(f"{self.server.url}/events", json=[sent], timeout=30).raise_for_status()
+        self.ask("POST", "events", json=[sent]).raise_for_status()
 
 
 def wait_for(served: Served, found: Callable[[], Any], seconds: float = 90.0) -> Any:
@@ -137,7 +144,8 @@ def site(folder: Path) -> Path:
     (folder / "step.sh").write_text(STEP)
     (folder / "infra").mkdir()
     (folder / "do").mkdir()
-    shutil.copy(ROOT / "infra/prefect.yaml", folder / "infra/prefect.yaml")
+    for name in ("prefect.yaml", "process-template.json"):
+        shutil.copy(ROOT / "infra" / name, folder / "infra" / name)
     return folder
 
 

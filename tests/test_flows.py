@@ -15,6 +15,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 from joblib import cpu_count
@@ -118,6 +119,37 @@ def test_siblings_run_side_by_side_and_share_the_cores_without_a_server(
     }
     with contextlib.closing(sqlite3.connect(home / "prefect.db")) as database:
         assert database.execute("select key from artifact where key is not null").fetchall() == [("leaderboard",)]
+
+
+@pytest.mark.slow
+def test_the_server_of_a_run_without_one_asks_who_is_there(
+    repository: StandIn, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    repository.on("ingest", "until [ -f go ]; do sleep 0.1; done")
+    log = repository.folder / "flow.log"
+    env = repository.environment | {"PYTHONPATH": str(ROOT), "PREFECT_HOME": str(tmp_path_factory.mktemp("home"))}
+    command = [sys.executable, "-m", "flows.pipeline", "ingest"]
+    with log.open("wb") as output:
+        flow = subprocess.Popen(command, cwd=repository.folder, env=env, stderr=output)
+    try:
+        eventually(lambda: repository.steps)
+        (url,) = re.findall(r"temporary server on (\S+)", log.read_text())
+        (serving,) = (each for each in psutil.Process(flow.pid).children() if "uvicorn" in " ".join(each.cmdline()))
+        origin = {"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
+        assert httpx.get(f"{url}/api/version", timeout=30).status_code == 401
+        answer = httpx.post(f"{url}/api/flow_runs/filter", json={}, headers=origin, timeout=30)
+        assert answer.status_code in (401, 403) and "access-control-allow-origin" not in answer.headers
+        asked = httpx.options(f"{url}/api/flow_runs/filter", headers=origin, timeout=30)
+        assert asked.status_code == 400 and "access-control-allow-origin" not in asked.headers
+        word = serving.environ()["PREFECT_SERVER_API_AUTH_STRING"]
+        user, password = word.split(":")
+        assert httpx.get(f"{url}/api/version", auth=(user, password), timeout=30).status_code == 200
+        (repository.folder / "go").touch()
+        assert flow.wait(timeout=120) == 0, log.read_text()
+        assert password not in log.read_text()
+    finally:
+        flow.kill()
+        flow.wait()
 
 
 def test_a_failed_stage_is_shown_with_its_last_lines_and_ends_the_flow(repository: StandIn, server: Server) -> None:

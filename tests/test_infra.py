@@ -14,7 +14,7 @@ from prefect.cli.deploy._models import DeploymentConfig, PrefectYamlModel, RawSc
 from prefect.cli.deploy._triggers import _initialize_deployment_triggers
 
 from flows.lost_runs import lost_runs
-from flows.serve import POOL, QUEUES
+from flows.pool import POOL, QUEUES
 from tests.project import ROOT, yaml
 
 INFRA = ROOT / "infra"
@@ -113,7 +113,11 @@ def test_services_are_complete() -> None:
     assert set(SERVICES) == {"database", "store", "bucket", "server", "worker"}
     for name, service in SERVICES.items():
         assert service["restart"] == ("on-failure" if name == "bucket" else "unless-stopped")
-        assert "build" in service or re.fullmatch(r".+:v?\d+\.\d+[\w.-]*", service["image"]), "a pinned tag"
+        assert "build" in service or re.fullmatch(r".+:v?\d+\.\d+[\w.-]*(@sha256:[0-9a-f]{64})?", service["image"]), (
+            "a pinned tag"
+        )
+        assert (service["cap_drop"], service["security_opt"]) == (["ALL"], ["no-new-privileges:true"])
+        assert "cap_add" not in service and "privileged" not in service
         if name != "bucket":  # which runs once
             assert {"test", "interval", "timeout", "retries"} <= set(service["healthcheck"])
         for other, condition in service.get("depends_on", {}).items():
@@ -133,6 +137,19 @@ def test_only_prefects_pages_leave_the_containers_and_only_to_this_machine() -> 
     }
 
 
+def test_the_server_of_the_containers_asks_who_is_there() -> None:
+    server, worker = SERVICES["server"]["environment"], SERVICES["worker"]["environment"]
+    assert server["PREFECT_SERVER_API_AUTH_STRING"] == worker["PREFECT_API_AUTH_STRING"] != ""
+    port = "${PREFECT_PORT:-4200}"
+    assert server["PREFECT_SERVER_CORS_ALLOWED_ORIGINS"] == f"http://127.0.0.1:{port},http://localhost:{port}"
+    assert server["PREFECT_SERVER_CSRF_PROTECTION_ENABLED"] == "true"
+    command = SERVICES["server"]["command"]
+    assert command[:3] == ["python", "-m", "flows.server"], "which checks the host"
+    # The name by which the worker asks for it.
+    name = command[command.index("--name") + 1]
+    assert worker["PREFECT_API_URL"] == f"http://{name}:4200/api"
+
+
 def test_what_comes_from_the_environment_is_explained_and_no_secret_has_a_default() -> None:
     example = dict(re.findall(r"^(\w+)=(.*)$", (INFRA / ".env.example").read_text(encoding="utf-8"), re.MULTILINE))
     used: dict[str, set[str]] = {}
@@ -141,14 +158,14 @@ def test_what_comes_from_the_environment_is_explained_and_no_secret_has_a_defaul
         if kind == "-":
             assert example[name] == rest, "the example shows the default"
     assert set(used) == set(example)
-    secrets = {name for name in used if re.search("PASSWORD|KEY|SECRET|TOKEN", name)}
-    assert secrets == {"POSTGRES_PASSWORD", "S3_ACCESS_KEY", "S3_SECRET_KEY"}
+    secrets = {name for name in used if re.search("PASSWORD|KEY|SECRET|TOKEN|AUTH", name)}
+    assert secrets == {"POSTGRES_PASSWORD", "PREFECT_API_AUTH_STRING", "S3_ACCESS_KEY", "S3_SECRET_KEY"}
     for name in secrets:
         assert used[name] == {"?"}, "without it nothing starts"
         assert example[name] == ""
     for service in SERVICES.values():
         for name, value in service.get("environment", {}).items():
-            if re.search("PASSWORD|KEY|SECRET|TOKEN", name):
+            if re.search("PASSWORD|KEY|SECRET|TOKEN|AUTH", name):
                 assert VARIABLE.fullmatch(value), f"{name} is written out"
 
 
@@ -177,7 +194,8 @@ KNOWN = {"FROM", "ARG", "RUN", "COPY", "WORKDIR", "USER", "ENV", "CMD"}
 def test_the_image_is_pinned_and_its_user_is_not_root() -> None:
     found = instructions((INFRA / "Dockerfile").read_text(encoding="utf-8"))
     assert {name for name, _ in found} <= KNOWN
-    assert found[0] == ("FROM", "python:3.11-slim-bookworm")
+    base, digest = found[0][1].split("@sha256:")
+    assert (found[0][0], base, len(digest)) == ("FROM", "python:3.11-slim-bookworm", 64)
     by_name: dict[str, list[str]] = {}
     for name, rest in found:
         by_name.setdefault(name, []).append(rest)

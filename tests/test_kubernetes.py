@@ -19,6 +19,7 @@ from kubernetes_validate import ValidationError
 from prefect.client.schemas.objects import FlowRun
 from prefect.workers.base import BaseJobConfiguration
 
+from flows import HEARTBEAT, HEARTBEAT_SECONDS
 from tests.project import ROOT, yaml
 
 INFRA = ROOT / "infra"
@@ -98,10 +99,27 @@ def test_a_run_is_a_job_with_a_gpu_and_nothing_is_left_to_fill_in() -> None:
     for amounts in container["resources"].values():
         assert amounts == {"cpu": "4", "memory": "16Gi", "nvidia.com/gpu": 1}
     assert PODS["job"]["spec"]["tolerations"] == PODS["gpu"]["spec"]["tolerations"]
-    given = {"gpus": 4, "image": "registry/ballast:2", "node_selector": {"gpu": "h200"}, "memory": "64Gi"}
+    given = {"gpus": 4, "node_selector": {"gpu": "h200"}, "memory": "64Gi"}
     pod = job(rendered(KubernetesJob, **given))["spec"]["template"]["spec"]
-    assert (pod["containers"][0]["image"], pod["nodeSelector"]) == ("registry/ballast:2", {"gpu": "h200"})
+    assert pod["nodeSelector"] == {"gpu": "h200"}
     assert pod["containers"][0]["resources"]["limits"] == {"cpu": "4", "memory": "64Gi", "nvidia.com/gpu": 4}
+
+
+def test_a_run_chooses_neither_its_command_nor_what_comes_to_the_same() -> None:
+    given = {
+        "command": "evil",
+        "env": {"PATH": "/evil"},
+        "env.LD_PRELOAD": "evil.so",
+        "image": "evil",
+        "image_pull_policy": "Always",
+    }
+    given |= {"service_account_name": "prefect-worker", "namespace": "kube-system", "secret": "other", "settings": "other"}
+    given |= {"dvc_config": "other", "cache_claim": "other", "labels": {"app": "evil"}, "annotations": {"inject": "evil"}}
+    assert not set(given) & set(TEMPLATE["variables"]["properties"])
+    assert TEMPLATE["variables"]["additionalProperties"] is False, "so that Prefect says so"
+    assert job(rendered(KubernetesJob, **given)) == job(rendered(KubernetesJob))
+    (container,) = PODS["job"]["spec"]["containers"]
+    assert container["env"] == [{"name": HEARTBEAT, "value": str(HEARTBEAT_SECONDS)}]
 
 
 def test_every_variable_of_the_template_is_used_and_explained() -> None:
@@ -146,15 +164,16 @@ def test_images_are_parameters() -> None:
     parameters = {each["name"]: f"{each['newName']}:{each['newTag']}" for each in KUSTOMIZATION["images"]}
     images = {name: pod["spec"]["containers"][0]["image"] for name, pod in PODS.items()}
     assert {images[name] for name in ("worker", "head", "gpu")} == set(parameters)
-    assert TEMPLATE["variables"]["properties"]["image"]["default"] == images["job"] == parameters["ballast-cuda"]
-    assert KUSTOMIZATION["namespace"] == TEMPLATE["variables"]["properties"]["namespace"]["default"]
+    assert images["job"] == parameters["ballast-cuda"]
+    assert KUSTOMIZATION["namespace"] == TEMPLATE["job_configuration"]["namespace"]
     built = set(re.findall(r"build .*-t (\S+).*NODES=1", (INFRA / "Dockerfile").read_text(encoding="utf-8")))
     assert set(parameters.values()) == built
 
 
 def test_pods_run_as_the_user_of_the_image() -> None:
     for pod in PODS.values():
-        assert pod["spec"]["securityContext"].items() >= {"runAsUser": 1000, "runAsNonRoot": True}.items()
+        wanted = {"runAsUser": 1000, "runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+        assert pod["spec"]["securityContext"].items() >= wanted.items()
         for container in pod["spec"]["containers"]:
             assert container["securityContext"] == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 
@@ -233,8 +252,26 @@ def test_the_ray_cluster_has_the_keys_that_kuberay_knows() -> None:
         assert PODS[name]["spec"]["containers"][0]["env"] == [mode, token]
     locked = (ROOT / "requirements-nodes.lock").read_text(encoding="utf-8")
     assert f"ray=={spec['rayVersion']}" in [line.split()[0] for line in locked.splitlines()]
-    (policy,) = named("NetworkPolicy").values()
+    policy = named("NetworkPolicy")["ray"]
     assert policy["spec"]["podSelector"]["matchLabels"] == {"ray.io/cluster": RAY["metadata"]["name"]}
+
+
+def test_the_dashboard_and_its_job_api_are_not_for_other_pods() -> None:
+    # KubeRay would choose all addresses where none is given.
+    assert RAY["spec"]["headGroupSpec"]["rayStartParams"]["dashboard-host"] == "127.0.0.1"
+    for name in ("head", "gpu"):
+        (container,) = PODS[name]["spec"]["containers"]
+        assert "dashboard" not in {each["name"] for each in container.get("ports", [])}
+
+
+def test_nobody_speaks_to_the_worker_and_its_runs() -> None:
+    policy = named("NetworkPolicy")["runs"]["spec"]
+    assert (policy["policyTypes"], policy.get("ingress")) == (["Ingress"], None)
+    (chosen,) = policy["podSelector"]["matchExpressions"]
+    labels = {PODS[name]["metadata"]["labels"][chosen["key"]] for name in ("worker", "job")}
+    assert (chosen["operator"], set(chosen["values"])) == ("In", labels)
+    assert PODS["job"]["spec"]["automountServiceAccountToken"] is False
+    assert PODS["gpu"]["spec"]["automountServiceAccountToken"] is False
 
 
 @needs_nodes
@@ -242,10 +279,12 @@ def test_prefects_kubernetes_worker_takes_the_template(monkeypatch: pytest.Monke
     from prefect_kubernetes.settings import KubernetesSettings
     from prefect_kubernetes.worker import KubernetesWorkerJobConfiguration
 
-    configuration = rendered(KubernetesWorkerJobConfiguration, env={"OMP_NUM_THREADS": "4"})
+    configuration = rendered(KubernetesWorkerJobConfiguration, env={"OMP_NUM_THREADS": "4"}, command="evil")
     check(job(configuration))
     (container,) = configuration.job_manifest["spec"]["template"]["spec"]["containers"]
-    assert {"name": "OMP_NUM_THREADS", "value": "4"} in container["env"]
+    environment = {each["name"]: each["value"] for each in container["env"]}
+    assert environment[HEARTBEAT] == str(HEARTBEAT_SECONDS) and "OMP_NUM_THREADS" not in environment
+    assert container["args"] == ["prefect", "flow-run", "execute"]
     assert (configuration.namespace, configuration.pod_watch_timeout_seconds) == ("ballast", 900)
     for variable in PODS["worker"]["spec"]["containers"][0]["env"]:
         monkeypatch.setenv(variable["name"], variable["value"])
@@ -276,6 +315,7 @@ def test_ray_up_takes_the_cluster_of_machines() -> None:
     validate_config(config)
     assert config["max_workers"] == len(written["provider"]["worker_ips"]) == written["min_workers"]
     assert "--env=RAY_AUTH_MODE=token" in written["docker"]["run_options"]
+    assert "--dashboard-host=127.0.0.1" in config["head_start_ray_commands"][-1]
     assert [
         option for option in written["docker"]["run_options"] if re.search("KEY|SECRET|AUTH_TOKEN|AUTH_STRING", option)
     ] == []

@@ -836,7 +836,7 @@ def test_a_work_pool_trains_with_the_same_code_and_a_run_that_was_killed_is_sent
     prefect = [sys.executable, "-m", "prefect", "--no-prompt"]
     here = {name: value for name, value in env.items() if name != "BALLAST_ROOT"}
     for command in (
-        ["work-pool", "create", "--type", "process", "gpu"],
+        ["work-pool", "create", "--type", "process", "--base-job-template", "infra/process-template.json", "gpu"],
         ["deploy", "--all", "--prefect-file", "infra/nodes.yaml"],
     ):
         subprocess.run([*prefect, *command], cwd=site.project.folder, env=here, check=True, capture_output=True)

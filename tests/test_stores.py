@@ -75,6 +75,9 @@ def test_everything_is_served_from_postgresql(tmp_path: Path) -> None:
             assert running.ends(run["id"]) == "COMPLETED"
             assert "end retrain 0002" in running.steps
             assert PASSWORD not in running.output
+            # Programs of runs need not know it.
+            assert PASSWORD in str(psutil.Process(running.pid("server")).environ())
+            assert PASSWORD not in str(psutil.Process(running.pid("worker")).environ())
         with served(folder, **database) as again:
             # What is due by the clock may have run as well; the event has started one run, and starts none anew.
             assert {first, run["id"]} <= {each["id"] for each in again.server.in_state("COMPLETED")}
