@@ -24,7 +24,7 @@ from ballast.errors import UserError
 from ballast.urls import add_secret_url
 from flows.commands import one_at_a_time, readable, run_command, stopping_commands
 from flows.promote import promote
-from flows.retrain import RETRAIN, decision_of, not_home, retrain
+from flows.retrain import RETRAIN, decision_of, finish, not_home, ours, retrain
 from flows.score import no_secrets, score
 from flows.watch import watch
 
@@ -60,10 +60,7 @@ def replay(
         run_command("draw", ["python", "-m", "stages.draw", *options, *map(str, schedule)], logger.info)
         with one_at_a_time(RETRAIN / ".lock"):
             for path in RETRAIN.glob("replay-*"):
-                if not_home(path):
-                    path.rename(RETRAIN / f"waiting-{datetime.now(UTC):%Y%m%dT%H%M%S}-{path.name}")
-                else:
-                    shutil.rmtree(path)
+                forget(path)
         promote(keep_newer=True)
         before = None
         for path in sorted(REPLAY.glob("*.parquet")):
@@ -76,6 +73,17 @@ def replay(
             before = path.stem
     logger.info("%s", "\n".join(f"{share:.2f}: {decision}" for share, decision in zip(schedule, decisions, strict=True)))
     return decisions
+
+
+def forget(home: Path) -> None:
+    """Delete the retraining of an earlier replay; what it has not brought home yet stays under another name."""
+    if ours(home):
+        # Somebody was killed after the switch.
+        finish(home.name, None)
+    if not_home(home):
+        home.rename(home.with_name(f"waiting-{datetime.now(UTC):%Y-%m-%dT%H-%M-%S}-{home.name}"))
+    else:
+        shutil.rmtree(home)
 
 
 def deliver(window: str) -> None:
