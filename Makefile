@@ -21,13 +21,11 @@ help:   ## say what each target does
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */make \1|/' | column -t -s '|'
 
 repro: setup   ## run the pipeline on the data that params.yaml names
-	@python -m flows.settings
-	dvc repro
+	python -m flows.repro
 	@echo "The report: $(CURDIR)/reports/index.html"
 
 study: setup   ## run a study, which are off by default: make study NAME=ratio
-	@python -m flows.settings
-	dvc repro studies/$(NAME)/dvc.yaml
+	python -m flows.repro studies/$(NAME)/dvc.yaml
 
 serve: setup   ## run production until Ctrl-C: Prefect server, worker, deployments (make serve PORT=4201)
 	@exec python -m flows.serve $(if $(PORT),--port $(PORT))

@@ -26,6 +26,7 @@ from prefect.runtime import flow_run
 from ballast.command import parser, run
 from ballast.errors import UserError
 from flows.commands import StageFailed, readable, run_command, stopping_commands
+from flows.leftovers import mend
 from flows.settings import check_before_dvc, nodes
 
 # Only trainings last long enough to be worth a start of DVC (more than a second) for each member.
@@ -72,6 +73,7 @@ def repro(name: str, stages: list[str], threads: int | None = None) -> None:
     """Bring stages up to date with `dvc repro`; raises StageFailed."""
     # The flag lets siblings wait for each other's short locks; their order is ours, so no stage looks at those before it.
     command = ["dvc", "--wait-for-lock", "repro", "--single-item", *stages]
+    mend(get_run_logger().warning)
     share = {} if threads is None else {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
     run_command(name, command, get_run_logger().info, share)
 
@@ -103,10 +105,11 @@ def run_name() -> str:
 def pipeline(
     targets: list[str] | None = None, concurrency: int = 1, retries: int = 2, retry_delay_seconds: float = 10.0
 ) -> None:
-    """Bring the stages of dvc.yaml up to date; raises StageFailed, and UserError for a wrong target or concurrency."""
+    """Bring the stages of dvc.yaml up to date; raises StageFailed, and UserError for what is wrong before."""
     if concurrency < 1:
         raise UserError(f"concurrency is {concurrency}; expected 1 or more")
     check_before_dvc()
+    mend(get_run_logger().warning)
     families, outputs = plan(targets or [])
     attempt = repro.with_options(retries=retries, retry_delay_seconds=retry_delay_seconds)
     try:
