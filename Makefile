@@ -1,6 +1,6 @@
 # Two commands: `make repro` runs the pipeline, `make test` the tests; both set up what they need.
 .DEFAULT_GOAL := help
-.PHONY: help repro study serve nodes test test-slow check bench readme clean setup browser postgresql
+.PHONY: help repro study serve nodes test test-slow test-kills check bench readme clean setup browser postgresql
 
 VENV := .venv
 # Which build of torch: cpu, or cuda for Linux on x86-64 (make repro TORCH=cuda).
@@ -37,6 +37,9 @@ test: setup browser   ## run the tests, a file to a core
 
 test-slow: setup nodes postgresql   ## run the tests with real parts: killed workers, PostgreSQL, S3, Ray
 	python -m pytest -m slow
+
+test-kills: setup   ## kill each command at random moments, and compare what its rerun gives: KILLS=50 SEED=1
+	python -m benchmarks.kills $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED))
 
 check: setup   ## lint, types and import rooms
 	ruff check .

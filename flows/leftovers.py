@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 import time
 from collections.abc import Callable, Iterator
 from configparser import ConfigParser
@@ -20,6 +21,7 @@ from typing import Any
 import psutil  # type: ignore[import-untyped]
 from zc.lockfile import LockError, LockFile  # type: ignore[import-untyped]
 
+from ballast.command import parser, run
 from ballast.errors import UserError
 from flows.dvc_lock import proven
 from flows.dvc_processes import at_work, checkout_of, lives
@@ -212,3 +214,11 @@ def remove_index_lock(root: Path) -> None:
             if process.name().startswith("git") and checkout_of(Path(process.cwd())) == root.resolve():
                 return
     lock.unlink(missing_ok=True)
+
+
+def main() -> None:
+    mend(lambda line: print(f"leftovers: {line}", file=sys.stderr))
+
+
+if __name__ == "__main__":
+    run(main, parser(__doc__).parse_args())
