@@ -72,12 +72,12 @@ def copy(path: Path, target: Path) -> None:
     temporary.replace(target)
 
 
-def keep_written(root: Path) -> None:
+def keep_written(root: Path, pause: float = PAUSE_SECONDS) -> None:
     """Keep each dvc.lock that nobody has written to for a moment, without a proof; cheap, for who calls it all the time."""
     for name in locks(root):
         with suppress(FileNotFoundError):
             since = time.time() - (root / name).stat().st_mtime
-            if since > PAUSE_SECONDS and not same(root / name, root / WRITTEN / name):
+            if since >= pause and not same(root / name, root / WRITTEN / name):
                 copy(root / name, root / WRITTEN / name)
 
 

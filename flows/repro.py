@@ -27,6 +27,7 @@ def main(targets: list[str]) -> None:
             with suppress(subprocess.TimeoutExpired):
                 dvc.wait(ASK_SECONDS)
             keep_written(Path())
+    keep_written(Path(), pause=0.0)
     if dvc.returncode:
         sys.exit(dvc.returncode if dvc.returncode > 0 else 128 - dvc.returncode)
 
