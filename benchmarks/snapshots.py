@@ -20,6 +20,8 @@ EXCEPTIONS = (
     re.compile(r"\.dvc/tmp/.*"),
     # Bytecode has the time of its source.
     re.compile(r"(.*/)?__pycache__/.*"),
+    # Pages of Great Expectations, named by the time of the run.
+    re.compile(r"data/data_docs/.*"),
     # How long each training took.
     re.compile(r"durations/.*"),
 )
