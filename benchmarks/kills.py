@@ -10,22 +10,21 @@ import argparse
 import contextlib
 import os
 import random
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
+from benchmarks.killing import Ground, kill_everything, kill_groups, small_project
 from benchmarks.measuring import surroundings, write_result
 from benchmarks.snapshots import KINDS, differences, snapshot
 from tests.flow_fixtures import prefect_server
-from tests.project import Project, corpus, project_copy
+from tests.prepared_python import prepared_python
+from tests.project import Project
 
 COMMAND = "make test-kills"
 # A rerun that takes as many times the seconds of the undisturbed run, and a minute more, is blocked.
@@ -59,122 +58,11 @@ SCENES = (
 )
 # States that are made from another one by commands that nobody kills.
 STEPS = {
+    "ran": ("fresh", [("dvc", "repro", "select")]),
     "sampled": ("fresh", [("dvc", "repro", "resample")]),
     "estimated": ("scored", [(*PYTHON, "stages.watch", "--window", "w1")]),
     "due": ("fed", [(*PYTHON, "stages.watch", "--window", "w1")]),
 }
-
-
-@dataclass
-class Ground:
-    """A small project in one folder, whose states are kept beside it."""
-
-    folder: Path
-    environment: Mapping[str, str]
-    seconds: dict[str, float] = field(default_factory=dict)
-    expected: dict[str, dict[str, str]] = field(default_factory=dict)
-
-    @property
-    def project(self) -> Path:
-        return self.folder / "project"
-
-    def keep(self, state: str) -> None:
-        """Keep the project as it is under a name."""
-        copied(self.project, self.folder / "states" / state)
-
-    def restore(self, state: str) -> None:
-        """Put the project into a state that was kept."""
-        subprocess.run(["rm", "-rf", str(self.project)], check=True)
-        copied(self.folder / "states" / state, self.project)
-
-    def start(self, command: Sequence[str]) -> subprocess.Popen[bytes]:
-        """Start a command in a process group of its own; what it prints goes to a file."""
-        with (self.folder / "output.log").open("ab") as log:
-            return subprocess.Popen(
-                command,
-                cwd=self.project,
-                env=dict(self.environment),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-
-    def run(self, commands: Sequence[Sequence[str]], limit: float = 1200.0) -> str:
-        """Run commands that start together to their ends: why one failed; nothing when none did."""
-        (self.folder / "output.log").unlink(missing_ok=True)
-        children = [self.start(command) for command in commands]
-        deadline = time.monotonic() + limit
-        for child in children:
-            try:
-                child.wait(max(0.0, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                kill_everything(self.project, children)
-                return f"still running after {limit:.0f} s"
-        if all(child.returncode == 0 for child in children):
-            return ""
-        return self.said()
-
-    def said(self) -> str:
-        """The last lines of what the commands printed."""
-        return " | ".join((self.folder / "output.log").read_text(errors="replace").splitlines()[-8:])
-
-
-def copied(folder: Path, target: Path) -> None:
-    """Copy a folder as it is; a file with two names stays one file."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    subprocess.run(["cp", "-a", str(folder), str(target)], check=True)
-
-
-def working_in(folder: Path) -> list[psutil.Process]:
-    """All processes that are at work in a folder."""
-    found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            if Path(process.cwd()).is_relative_to(folder) and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-    return found
-
-
-def kill_groups(children: Sequence[subprocess.Popen[bytes]]) -> None:
-    """Kill the process groups of commands; what they started in other groups is to end with them."""
-    for child in children:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)
-    for child in children:
-        child.wait()
-
-
-def kill_everything(folder: Path, children: Sequence[subprocess.Popen[bytes]]) -> None:
-    """Kill commands and all that works in a folder, as the end of a container does."""
-    kill_groups(children)
-    while left := working_in(folder):
-        for process in left:
-            with contextlib.suppress(psutil.Error):
-                process.kill()
-        time.sleep(0.02)
-
-
-def small_project(folder: Path, python: Path | None) -> None:
-    """A project with few messages and one linear model, a window of another class prior, and its labels."""
-    project: Project = project_copy(folder, python)
-    project.write("messages.csv", corpus({"ham": 900, "spam": 150}))
-    window = corpus({"ham": 240, "spam": 160}, seed=1)
-    window = window.assign(id=[f"m{row}" for row in range(len(window))])
-    project.write("incoming/w1.csv", window[["id", "text"]])
-    project.write("labels.csv", window[["id", "label"]])
-    project.edit(
-        {
-            "ingest.source": "file",
-            "ingest.path": "messages.csv",
-            "techniques": {"tfidf": {}},
-            "train.seeds": [0, 1],
-            "evaluate.resamples": 100,
-            "production.score.id_column": "id",
-            "production.retrain.margin": 0.3,
-            "report.sample": 200,
-        }
-    )
 
 
 def undisturbed(ground: Ground, scenes: Sequence[Scene]) -> None:
@@ -182,10 +70,9 @@ def undisturbed(ground: Ground, scenes: Sequence[Scene]) -> None:
     ground.keep("fresh")
     wanted = {scene.name for scene in scenes}
     for scene in SCENES:
-        if not made(ground, scene.before):
+        if scene.name not in wanted and (not scene.after or scene.after in STEPS):
             continue
-        if scene.name not in wanted and not scene.after:
-            continue
+        make(ground, scene.before)
         ground.restore(scene.before)
         began = time.monotonic()
         if wrong := ground.run(scene.commands):
@@ -201,18 +88,16 @@ def undisturbed(ground: Ground, scenes: Sequence[Scene]) -> None:
             ground.keep("labelled")
 
 
-def made(ground: Ground, state: str) -> bool:
-    """Whether a state is there, after it was made where it can be."""
-    kept = ground.folder / "states" / state
-    if not kept.exists() and state in STEPS:
-        base, commands = STEPS[state]
-        if not made(ground, base):
-            return False
-        ground.restore(base)
-        if wrong := ground.run(commands):
-            raise RuntimeError(f"{state}: {wrong}")
-        ground.keep(state)
-    return kept.exists()
+def make(ground: Ground, state: str) -> None:
+    """Make a state by commands that nobody kills, unless it is there."""
+    if (ground.folder / "states" / state).exists():
+        return
+    base, commands = STEPS[state]
+    make(ground, base)
+    ground.restore(base)
+    if wrong := ground.run(commands):
+        raise RuntimeError(f"{state}: {wrong}")
+    ground.keep(state)
 
 
 def killed(ground: Ground, scene: Scene, rng: random.Random) -> tuple[str, list[subprocess.Popen[bytes]]]:
@@ -263,6 +148,18 @@ def one_kill(ground: Ground, scene: Scene, rng: random.Random) -> dict[str, list
     return found
 
 
+def surrounded(folder: Path, scenes: Sequence[Scene], python: Path | None, stack: contextlib.ExitStack) -> dict[str, str]:
+    """The environment of the commands, with a Prefect server where a scene needs one."""
+    made = Project(folder / "project", folder / "project").environment
+    made |= {"DVC_SITE_CACHE_DIR": str(folder / "project/.dvc/tmp/site"), "PYTHONPATH": str(folder / "project")}
+    if python is not None:
+        made["PATH"] = f"{python}{os.pathsep}{made['PATH']}"
+    if {"flows.watch", "flows.retrain"} & {word for scene in scenes for command in scene.commands for word in command}:
+        (folder / "prefect").mkdir()
+        made |= stack.enter_context(prefect_server(folder / "prefect")).environment
+    return made
+
+
 def try_kills(
     kills: int, seed: int, scenes: Sequence[Scene], folder: Path, python: Path | None = None
 ) -> dict[str, Counter[str]]:
@@ -270,29 +167,27 @@ def try_kills(
     rng = random.Random(seed)
     small_project(folder / "project", python)
     counts = {scene.name: Counter({"kills": 0} | dict.fromkeys(KINDS, 0)) for scene in scenes}
-    (folder / "prefect").mkdir()
-    with prefect_server(folder / "prefect") as server:
-        project = Project(folder / "project", folder / "project")
-        path = project.environment["PATH"] if python is None else f"{python}{os.pathsep}{project.environment['PATH']}"
-        own = {"DVC_SITE_CACHE_DIR": str(folder / "project/.dvc/tmp/site"), "PYTHONPATH": str(folder / "project"), "PATH": path}
-        ground = Ground(folder, {**project.environment, **server.environment, **own})
+    with contextlib.ExitStack() as stack:
+        ground = Ground(folder, surrounded(folder, scenes, python, stack))
         undisturbed(ground, scenes)
-        round_of = [scene for scene in scenes for _ in range(scene.weight)]
+        drawn = [scene for scene in scenes for _ in range(scene.weight)]
         for number in range(kills):
             # Each round has all scenes, in an order of its own.
-            if number % len(round_of) == 0:
-                rng.shuffle(round_of)
-            scene = round_of[number % len(round_of)]
+            if number % len(drawn) == 0:
+                rng.shuffle(drawn)
+            scene = drawn[number % len(drawn)]
             print(f"{number + 1} of {kills}: ", end="", file=sys.stderr, flush=True)
-            found = one_kill(ground, scene, rng)
-            counts[scene.name].update(["kills", *found])
+            counts[scene.name].update(["kills", *one_kill(ground, scene, rng)])
     return counts
 
 
-def main(kills: int, seed: int) -> None:
+def main(kills: int, seed: int, imports: bool) -> None:
     print(f"seed {seed}", file=sys.stderr)
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        counts = try_kills(kills, seed, SCENES, Path(folder).resolve())
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary, contextlib.ExitStack() as stack:
+        folder = Path(temporary).resolve()
+        (folder / "python").mkdir()
+        python = None if imports else stack.enter_context(prepared_python(folder / "python"))
+        counts = try_kills(kills, seed, SCENES, folder, python)
     together = {kind: sum(each[kind] for each in counts.values()) for kind in ("kills", *KINDS)}
     result = {
         "tried": kills,
@@ -300,6 +195,7 @@ def main(kills: int, seed: int) -> None:
         "counts": together | {f"kills of {name}": each["kills"] for name, each in counts.items()},
         "commands": {name: dict(each) for name, each in counts.items()},
         "command": f"KILLS={kills} SEED={seed} {COMMAND}",
+        "imports": imports,
     }
     write_result("kills", result | surroundings())
     print(", ".join(f"{count} {kind}" for kind, count in together.items()))
@@ -311,4 +207,5 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=random.randrange(10_000))
+    parser.add_argument("--imports", action="store_true", help="let each stage import its libraries anew, which takes longer")
     main(**vars(parser.parse_args()))
