@@ -1,6 +1,6 @@
 # Two commands: `make repro` runs the pipeline, `make test` the tests; both set up what they need.
 .DEFAULT_GOAL := help
-.PHONY: help repro study serve nodes test test-inputs test-slow check bench readme clean setup browser postgresql
+.PHONY: help repro study serve nodes test test-inputs test-slow test-kills check bench readme clean setup browser postgresql
 
 VENV := .venv
 # Which build of torch: cpu, or cuda for Linux on x86-64 (make repro TORCH=cuda).
@@ -21,13 +21,11 @@ help:   ## say what each target does
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */make \1|/' | column -t -s '|'
 
 repro: setup   ## run the pipeline on the data that params.yaml names
-	@python -m flows.settings
-	dvc repro
+	python -m flows.repro
 	@echo "The report: $(CURDIR)/reports/index.html"
 
 study: setup   ## run a study, which are off by default: make study NAME=ratio
-	@python -m flows.settings
-	dvc repro studies/$(NAME)/dvc.yaml
+	python -m flows.repro studies/$(NAME)/dvc.yaml
 
 serve: setup   ## run production until Ctrl-C: Prefect server, worker, deployments (make serve PORT=4201)
 	@exec python -m flows.serve $(if $(PORT),--port $(PORT))
@@ -42,6 +40,9 @@ test-inputs: setup   ## try every bad input that the tests know, and count them
 
 test-slow: setup nodes postgresql   ## run the tests with real parts: killed workers, PostgreSQL, S3, Ray
 	python -m pytest -m slow
+
+test-kills: setup   ## kill each command at random moments, and compare what its rerun gives: KILLS=50 SEED=1
+	python -m benchmarks.kills $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED))
 
 check: setup   ## lint, types and import rooms
 	ruff check .

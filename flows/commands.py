@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache
 from http import HTTPStatus
 from pathlib import Path
 
@@ -42,6 +43,8 @@ BUSY = "is busy, it is being blocked by"
 # How often a source that was out of reach is read, and how long after.
 TRIES, TRY_AGAIN_SECONDS = 3, 30.0
 LOGS_OF_RUNS = ("prefect.flow_runs", "prefect.task_runs")
+# A killed flow's commands would go on, in the way of those of the next run.
+LIFELINE = [sys.executable, "-IS", str(Path(__file__).with_name("lifeline.py"))]
 
 _running: set[subprocess.Popen[bytes]] = set()
 _starting = threading.Lock()
@@ -133,17 +136,26 @@ def _start(command: Sequence[str], environment: Mapping[str, str], folder: Path 
     with _starting:
         if stopped.is_set():
             raise StageFailed(command[0], -signal.SIGTERM, ["the flow was stopped before this began"])
+        # Ray ends the group that this process and the command share.
+        with_lifeline = [*LIFELINE, str(_lifeline()), *command] if _own_groups else command
         child = subprocess.Popen(
-            command,
+            with_lifeline,
             cwd=folder,
             env=dict(environment),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=_own_groups,
+            pass_fds=[_lifeline()] if _own_groups else [],
         )
         _running.add(child)
     return child
+
+
+@cache
+def _lifeline() -> int:
+    """The reading end of a pipe that closes when this process is gone, however it ends: nobody else has the other end."""
+    return os.pipe()[0]
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ballast.errors import UserError
+from flows.leftovers import remove_index_lock
 
 # DVC writes it wherever it works; what it says can be had again.
 WRITTEN_BY_DVC = "dvc.lock"
@@ -20,8 +21,9 @@ ASK_SECONDS = 0.5
 
 def git(root: Path, *arguments: str) -> str:
     """What a git command prints in a clone; raises UserError when it fails."""
-    # A question at a terminal would wait for an answer, while nobody else gets at the clone.
-    env = os.environ | {"GIT_TERMINAL_PROMPT": "0"}
+    # A question at a terminal would wait for an answer, while nobody else gets at the clone. A status that is killed while it
+    # refreshes the index would leave a lock on it.
+    env = os.environ | {"GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0"}
     done = subprocess.run(["git", *arguments], cwd=root, env=env, capture_output=True, text=True, check=False)
     if done.returncode:
         raise UserError(f"git {' '.join(arguments)}: {' '.join(done.stderr.split())}")
@@ -64,6 +66,7 @@ def at_commit(root: Path, commit: str, data: str = "") -> Iterator[None]:
                 fcntl.flock(file, fcntl.LOCK_UN)
                 time.sleep(ASK_SECONDS)
                 continue
+            remove_index_lock(root)
             check_out(root, commit)
             file.truncate(0)
             file.write(data)

@@ -24,6 +24,7 @@ from ballast.launching import check_gpus
 from ballast.models import MANIFEST
 from flows.commands import no_tracebacks, run_command, stay_in_group, stopping_commands
 from flows.commits import at_commit, uncommitted
+from flows.leftovers import mend
 from flows.remote import check_remote, drop_entry, lock_entries, pull, push, take_entries
 
 # What decides a training beside what DVC carries: the cards hold the sources of techniques, but only as hashes.
@@ -71,6 +72,7 @@ def train(
         with at_commit(root, commit, data):
             if changed := uncommitted(root, *SOURCES, "params.yaml", untracked=True):
                 raise UserError(f"{changed[0]} is not as in commit {commit[:12]}; commit or restore it")
+            mend(log, root)
             check_remote(root)
             check_gpus(gpus)
             take_entries(root, inputs)

@@ -29,6 +29,7 @@ from ballast.limits import YEAR_HOURS, check_number
 from ballast.printable import LONGEST_TITLE, one_line
 from flows import artifacts
 from flows.commands import StageFailed, readable, run_command, stopping_commands
+from flows.leftovers import mend
 from flows.settings import check_before_dvc, nodes
 
 # Only trainings last long enough to be worth a start of DVC (more than a second) for each member.
@@ -78,6 +79,7 @@ def repro(name: str, stages: list[str], threads: int | None = None) -> None:
     """Bring stages up to date with `dvc repro`; raises StageFailed."""
     # The flag lets siblings wait for each other's short locks; their order is ours, so no stage looks at those before it.
     command = ["dvc", "--wait-for-lock", "repro", "--single-item", *stages]
+    mend(get_run_logger().warning)
     share = {} if threads is None else {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
     run_command(name, command, get_run_logger().info, share)
 
@@ -109,11 +111,12 @@ def run_name() -> str:
 def pipeline(
     targets: list[str] | None = None, concurrency: int = 1, retries: int = 2, retry_delay_seconds: float = 10.0
 ) -> None:
-    """Bring the stages of dvc.yaml up to date; raises StageFailed, and UserError for a wrong target or concurrency."""
+    """Bring the stages of dvc.yaml up to date; raises StageFailed, and UserError for what is wrong before."""
     check_number("concurrency", concurrency, 1, 1024, whole=True)
     check_number("retries", retries, 0, 1000, whole=True)
     check_number("retry_delay_seconds", retry_delay_seconds, 0, 3600 * YEAR_HOURS)
     check_before_dvc()
+    mend(get_run_logger().warning)
     families, outputs = plan(targets or [])
     attempt = repro.with_options(retries=retries, retry_delay_seconds=retry_delay_seconds)
     try:

@@ -208,7 +208,10 @@ def lineage(lock: Mapping[str, Any], origin: Path, stage: str) -> dict[str, Any]
     """What a version came from: the commit, what in it is not of the commit, and the bytes that count."""
     return {
         "commit": git("rev-parse", "HEAD"),
-        "modified": sorted(line.split()[-1] for line in (git("status", "--porcelain", "--", PARAMS, LOCK) or "").splitlines()),
+        "modified": sorted(
+            line.split()[-1]
+            for line in (git("--no-optional-locks", "status", "--porcelain", "--", PARAMS, LOCK) or "").splitlines()
+        ),
         "dvc_lock": file_sha256(LOCK) if LOCK.exists() else None,
         "params": file_sha256(PARAMS),
         "messages": file_sha256(MESSAGES),

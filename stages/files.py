@@ -10,8 +10,8 @@ import re
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -92,11 +92,17 @@ def short(name: str) -> str:
 
 
 def remove_partial(path: Path) -> None:
-    """Remove what a killed process left half-written beside a path, which no other process writes just now."""
+    """Remove what killed processes left half-written beside a path; a living one has a lock on what it writes."""
     beginning = f".{short(path.name)}."
     for left in path.parent.iterdir() if path.parent.is_dir() else ():
         if left.name.startswith(beginning) and PARTIAL.fullmatch(left.name.removeprefix(beginning)):
-            shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
+            with suppress(OSError):
+                handle = os.open(left, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(left) if left.is_dir() else left.unlink()
+                finally:
+                    os.close(handle)
 
 
 def partial(path: Path) -> Path:
@@ -106,18 +112,42 @@ def partial(path: Path) -> Path:
     return path.parent / f".{short(path.name)}.{secrets.token_hex(4)}.partial"
 
 
+def made_beside(path: Path, make: Callable[[Path], object]) -> tuple[Path, int]:
+    """A temporary file or folder beside a path, as `make` makes it, and the descriptor that locks it."""
+    while True:
+        temporary = partial(path)
+        make(temporary)
+        # Another process may take it for abandoned before it is locked.
+        with suppress(FileNotFoundError):
+            handle = os.open(temporary, os.O_RDONLY)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            if os.fstat(handle).st_nlink:
+                return temporary, handle
+            os.close(handle)
+
+
+@contextmanager
+def partial_beside(path: Path, make: Callable[[Path], object]) -> Iterator[Path]:
+    """A temporary file or folder beside a path; those that killed processes left there are removed first."""
+    check_name(path)
+    remove_partial(path)
+    temporary, handle = made_beside(path, make)
+    try:
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True) if temporary.is_dir() else temporary.unlink(missing_ok=True)
+        os.close(handle)
+
+
 @contextmanager
 def replaced(path: Path) -> Iterator[Path]:
     """A temporary file beside `path` to write to; it takes the place of `path` only when the block succeeds."""
-    temporary = partial(path)
-    # With what the umask allows, and not what the library that writes it does.
-    mode = created(temporary)
-    try:
+    with partial_beside(path, created) as temporary:
+        # With what the umask allows, and not what the library that writes it does.
+        mode = stat.S_IMODE(temporary.stat().st_mode)
         yield temporary
         temporary.chmod(mode)
         temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def created(path: Path) -> int:
@@ -129,9 +159,7 @@ def created(path: Path) -> int:
 @contextmanager
 def replaced_folder(path: Path) -> Iterator[Path]:
     """A temporary folder beside `path` to write to; it takes the place of `path` only when the block succeeds."""
-    temporary = partial(path)
-    temporary.mkdir()
-    try:
+    with partial_beside(path, Path.mkdir) as temporary:
         written = temporary / "new"
         written.mkdir()
         yield written
@@ -139,8 +167,6 @@ def replaced_folder(path: Path) -> Iterator[Path]:
         if path.exists():
             path.rename(temporary / "old")
         written.rename(path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def as_new(folder: Path) -> None:

@@ -1,10 +1,11 @@
-"""Put the last results into README.md: tables from `reports/leaderboard.json` and `benchmarks/*.json`, a picture of the report.
+"""Put the last results into README.md and SECURITY.md: tables from the leaderboard and `benchmarks/*.json`, and pictures.
 
 Not a stage of the graph: run it with `make readme` after a run, a replay and benchmarks whose results are worth showing.
 """
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from contextlib import suppress
@@ -22,6 +23,12 @@ MEASURED = ("train", "score", "score_folder", "overhead", "growth", "evaluate")
 BENCHMARKS = {name: Path(f"benchmarks/{name}.json") for name in MEASURED}
 GROWTH_PICTURE = "![Seconds and memory of each stage over the number of messages](benchmarks/growth.svg)"
 BEGIN, END = "<!-- {name}: made by `make readme` -->", "<!-- end of {name} -->"
+SECURITY, BENCHMARKS_FOLDER = Path("SECURITY.md"), Path("benchmarks")
+BLOCK = re.compile(
+    r"(?P<begin><!-- (?P<name>\w+): made by `?make readme`? -->)\n.*?(?P<end><!-- end of (?P=name) -->)", re.DOTALL
+)
+# The results of blocks that are not named as their file is.
+TRIED = {"inputs": "bad_inputs"}
 BROWSERS = ("chromium", "google-chrome", "chromium-browser")
 
 
@@ -188,6 +195,24 @@ def with_block(readme: str, name: str, table: str) -> str:
     return f"{before}{first}\n{table}\n{last}{after}"
 
 
+def counts_table(found: dict[str, Any]) -> str:
+    """What was tried and counted, with the command that repeats it, as Markdown."""
+    counts = found.get("counts") or {name: count for name, count in found.items() if type(count) is int}
+    where = ", ".join(str(found[key]) for key in ("device", "date") if key in found)
+    lines = ["| counted | |", "|---|---|", *(f"| {name} | {count:,} |" for name, count in counts.items())]
+    return "\n".join([*lines, "", f"`{found['command']}`" + (f" ({where})" if where else "")])
+
+
+def security_page(text: str) -> str:
+    """SECURITY.md with what was tried in its marked blocks; a block without a result stays as it is."""
+
+    def filled(block: re.Match[str]) -> str:
+        path = BENCHMARKS_FOLDER / f"{TRIED.get(block['name'], block['name'])}.json"
+        return f"{block['begin']}\n{counts_table(read_json(path))}\n{block['end']}" if path.exists() else block[0]
+
+    return BLOCK.sub(filled, text)
+
+
 def take_picture(page: Path, picture: Path) -> None:
     """Screenshot of a page's first screen at 1280 x 800."""
     from playwright.sync_api import sync_playwright
@@ -212,8 +237,12 @@ def main() -> None:
             take_picture(page, picture)
         else:
             print(f"{page}: not there, {picture} stays as it is", file=sys.stderr)
-    with replaced(README) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    pages = {README: text}
+    if SECURITY.exists():
+        pages[SECURITY] = security_page(SECURITY.read_text(encoding="utf-8"))
+    for path, text in pages.items():
+        with replaced(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

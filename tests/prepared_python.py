@@ -15,6 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,7 +59,7 @@ def run(folder: str, environment: dict[str, str], argv: list[str]) -> int:
 
 
 def answer(client: socket.socket) -> None:
-    """Run what a client asks for in a fork and tell it the exit code."""
+    """Run what a client asks for in a fork and tell it the exit code; a client that is killed takes the fork with it."""
     header, streams, *_ = socket.recv_fds(client, 8, 3)
     argument = client.makefile("rb").read(int.from_bytes(header, "big"))
     child = os.fork()
@@ -67,7 +68,19 @@ def answer(client: socket.socket) -> None:
         for target, source in enumerate(streams):
             os.dup2(source, target)
         os._exit(run(*json.loads(argument)))
-    client.sendall(str(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])).encode())
+    ended = threading.Event()
+
+    def end_with_client() -> None:
+        # A client that lives sends nothing more.
+        client.recv(1)
+        if not ended.is_set():
+            os.kill(child, signal.SIGKILL)
+
+    threading.Thread(target=end_with_client, daemon=True).start()
+    status = os.waitpid(child, 0)[1]
+    ended.set()
+    with contextlib.suppress(BrokenPipeError):
+        client.sendall(str(os.waitstatus_to_exitcode(status)).encode())
 
 
 def serve(address: str) -> None:

@@ -1,17 +1,30 @@
-"""What the README says is so: its numbers, its examples, its list of files."""
+"""What the README and the security page say is so: their numbers, examples, the list of files."""
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from pathlib import Path
 
 import numpy as np
+import pytest
 import yaml
 
 from stages.files import LEADERBOARD, read_json
 from stages.params import Ingest, Search, read_params
-from stages.readme import BENCHMARKS, CLASS_PRIOR, PICTURES, README, benchmarks_table, results_table, watch_table, with_block
+from stages.readme import (
+    BENCHMARKS,
+    CLASS_PRIOR,
+    PICTURES,
+    README,
+    SECURITY,
+    benchmarks_table,
+    results_table,
+    security_page,
+    watch_table,
+    with_block,
+)
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / README).read_text(encoding="utf-8")
@@ -69,6 +82,32 @@ def test_a_benchmark_that_was_never_run_or_lacks_a_number_has_no_row() -> None:
         "| train: scoring | 2 | 20 | 20% |",
         "| train: start | 2 | 10 | 10% |",
     ]
+
+
+def test_the_security_page_has_what_was_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "benchmarks").mkdir()
+    kills = {"tried": 50, "counts": {"kills": 50, "lost": 0}, "command": "make test-kills", "date": "2026-01-02"}
+    for name, found in (("kills", kills), ("bad_inputs", {"tried": 1234, "wrong": 0, "share": 0.5, "command": "pytest"})):
+        (tmp_path / f"benchmarks/{name}.json").write_text(json.dumps(found))
+    block = "<!-- {0}: made by {1}make readme{1} -->\n{2}\n<!-- end of {0} -->\nbetween\n"
+    page = "".join(block.format(*each, "old") for each in (("kills", "`"), ("flips", "`"), ("inputs", "")))
+    first, second = "| counted | |\n|---|---|\n| ", "`make test-kills` (2026-01-02)"
+    filled = security_page(page)
+    assert filled == "".join(
+        [
+            block.format("kills", "`", f"{first}kills | 50 |\n| lost | 0 |\n\n{second}"),
+            block.format("flips", "`", "old"),
+            block.format("inputs", "", f"{first}tried | 1,234 |\n| wrong | 0 |\n\n`pytest`"),
+        ]
+    )
+    assert security_page(filled) == filled
+
+
+def test_the_security_page_is_that_of_the_benchmarks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    text = SECURITY.read_text(encoding="utf-8") if SECURITY.exists() else ""
+    assert security_page(text) == text
 
 
 def test_every_module_has_its_clause() -> None:

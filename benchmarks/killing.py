@@ -1,0 +1,128 @@
+"""A small project in which commands are started and killed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from tests.project import Project, corpus, project_copy
+
+
+@dataclass
+class Ground:
+    """A small project in one folder, whose states are kept beside it."""
+
+    folder: Path
+    environment: Mapping[str, str]
+    seconds: dict[str, float] = field(default_factory=dict)
+    expected: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    @property
+    def project(self) -> Path:
+        return self.folder / "project"
+
+    def keep(self, state: str) -> None:
+        """Keep the project as it is under a name."""
+        copied(self.project, self.folder / "states" / state)
+
+    def restore(self, state: str) -> None:
+        """Put the project into a state that was kept."""
+        subprocess.run(["rm", "-rf", str(self.project)], check=True)
+        copied(self.folder / "states" / state, self.project)
+
+    def start(self, command: Sequence[str]) -> subprocess.Popen[bytes]:
+        """Start a command in a process group of its own; what it prints goes to a file."""
+        with (self.folder / "output.log").open("ab") as log:
+            return subprocess.Popen(
+                command,
+                cwd=self.project,
+                env=dict(self.environment),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def run(self, commands: Sequence[Sequence[str]], limit: float = 1200.0) -> str:
+        """Run commands that start together to their ends: why one failed; nothing when none did."""
+        (self.folder / "output.log").unlink(missing_ok=True)
+        children = [self.start(command) for command in commands]
+        deadline = time.monotonic() + limit
+        for child in children:
+            try:
+                child.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                kill_everything(self.project, children)
+                return f"still running after {limit:.0f} s"
+        if all(child.returncode == 0 for child in children):
+            return ""
+        return self.said()
+
+    def said(self) -> str:
+        """The last lines of what the commands printed."""
+        return " | ".join((self.folder / "output.log").read_text(errors="replace").splitlines()[-8:])
+
+
+def copied(folder: Path, target: Path) -> None:
+    """Copy a folder as it is; a file with two names stays one file."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["cp", "-a", str(folder), str(target)], check=True)
+
+
+def working_in(folder: Path) -> list[psutil.Process]:
+    """All processes that are at work in a folder."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if Path(process.cwd()).is_relative_to(folder) and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
+
+
+def kill_groups(children: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Kill the process groups of commands; what they started in other groups is to end with them."""
+    for child in children:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+    for child in children:
+        child.wait()
+
+
+def kill_everything(folder: Path, children: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Kill commands and all that works in a folder, as the end of a container does."""
+    kill_groups(children)
+    while left := working_in(folder):
+        for process in left:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        time.sleep(0.02)
+
+
+def small_project(folder: Path, python: Path | None) -> None:
+    """A project with few messages and one linear model, a window of another class prior, and its labels."""
+    project: Project = project_copy(folder, python)
+    project.write("messages.csv", corpus({"ham": 900, "spam": 150}))
+    window = corpus({"ham": 240, "spam": 160}, seed=1)
+    window = window.assign(id=[f"m{row}" for row in range(len(window))])
+    project.write("incoming/w1.csv", window[["id", "text"]])
+    project.write("labels.csv", window[["id", "label"]])
+    project.edit(
+        {
+            "ingest.source": "file",
+            "ingest.path": "messages.csv",
+            "techniques": {"tfidf": {}},
+            "train.seeds": [0, 1],
+            "evaluate.resamples": 100,
+            "production.score.id_column": "id",
+            "production.retrain.margin": 0.3,
+            "report.sample": 200,
+        }
+    )

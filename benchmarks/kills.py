@@ -1,0 +1,211 @@
+"""Kill commands at random moments with SIGKILL, repeat them, and compare what is there then with an undisturbed run.
+
+Writes benchmarks/kills.json: how often something was lost, was there twice, blocked the next run, was left half-written, or
+gave another result. The project is small: a linear model of made-up messages. `KILLS=10 SEED=1 make test-kills` is another one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.killing import Ground, kill_everything, kill_groups, small_project
+from benchmarks.measuring import surroundings, write_result
+from benchmarks.snapshots import KINDS, differences, snapshot
+from tests.flow_fixtures import prefect_server
+from tests.prepared_python import prepared_python
+from tests.project import Project
+
+COMMAND = "make test-kills"
+# A rerun that takes as many times the seconds of the undisturbed run, and a minute more, is blocked.
+PATIENCE = 10
+# What a flow does for each of the trainings that it runs side by side.
+TRAIN = "python -m flows.leftovers && exec dvc --wait-for-lock repro --single-item train@tfidf-{seed}"
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Commands that start together, and from which state of the project; `weight` of them are tried in a round."""
+
+    name: str
+    before: str
+    commands: Sequence[Sequence[str]]
+    after: str
+    weight: int = 1
+
+
+PYTHON = ("python", "-m")
+SCENES = (
+    # As a user runs it, but for the environment, which is there.
+    Scene("repro", "fresh", [("make", "-o", "setup", "repro")], "ran", 1),
+    Scene("repro, two side by side", "sampled", [("sh", "-c", TRAIN.format(seed=seed)) for seed in (0, 1)], "", 1),
+    Scene("promote", "ran", [(*PYTHON, "stages.promote")], "deployed", 2),
+    Scene("score", "deployed", [(*PYTHON, "stages.score", "incoming/w1.csv", "--window", "w1")], "scored", 2),
+    Scene("watch", "scored", [(*PYTHON, "flows.watch", "--window", "w1")], "", 1),
+    Scene("reprior", "estimated", [(*PYTHON, "stages.promote", "--reprior", "w1")], "", 2),
+    Scene("feedback", "labelled", [(*PYTHON, "stages.feedback")], "fed", 2),
+    Scene("retrain", "due", [(*PYTHON, "flows.retrain", "--window", "w1")], "", 1),
+)
+# States that are made from another one by commands that nobody kills.
+STEPS = {
+    "ran": ("fresh", [("dvc", "repro", "select")]),
+    "sampled": ("fresh", [("dvc", "repro", "resample")]),
+    "estimated": ("scored", [(*PYTHON, "stages.watch", "--window", "w1")]),
+    "due": ("fed", [(*PYTHON, "stages.watch", "--window", "w1")]),
+}
+
+
+def undisturbed(ground: Ground, scenes: Sequence[Scene]) -> None:
+    """Run each scene once to its end, and keep the states that the others begin with."""
+    ground.keep("fresh")
+    wanted = {scene.name for scene in scenes}
+    for scene in SCENES:
+        if scene.name not in wanted and (not scene.after or scene.after in STEPS):
+            continue
+        make(ground, scene.before)
+        ground.restore(scene.before)
+        began = time.monotonic()
+        if wrong := ground.run(scene.commands):
+            raise RuntimeError(f"{scene.name}, undisturbed: {wrong}")
+        ground.seconds[scene.name] = time.monotonic() - began
+        ground.expected[scene.name] = snapshot(ground.project)
+        print(f"{scene.name}: undisturbed {ground.seconds[scene.name]:.1f} s", file=sys.stderr, flush=True)
+        if scene.after:
+            ground.keep(scene.after)
+        if scene.after == "scored":
+            deliver = "mkdir -p production/labels && cp labels.csv production/labels/w1.csv"
+            subprocess.run(["sh", "-c", deliver], cwd=ground.project, check=True)
+            ground.keep("labelled")
+
+
+def make(ground: Ground, state: str) -> None:
+    """Make a state by commands that nobody kills, unless it is there."""
+    if (ground.folder / "states" / state).exists():
+        return
+    base, commands = STEPS[state]
+    make(ground, base)
+    ground.restore(base)
+    if wrong := ground.run(commands):
+        raise RuntimeError(f"{state}: {wrong}")
+    ground.keep(state)
+
+
+def killed(ground: Ground, scene: Scene, rng: random.Random) -> tuple[str, list[subprocess.Popen[bytes]]]:
+    """Kill a scene's commands at a random moment of an undisturbed run: how, and those that go on.
+
+    Where all have ended by then, they are begun again.
+    """
+    while True:
+        ground.restore(scene.before)
+        moment, whole = rng.random(), rng.random() < 0.5
+        # Of two side by side one may go on.
+        spared = len(scene.commands) > 1 and rng.random() < 0.5
+        children = [ground.start(command) for command in scene.commands]
+        time.sleep(moment * ground.seconds[scene.name])
+        doomed = children[:1] if spared else children
+        running = any(child.poll() is None for child in doomed)
+        kill_everything(ground.project, children) if whole and not spared else kill_groups(doomed)
+        if not running:
+            kill_everything(ground.project, children)
+        if running:
+            how = "one of two" if spared else "everything" if whole else "its process group"
+            return f"{how} at {moment:.0%}", [child for child in children if child not in doomed]
+
+
+def ended(child: subprocess.Popen[bytes], limit: float) -> str:
+    """Why a command that nobody killed failed; nothing when it did not."""
+    try:
+        code = child.wait(limit)
+    except subprocess.TimeoutExpired:
+        kill_groups([child])
+        return f"the other one still ran after {limit:.0f} s"
+    return f"the other one failed with exit code {code}" if code else ""
+
+
+def one_kill(ground: Ground, scene: Scene, rng: random.Random) -> dict[str, list[str]]:
+    """Kill and repeat: what is wrong afterwards, by its kind."""
+    how, spared = killed(ground, scene, rng)
+    again = scene.commands[: len(scene.commands) - len(spared)]
+    limit = PATIENCE * ground.seconds[scene.name] + 60
+    wrong = ground.run(again, limit)
+    for child in spared:
+        wrong = wrong or ended(child, limit)
+    found: dict[str, list[str]] = (
+        {"blocked": [wrong]} if wrong else differences(ground.expected[scene.name], snapshot(ground.project))
+    )
+    said = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in found.items()) or "as undisturbed"
+    print(f"{scene.name}, {how}: {said}", file=sys.stderr, flush=True)
+    return found
+
+
+def surrounded(folder: Path, scenes: Sequence[Scene], python: Path | None, stack: contextlib.ExitStack) -> dict[str, str]:
+    """The environment of the commands, with a Prefect server where a scene needs one."""
+    made = Project(folder / "project", folder / "project").environment
+    made |= {"DVC_SITE_CACHE_DIR": str(folder / "project/.dvc/tmp/site"), "PYTHONPATH": str(folder / "project")}
+    if python is not None:
+        made["PATH"] = f"{python}{os.pathsep}{made['PATH']}"
+    if {"flows.watch", "flows.retrain"} & {word for scene in scenes for command in scene.commands for word in command}:
+        (folder / "prefect").mkdir()
+        made |= stack.enter_context(prefect_server(folder / "prefect")).environment
+    return made
+
+
+def try_kills(
+    kills: int, seed: int, scenes: Sequence[Scene], folder: Path, python: Path | None = None
+) -> dict[str, Counter[str]]:
+    """Kill commands of some scenes so many times in a folder: by scene how many kills, and how many with each kind of harm."""
+    rng = random.Random(seed)
+    small_project(folder / "project", python)
+    counts = {scene.name: Counter({"kills": 0} | dict.fromkeys(KINDS, 0)) for scene in scenes}
+    with contextlib.ExitStack() as stack:
+        ground = Ground(folder, surrounded(folder, scenes, python, stack))
+        undisturbed(ground, scenes)
+        drawn = [scene for scene in scenes for _ in range(scene.weight)]
+        for number in range(kills):
+            # Each round has all scenes, in an order of its own.
+            if number % len(drawn) == 0:
+                rng.shuffle(drawn)
+            scene = drawn[number % len(drawn)]
+            print(f"{number + 1} of {kills}: ", end="", file=sys.stderr, flush=True)
+            counts[scene.name].update(["kills", *one_kill(ground, scene, rng)])
+    return counts
+
+
+def main(kills: int, seed: int, imports: bool) -> None:
+    print(f"seed {seed}", file=sys.stderr)
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary, contextlib.ExitStack() as stack:
+        folder = Path(temporary).resolve()
+        (folder / "python").mkdir()
+        python = None if imports else stack.enter_context(prepared_python(folder / "python"))
+        counts = try_kills(kills, seed, SCENES, folder, python)
+    together = {kind: sum(each[kind] for each in counts.values()) for kind in ("kills", *KINDS)}
+    result = {
+        "tried": kills,
+        "seed": seed,
+        "counts": together | {f"kills of {name}": each["kills"] for name, each in counts.items()},
+        "commands": {name: dict(each) for name, each in counts.items()},
+        "command": f"KILLS={kills} SEED={seed} {COMMAND}",
+        "imports": imports,
+    }
+    write_result("kills", result | surroundings())
+    print(", ".join(f"{count} {kind}" for kind, count in together.items()))
+    if any(count for kind, count in together.items() if kind != "kills"):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=random.randrange(10_000))
+    parser.add_argument("--imports", action="store_true", help="let each stage import its libraries anew, which takes longer")
+    main(**vars(parser.parse_args()))

@@ -1,0 +1,38 @@
+"""Run `dvc repro` as `make repro` does: what a killed run left is mended first, and dvc.lock is kept while it runs."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from ballast.command import parser, run
+from flows.dvc_lock import keep_written
+from flows.leftovers import mend
+from flows.settings import check_before_dvc
+
+ASK_SECONDS = 0.25
+
+
+def main(targets: list[str]) -> None:
+    check_before_dvc()
+    mend(lambda line: print(f"repro: {line}", file=sys.stderr, flush=True))
+    # A terminal interrupts DVC as well, whose end is waited for.
+    signal.signal(signal.SIGINT, lambda *_: None)
+    with subprocess.Popen(["dvc", "repro", *targets]) as dvc:
+        signal.signal(signal.SIGTERM, lambda *_: dvc.terminate())
+        while dvc.poll() is None:
+            with suppress(subprocess.TimeoutExpired):
+                dvc.wait(ASK_SECONDS)
+            keep_written(Path())
+    keep_written(Path(), pause=0.0)
+    if dvc.returncode:
+        sys.exit(dvc.returncode if dvc.returncode > 0 else 128 - dvc.returncode)
+
+
+if __name__ == "__main__":
+    arguments = parser(__doc__)
+    arguments.add_argument("targets", nargs="*", help="stages, or the dvc.yaml of a study; none is everything")
+    run(main, arguments.parse_args())
