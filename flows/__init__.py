@@ -1,9 +1,6 @@
 """The Prefect flows: they say when and where, start commands and decide; they compute nothing."""
 
 import os
-import sys
-
-from ballast.errors import UserError
 
 # No flow reports to anybody.
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
@@ -15,19 +12,3 @@ os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
 HEARTBEAT = "PREFECT_FLOWS_HEARTBEAT_FREQUENCY"
 HEARTBEAT_SECONDS = 30
 os.environ.setdefault(HEARTBEAT, str(HEARTBEAT_SECONDS))
-
-# After what is set above: it imports Prefect, which reads its settings once.
-from prefect.context import refresh_global_settings_context  # noqa: E402
-from prefect.settings import get_current_settings  # noqa: E402
-
-from flows.access import own_settings  # noqa: E402
-
-# What every flow adds to its environment: see own_settings.
-try:
-    OWN = {name: value for name, value in own_settings(get_current_settings()).items() if os.environ.get(name) != value}
-except UserError as error:
-    # Not raised: an import has nobody who would make one line of it.
-    sys.exit(f"error: {error}")
-os.environ.update(OWN)
-if OWN:
-    refresh_global_settings_context()

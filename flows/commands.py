@@ -21,6 +21,7 @@ from pathlib import Path
 from prefect.exceptions import PrefectHTTPStatusError, TerminationSignal
 from prefect.settings import PREFECT_API_URL
 
+import flows.guard  # noqa: F401
 from ballast.errors import TEMPORARY, UserError
 from ballast.printable import one_line, printable
 from ballast.urls import hidden

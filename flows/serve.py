@@ -26,7 +26,6 @@ from prefect.client.orchestration import PrefectClient, get_client
 from prefect.context import refresh_global_settings_context
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, get_current_settings, temporary_settings
 
-import flows
 from ballast.command import parser, run
 from ballast.errors import UserError
 from flows.access import (
@@ -49,6 +48,7 @@ from flows.access import (
     write_private,
 )
 from flows.commands import understood
+from flows.guard import OWN
 from flows.lost_runs import watch_anew
 from flows.pool import DEPLOYMENTS, POOL, TEMPLATE, deploy, prepare, table
 
@@ -285,7 +285,7 @@ def auth_string(home: Path, url: str) -> tuple[str, str]:
 
 def forget_own_server() -> None:
     """Take back what was set for a server that Prefect would start for a run: this one has settings of its own."""
-    for name in flows.OWN:
+    for name in OWN:
         os.environ.pop(name, None)
     refresh_global_settings_context()
 

@@ -19,8 +19,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ballast.command import parser, run
 from ballast.errors import UserError
-from flows import OWN
 from flows.access import SERVER, names_of
+from flows.guard import OWN
 
 HEADERS = {
     # Prefect's pages would otherwise tell others what a user does in them. They have scripts and styles within them.
