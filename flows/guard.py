@@ -1,6 +1,6 @@
 """What this process adds to its environment, so that no stranger uses the Prefect server that it starts or knows.
 
-Importing it is enough; every flow does, by `flows.commands`. It stands apart because importing Prefect takes more than a second.
+Importing it is enough: every flow does, by `flows.commands`. It stands apart because Prefect is slow to import.
 """
 
 from __future__ import annotations
