@@ -68,6 +68,8 @@ def promote(
     approve: bool = False,
     base: str | None = None,
     patience_seconds: int = PATIENCE_SECONDS,
+    force: bool = False,
+    keep_newer: bool = False,
 ) -> str:
     """Deploy, and return the version that is deployed then; emits `model.promoted` for every switch not yet told of.
 
@@ -80,6 +82,8 @@ def promote(
     approve : this call is a person's approval.
     base : the version that is to be deployed still, when this one takes its place; None is any.
     patience_seconds : how long a review waits.
+    force : deploy also an older model than the deployed one, or one that knows fewer labelled messages.
+    keep_newer : where the selected model is such a one, the deployed version stays, without an error.
 
     Raises StageFailed when the version is refused, and NotApproved after a review without approval.
     """
@@ -91,6 +95,7 @@ def promote(
         options = ["--reprior", reprior]
     else:
         options = ["--from", source or ".", "--reason", reason, *(["--window", window] if window else [])]
+        options += ["--force"] if force else ["--keep-newer"] if keep_newer else []
     options += [] if base is None else ["--base", base]
     note = ""
     with stopping_commands():
@@ -170,7 +175,8 @@ def reviewed(proposal: Mapping[str, Any], patience_seconds: int) -> str:
 def in_words(proposal: Mapping[str, Any]) -> str:
     """A proposal beside what is deployed, as a Markdown table."""
     new, old = proposal["candidate"], proposal["deployed"]
-    return table({f"proposed as {new['version']}": new} | ({f"deployed {old['version']}": old} if old else {}))
+    forced = f"**Forced**: {proposal['refused']}\n\n" if proposal["refused"] else ""
+    return forced + table({f"proposed as {new['version']}": new} | ({f"deployed {old['version']}": old} if old else {}))
 
 
 def table(manifests: Mapping[str, Mapping[str, Any]]) -> str:
@@ -246,6 +252,7 @@ if __name__ == "__main__":
     arguments.add_argument("--reason", choices=["promote", "retrain"], default="promote", help="what the manifest says")
     arguments.add_argument("--window", help="the window that gave occasion")
     arguments.add_argument("--approve", action="store_true", help="with production.promote: review, this is the approval")
+    arguments.add_argument("--force", action="store_true", help="also an older model, or one that knows fewer labels")
     arguments.add_argument(
         "--patience",
         type=int,

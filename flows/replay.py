@@ -26,7 +26,7 @@ from ballast.limits import SEEDS, check_number
 from ballast.urls import add_secret_url
 from flows.commands import one_at_a_time, readable, run_command, stopping_commands
 from flows.promote import promote
-from flows.retrain import RETRAIN, decision_of, retrain
+from flows.retrain import RETRAIN, decision_of, not_home, retrain
 from flows.score import no_secrets, score
 from flows.watch import watch
 
@@ -45,6 +45,8 @@ def replay(
 ) -> list[str]:
     """Deploy the selected model, then score and watch a window for each share; the decisions, in order.
 
+    A deployed version that is newer than what is selected here, as after a retraining, stays, which the log says.
+
     Parameters
     ----------
     schedule : share of the rare class in each window, between 0 and 1.
@@ -61,8 +63,11 @@ def replay(
         run_command("draw", ["python", "-m", "stages.draw", *options, *map(str, schedule)], logger.info)
         with one_at_a_time(RETRAIN / ".lock"):
             for path in RETRAIN.glob("replay-*"):
-                shutil.rmtree(path)
-        promote()
+                if not_home(path):
+                    path.rename(RETRAIN / f"waiting-{datetime.now(UTC):%Y%m%dT%H%M%S}-{path.name}")
+                else:
+                    shutil.rmtree(path)
+        promote(keep_newer=True)
         before = None
         for path in sorted(REPLAY.glob("*.parquet")):
             if before is not None:

@@ -17,12 +17,13 @@ from prefect import flow, get_run_logger
 from prefect.runtime import flow_run
 
 from ballast.command import parser, run
+from ballast.encoders import file_sha256
 from ballast.errors import UserError
 from ballast.printable import LONGEST_TITLE, one_line
 from flows import artifacts
 from flows.alarms import tell
 from flows.commands import one_at_a_time, readable, run_command, stopping_commands
-from flows.promote import NotApproved, deployed, promote
+from flows.promote import CURRENT, NotApproved, announce_all, deployed, promote
 
 RETRAIN = Path("production/retrain")
 OUTDATED, REFUSED = "outdated", "refused"
@@ -58,7 +59,13 @@ def retrain(window: str | None = None, key: str | None = None) -> str:
             if (home / "worktree").exists():
                 # Somebody was killed while it was removed.
                 conclude(key, read(home / "decision.json")["version"], decided if decided in (OUTDATED, REFUSED) else None)
+            if not_home(home):
+                logger.warning("its result waits for `python -m stages.retrain bring-home %s`", key)
             return decided
+        if ours(home):
+            # Somebody was killed after the promotion; until the result is here, files here may be of two models.
+            announce_all(deployed()["version"], "")
+            return finish(key, None)
         step("feedback", "stages.feedback")
         step("prepare", "stages.retrain", "prepare", key, *([] if window is None else ["--window", window]))
         if not (home / "prepared.json").exists():
@@ -78,14 +85,13 @@ def retrain(window: str | None = None, key: str | None = None) -> str:
         except NotApproved as answer:
             logger.warning("%s", answer)
             instead = REFUSED
-        version = deployed()["version"]
         artifacts.markdown(in_words(result), key="challenge", description=f"challenger of {result['champion']}")
         if not result["not_worse"] and not outdated:
             # Before the end, for nothing is repeated after it: rather twice than never.
+            version = deployed()["version"]
             payload = {name: result[name] for name in (*PAYLOAD, "window", "champion")} | {"version": version}
             tell("model.kept", f"ballast.model.{version}", payload)
-        conclude(key, version, instead)
-    return decision_of(home)
+        return finish(key, instead)
 
 
 PAYLOAD = ("metric", "difference", "low", "high", "margin", "test", "test_from_feedback")
@@ -94,6 +100,25 @@ PAYLOAD = ("metric", "difference", "low", "high", "margin", "test", "test_from_f
 def step(name: str, module: str, *arguments: str) -> None:
     """Run a stage."""
     run_command(name, ["python", "-m", module, *arguments], get_run_logger().info)
+
+
+def finish(key: str, instead: str | None) -> str:
+    """Bring the result of what was promoted home, and conclude: the decision."""
+    home = RETRAIN / key
+    if instead is None and ours(home):
+        step("bring home", "stages.retrain", "bring-home", key, "--unless-edited")
+    conclude(key, deployed()["version"], instead)
+    return decision_of(home)
+
+
+def ours(home: Path) -> bool:
+    """Whether the deployed version is the one of a retraining's folder, or has its weights on another prior."""
+    challenger = home / "worktree"
+    lineage = deployed().get("lineage", {}) if CURRENT.exists() else {}
+    files = {"params": challenger / "params.yaml", "dvc_lock": challenger / "dvc.lock"}
+    return (home / "challenge.json").exists() and all(
+        path.is_file() and file_sha256(path) == lineage.get(name) for name, path in files.items()
+    )
 
 
 def conclude(key: str, version: str, instead: str | None) -> None:
@@ -117,6 +142,12 @@ def decision_of(home: Path) -> str:
     """What was decided in a retraining's folder; nothing while it is open."""
     path = home / "decision.json"
     return str(read(path)["decision"]) if path.exists() else ""
+
+
+def not_home(home: Path) -> bool:
+    """Whether the result of what was promoted waits in a retraining's folder, because of edits here."""
+    path = home / "decision.json"
+    return path.exists() and read(path).get("brought_home") is False
 
 
 def in_words(result: dict[str, Any]) -> str:

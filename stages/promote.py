@@ -10,6 +10,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 from ballast.command import parser, run
 from ballast.errors import UserError
@@ -17,6 +18,7 @@ from stages.candidate import of_source
 from stages.deployed import CURRENT, MANIFEST, current_version
 from stages.files import DEPLOYED, locked, read_json, write_json
 from stages.params import read_params
+from stages.refused import refusal
 from stages.reprior import estimated_prior, of_deployed, prior_deviation
 from stages.versions import (
     ROLLBACK,
@@ -35,7 +37,11 @@ from stages.versions import (
     verified,
     version_names,
     way_here,
+    with_contents,
 )
+
+# An error, the deployed version stays, or it is deployed.
+Older = Literal["refuse", "keep", "deploy"]
 
 
 def print_versions() -> None:
@@ -66,12 +72,14 @@ def deploy(
     dry_run: bool,
     only: str | None,
     base: str | None,
+    older: Older | None = None,
 ) -> None:
     """Make a version and switch to it, unless just that is deployed already; nothing has changed when this raises an error.
 
     make : fills an empty folder for a version of a name; its manifest but for the occasion.
     only : the content that may be deployed; None is any.
     base : the version that it was compared with, which is to be the deployed one still; None is any.
+    older : what comes of an older model than the deployed one, or one that knows fewer labels; None does not ask.
     """
     version, deployed = next_name(), deployed_manifest()
     with being_made(version) as folder:
@@ -80,13 +88,20 @@ def deploy(
             manifest["prior_deviation"] = prior_deviation(window, manifest["labels"])
         found = content(manifest)
         known = deployed is not None and content(deployed) == found
+        refused = None
+        if older is not None and not known:
+            refused = refusal(with_contents(history()), found, folder, deployed, left_too=older == "keep")
+        if refused and older == "refuse":
+            raise UserError(refused)
+        stays = f"already deployed as {current_version()}" if known else refused if older == "keep" else None
         if dry_run:
-            print(json.dumps({"content": found, "new": not known, "candidate": manifest, "deployed": deployed}))
+            proposal = {"content": found, "new": stays is None, "candidate": manifest, "deployed": deployed}
+            print(json.dumps({**proposal, "refused": refused}))
             return
         if only is not None and found != only:
             raise UserError("what would be deployed is not what was approved; nothing was deployed, ask for approval again")
-        if known:
-            print(f"promote: already deployed as {current_version()}", file=sys.stderr)
+        if stays is not None:
+            print(f"promote: {stays}", file=sys.stderr)
             print(current_version())
             return
         if base is not None and current_version() != base:
@@ -94,6 +109,8 @@ def deploy(
         write_json(folder / MANIFEST, manifest)
         folder.rename(DEPLOYED / version)
         switch(version, reason)
+    if refused:
+        print(f"promote: forced, though {refused}", file=sys.stderr)
     prune(keep, way_here(history())[-2:])
     prior = shares_in_words(manifest["production_prior"])
     print(f"promote: {version} is deployed: {manifest['technique']}, {prior}; {disk_use()}", file=sys.stderr)
@@ -145,6 +162,8 @@ def main(
     dry_run: bool,
     only: str | None,
     base: str | None = None,
+    force: bool = False,
+    keep_newer: bool = False,
 ) -> None:
     if listing:
         print_versions()
@@ -161,7 +180,8 @@ def main(
             def selected(folder: Path, _: str) -> Manifest:
                 return of_source(source, folder)
 
-            deploy(selected, reason, window, keep=keep, dry_run=dry_run, only=only, base=base)
+            older: Older = "deploy" if force else "keep" if keep_newer else "refuse"
+            deploy(selected, reason, window, keep=keep, dry_run=dry_run, only=only, base=base, older=older)
 
 
 if __name__ == "__main__":
@@ -170,6 +190,9 @@ if __name__ == "__main__":
     what.add_argument("--reprior", metavar="WINDOW", help="the deployed weights on the class prior estimated for a window")
     what.add_argument("--rollback", action="store_true", help="go back to the version before")
     what.add_argument("--list", action="store_true", dest="listing", help="list the versions")
+    older = arguments.add_mutually_exclusive_group()
+    older.add_argument("--force", action="store_true", help="also an older model, or one that knows fewer labels")
+    older.add_argument("--keep-newer", action="store_true", help="no error where that would be so: the deployed one stays")
     arguments.add_argument("--from", type=Path, default=Path(), dest="source", metavar="FOLDER", help="of another checkout")
     arguments.add_argument("--reason", choices=["promote", "retrain"], default="promote", help="what the manifest says")
     arguments.add_argument("--window", help="the window that gave occasion")

@@ -2,14 +2,14 @@
 
 `prepare` makes `production/retrain/<key>/worktree/`: the commit that is checked out here, these params with the new prior, all
 feedback that is new to the data. `challenge` compares the model that the pipeline selected there with the deployed one and
-writes `production/retrain/<key>/challenge.json`. `conclude` writes `decision.json`, the sign that the key is done, and removes
-the checkout. Each step can be repeated; what is there already stays.
+writes `production/retrain/<key>/challenge.json`. `bring-home` makes the result of a promoted retraining that of this checkout, for
+which `dvc repro` then has nothing to do. `conclude` writes `decision.json`, the sign that the key is done, and removes the
+retraining's checkout. Each step can be repeated; what is there already stays.
 """
 
 from __future__ import annotations
 
 import contextlib
-import filecmp
 import shutil
 import subprocess
 import sys
@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from ruamel.yaml import YAML
 from scipy.special import softmax
 
 from ballast.challenge import Contender, challenge
@@ -26,36 +25,22 @@ from ballast.command import parser, run
 from ballast.errors import UserError, nearest
 from ballast.operating_point import cost_matrix
 from ballast.priors import correct
+from stages.checkouts import bring, changed_since, git, remove_checkout
 from stages.deployed import REFERENCE, Version, current_version, read_version
 from stages.evaluate import seed_scores
 from stages.feedback import read_feedback
 from stages.files import FEEDBACK, LONGEST_NAME, MESSAGES, RETRAIN, SELECTED, WATCH, locked, read_json, replaced, write_json
 from stages.groups import groups_of
+from stages.home import CODE, LOCK, STATE, bring_home, state_here
 from stages.messages import read_messages
 from stages.params import PARAMS, Params, read_params
 from stages.reprior import estimated_prior, operating_point_for
+from stages.retrained_params import retrained
 from stages.score import WINDOW, quoted
 
 REFERENCE_TECHNIQUE = "baseline"
 # Untracked files without which the pipeline does not run elsewhere.
 LOCAL_CONFIG = Path(".dvc/config.local")
-
-
-def git(*arguments: str) -> str:
-    """What a git command prints; raises UserError when it fails."""
-    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise UserError(f"git {' '.join(arguments)}: {' '.join(done.stderr.split())}")
-    return done.stdout.strip()
-
-
-def remove_checkout(worktree: Path) -> None:
-    """Remove a checkout, also one that was half made or half removed when somebody was killed."""
-    shutil.rmtree(worktree, ignore_errors=True)
-    git("worktree", "prune")
-    # Git keeps a lock on one that was being made; named twice the option overrides it.
-    if f"worktree {worktree.resolve()}" in git("worktree", "list", "--porcelain").splitlines():
-        git("worktree", "remove", "--force", "--force", str(worktree))
 
 
 def prior_for(window: str | None, version: Version) -> dict[str, float]:
@@ -69,39 +54,25 @@ def prior_for(window: str | None, version: Version) -> dict[str, float]:
     return estimate
 
 
-def write_params(target: Path, params: Params, prior: dict[str, float], technique: str) -> None:
-    """These params with the new prior, and with the deployed technique and the baseline only where params say so."""
-    yaml = YAML()
-    yaml.preserve_quotes = True
-    yaml.width = 4096
-    content = yaml.load(PARAMS.read_text(encoding="utf-8"))
-    content["production"]["prior"] = prior
-    if params.production.retrain.techniques == "deployed":
-        kept = {technique, REFERENCE_TECHNIQUE}
-        for name in [each for each in content["techniques"] if each not in kept]:
-            del content["techniques"][name]
-        spaces = content["search"]["spaces"]
-        for name in [each for each in spaces if each not in kept]:
-            del spaces[name]
-        if not spaces:
-            content["search"]["trials"] = 0
-    with replaced(target) as temporary, temporary.open("w", encoding="utf-8") as file:
-        yaml.dump(content, file)
+def write_params(home: Path, text: str, params: Params, prior: dict[str, float], technique: str) -> dict[str, Any]:
+    """Put params with the new prior, and the deployed technique and the baseline only where params say so, into the checkout.
+
+    Returns what prepared.json says of it.
+    """
+    kept = {technique, REFERENCE_TECHNIQUE} if params.production.retrain.techniques == "deployed" else None
+    made = retrained(text, prior, kept, home.name)
+    if made.deleted:
+        (home / PARAMS).write_bytes(text.encode())
+    with replaced(home / "worktree" / PARAMS) as temporary:
+        temporary.write_bytes(made.text.encode())
+    return {"left_out": made.left_out, "deleted": made.deleted}
 
 
-def bring(path: str, worktree: Path) -> None:
-    """Put what params name by a path within the repository into the checkout too, where git does not have it as it is here."""
-    source = Path(path)
-    if "://" in path or source.is_absolute() or not source.exists():
-        return
-    files = [source] if source.is_file() else [each for each in source.rglob("*") if each.is_file()]
-    for file in files:
-        target = worktree / file
-        if target.exists() and filecmp.cmp(file, target, shallow=False):
-            continue
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.unlink(missing_ok=True)
-        target.symlink_to(file.resolve())
+def feedback_so_far() -> pd.DataFrame:
+    """The rows for data/feedback.parquet: those that are there, and what production has that is new; the last label counts."""
+    came = read_feedback().query("new")[["id", "text", "label", "split"]]
+    earlier = [pd.read_parquet(FEEDBACK)[list(came.columns)]] if FEEDBACK.exists() else []
+    return pd.concat([*earlier, came]).astype("str").drop_duplicates(["id", "text"], keep="last")
 
 
 def prepare(key: str, window: str | None) -> None:
@@ -124,23 +95,25 @@ def prepare(key: str, window: str | None) -> None:
     if folder := git("rev-parse", "--show-prefix"):
         raise UserError(f"{folder} is a folder of its git repository; a retraining needs a repository of the project's own")
     remove_checkout(worktree)
-    git("worktree", "add", "--force", "--detach", str(worktree), "HEAD")
-    write_params(worktree / PARAMS, params, prior, version.manifest["technique"])
-    if Path("dvc.lock").exists():
-        shutil.copy("dvc.lock", worktree / "dvc.lock")
+    base = state_here()
+    if changed := changed_since(base["commit"], *CODE):
+        print(f"retrain: the code is that of the commit, without what changed in {', '.join(changed)}", file=sys.stderr)
+    git("worktree", "add", "--force", "--detach", str(worktree), base["commit"])
+    about = write_params(home, PARAMS.read_bytes().decode("utf-8"), params, prior, version.manifest["technique"])
+    if LOCK.exists():
+        shutil.copy(LOCK, worktree / LOCK)
     bring(params.ingest.path, worktree)
     bring(params.train.model, worktree)
-    came = read_feedback().query("new")[["id", "text", "label", "split"]]
-    earlier = [pd.read_parquet(FEEDBACK)[list(came.columns)]] if FEEDBACK.exists() else []
-    feedback = pd.concat([*earlier, came]).astype("str")
-    feedback.to_parquet(worktree / FEEDBACK, index=False)
+    feedback = feedback_so_far()
+    with replaced(worktree / FEEDBACK) as temporary:
+        feedback.to_parquet(temporary, index=False)
     if LOCAL_CONFIG.exists():
         shutil.copy(LOCAL_CONFIG, worktree / LOCAL_CONFIG)
     cache = subprocess.run(["dvc", "cache", "dir"], capture_output=True, text=True, check=True).stdout.strip()
     subprocess.run(["dvc", "config", "--local", "cache.dir", str(Path(cache).resolve())], cwd=worktree, check=True)
     shifted = prior != prior_for(None, version)
-    about = {"window": window, "prior": prior, "shifted": shifted, "feedback": len(feedback), "champion": version.name}
-    write_json(ready, about)
+    about |= {"window": window, "prior": prior, "shifted": shifted, "feedback": len(feedback), "champion": version.name}
+    write_json(ready, {**about, "base": base})
     print(f"retrain: {worktree}: {len(feedback):,} labelled messages from feedback", file=sys.stderr)
 
 
@@ -237,12 +210,21 @@ def conclude(key: str, version: str, instead: str | None) -> None:
     home = RETRAIN / key
     result = read_json(home / "challenge.json")
     decision = instead or ("promoted" if result["not_worse"] else "kept")
-    write_json(home / "decision.json", {**result, "decision": decision, "version": version})
+    state = read_json(home / STATE) if decision == "promoted" and (home / STATE).exists() else {}
+    write_json(home / "decision.json", {**result, "decision": decision, "version": version, **state})
     remove_checkout(home / "worktree")
     print(f"retrain: {decision}, {version} is deployed", file=sys.stderr)
 
 
-def main(step: str, key: str, window: str | None, version: str | None, instead: str | None = None) -> None:
+def main(
+    step: str,
+    key: str,
+    window: str | None,
+    version: str | None,
+    instead: str | None = None,
+    force: bool = False,
+    unless_edited: bool = False,
+) -> None:
     if not WINDOW.fullmatch(key):
         raise UserError(
             f"the key {quoted(key)} names a folder; expected letters, digits, dots, dashes, underscores, at most {LONGEST_NAME}"
@@ -252,6 +234,8 @@ def main(step: str, key: str, window: str | None, version: str | None, instead: 
             prepare(key, window)
         elif step == "challenge":
             judge(key)
+        elif step == "bring-home":
+            bring_home(key, force=force, unless_edited=unless_edited)
         else:
             if version is None:
                 raise UserError("conclude needs --version, the one that is deployed now")
@@ -260,9 +244,11 @@ def main(step: str, key: str, window: str | None, version: str | None, instead: 
 
 if __name__ == "__main__":
     arguments = parser(__doc__)
-    arguments.add_argument("step", choices=["prepare", "challenge", "conclude"])
+    arguments.add_argument("step", choices=["prepare", "challenge", "bring-home", "conclude"])
     arguments.add_argument("key", help="names the retraining: the window that asked for it")
     arguments.add_argument("--window", help="prepare: the window whose prior is trained for")
     arguments.add_argument("--version", help="conclude: the version that is deployed now")
     arguments.add_argument("--instead", choices=["outdated", "refused"], help="conclude: why the comparison does not count")
+    arguments.add_argument("--force", action="store_true", help="bring-home: also where files were edited here; those are kept")
+    arguments.add_argument("--unless-edited", action="store_true", help="bring-home: no error where files were edited here")
     run(main, arguments.parse_args())

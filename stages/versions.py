@@ -56,7 +56,7 @@ def switch(version: str, reason: str) -> None:
         "reason": reason,
         "sha256": file_sha256(DEPLOYED / version / MANIFEST),
     }
-    write_json(CURRENT, {"version": version, "history": [*history(), entry]})
+    write_json(CURRENT, {"version": version, "history": with_contents([*history(), entry])})
 
 
 def verified(version: str) -> Version:
@@ -71,8 +71,20 @@ def verified(version: str) -> Version:
 def content(manifest: Manifest) -> str:
     """The sha256 of what a version is, whenever and for whatever reason it was deployed, and from whichever commit."""
     kept = {key: value for key, value in manifest.items() if key not in OCCASION}
-    kept["lineage"] = {key: value for key, value in manifest["lineage"].items() if key not in ("commit", "modified")}
+    lineage = manifest.get("lineage", {})
+    kept["lineage"] = {key: value for key, value in lineage.items() if key not in ("commit", "modified")}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+
+
+def with_contents(switches: list[dict[str, str]]) -> list[dict[str, str]]:
+    """Each switch with the content of its version, also after that is deleted; without where nobody noted it before."""
+    found = []
+    for entry in switches:
+        manifest = DEPLOYED / entry["version"] / MANIFEST
+        if "content" not in entry and manifest.exists():
+            entry = {**entry, "content": content(read_json(manifest))}
+        found.append(entry)
+    return found
 
 
 def partial(version: str) -> Path:

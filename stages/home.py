@@ -1,0 +1,186 @@
+"""Bring the result of a promoted retraining home: this checkout describes the deployed model, and `dvc repro` has nothing to do.
+
+Files that were edited here since the retraining began are not overwritten; the result waits in
+`production/retrain/<key>/home/`.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ballast.encoders import file_sha256
+from ballast.errors import UserError
+from stages.checkouts import changed_since, git
+from stages.deployed import current_version
+from stages.files import FEEDBACK, RETRAIN, read_json, replaced_folder, write_json
+from stages.params import PARAMS, read_params, read_yaml
+from stages.techniques import prune
+from stages.versions import Manifest, shares_in_words, verified
+
+LOCK, GRAPH = Path("dvc.lock"), Path("dvc.yaml")
+# What a user edits, and what `dvc repro` runs.
+EDITED = (PARAMS, FEEDBACK, LOCK)
+CODE = ("ballast", "stages", str(GRAPH))
+HOME, FORMER, STATE = "home", "former", "home.json"
+
+
+def sha256(path: Path) -> str | None:
+    """The sha256 of a file; None where there is none."""
+    return file_sha256(path) if path.is_file() else None
+
+
+def state_here() -> dict[str, Any]:
+    """What a retraining begins from: the commit, and the sha256 of the files that are edited here."""
+    return {"commit": git("rev-parse", "HEAD"), "files": {str(path): sha256(path) for path in EDITED}}
+
+
+def uncached_outputs(graph: Path) -> list[Path]:
+    """The outputs that git has instead of DVC's cache."""
+    found = []
+    for stage in read_yaml(graph)["stages"].values():
+        for output in (*stage.get("outs", ()), *stage.get("metrics", ()), *stage.get("plots", ())):
+            options = output if isinstance(output, dict) else {}
+            found += [Path(path) for path, chosen in options.items() if chosen.get("cache") is False]
+    return found
+
+
+def is_of(manifest: Manifest, folder: Path) -> bool:
+    """Whether a version, or the one whose weights it has, was made of a checkout with the params and lock of a folder."""
+    lineage = manifest.get("lineage", {})
+    found = {"params": sha256(folder / PARAMS), "dvc_lock": sha256(folder / LOCK)}
+    return None not in found.values() and found.items() <= lineage.items()
+
+
+def waiting(manifest: Manifest) -> str | None:
+    """The retraining that made a version and whose result has not been brought home; None where there is none."""
+    for folder in sorted(RETRAIN.glob(f"*/{HOME}")):
+        state = folder.parent / STATE
+        if is_of(manifest, folder) and not (state.exists() and read_json(state)["brought_home"]):
+            return folder.parent.name
+    return None
+
+
+def bring_home(key: str, *, force: bool, unless_edited: bool) -> None:
+    """Bring the result of a retraining home; raises UserError unless its version is deployed.
+
+    Where files were edited here since, nothing is touched: an error, or only a line where `unless_edited`; with `force` the
+    retraining's take their place, and the former ones are kept.
+    """
+    home, version = RETRAIN / key, verified(current_version())
+    kept = home / HOME
+    if not is_of(version.manifest, kept if kept.exists() else home / "worktree"):
+        raise UserError(
+            f"{home}: version {version.name} is deployed, which is not of this retraining; nothing was brought home"
+        )
+    if not kept.exists():
+        pack(home)
+    prepared = read_json(home / "prepared.json")
+    edits = [str(path) for path in EDITED if edited(path, prepared, kept) and not merged(path, prepared, kept)]
+    edits += changed_since(prepared["base"]["commit"], *CODE) if "base" in prepared else []
+    if edits and not force:
+        note(home, brought=False, edits=edits)
+        line = (
+            f"version {version.name} of the retraining {key} is deployed, but not brought home: {', '.join(edits)} changed here"
+            f" since it began; nothing was overwritten. Undo that, or merge from {kept}, and run `python -m stages.retrain"
+            f" bring-home {key}`; with --force its files are taken, and yours are kept in {home / FORMER}"
+        )
+        if not unless_edited:
+            raise UserError(line)
+        print(f"retrain: {line}", file=sys.stderr)
+        return
+    here = all(sha256(path) == sha256(kept / path) for path in EDITED) and (home / STATE).exists()
+    for path in files_of(kept):
+        if force or not merged(path, prepared, kept):
+            take(kept / path, path, former=home / FORMER if path in EDITED and edited(path, prepared, kept) else None)
+    checkout()
+    params = read_params()
+    prune(set(params.techniques), set(params.train.seeds))
+    note(home, brought=True, edits=[])
+    print(f"retrain: the result of {key} is here" if here else told(key, prepared, kept), file=sys.stderr)
+
+
+def pack(home: Path) -> None:
+    """Keep what is brought home and is not in DVC's cache; the checkout need not stay for it."""
+    worktree = home / "worktree"
+    with replaced_folder(home / HOME) as folder:
+        for path in (*EDITED, *uncached_outputs(worktree / GRAPH)):
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(worktree / path, folder / path)
+
+
+def files_of(folder: Path) -> list[Path]:
+    """The files of a folder, by the paths that they have here; the lock last."""
+    found = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
+    return sorted(found, key=lambda path: (path == LOCK, path))
+
+
+def edited(path: Path, prepared: Mapping[str, Any], kept: Path) -> bool:
+    """Whether a file is neither what it was when the retraining began, nor the retraining's."""
+    began = prepared.get("base", {"files": {}})["files"].get(str(path), "")
+    return sha256(path) not in (began, sha256(kept / path))
+
+
+def merged(path: Path, prepared: Mapping[str, Any], kept: Path) -> bool:
+    """Whether a file that was edited here has what the retraining changed: its prior, its labelled messages."""
+    if not path.is_file() or not edited(path, prepared, kept):
+        return False
+    if path == PARAMS:
+        prior = read_params().production.prior
+        return prior != "data" and prior == prepared["prior"]
+    if path == FEEDBACK:
+        ours, theirs = (pd.read_parquet(each).astype("str") for each in (path, kept / path))
+        return set(theirs.itertuples(index=False, name=None)) <= set(
+            ours.reindex(columns=theirs.columns).itertuples(index=False, name=None)
+        )
+    return False
+
+
+def take(source: Path, path: Path, former: Path | None) -> None:
+    """Put a file in the place of another one, all at once; `former` keeps that under a name of its content's own."""
+    content = sha256(path)
+    if content == sha256(source):
+        return
+    if former is not None and content is not None:
+        beside = former / content[:12] / path.name
+        beside.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, beside)
+    # One name, so that who is killed leaves none that the next one does not take.
+    temporary = path.with_name(f".{path.name}.home.partial")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, temporary)
+    temporary.replace(path)
+
+
+def checkout() -> None:
+    """Put the outputs that the lock names in their places, from DVC's cache; raises UserError."""
+    command = ["dvc", "--wait-for-lock", "checkout", "--force", "--quiet", str(GRAPH)]
+    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+    if done.returncode:
+        said = " ".join(done.stderr.split())[-300:]
+        raise UserError(f"dvc checkout {GRAPH}: {said}; `dvc repro` makes what is missing in the cache")
+
+
+def note(home: Path, *, brought: bool, edits: list[str]) -> None:
+    """Note in the retraining's folder, and in its decision once there is one, whether its result is here."""
+    state = {"brought_home": brought, "in_the_way": edits}
+    write_json(home / STATE, state)
+    if (decision := home / "decision.json").exists():
+        write_json(decision, {**read_json(decision), **state})
+
+
+def told(key: str, prepared: Mapping[str, Any], kept: Path) -> str:
+    """A line on what was brought home."""
+    what = [f"production.prior is {shares_in_words(prepared['prior'])}"]
+    if left_out := prepared.get("left_out"):
+        how = f"deleted ({RETRAIN / key / PARAMS} has them)" if prepared["deleted"] else "comments"
+        what.append(f"{len(left_out)} entries of techniques are {how}")
+    what.append(f"{prepared['feedback']:,} labelled messages are in {FEEDBACK}")
+    files = ", ".join(map(str, files_of(kept)))
+    return f"retrain: {key} is brought home: {'; '.join(what)}. Commit {files}"

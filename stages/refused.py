@@ -1,0 +1,79 @@
+"""What may not take the deployed version's place unnoticed: an older model, or one that knows fewer labelled messages."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load_file
+
+from stages.deployed import VOCABULARY
+from stages.files import DEPLOYED
+from stages.home import waiting
+from stages.versions import ROLLBACK, Manifest, way_here
+
+
+def superseded(switches: Sequence[Mapping[str, str]], content: str) -> tuple[str, str] | None:
+    """The version that was of a content and the one that was deployed after it; None where that was not replaced.
+
+    What was only gone back from may be deployed again, until another version is.
+    """
+    at = last_of(switches, content)
+    if at is None or all(entry["reason"] == ROLLBACK for entry in switches[at + 1 :]):
+        return None
+    later = next(entry["version"] for entry in switches[at + 1 :] if entry["reason"] != ROLLBACK)
+    return switches[at]["version"], later
+
+
+def left(switches: list[dict[str, str]], content: str) -> str | None:
+    """The version of a content that was gone back from; None where it is on the way to the deployed one, or never was one."""
+    at = last_of(switches, content)
+    return None if at is None or switches[at]["version"] in way_here(switches) else switches[at]["version"]
+
+
+def last_of(switches: Sequence[Mapping[str, str]], content: str) -> int | None:
+    """The place of the last switch to a content."""
+    return max((at for at, entry in enumerate(switches) if entry.get("content") == content), default=None)
+
+
+def unknown_labels(folder: Path, deployed: Path) -> int:
+    """How many labelled messages of feedback the deployed version knows, and one in a folder does not."""
+    if not (deployed / VOCABULARY).is_file():
+        return 0
+    ours, theirs = (load_file(each / VOCABULARY)["feedback"] for each in (folder, deployed))
+    return int((~np.isin(theirs, ours)).sum())
+
+
+def refusal(
+    switches: list[dict[str, str]], content: str, folder: Path, deployed: Manifest | None, *, left_too: bool = False
+) -> str | None:
+    """Why a version of a content, made in a folder, may not take the deployed one's place; None where it may.
+
+    left_too : nor may one that was gone back from.
+    """
+    old, gone = superseded(switches, content), left(switches, content) if left_too else None
+    version = switches[-1]["version"] if switches else ""
+    fewer = unknown_labels(folder, DEPLOYED / version) if deployed is not None else 0
+    if old is not None:
+        why = f"what is selected is version {old[0]} (content {content[:12]}), which {old[1]} has replaced since"
+    elif fewer:
+        why = f"what is selected (content {content[:12]}) does not know {fewer:,} labelled messages that {version} knows"
+    elif gone is not None:
+        why = f"what is selected is version {gone} (content {content[:12]}), which was gone back from"
+    else:
+        return None
+    return f"{why}; {version} stays deployed. {advice(deployed)}"
+
+
+def advice(deployed: Manifest | None) -> str:
+    """What to do instead of deploying an older model."""
+    if deployed is not None and (key := waiting(deployed)):
+        first = f"`python -m stages.retrain bring-home {key}` brings the result of the deployed version here"
+    elif deployed is not None and deployed["reason"] == "reprior":
+        prior = json.dumps(deployed["production_prior"])
+        first = f"Set production.prior in params.yaml to the deployed {prior} and run `dvc repro`"
+    else:
+        first = "Run `dvc repro` with the labels and the params of the deployed version"
+    return f"{first}; or go back with --rollback, or deploy what is selected with --force"
