@@ -1,4 +1,4 @@
-"""Bring the result of a promoted retraining home: this checkout describes the deployed model, and `dvc repro` has nothing to do.
+"""Bring the result of a promoted retraining home: this checkout is of the deployed model, and `dvc repro` has nothing to do.
 
 Files that were edited here since the retraining began are not overwritten; the result waits in
 `production/retrain/<key>/home/`.
@@ -178,8 +178,9 @@ def note(home: Path, *, brought: bool, edits: list[str]) -> None:
 def told(key: str, prepared: Mapping[str, Any], kept: Path) -> str:
     """A line on what was brought home."""
     what = [f"production.prior is {shares_in_words(prepared['prior'])}"]
-    if left_out := prepared.get("left_out"):
-        how = f"deleted ({RETRAIN / key / PARAMS} has them)" if prepared["deleted"] else "comments"
+    base = prepared.get("base", {})
+    if left_out := base.get("left_out"):
+        how = f"deleted ({RETRAIN / key / PARAMS} has them)" if base["deleted"] else "comments"
         what.append(f"{len(left_out)} entries of techniques are {how}")
     what.append(f"{prepared['feedback']:,} labelled messages are in {FEEDBACK}")
     files = ", ".join(map(str, files_of(kept)))

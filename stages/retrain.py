@@ -2,8 +2,8 @@
 
 `prepare` makes `production/retrain/<key>/worktree/`: the commit that is checked out here, these params with the new prior, all
 feedback that is new to the data. `challenge` compares the model that the pipeline selected there with the deployed one and
-writes `production/retrain/<key>/challenge.json`. `bring-home` makes the result of a promoted retraining that of this checkout, for
-which `dvc repro` then has nothing to do. `conclude` writes `decision.json`, the sign that the key is done, and removes the
+writes `production/retrain/<key>/challenge.json`. `bring-home` makes the result of a promoted retraining that of this checkout,
+for which `dvc repro` then has nothing to do. `conclude` writes `decision.json`, the sign that the key is done, and removes the
 retraining's checkout. Each step can be repeated; what is there already stays.
 """
 
@@ -57,7 +57,7 @@ def prior_for(window: str | None, version: Version) -> dict[str, float]:
 def write_params(home: Path, text: str, params: Params, prior: dict[str, float], technique: str) -> dict[str, Any]:
     """Put params with the new prior, and the deployed technique and the baseline only where params say so, into the checkout.
 
-    Returns what prepared.json says of it.
+    Returns the entries that are left out, and whether they are deleted, so that `production/retrain/<key>/` keeps the former file.
     """
     kept = {technique, REFERENCE_TECHNIQUE} if params.production.retrain.techniques == "deployed" else None
     made = retrained(text, prior, kept, home.name)
@@ -99,7 +99,7 @@ def prepare(key: str, window: str | None) -> None:
     if changed := changed_since(base["commit"], *CODE):
         print(f"retrain: the code is that of the commit, without what changed in {', '.join(changed)}", file=sys.stderr)
     git("worktree", "add", "--force", "--detach", str(worktree), base["commit"])
-    about = write_params(home, PARAMS.read_bytes().decode("utf-8"), params, prior, version.manifest["technique"])
+    base |= write_params(home, PARAMS.read_bytes().decode("utf-8"), params, prior, version.manifest["technique"])
     if LOCK.exists():
         shutil.copy(LOCK, worktree / LOCK)
     bring(params.ingest.path, worktree)
@@ -112,7 +112,7 @@ def prepare(key: str, window: str | None) -> None:
     cache = subprocess.run(["dvc", "cache", "dir"], capture_output=True, text=True, check=True).stdout.strip()
     subprocess.run(["dvc", "config", "--local", "cache.dir", str(Path(cache).resolve())], cwd=worktree, check=True)
     shifted = prior != prior_for(None, version)
-    about |= {"window": window, "prior": prior, "shifted": shifted, "feedback": len(feedback), "champion": version.name}
+    about = {"window": window, "prior": prior, "shifted": shifted, "feedback": len(feedback), "champion": version.name}
     write_json(ready, {**about, "base": base})
     print(f"retrain: {worktree}: {len(feedback):,} labelled messages from feedback", file=sys.stderr)
 
@@ -181,7 +181,7 @@ def judge(key: str) -> None:
         return dict(zip(labels, np.bincount(classes[rows], minlength=len(labels)).tolist(), strict=True))
 
     result: dict[str, Any] = {
-        **prepared,
+        **{name: value for name, value in prepared.items() if name != "base"},
         "champion_metric": outcome.champion,
         "challenger_metric": outcome.challenger,
         **{name: getattr(outcome, name) for name in ("difference", "low", "high", "not_worse")},
