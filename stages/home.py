@@ -43,28 +43,32 @@ def state_here() -> dict[str, Any]:
 
 def uncached_outputs(graph: Path) -> list[Path]:
     """The outputs that git has instead of DVC's cache."""
-    found = []
+    paths = []
     for stage in read_yaml(graph)["stages"].values():
         for output in (*stage.get("outs", ()), *stage.get("metrics", ()), *stage.get("plots", ())):
             options = output if isinstance(output, dict) else {}
-            found += [Path(path) for path, chosen in options.items() if chosen.get("cache") is False]
-    return found
+            paths += [Path(path) for path, chosen in options.items() if chosen.get("cache") is False]
+    return paths
 
 
 def is_of(manifest: Manifest, folder: Path) -> bool:
     """Whether a version, or the one whose weights it has, was made of a checkout with the params and lock of a folder."""
     lineage = manifest.get("lineage", {})
-    found = {"params": sha256(folder / PARAMS), "dvc_lock": sha256(folder / LOCK)}
-    return None not in found.values() and found.items() <= lineage.items()
+    made_of = {"params": sha256(folder / PARAMS), "dvc_lock": sha256(folder / LOCK)}
+    return None not in made_of.values() and made_of.items() <= lineage.items()
 
 
 def waiting(manifest: Manifest) -> str | None:
     """The retraining that made a version and whose result has not been brought home; None where there is none."""
     for folder in sorted(RETRAIN.glob(f"*/{HOME}")):
-        state = folder.parent / STATE
-        if is_of(manifest, folder) and not (state.exists() and read_json(state)["brought_home"]):
+        if is_of(manifest, folder) and not was_brought(folder.parent):
             return folder.parent.name
     return None
+
+
+def was_brought(home: Path) -> bool:
+    """Whether the result of a retraining has been brought home."""
+    return (home / STATE).exists() and bool(read_json(home / STATE)["brought_home"])
 
 
 def bring_home(key: str, *, force: bool, unless_edited: bool) -> None:
@@ -74,36 +78,36 @@ def bring_home(key: str, *, force: bool, unless_edited: bool) -> None:
     retraining's take their place, and the former ones are kept.
     """
     home, version = RETRAIN / key, verified(current_version())
-    kept = home / HOME
-    if not is_of(version.manifest, kept if kept.exists() else home / "worktree"):
-        raise UserError(
-            f"{home}: version {version.name} is deployed, which is not of this retraining; nothing was brought home"
-        )
-    if not kept.exists():
+    result = home / HOME
+    if not is_of(version.manifest, result if result.exists() else home / "worktree"):
+        raise UserError(f"{home}: the deployed {version.name} is not of this retraining; nothing was brought home")
+    if not result.exists():
         pack(home)
-    prepared = read_json(home / "prepared.json")
-    edits = [str(path) for path in EDITED if edited(path, prepared, kept) and not merged(path, prepared, kept)]
+    prepared, brought = read_json(home / "prepared.json"), was_brought(home)
+    edits = [str(path) for path in EDITED if edited(path, prepared, result) and not merged(path, prepared, result)]
     edits += changed_since(prepared["base"]["commit"], *CODE) if "base" in prepared else []
     if edits and not force:
-        note(home, brought=False, edits=edits)
+        if not brought:
+            note(home, brought=False, edits=edits)
         line = (
             f"version {version.name} of the retraining {key} is deployed, but not brought home: {', '.join(edits)} changed here"
-            f" since it began; nothing was overwritten. Undo that, or merge from {kept}, and run `python -m stages.retrain"
+            f" since it began; nothing was overwritten. Undo that, or merge from {result}, and run `python -m stages.retrain"
             f" bring-home {key}`; with --force its files are taken, and yours are kept in {home / FORMER}"
         )
         if not unless_edited:
             raise UserError(line)
         print(f"retrain: {line}", file=sys.stderr)
         return
-    here = all(sha256(path) == sha256(kept / path) for path in EDITED) and (home / STATE).exists()
-    for path in files_of(kept):
-        if force or not merged(path, prepared, kept):
-            take(kept / path, path, former=home / FORMER if path in EDITED and edited(path, prepared, kept) else None)
+    nothing_new = brought and all(sha256(path) == sha256(result / path) for path in EDITED)
+    for path in files_of(result):
+        if force or not merged(path, prepared, result):
+            mine = path in EDITED and edited(path, prepared, result)
+            take(result / path, path, former=home / FORMER if mine else None)
     checkout()
     params = read_params()
     prune(set(params.techniques), set(params.train.seeds))
     note(home, brought=True, edits=[])
-    print(f"retrain: the result of {key} is here" if here else told(key, prepared, kept), file=sys.stderr)
+    print(f"retrain: the result of {key} is here" if nothing_new else summary(key, prepared, result), file=sys.stderr)
 
 
 def pack(home: Path) -> None:
@@ -117,25 +121,25 @@ def pack(home: Path) -> None:
 
 def files_of(folder: Path) -> list[Path]:
     """The files of a folder, by the paths that they have here; the lock last."""
-    found = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
-    return sorted(found, key=lambda path: (path == LOCK, path))
+    paths = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
+    return sorted(paths, key=lambda path: (path == LOCK, path))
 
 
-def edited(path: Path, prepared: Mapping[str, Any], kept: Path) -> bool:
+def edited(path: Path, prepared: Mapping[str, Any], result: Path) -> bool:
     """Whether a file is neither what it was when the retraining began, nor the retraining's."""
     began = prepared.get("base", {"files": {}})["files"].get(str(path), "")
-    return sha256(path) not in (began, sha256(kept / path))
+    return sha256(path) not in (began, sha256(result / path))
 
 
-def merged(path: Path, prepared: Mapping[str, Any], kept: Path) -> bool:
+def merged(path: Path, prepared: Mapping[str, Any], result: Path) -> bool:
     """Whether a file that was edited here has what the retraining changed: its prior, its labelled messages."""
-    if not path.is_file() or not edited(path, prepared, kept):
+    if not path.is_file() or not edited(path, prepared, result):
         return False
     if path == PARAMS:
         prior = read_params().production.prior
         return prior != "data" and prior == prepared["prior"]
     if path == FEEDBACK:
-        ours, theirs = (pd.read_parquet(each).astype("str") for each in (path, kept / path))
+        ours, theirs = (pd.read_parquet(table).astype("str") for table in (path, result / path))
         return set(theirs.itertuples(index=False, name=None)) <= set(
             ours.reindex(columns=theirs.columns).itertuples(index=False, name=None)
         )
@@ -159,12 +163,15 @@ def take(source: Path, path: Path, former: Path | None) -> None:
 
 
 def checkout() -> None:
-    """Put the outputs that the lock names in their places, from DVC's cache; raises UserError."""
-    command = ["dvc", "--wait-for-lock", "checkout", "--force", "--quiet", str(GRAPH)]
+    """Put the outputs that the lock names in their places, from DVC's cache; what is missing there is left to `dvc repro`.
+
+    Raises UserError when DVC fails.
+    """
+    command = ["dvc", "--wait-for-lock", "checkout", "--force", "--allow-missing", str(GRAPH)]
     done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
     if done.returncode:
-        said = " ".join(done.stderr.split())[-300:]
-        raise UserError(f"dvc checkout {GRAPH}: {said}; `dvc repro` makes what is missing in the cache")
+        reason = " ".join(done.stderr.split())[-300:]
+        raise UserError(f"dvc checkout {GRAPH}: {reason}; repeat the command")
 
 
 def note(home: Path, *, brought: bool, edits: list[str]) -> None:
@@ -175,7 +182,7 @@ def note(home: Path, *, brought: bool, edits: list[str]) -> None:
         write_json(decision, {**read_json(decision), **state})
 
 
-def told(key: str, prepared: Mapping[str, Any], kept: Path) -> str:
+def summary(key: str, prepared: Mapping[str, Any], result: Path) -> str:
     """A line on what was brought home."""
     what = [f"production.prior is {shares_in_words(prepared['prior'])}"]
     base = prepared.get("base", {})
@@ -183,5 +190,5 @@ def told(key: str, prepared: Mapping[str, Any], kept: Path) -> str:
         how = f"deleted ({RETRAIN / key / PARAMS} has them)" if base["deleted"] else "comments"
         what.append(f"{len(left_out)} entries of techniques are {how}")
     what.append(f"{prepared['feedback']:,} labelled messages are in {FEEDBACK}")
-    files = ", ".join(map(str, files_of(kept)))
+    files = ", ".join(map(str, files_of(result)))
     return f"retrain: {key} is brought home: {'; '.join(what)}. Commit {files}"

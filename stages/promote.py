@@ -90,7 +90,7 @@ def deploy(
         known = deployed is not None and content(deployed) == found
         refused = None
         if older is not None and not known:
-            refused = refusal(with_contents(history()), found, folder, deployed, left_too=older == "keep")
+            refused = refusal(with_contents(history()), found, folder, deployed, also_rolled_back=older == "keep")
         if refused and older == "refuse":
             raise UserError(refused)
         stays = f"already deployed as {current_version()}" if known else refused if older == "keep" else None

@@ -27,7 +27,7 @@ def superseded(switches: Sequence[Mapping[str, str]], content: str) -> tuple[str
     return switches[at]["version"], later
 
 
-def left(switches: list[dict[str, str]], content: str) -> str | None:
+def rolled_back(switches: list[dict[str, str]], content: str) -> str | None:
     """The version of a content that was gone back from; None where it is on the way to the deployed one, or never was one."""
     at = last_of(switches, content)
     return None if at is None or switches[at]["version"] in way_here(switches) else switches[at]["version"]
@@ -42,18 +42,18 @@ def unknown_labels(folder: Path, deployed: Path) -> int:
     """How many labelled messages of feedback the deployed version knows, and one in a folder does not."""
     if not (deployed / VOCABULARY).is_file():
         return 0
-    ours, theirs = (load_file(each / VOCABULARY)["feedback"] for each in (folder, deployed))
+    ours, theirs = (load_file(version / VOCABULARY)["feedback"] for version in (folder, deployed))
     return int((~np.isin(theirs, ours)).sum())
 
 
 def refusal(
-    switches: list[dict[str, str]], content: str, folder: Path, deployed: Manifest | None, *, left_too: bool = False
+    switches: list[dict[str, str]], content: str, folder: Path, deployed: Manifest | None, *, also_rolled_back: bool = False
 ) -> str | None:
     """Why a version of a content, made in a folder, may not take the deployed one's place; None where it may.
 
-    left_too : nor may one that was gone back from.
+    also_rolled_back : nor may one that was gone back from.
     """
-    old, gone = superseded(switches, content), left(switches, content) if left_too else None
+    old, gone = superseded(switches, content), rolled_back(switches, content) if also_rolled_back else None
     version = switches[-1]["version"] if switches else ""
     fewer = unknown_labels(folder, DEPLOYED / version) if deployed is not None else 0
     if old is not None:

@@ -57,7 +57,7 @@ def prior_for(window: str | None, version: Version) -> dict[str, float]:
 def write_params(home: Path, text: str, params: Params, prior: dict[str, float], technique: str) -> dict[str, Any]:
     """Put params with the new prior, and the deployed technique and the baseline only where params say so, into the checkout.
 
-    Returns the entries that are left out, and whether they are deleted, so that `production/retrain/<key>/` keeps the former file.
+    Returns the entries that are left out, and whether they are deleted: the former file is then beside the checkout.
     """
     kept = {technique, REFERENCE_TECHNIQUE} if params.production.retrain.techniques == "deployed" else None
     made = retrained(text, prior, kept, home.name)

@@ -57,10 +57,10 @@ class Edits:
         return "".join(lines)
 
 
-def retrained(text: str, prior: Mapping[str, float], kept: Collection[str] | None, key: str) -> Retrained:
-    """The text of params.yaml with another production prior, and with the kept entries of techniques only; None keeps all."""
+def retrained(text: str, prior: Mapping[str, float], entries: Collection[str] | None, key: str) -> Retrained:
+    """The text of params.yaml with another production prior, and with some entries of techniques only; None is all."""
     wanted = parsed(text)
-    left_out = [] if kept is None else [name for name in wanted["techniques"] if name not in kept]
+    left_out = [] if entries is None else [name for name in wanted["techniques"] if name not in entries]
     change(wanted, prior, left_out)
     try:
         edits, deleted = edited(text, prior, left_out, f'Left out by the retraining {key}; an entry without its "# " is back')
@@ -159,7 +159,7 @@ def child(node: Node, *path: str) -> tuple[Node, Node]:
     """The key and value of nested mappings; raises KeyError."""
     key = node
     for name in path:
-        key, node = {each.value: (each, value) for each, value in node.value}[name]
+        key, node = {key.value: (key, value) for key, value in node.value}[name]
     return key, node
 
 

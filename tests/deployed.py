@@ -59,11 +59,13 @@ def selected_project(folder: Path, python: Path, counts: Mapping[str, int], **ch
     project = project_copy(folder, python)
     project.write("messages.csv", corpus(counts))
     quick = {"techniques": {"tfidf": {}}, "evaluate.resamples": 100, "production.score.id_column": "id"}
-    project.edit({"ingest.source": "file", "ingest.path": "messages.csv", **quick, **changes})
+    settings = {"ingest.source": "file", "ingest.path": "messages.csv", **quick, **changes}
+    project.edit(settings)
     for stage in ("ingest", "search", "techniques", "resample", "train", "evaluate", "probe", "compare", "select"):
-        entry = {"name": "tfidf"} if stage in ("resample", "train", "evaluate") else {}
-        done = project.stage_here(stage, **entry, **({"seed": 0} if stage in ("resample", "train") else {}))
-        assert done.code == 0, done.stderr
+        for name in settings["techniques"] if stage in ("resample", "train", "evaluate") else [None]:
+            entry = {} if name is None else {"name": name}
+            done = project.stage_here(stage, **entry, **({"seed": 0} if stage in ("resample", "train") else {}))
+            assert done.code == 0, done.stderr
     return project
 
 

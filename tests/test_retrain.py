@@ -16,6 +16,7 @@ import pyarrow as pa
 import pytest
 from ruamel.yaml import YAML
 
+from ballast.encoders import file_sha256
 from ballast.errors import UserError
 from ballast.near_duplicates import fingerprints
 from flows.retrain import retrain
@@ -112,6 +113,9 @@ def test_the_checkout_has_the_windows_prior_all_labels_and_what_git_does_not_tra
     assert str(project.folder / ".dvc/cache") in config
     assert (checkout / "dvc.yaml").exists() and not (checkout / "production").exists()
     prepared = read_json(project.folder / RETRAIN / "w1/prepared.json")
+    base = prepared.pop("base")
+    assert (base["left_out"], base["deleted"]) == (["focal"], False)
+    assert base["files"]["params.yaml"] == file_sha256(project.folder / "params.yaml")
     assert prepared == {
         "window": "w1",
         "prior": params["production"]["prior"],
