@@ -67,6 +67,9 @@ def test_a_shift_without_labels_is_corrected_and_trains_nothing(running: Served,
 
 
 def test_a_shift_with_labels_is_retrained_once_by_its_event(running: Served, built: Project) -> None:
+    # The selected model is older than the corrected one, which a replay does not replace.
+    back = built.run(sys.executable, "-m", "flows.promote", "--rollback", **running.server.environment, **running.environment)
+    assert back.code == 0, back.stderr
     done = replay(running, built, "--schedule", "0.13,0.13,0.40", "--labelled", "0.5")
     assert done.code == 0, done.stderr
     assert done.stdout.splitlines() == ["0.13 steady", "0.13 steady", "0.40 retrain"]
@@ -74,7 +77,7 @@ def test_a_shift_with_labels_is_retrained_once_by_its_event(running: Served, bui
     assert run["deployment_id"] == running.deployment("retrain")["id"]
     assert running.ends(run["id"]) == "COMPLETED"
     decision = read_json(built.folder / RETRAIN / "replay-03/decision.json")
-    assert decision["decision"] == "promoted", decision
+    assert (decision["decision"], decision["brought_home"]) == ("promoted", True), decision
     assert decision["feedback"] > 400
     assert sum(decision["test_from_feedback"].values()) > 50
     assert not (built.folder / RETRAIN / "replay-03/worktree").exists()
@@ -93,3 +96,13 @@ def test_a_shift_with_labels_is_retrained_once_by_its_event(running: Served, bui
     eventually(lambda: "has been decided: promoted" in messages())
     # Those of its schedule wait for their day.
     assert len([run for run in running.runs("pipeline") if run["state_type"] != "SCHEDULED"]) == 1
+
+
+def test_after_a_retraining_there_is_nothing_to_run_and_a_replay_goes_on_with_its_version(
+    running: Served, built: Project
+) -> None:
+    assert built.repro() == set()
+    version = deployed(built)["version"]
+    done = replay(running, built, "--schedule", "0.40", "--labelled", "0")
+    assert (done.code, done.stdout.splitlines()) == (0, ["0.40 steady"]), done.stderr
+    assert deployed(built)["version"] == version

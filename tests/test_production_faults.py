@@ -20,7 +20,7 @@ import httpx
 import psutil
 import pytest
 
-from stages.files import DEPLOYED, RETRAIN, WATCH, read_json
+from stages.files import DEPLOYED, LEADERBOARD, RETRAIN, WATCH, read_json
 from tests.flow_fixtures import Server, eventually, prefect_server
 from tests.project import Outcome, Project, corpus, project_copy, ran
 
@@ -40,7 +40,7 @@ def built(tmp_path_factory: pytest.TempPathFactory, quick_python: Path) -> Proje
         {
             "ingest.source": "file",
             "ingest.path": "messages.csv",
-            "techniques": {"tfidf": {}},
+            "techniques": {"tfidf": {}, "majority": {}, "weak": {"technique": "tfidf", "C": 0.01}},
             "evaluate.resamples": 100,
             "production.score.id_column": "id",
             "production.retrain.margin": 0.2,
@@ -218,15 +218,38 @@ def test_a_retraining_that_is_killed_goes_on_and_promotes_once(
     assert "train@tfidf-0" in ran(log) and not {"ingest", "validate", "techniques"} & ran(log), "what was done is not repeated"
     assert (home / "prepared.json").read_bytes() == prepared and stored <= set(cache.rglob("*"))
     assert not (home / "decision.json").exists() and len(worktrees(project)) == 1
+    # Somebody edits the settings before its result is brought home.
+    params = project.folder / "params.yaml"
+    settings = params.read_bytes()
+    params.write_bytes(settings + b"# Mine.\n")
     done = flow(project, server, "retrain", "--window", "w1")
     assert (done.code, done.stdout.strip().splitlines()[-1]) == (0, "promoted"), done.stderr
     assert ran(done.stderr) == set(), "nothing is trained again"
     assert versions(project) == ["0001", "0002"] and leftovers(project) == []
-    decision = (home / "decision.json").read_bytes()
-    assert json.loads(decision)["version"] == "0002"
+    decision = read_json(home / "decision.json")
+    assert [decision[key] for key in ("version", "brought_home", "in_the_way")] == ["0002", False, ["params.yaml"]]
+    assert params.read_bytes() == settings + b"# Mine.\n"
     assert worktrees(project) == [] and not (home / "worktree").exists()
     # Killed between the switch and its announcement, it is announced by the next run: rather twice than never.
     assert 1 <= [each["event"] for each in told].count("model.promoted") <= 2
+
+    # The old model is not promoted; once the edit is gone, the result is brought home and there is nothing to do.
+    refused = flow(project, server, "promote").error
+    assert "0002 stays deployed. `python -m stages.retrain bring-home w1` brings the result" in refused
+    params.write_bytes(settings)
+    done = project.run("python", "-m", "stages.retrain", "bring-home", "w1")
+    assert done.code == 0 and "w1 is brought home: production.prior is ham" in done.stderr, done.stderr
+    assert project.repro() == set()
+    assert set(read_json(project.folder / LEADERBOARD)["techniques"]) == {"tfidf"}
+    done = flow(project, server, "promote")
+    assert (done.code, done.stdout.strip().splitlines()[-1]) == (0, "0002"), done.stderr
+    decision = (home / "decision.json").read_bytes()
+    assert json.loads(decision)["brought_home"] is True
+    # The same traffic, scored again, asks for nothing more.
+    done = project.run("python", "-m", "stages.score", "incoming/w1.csv", "--window", "w2")
+    assert done.code == 0, done.stderr
+    assert (done := flow(project, server, "watch", "--window", "w2")).code == 0, done.stderr
+    assert read_json(project.folder / WATCH / "w2.json")["decision"] == "steady"
 
     # The same event once more: it is decided. A late one of another key: it is answered already.
     done = flow(project, server, "retrain", "--window", "w1")

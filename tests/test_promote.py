@@ -34,6 +34,7 @@ from stages.feedback import FEEDBACK_TABLE
 from stages.files import (
     DEPLOYED,
     EVALUATIONS,
+    FEEDBACK,
     LABELS,
     LEADERBOARD,
     LOGITS,
@@ -501,6 +502,83 @@ def test_nothing_takes_the_place_of_another_version_than_it_was_compared_with(pr
     assert versions(project) == ["0001", "0002"] and deployed(project) == "0002"
 
 
+def other_content(project: Project, comment: str) -> str:
+    """Settings that differ by a comment: their text before."""
+    path = project.folder / "params.yaml"
+    before = path.read_text()
+    path.write_text(f"{before}# {comment}\n")
+    return before
+
+
+def test_an_older_model_is_not_promoted_unless_forced(project: Project) -> None:
+    promoted(project)
+    promoted(project, reprior=watched(project, "w1", 0.4))
+    before = state(project)
+    old = read_json(project.folder / CURRENT)["history"][0]["content"]
+    expected = (
+        f"error: what is selected is version 0001 (content {old[:12]}), which 0002 has replaced since; 0002 stays deployed. Set"
+        ' production.prior in params.yaml to the deployed {"ham": 0.6, "spam": 0.4} and run `dvc repro`; or go back with'
+        " --rollback, or deploy what is selected with --force"
+    )
+    assert promote(project).error == promote(project, dry_run=True).error == expected
+    stays = promote(project, keep_newer=True)
+    assert (stays.code, stays.stdout) == (0, "0002\n") and "which 0002 has replaced since; 0002 stays deployed" in stays.stderr
+    assert json.loads(promote(project, keep_newer=True, dry_run=True).stdout)["new"] is False
+    assert state(project) == before
+    # A history that older code wrote says the same.
+    without_contents(project)
+    assert promote(project).error == expected
+    proposal = json.loads(promote(project, dry_run=True, force=True).stdout)
+    assert proposal["new"] and "which 0002 has replaced since" in proposal["refused"]
+    forced = promote(project, force=True)
+    assert forced.stdout == "0003\n" and "promote: forced, though what is selected is version 0001" in forced.stderr
+    assert [entry["content"] for entry in read_json(project.folder / CURRENT)["history"]][::2] == [old, old]
+
+
+def without_contents(project: Project) -> None:
+    """A history as it was before it had contents."""
+    found = read_json(project.folder / CURRENT)
+    history = [{key: value for key, value in entry.items() if key != "content"} for entry in found["history"]]
+    project.write(str(CURRENT), json.dumps({"version": found["version"], "history": history}).encode())
+
+
+def test_what_was_only_gone_back_from_may_be_promoted_until_another_version_is(project: Project) -> None:
+    project.edit({"production.keep": {"versions": 2, "windows": 400}})
+    promoted(project)
+    first = other_content(project, "Second")
+    assert promoted(project) == "0002"
+    second = (project.folder / "params.yaml").read_text()
+    assert promoted(project, rollback=True) == "0001"
+    assert promoted(project, keep_newer=True) == "0001", "a person went back from it"
+    assert "0002" in (said := promote(project, keep_newer=True).stderr) and "was gone back from; 0001 stays deployed" in said
+    assert promoted(project) == "0003"
+    other_content(project, "Third")
+    assert promoted(project) == "0004" and versions(project) == ["0003", "0004"]
+    # The first version is deleted, but not forgotten.
+    for text, version, later in ((first, "0001", "0003"), (second, "0003", "0004")):
+        (project.folder / "params.yaml").write_text(text)
+        error = promote(project).error
+        assert f"is version {version} (content " in error and f"which {later} has replaced since; 0004 stays" in error
+        assert "Run `dvc repro` with the labels and the params of the deployed version; or go back" in error
+    assert promoted(project, rollback=True) == "0003"
+    assert "already deployed as 0003" in promote(project).stderr
+
+
+def test_a_model_that_knows_fewer_labels_is_not_promoted_unless_forced(project: Project) -> None:
+    nothing = pd.read_parquet(project.folder / FEEDBACK)
+    texts = ["a message that was labelled", "and another one"]
+    project.write(str(FEEDBACK), pd.DataFrame({"id": ["a", "b"], "text": texts, "label": "ham", "split": "train"}))
+    promoted(project)
+    other_content(project, "Second")
+    assert promoted(project) == "0002", "it knows as many"
+    project.write(str(FEEDBACK), nothing)
+    other_content(project, "Third")
+    error = promote(project).error
+    assert "does not know 2 labelled messages that 0002 knows; 0002 stays deployed. Run `dvc repro` with the labels" in error
+    assert promoted(project, keep_newer=True) == "0002"
+    assert promoted(project, force=True) == "0003"
+
+
 def test_windows_are_deleted_but_for_labels_whose_texts_are_not_kept_yet(tmp_path: Path) -> None:
     project = Project(tmp_path, tmp_path)
     for day in range(1, 7):
@@ -632,6 +710,19 @@ def test_a_person_approves_or_refuses(inside: Project, server: Server) -> None:
     # Another test's third version was told of without a note.
     [event] = eventually(lambda: [each for each in events(server, "0003") if each["payload"]["note"]])
     assert event["payload"]["note"] == "fine"
+
+
+def test_an_older_model_is_refused_before_a_person_is_asked(inside: Project, server: Server) -> None:
+    inside.edit({"production.promote": "review"})
+    assert flow_of_promotion.promote(approve=True) == "0001"
+    assert flow_of_promotion.promote(reprior=watched(inside, "w1", 0.4), approve=True) == "0002"
+    with pytest.raises(StageFailed, match=r"is version 0001 .* which 0002 has replaced since; 0002 stays deployed"):
+        flow_of_promotion.promote(patience_seconds=40)
+    assert (server.last_run()["state_type"], server.artifacts_of_last_run()) == ("FAILED", {})
+    assert flow_of_promotion.promote(keep_newer=True, patience_seconds=40) == "0002"
+    with answered(server, approve=True) as seen:
+        assert flow_of_promotion.promote(force=True, patience_seconds=40) == "0003"
+    assert seen[0]["proposal"]["data"].startswith("**Forced**: what is selected is version 0001 (content ")
 
 
 def test_without_a_server_a_review_asks_for_approval_on_the_command_line(
