@@ -23,7 +23,7 @@ from ballast.printable import LONGEST_TITLE, one_line
 from flows import artifacts
 from flows.alarms import tell
 from flows.commands import one_at_a_time, readable, run_command, stopping_commands
-from flows.promote import CURRENT, NotApproved, announce_all, deployed, promote
+from flows.promote import CURRENT, NotApproved, deployed, promote
 
 RETRAIN = Path("production/retrain")
 OUTDATED, REFUSED = "outdated", "refused"
@@ -63,8 +63,8 @@ def retrain(window: str | None = None, key: str | None = None) -> str:
                 logger.warning("its result waits for `python -m stages.retrain bring-home %s`", key)
             return decided
         if ours(home):
-            # Somebody was killed after the promotion; until the result is here, files here may be of two models.
-            announce_all(deployed()["version"], "")
+            # Somebody was killed after the switch. Until the result is here, the files here may be of two models.
+            promote(source=str(home / "worktree"), reason="retrain", window=window, keep_newer=True)
             return finish(key, None)
         step("feedback", "stages.feedback")
         step("prepare", "stages.retrain", "prepare", key, *([] if window is None else ["--window", window]))
