@@ -26,7 +26,7 @@ from ballast.limits import SEEDS, check_number
 from ballast.urls import add_secret_url
 from flows.commands import one_at_a_time, readable, run_command, stopping_commands
 from flows.promote import promote
-from flows.retrain import RETRAIN, decision_of, not_home, retrain
+from flows.retrain import RETRAIN, decision_of, finish, not_home, ours, retrain
 from flows.score import no_secrets, score
 from flows.watch import watch
 
@@ -63,10 +63,7 @@ def replay(
         run_command("draw", ["python", "-m", "stages.draw", *options, *map(str, schedule)], logger.info)
         with one_at_a_time(RETRAIN / ".lock"):
             for path in RETRAIN.glob("replay-*"):
-                if not_home(path):
-                    path.rename(RETRAIN / f"waiting-{datetime.now(UTC):%Y%m%dT%H%M%S}-{path.name}")
-                else:
-                    shutil.rmtree(path)
+                forget(path)
         promote(keep_newer=True)
         before = None
         for path in sorted(REPLAY.glob("*.parquet")):
@@ -89,6 +86,17 @@ def check(schedule: Sequence[float], size: int, labelled: float, seed: int) -> N
     check_number("labelled", labelled, 0, 1)
     check_number("size", size, 1, MOST_MESSAGES, whole=True)
     check_number("seed", seed, 0, SEEDS, whole=True)
+
+
+def forget(home: Path) -> None:
+    """Delete the retraining of an earlier replay; what it has not brought home yet stays under another name."""
+    if ours(home):
+        # Somebody was killed after the switch.
+        finish(home.name, None)
+    if not_home(home):
+        home.rename(home.with_name(f"waiting-{datetime.now(UTC):%Y-%m-%dT%H-%M-%S}-{home.name}"))
+    else:
+        shutil.rmtree(home)
 
 
 def deliver(window: str) -> None:

@@ -112,13 +112,12 @@ def finish(key: str, instead: str | None) -> str:
 
 
 def ours(home: Path) -> bool:
-    """Whether the deployed version is the one of a retraining's folder, or has its weights on another prior."""
-    challenger = home / "worktree"
-    lineage = deployed().get("lineage", {}) if CURRENT.exists() else {}
-    files = {"params": challenger / "params.yaml", "dvc_lock": challenger / "dvc.lock"}
-    return (home / "challenge.json").exists() and all(
-        path.is_file() and file_sha256(path) == lineage.get(name) for name, path in files.items()
-    )
+    """Whether the deployed version is the one of a retraining's checkout, or has its weights on another prior."""
+    if not ((home / "challenge.json").exists() and CURRENT.exists()):
+        return False
+    lineage = deployed().get("lineage", {})
+    files = {"params": home / "worktree/params.yaml", "dvc_lock": home / "worktree/dvc.lock"}
+    return all(path.is_file() and file_sha256(path) == lineage.get(name) for name, path in files.items())
 
 
 def conclude(key: str, version: str, instead: str | None) -> None:

@@ -78,13 +78,14 @@ def content(manifest: Manifest) -> str:
 
 def with_contents(switches: list[dict[str, str]]) -> list[dict[str, str]]:
     """Each switch with the content of its version, also after that is deleted; without where nobody noted it before."""
-    found = []
+    contents = []
     for entry in switches:
-        manifest = DEPLOYED / entry["version"] / MANIFEST
-        if "content" not in entry and manifest.exists():
-            entry = {**entry, "content": content(read_json(manifest))}
-        found.append(entry)
-    return found
+        # What is broken, or was deleted before contents were noted, has none.
+        with contextlib.suppress(UserError, KeyError, TypeError):
+            if "content" not in entry:
+                entry = {**entry, "content": content(read_json(DEPLOYED / entry["version"] / MANIFEST))}
+        contents.append(entry)
+    return contents
 
 
 def partial(version: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import warnings
 from collections.abc import Callable
@@ -12,6 +13,8 @@ from typing import Any
 import pandas as pd
 import pytest
 from ruamel.yaml import YAML
+
+from flows.replay import forget
 
 with warnings.catch_warnings():
     # On import Evidently uses numpy.core, and Litestar under it, what they deprecate.
@@ -193,6 +196,21 @@ def test_params_that_were_merged_stay(project: Project) -> None:
     assert (project.folder / "params.yaml").read_bytes() == text and set(params(project.folder)["techniques"]) > {"tfidf"}
     assert len(pd.read_parquet(project.folder / FEEDBACK)) == 400
     assert (project.folder / "dvc.lock").read_bytes() == (project.folder / KEPT / "home/dvc.lock").read_bytes()
+
+
+def test_the_next_replay_keeps_what_waits_to_be_brought_home(project: Project) -> None:
+    EDITS["params"][0](project)
+    done(step(project, "bring-home", unless_edited=True))
+    done(step(project, "conclude", version="0002"))
+    with contextlib.chdir(project.folder):
+        forget(KEPT)
+        [waits] = RETRAIN.glob("waiting-*")
+    assert not (project.folder / KEPT).exists() and waits.name.endswith("-w1")
+    assert f"bring-home {waits.name}`" in project.stage_here("promote", **PROMOTE).error
+    assert "is brought home" in done(step(project, "bring-home", key=waits.name, force=True))
+    with contextlib.chdir(project.folder):
+        forget(waits)
+        assert not waits.exists()
 
 
 def test_whoever_is_killed_while_it_is_brought_home_leaves_what_a_repetition_completes(
