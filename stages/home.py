@@ -117,6 +117,8 @@ def pack(home: Path) -> None:
         for path in (*EDITED, *uncached_outputs(worktree / GRAPH)):
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(worktree / path, folder / path)
+    # It may hold what only its owner is to read.
+    shutil.copymode(PARAMS, home / HOME / PARAMS)
 
 
 def files_of(folder: Path) -> list[Path]:
@@ -154,11 +156,13 @@ def take(source: Path, path: Path, former: Path | None) -> None:
     if former is not None and content is not None:
         beside = former / content[:12] / path.name
         beside.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, beside)
+        shutil.copy(path, beside)
     # One name, so that who is killed leaves none that the next one does not take.
     temporary = path.with_name(f".{path.name}.home.partial")
     path.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, temporary)
+    if content is not None:
+        shutil.copymode(path, temporary)
     temporary.replace(path)
 
 

@@ -65,6 +65,10 @@ def write_params(home: Path, text: str, params: Params, prior: dict[str, float],
         (home / PARAMS).write_bytes(text.encode())
     with replaced(home / "worktree" / PARAMS) as temporary:
         temporary.write_bytes(made.text.encode())
+    # It may hold what only its owner is to read.
+    for path in (home / PARAMS, home / "worktree" / PARAMS):
+        if path.exists():
+            shutil.copymode(PARAMS, path)
     return {"left_out": made.left_out, "deleted": made.deleted}
 
 
