@@ -21,6 +21,7 @@ import psutil
 import pytest
 
 from stages.files import DEPLOYED, LEADERBOARD, RETRAIN, WATCH, read_json
+from tests.deployed import traffic
 from tests.flow_fixtures import Server, eventually, prefect_server
 from tests.project import Outcome, Project, corpus, project_copy, ran
 
@@ -245,8 +246,9 @@ def test_a_retraining_that_is_killed_goes_on_and_promotes_once(
     assert (done.code, done.stdout.strip().splitlines()[-1]) == (0, "0002"), done.stderr
     decision = (home / "decision.json").read_bytes()
     assert json.loads(decision)["brought_home"] is True
-    # The same traffic, scored again, asks for nothing more.
-    done = project.run("python", "-m", "stages.score", "incoming/w1.csv", "--window", "w2")
+    # More of the same traffic asks for nothing.
+    project.write("incoming/w2.csv", traffic({"ham": 240, "spam": 160}, seed=2)[["id", "text"]])
+    done = project.run("python", "-m", "stages.score", "incoming/w2.csv", "--window", "w2")
     assert done.code == 0, done.stderr
     assert (done := flow(project, server, "watch", "--window", "w2")).code == 0, done.stderr
     assert read_json(project.folder / WATCH / "w2.json")["decision"] == "steady"
