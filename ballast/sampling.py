@@ -6,6 +6,11 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ballast.errors import UserError
+
+# Of the largest class to any other: with less the sample would be a hundred times the data.
+LEAST_RATIO = 0.01
+
 
 def every_row(labels: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Each row once with weight 1: `labels` (n,) -> rows (n,), weights (n,)."""
@@ -48,12 +53,12 @@ def downsampled_counts(counts: np.ndarray, ratio: float) -> np.ndarray:
     return np.minimum(counts, np.maximum(1, np.round(ratio * counts.min()))).astype(np.int64)
 
 
-# Of the largest class to any other: with less the sample would be more than a hundred times the data.
-LEAST_RATIO = 0.01
-
-
 def upsampled_counts(counts: np.ndarray, ratio: float) -> np.ndarray:
-    """(K,) counts with every class raised until the largest class is at most `ratio` times as large."""
+    """(K,) counts with every class raised until the largest class is at most `ratio` times as large; raises UserError."""
+    if ratio < LEAST_RATIO:
+        raise UserError(
+            f"ratio is {ratio:g}, which makes a sample many times the data; expected a number of at least {LEAST_RATIO:g}"
+        )
     return np.maximum(counts, np.round(counts.max() / ratio)).astype(np.int64)
 
 

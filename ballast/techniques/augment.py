@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ballast.sampling import LEAST_RATIO, resampler, upsampled_counts
+from ballast.sampling import resampler, upsampled_counts
 from ballast.technique import Technique, no_prior, require_positive
 
 
@@ -51,7 +51,7 @@ def augmented(text: str, strength: float, rng: np.random.Generator) -> str:
 
 def build(counts: np.ndarray, labels: Sequence[str], *, ratio: float = 1.0, strength: float = 0.1) -> Technique:
     """Repeat as upsample does; a repeat has about `strength` of its words swapped, left out or misspelt."""
-    wanted = upsampled_counts(counts, require_positive("augment.ratio", ratio, at_least=LEAST_RATIO))
+    wanted = upsampled_counts(counts, require_positive("augment.ratio", ratio))
     share = require_positive("augment.strength", strength, at_most=1)
 
     def texts(texts: Sequence[str], repeated: np.ndarray, rng: np.random.Generator) -> list[str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ballast.sampling import LEAST_RATIO, upsampled_counts
+from ballast.sampling import upsampled_counts
 from ballast.technique import Technique, TrainingData, TrainingSettings, require_positive
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def build(
     C: float = 10.0,  # noqa: N803
 ) -> Technique:
     """Raise the smaller classes as upsample does; `shrinkage` is the noise in units of the kernel's optimal width."""
-    wanted = upsampled_counts(counts, require_positive("rose.ratio", ratio, at_least=LEAST_RATIO))
+    wanted = upsampled_counts(counts, require_positive("rose.ratio", ratio))
     noise = require_positive("rose.shrinkage", shrinkage)
     inverse_penalty = require_positive("rose.C", C)
 

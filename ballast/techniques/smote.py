@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ballast.errors import UserError
-from ballast.sampling import LEAST_RATIO, upsampled_counts
+from ballast.sampling import upsampled_counts
 from ballast.technique import Technique, TrainingData, TrainingSettings, require_positive
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def build(
     C: float = 10.0,  # noqa: N803
 ) -> Technique:
     """Raise the smaller classes as upsample does, then fit a logistic regression with inverse penalty `C`."""
-    wanted = upsampled_counts(counts, require_positive("smote.ratio", ratio, at_least=LEAST_RATIO))
+    wanted = upsampled_counts(counts, require_positive("smote.ratio", ratio))
     inverse_penalty = require_positive("smote.C", C)
     if isinstance(neighbours, bool) or not isinstance(neighbours, int) or neighbours < 1:
         raise UserError(f"smote.neighbours must be a whole number of at least 1, not {neighbours!r}")
