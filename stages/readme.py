@@ -197,7 +197,7 @@ def with_block(readme: str, name: str, table: str) -> str:
 
 def counts_table(found: dict[str, Any]) -> str:
     """What was tried and counted, with the command that repeats it, as Markdown."""
-    counts = found.get("counts") or {name: count for name, count in found.items() if type(count) is int}
+    counts = {name: count for name, count in (found.get("counts") or found).items() if type(count) is int}
     where = ", ".join(str(found[key]) for key in ("device", "date") if key in found)
     lines = ["| counted | |", "|---|---|", *(f"| {name} | {count:,} |" for name, count in counts.items())]
     return "\n".join([*lines, "", f"`{found['command']}`" + (f" ({where})" if where else "")])
