@@ -15,10 +15,12 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import parquet
 
+from ballast import digest
 from ballast.command import parser, run
 from ballast.errors import UserError, nearest
 from ballast.labels import label_name
 from ballast.splitting import SPLITS
+from stages.checked import read_frame, read_table, write_table
 from stages.files import LABELS, MESSAGES, PRODUCTION, SCORED, locked, replaced
 from stages.groups import fingerprints_of, groups_of
 from stages.params import read_params
@@ -47,7 +49,7 @@ def read_feedback() -> pd.DataFrame:
     """All feedback so far; a row for each labelled message, in the order in which the labels came."""
     if not FEEDBACK_TABLE.exists():
         return empty(*COLUMNS)
-    return pd.read_parquet(FEEDBACK_TABLE)
+    return read_frame(FEEDBACK_TABLE)
 
 
 def blank(values: pd.Series) -> np.ndarray:
@@ -76,7 +78,7 @@ def read_labels(known: list[str]) -> pd.Series:
             table = read_columns(path, kind, ["id", "label"])
             # As text before a missing value makes floating point of whole numbers.
             table = table.cast(pa.schema([(name, pa.large_string()) for name in table.column_names])).to_pandas()
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, digest.DigestError) as error:
             raise UserError(f"{path}: cannot be read as {kind}: {' '.join(str(error).split())[:300]}") from error
         labels, ids = (table[name].map(label_name, na_action="ignore").astype("str") for name in ("label", "id"))
         # A sheet may be filled in bit by bit.
@@ -101,11 +103,11 @@ def labelled_messages(labels: pd.Series, before: pd.DataFrame) -> pd.DataFrame:
     for path in sorted(SCORED.glob("*.parquet")) if len(wanted) else ():
         columns = ["id", "text", "group", "label", "model"]
         try:
-            rows = parquet.read_table(path, columns=columns, filters=parquet.filters_to_expression([("id", "in", wanted)]))
-        except FileNotFoundError:  # deleted since, with all older windows
-            continue
-        except (pa.ArrowException, OSError) as error:
-            raise UserError(f"{path}: not a scored window ({' '.join(str(error).split())[:200]}); score it again") from error
+            rows = read_table(path, columns, parquet.filters_to_expression([("id", "in", wanted)]))
+        except UserError:
+            if not path.exists():  # deleted since, with all older windows
+                continue
+            raise
         if len(rows):
             parts.append(rows.to_pandas().rename(columns={"label": "called"}).assign(window=path.stem))
     every = pd.concat(parts).drop_duplicates(["id", "text"])
@@ -129,7 +131,7 @@ def splits_of(groups: np.ndarray, known: Mapping[int, str], fractions: Mapping[s
 
 def main() -> None:
     settings = read_params().ingest
-    base = parquet.read_table(MESSAGES, columns=["text", "label", "split"])
+    base = read_table(MESSAGES, ["text", "label", "split"])
     with locked(FEEDBACK_TABLE):
         labels = read_labels(sorted(set(base["label"].to_pylist())))
         before = read_feedback()
@@ -147,7 +149,7 @@ def main() -> None:
         )
         table = pd.concat([kept, came])[list(COLUMNS)].astype(COLUMNS)
         with replaced(FEEDBACK_TABLE) as temporary:
-            table.to_parquet(temporary, index=False)
+            write_table(temporary, table)
     waiting = int((~labels.index.isin(table["id"])).sum())
     print(
         f"feedback: {len(table):,} labelled messages ({len(came):,} came now), {table['new'].sum():,} of them new to the data;"

@@ -9,7 +9,19 @@ from pathlib import Path
 PACKAGES = ("ballast", "stages", "flows")
 # What a stage's result cannot depend on: how commands begin and end, how files are written, how settings are read. What the
 # settings say, DVC takes from params.yaml.
-PLUMBING = frozenset({"ballast/command.py", "ballast/errors.py", "stages/files.py", "stages/params.py", "stages/states.py"})
+PLUMBING = frozenset(
+    f"{name}.py"
+    for name in (
+        "ballast/command",
+        "ballast/digest",
+        "ballast/errors",
+        "stages/checked",
+        "stages/files",
+        "stages/params",
+        "stages/remedies",
+        "stages/states",
+    )
+)
 
 
 def file_of(module: str, root: Path) -> Path | None:

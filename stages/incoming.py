@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import parquet
 
+from ballast import digest
 from ballast.errors import UserError, nearest
 from stages.tables import FORMATS
 
@@ -272,8 +273,9 @@ def jsonl_rows(source: str, lines: io.TextIOBase, columns: Columns) -> Iterator[
 
 
 def read_parquet(source: str, file: Any, columns: Columns) -> Iterator[Row]:
-    """Rows of a parquet file."""
-    table = parquet.ParquetFile(file, pre_buffer=False, buffer_size=BLOCK_BYTES)
+    """Rows of a parquet file, whose checksums must be right where it has some."""
+    digest.check(file, required=False)
+    table = parquet.ParquetFile(file, pre_buffer=False, buffer_size=BLOCK_BYTES, page_checksum_verification=True)
     columns.check(source, table.schema_arrow.names)
     number = 0
     for batch in table.iter_batches(PARQUET_ROWS, columns=columns.wanted):

@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyarrow import parquet
 
 from ballast.command import parser, run
 from ballast.encoders import file_sha256
@@ -21,6 +20,7 @@ from ballast.labels import label_name
 from ballast.near_duplicates import fingerprints, near_duplicate_groups
 from ballast.splitting import SPLITS, stratified_grouped_fold, stratified_grouped_split, within_share
 from stages import sms_spam
+from stages.checked import read_table, write_table
 from stages.files import FEEDBACK, INGEST, MESSAGES, replaced, write_json
 from stages.params import Ingest, read_params
 from stages.tables import read_file, read_hub, read_sms
@@ -173,10 +173,8 @@ def splittable(table: pa.Table, settings: Ingest) -> tuple[np.ndarray, np.ndarra
 def read_feedback(labels: pa.Array) -> pa.Table:
     """Columns id, text, label and split of the feedback; raises UserError for what a column may not hold, with the row."""
     known = {"id": None, "text": None, "label": labels, "split": pa.array(SPLITS, pa.large_string())}
-    try:
-        table = parquet.read_table(FEEDBACK, columns=list(known))
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{FEEDBACK}: cannot be read as parquet: {' '.join(str(error).split())}") from error
+    # Somebody may have put it together elsewhere; then it has no digest.
+    table = read_table(FEEDBACK, list(known), required=False)
     columns = {}
     for name, values in known.items():
         if name not in table.column_names:
@@ -237,8 +235,7 @@ def main() -> None:
         table = with_train_share(with_fold(table, settings, served_by), settings, dropped)
     counts = split_counts(table, sorted(labels.to_pylist()))
     with replaced(MESSAGES) as temporary:
-        parquet.write_table(table, temporary, compression="zstd")
-
+        write_table(temporary, table, compression="zstd")
     groups = pc.count_distinct(table["group"]).as_py()
     write_json(
         INGEST,

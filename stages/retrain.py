@@ -26,6 +26,7 @@ from ballast.command import parser, run
 from ballast.errors import UserError, nearest
 from ballast.operating_point import cost_matrix
 from ballast.priors import correct
+from stages.checked import read_frame, write_table
 from stages.deployed import REFERENCE, Version, current_version, read_version
 from stages.evaluate import seed_scores
 from stages.feedback import read_feedback
@@ -131,9 +132,9 @@ def prepare(key: str, window: str | None) -> None:
     bring(params.ingest.path, worktree)
     bring(params.train.model, worktree)
     came = read_feedback().query("new")[["id", "text", "label", "split"]]
-    earlier = [pd.read_parquet(FEEDBACK)[list(came.columns)]] if FEEDBACK.exists() else []
+    earlier = [read_frame(FEEDBACK, required=False)[list(came.columns)]] if FEEDBACK.exists() else []
     feedback = pd.concat([*earlier, came]).astype("str")
-    feedback.to_parquet(worktree / FEEDBACK, index=False)
+    write_table(worktree / FEEDBACK, feedback)
     if LOCAL_CONFIG.exists():
         shutil.copy(LOCAL_CONFIG, worktree / LOCAL_CONFIG)
     cache = subprocess.run(["dvc", "cache", "dir"], capture_output=True, text=True, check=True).stdout.strip()
@@ -149,7 +150,7 @@ def never_seen(test: pd.DataFrame, champion: Version) -> np.ndarray:
 
     All of them, unless the data have been split anew since.
     """
-    held_out = pd.read_parquet(champion.folder / REFERENCE, columns=["split", "group"]).query("split == 'test'")
+    held_out = read_frame(champion.folder / REFERENCE, ["split", "group"], required=False).query("split == 'test'")
     groups = groups_of(test["text"])
     return np.isin(groups, held_out["group"]) | (test["source"] == "feedback").to_numpy()
 

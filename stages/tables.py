@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv, json, parquet
 
+from ballast import digest
 from ballast.encoders import file_sha256
 from ballast.errors import UserError, nearest
 
@@ -93,7 +94,9 @@ def csv_dialect(format_name: str) -> csv.ParseOptions:
 def read_columns(path: Path, format_name: str, columns: list[str]) -> pa.Table:
     """The named columns of a file; raises pyarrow's errors."""
     if format_name == "parquet":
-        return parquet.read_table(path, columns=columns)
+        with path.open("rb") as file:
+            digest.check(file, required=False)
+        return parquet.read_table(path, columns=columns, page_checksum_verification=True)
     if format_name == "jsonl":
         read = partial(json.read_json, path, json.ReadOptions(block_size=BLOCK_BYTES))
         table = read().select(columns)
@@ -130,7 +133,7 @@ def read_file(path: str, source: str, wanted: dict[str, str], sha256: str | None
         try:
             require_columns(path, column_names(local, format_name), wanted)
             return read_columns(local, format_name, list(wanted.values()))
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, digest.DigestError) as error:
             reason = " ".join(str(error).split())
             raise UserError(f"{path}: cannot be read as {format_name}: {reason[:300]}") from error
 

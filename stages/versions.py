@@ -16,25 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from ballast.encoders import file_sha256
-from ballast.errors import UserError
-from stages.deployed import CURRENT, MANIFEST, Version, read_version
-from stages.files import DEPLOYED, read_json, write_json
+from stages.deployed import CURRENT, MANIFEST, history
+from stages.files import DEPLOYED, write_json
 
 ROLLBACK = "rollback"
 # What says how a version came about, not what it is.
 OCCASION = ("version", "reason", "window", "prior_deviation")
 
 Manifest = dict[str, Any]
-
-
-def history() -> list[dict[str, str]]:
-    """Every switch from one version to another, the oldest first; raises UserError when the file is broken."""
-    if not CURRENT.exists():
-        return []
-    try:
-        return [dict(entry) for entry in read_json(CURRENT)["history"]]
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{CURRENT}: has no history of versions; restore it, or move it away to begin anew") from error
 
 
 def way_here(switches: list[dict[str, str]]) -> list[str]:
@@ -57,15 +46,6 @@ def switch(version: str, reason: str) -> None:
         "sha256": file_sha256(DEPLOYED / version / MANIFEST),
     }
     write_json(CURRENT, {"version": version, "history": [*history(), entry]})
-
-
-def verified(version: str) -> Version:
-    """A version that was deployed; raises UserError when any file of it is not what it was then."""
-    found = read_version(version)
-    expected = next((entry.get("sha256") for entry in history() if entry["version"] == version), None)
-    if expected is not None and found.sha256 != expected:
-        raise UserError(f"{found.folder / MANIFEST}: sha256 is {found.sha256}, {CURRENT} says {expected}; promote again")
-    return found
 
 
 def content(manifest: Manifest) -> str:
