@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 import httpx
 
+from ballast.digest import with_digest
 from tests.project import ROOT, Outcome, Project, environment
 
 Value = TypeVar("Value")
@@ -194,7 +195,7 @@ def stand_in(folder: Path) -> StandIn:
         "params.yaml": "{techniques: {a: {}, b: {}}, seeds: [0]}",
         "step.sh": STEP,
         "raw.txt": "messages",
-        "reports/leaderboard.json.wanted": json.dumps(LEADERBOARD),
+        "reports/leaderboard.json.wanted": json.dumps(with_digest(LEADERBOARD)),
     }
     for name, content in files.items():
         made.write(name, content.encode())
