@@ -1,6 +1,6 @@
 # Two commands: `make repro` runs the pipeline, `make test` the tests; both set up what they need.
 .DEFAULT_GOAL := help
-.PHONY: help repro study serve nodes test test-slow check bench readme clean setup browser postgresql
+.PHONY: help repro study serve nodes test test-slow test-flips verify check bench readme clean setup browser postgresql
 
 VENV := .venv
 # Which build of torch: cpu, or cuda for Linux on x86-64 (make repro TORCH=cuda).
@@ -37,6 +37,12 @@ test: setup browser   ## run the tests, a file to a core
 
 test-slow: setup nodes postgresql   ## run the tests with real parts: killed workers, PostgreSQL, S3, Ray
 	python -m pytest -m slow
+
+test-flips: setup   ## flip bytes in files at rest and read them: nothing may give another result (FLIPS=100 SEED=0)
+	python -m benchmarks.flips --flips $(or $(FLIPS),100) --seed $(or $(SEED),0)
+
+verify: setup   ## hash all files at rest: DVC's cache, what dvc.lock names, production
+	python -m stages.verify
 
 check: setup   ## lint, types and import rooms
 	ruff check .

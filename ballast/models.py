@@ -6,7 +6,7 @@ import json
 import os
 from pathlib import Path
 
-from ballast import digest
+import ballast.digest as digest
 from ballast.encoders import file_sha256
 from ballast.errors import UserError
 from ballast.model import Model, PriorModel

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ballast import digest
+import ballast.digest as digest
 from ballast.errors import UserError
 
 # What makes a file anew; stages/remedies.py says the same of all files, and a test compares the two.

@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import parquet
 
-from ballast import digest
+import ballast.digest as digest
 from ballast.errors import UserError
 from stages.remedies import missing, remedy, spoilt
 

@@ -14,7 +14,7 @@ import pandas as pd
 from scipy.special import softmax
 
 import ballast
-from ballast import digest
+import ballast.digest as digest
 from ballast.encoders import file_sha256
 from ballast.errors import UserError
 from ballast.labels import check_all_labels

@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import parquet
 
-from ballast import digest
+import ballast.digest as digest
 from ballast.command import parser, run
 from ballast.errors import UserError, nearest
 from ballast.labels import label_name

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ballast import digest
+import ballast.digest as digest
 from stages.remedies import missing, spoilt
 
 MESSAGES = Path("data/messages.parquet")

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import parquet
 
-from ballast import digest
+import ballast.digest as digest
 from ballast.errors import UserError, nearest
 from stages.tables import FORMATS
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ballast import digest
+import ballast.digest as digest
 from ballast.errors import UserError
 
 # The first that a file's path matches; flows/state.py says the same of the files that flows read.
 REMEDIES = (
     (
         r"production/retrain/(?P<key>[^/]+)/",
-        "delete production/retrain/{key}, then run `python -m flows.retrain {option} {key}`",
+        "delete production/retrain/{key}/, then run `python -m flows.retrain {option} {key}`",
     ),
     (r"studies/(?P<study>[^/]+)/variants/", "delete it, then run `make study NAME={study}`"),
     (r"studies/results/(?P<study>[^/]+)\.json$", "delete it, then run `make study NAME={study}`"),
@@ -21,6 +21,7 @@ REMEDIES = (
         r"production/deployed/[^/]+/",
         "run `python -m flows.promote --rollback`, or `python -m flows.promote` for the selected model",
     ),
+    (r"production/deployed/\.announced$", "delete it: the next `python -m flows.promote` announces all switches again"),
     (r"production/scored/(?P<window>[^/]+)\.parquet$", "run `python -m flows.score SOURCE --window {window}`"),
     (r"production/watch/(?P<window>[^/]+)\.json$", "delete it, then run `python -m flows.watch --window {window}`"),
     (

@@ -13,7 +13,7 @@ from typing import Any
 from fsspec.implementations.local import LocalFileSystem
 from pyarrow import parquet
 
-from ballast import digest
+import ballast.digest as digest
 from ballast.encoders import file_sha256
 from ballast.errors import UserError
 from ballast.model import Model

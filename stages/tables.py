@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv, json, parquet
 
-from ballast import digest
+import ballast.digest as digest
 from ballast.encoders import file_sha256
 from ballast.errors import UserError, nearest
 

@@ -95,6 +95,6 @@ def test_the_example_settings_are_accepted() -> None:
 
 
 def test_the_make_targets_named_exist() -> None:
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.M))
-    assert set(re.findall(r"`?make ([a-z]+)", TEXT)) <= targets
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.M))
+    assert set(re.findall(r"`?make ([a-z-]+)", TEXT)) <= targets
     assert all((ROOT / picture).is_file() for picture in PICTURES.values())
