@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 from pyarrow import parquet
 
 from ballast import digest
@@ -24,6 +25,7 @@ from flows import state
 from stages.checked import read_arrays, read_frame, read_pinned, read_table, table_writer, write_arrays, write_table
 from stages.files import DEPLOYED, SCORED, WATCH, read_json, write_json
 from stages.remedies import remedy
+from stages.score_file import Target
 from tests.deployed import deploy, prior_model
 from tests.project import ROOT, Project
 
@@ -232,6 +234,16 @@ def test_windows_of_an_earlier_version_are_taken_over_as_they_are(workspace: Pro
     assert read_table(path).equals(table, check_metadata=True) and read_json(watched) == {"window": "w1"}
     flipped(path, 40, 1)
     assert workspace.stage_here("verify", adopt=True).stdout == "", "what is spoilt is not taken over"
+
+
+def test_scores_of_a_file_that_are_spoilt_are_made_anew(tmp_path: Path) -> None:
+    target = Target(LocalFileSystem(), str(tmp_path))
+    with table_writer(tmp_path / "a.parquet", pa.schema([("id", pa.string())]), store_schema=False) as writer:
+        writer.write_table(pa.table({"id": ["1", "2"]}))
+        writer.add_key_value_metadata({"ballast": json.dumps({"scored": 2})})
+    assert target.about("a.parquet") == {"scored": 2}
+    flipped(tmp_path / "a.parquet", 30, 1)
+    assert target.about("a.parquet") == {}
 
 
 GRAPH = """
