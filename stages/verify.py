@@ -17,7 +17,6 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-import ballast.digest as digest
 from ballast.command import parser, run
 from ballast.errors import UserError
 from stages.adopt import adopt_all
@@ -117,7 +116,7 @@ def failures(checks: dict[Path, Check]) -> Iterator[str]:
             check()
         except UserError as error:
             yield str(error)
-        except (OSError, KeyError, TypeError, ValueError, digest.DigestError) as error:
+        except (OSError, KeyError, TypeError, ValueError) as error:
             yield f"{path}: {' '.join(str(error).split())}; {remedy(path)}"
 
 
