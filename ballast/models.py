@@ -6,6 +6,7 @@ import json
 import os
 from pathlib import Path
 
+import ballast.digest as digest
 from ballast.encoders import file_sha256
 from ballast.errors import UserError
 from ballast.model import Model, PriorModel
@@ -38,7 +39,8 @@ def save(model: Model, folder: Path, details: dict[str, object]) -> None:
     model.save_files(folder)
     files = {str(path.relative_to(folder)): file_sha256(path) for path in sorted(folder.rglob("*")) if path.is_file()}
     manifest = {**details, "kind": model.kind, "labels": model.labels, "parameters": model.parameters, "files": files}
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    content = json.dumps(digest.with_digest(manifest), indent=2, sort_keys=True)
+    (folder / MANIFEST).write_text(content + "\n", encoding="utf-8")
 
 
 def read_manifest(folder: Path) -> dict[str, object]:
@@ -47,6 +49,9 @@ def read_manifest(folder: Path) -> dict[str, object]:
     regular_file(path)
     try:
         manifest: dict[str, object] = json.loads(path.read_text(encoding="utf-8"))
+        # A model that was saved before manifests carried a digest has none.
+        if digest.KEY in manifest:
+            manifest = digest.without_digest(manifest)
         files = dict(manifest["files"])  # type: ignore[call-overload]
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; a model's folder holds its manifest") from error

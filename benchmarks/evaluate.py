@@ -19,6 +19,8 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from tqdm import tqdm
 
 from benchmarks.measuring import ROOT, measured, surroundings, write_result
+from stages.checked import write_arrays, write_table
+from stages.files import write_json
 
 LABELS, SHARES = ["ham", "spam"], np.array([0.87, 0.13])
 # Drawn from so many times as many as there are messages, 98% of the groups have one message, as in the SMS data.
@@ -40,9 +42,9 @@ def write_messages(folder: Path, sizes: Mapping[str, int], rng: np.random.Genera
         }
     )
     (folder / "data/techniques").mkdir(parents=True)
-    table.to_parquet(folder / "data/messages.parquet", index=False)
+    write_table(folder / "data/messages.parquet", table)
     counts = {label: int((table["label"] == label).sum()) for label in LABELS}
-    (folder / "data/ingest.json").write_text(json.dumps({"labels": counts, "sha256": "made up"}))
+    write_json(folder / "data/ingest.json", {"labels": counts, "sha256": "made up"})
     return classes
 
 
@@ -54,23 +56,20 @@ def made_up_logits(classes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def write_technique(folder: Path, name: str, seeds: int, classes: dict[str, np.ndarray], rng: np.random.Generator) -> None:
     """Card, logits and probe of a technique."""
     card = {"name": name, "technique": "baseline", "parameters": {}, "sources": {}}
-    (folder / f"data/techniques/{name}.json").write_text(json.dumps(card))
+    write_json(folder / f"data/techniques/{name}.json", card)
     (folder / "logits" / name).mkdir(parents=True)
     for seed in range(seeds):
         logits = {split: made_up_logits(each, rng) for split, each in classes.items()}
-        np.savez(
-            folder / "logits" / name / f"{seed}.npz",
-            **logits, train_classes=classes["train"], declared_prior=SHARES, parameters=1,
-            head_norms=np.ones(2), head_bias=np.zeros(2),
-        )  # fmt: skip
-    (folder / "probes").mkdir(exist_ok=True)
+        others = {"train_classes": classes["train"], "declared_prior": SHARES, "parameters": np.array(1)}
+        head = {"head_norms": np.ones(2), "head_bias": np.zeros(2)}
+        write_arrays(folder / "logits" / name / f"{seed}.npz", logits | others | head)
     probe = {
         "texts": ["made up"],
         "labels": LABELS,
         "perturbed": {},
         "logits": {str(seed): [[0.0, 1.0]] for seed in range(seeds)},
     }
-    (folder / f"probes/{name}.json").write_text(json.dumps(probe))
+    write_json(folder / f"probes/{name}.json", probe)
 
 
 def ranking_error(folder: Path, name: str, classes: np.ndarray) -> float:

@@ -21,6 +21,7 @@ from transformers import pipeline
 from ballast import load
 from ballast.encoders import file_sha256
 from benchmarks.measuring import ROOT, measured, read_result, shortest, surroundings, write_result
+from stages.files import write_json
 from stages.incoming import Columns, read_rows
 from stages.score import scored
 
@@ -44,8 +45,8 @@ def deploy(folder: Path, model: Path) -> None:
         "operating_point": {"costs": {true: {other: float(true != other) for other in labels} for true in labels}},
         "files": {str(path.relative_to(made)): file_sha256(path) for path in made.rglob("*") if path.is_file()},
     }
-    (made / "manifest.json").write_text(json.dumps(manifest))
-    (folder / "production/deployed/current.json").write_text('{"version": "0001"}')
+    write_json(made / "manifest.json", manifest)
+    write_json(folder / "production/deployed/current.json", {"version": "0001", "history": []})
 
 
 def write_window(path: Path, rows: int, words: np.ndarray) -> None:

@@ -5,7 +5,6 @@ Without targets it brings everything up to date, as `dvc repro` does. Without PR
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from graphlib import CycleError, TopologicalSorter
@@ -31,6 +30,7 @@ from flows import artifacts
 from flows.commands import StageFailed, readable, run_command, stopping_commands
 from flows.leftovers import mend
 from flows.settings import check_before_dvc, nodes
+from flows.state import read_state
 
 # Only trainings last long enough to be worth a start of DVC (more than a second) for each member.
 SIDE_BY_SIDE = "train"
@@ -141,7 +141,7 @@ def pipeline(
 def publish(outputs: set[str]) -> None:
     """Artifacts of what this run brought up to date: the leaderboard as a table, a link to the report."""
     if LEADERBOARD in outputs:
-        board = json.loads(Path(LEADERBOARD).read_text(encoding="utf-8"))
+        board = read_state(Path(LEADERBOARD))
         artifacts.table(leaderboard_table(board), key="leaderboard", description="corrected to the production prior")
     if REPORT in outputs:
         create_link_artifact(Path(REPORT).resolve().as_uri(), link_text="report", key="report")

@@ -29,6 +29,7 @@ from flows import artifacts
 from flows.alarms import NAMESPACE, tell
 from flows.commands import one_at_a_time, readable, run_command, stopping_commands
 from flows.settings import production
+from flows.state import read_bytes, read_state, write_state
 
 DEPLOYED = Path("production/deployed")
 CURRENT = DEPLOYED / "current.json"
@@ -125,13 +126,29 @@ def command(*options: str) -> list[str]:
 
 def deployed() -> dict[str, Any]:
     """The manifest of the deployed version."""
-    version = json.loads(CURRENT.read_text(encoding="utf-8"))["version"]
-    return dict(json.loads((DEPLOYED / version / "manifest.json").read_text(encoding="utf-8")))
+    return manifest_of(read_state(CURRENT)["version"])
+
+
+def manifest_of(version: str) -> dict[str, Any]:
+    """The manifest of a version, as it was when the version was deployed."""
+    path = DEPLOYED / version / "manifest.json"
+    pin = next((switch.get("sha256") for switch in switches() if switch["version"] == version), None)
+    # A version of before manifests carried a digest has only the pin.
+    return read_state(path) if pin is None else dict(json.loads(read_bytes(path, pin)))
 
 
 def switches() -> list[dict[str, str]]:
     """Every switch of the deployed version so far."""
-    return list(json.loads(CURRENT.read_text(encoding="utf-8"))["history"]) if CURRENT.exists() else []
+    return list(read_state(CURRENT)["history"]) if CURRENT.exists() else []
+
+
+def announced() -> int:
+    """How many switches were told of; raises UserError when the file is broken."""
+    if not ANNOUNCED.exists():
+        return 0
+    # An earlier version wrote the number alone.
+    content = read_bytes(ANNOUNCED)
+    return int(content) if content.strip().isdigit() else int(read_state(ANNOUNCED)["announced"])
 
 
 def announce_all(version: str, note: str) -> None:
@@ -140,12 +157,9 @@ def announce_all(version: str, note: str) -> None:
     note : a person's, on the switch to `version`.
     """
     with one_at_a_time(ANNOUNCED.with_suffix(".lock"), wait=True):
-        told = int(ANNOUNCED.read_text(encoding="utf-8")) if ANNOUNCED.exists() else 0
-        for at, switch in list(enumerate(switches()))[told:]:
+        for at, switch in list(enumerate(switches()))[announced() :]:
             announce(at, note if switch["version"] == version else "")
-            temporary = ANNOUNCED.with_suffix(".partial")
-            temporary.write_text(str(at + 1), encoding="utf-8")
-            temporary.replace(ANNOUNCED)
+            write_state(ANNOUNCED, {"announced": at + 1})
 
 
 def reviewed(proposal: Mapping[str, Any], patience_seconds: int) -> str:
@@ -212,7 +226,7 @@ def announce(at: int, note: str) -> None:
     if not (DEPLOYED / version / "manifest.json").exists():
         return
     previous = history[at - 1]["version"] if at else None
-    manifest = json.loads((DEPLOYED / version / "manifest.json").read_text(encoding="utf-8"))
+    manifest = manifest_of(version)
     payload = {
         "version": version,
         "reason": reason,
@@ -228,8 +242,8 @@ def announce(at: int, note: str) -> None:
     earlier = DEPLOYED / str(previous) / "manifest.json"
     titles = {f"deployed {version}": manifest}
     if earlier.exists():
-        titles[f"before {previous}"] = json.loads(earlier.read_text(encoding="utf-8"))
-    card = (DEPLOYED / version / "model_card.md").read_text(encoding="utf-8")
+        titles[f"before {previous}"] = manifest_of(str(previous))
+    card = read_bytes(DEPLOYED / version / "model_card.md", manifest["files"].get("model_card.md")).decode()
     text = f"Version **{version}** is deployed ({reason}).\n\n{table(titles)}\n\n{card}"
     artifacts.markdown(text, key="deployed-model", description=f"version {version}")
 

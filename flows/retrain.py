@@ -7,7 +7,6 @@ decided is not repeated.
 
 from __future__ import annotations
 
-import json
 import re
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +23,7 @@ from flows import artifacts
 from flows.alarms import tell
 from flows.commands import one_at_a_time, readable, run_command, stopping_commands
 from flows.promote import CURRENT, NotApproved, deployed, promote
+from flows.state import read_state
 
 RETRAIN = Path("production/retrain")
 OUTDATED, REFUSED = "outdated", "refused"
@@ -58,7 +58,8 @@ def retrain(window: str | None = None, key: str | None = None) -> str:
             logger.info("%s has been decided: %s", key, decided)
             if (home / "worktree").exists():
                 # Somebody was killed while it was removed.
-                conclude(key, read(home / "decision.json")["version"], decided if decided in (OUTDATED, REFUSED) else None)
+                version = read_state(home / "decision.json")["version"]
+                conclude(key, version, decided if decided in (OUTDATED, REFUSED) else None)
             if not_home(home):
                 logger.warning("its result waits for `python -m stages.retrain bring-home %s`", key)
             return decided
@@ -73,7 +74,7 @@ def retrain(window: str | None = None, key: str | None = None) -> str:
         # A pipeline of its own in Prefect, with its retries and artifacts; DVC goes on where a stopped one was.
         run_command("pipeline", ["python", "-m", "flows.pipeline"], logger.info, folder=home / "worktree")
         step("challenge", "stages.retrain", "challenge", key)
-        result = read(home / "challenge.json")
+        result = read_state(home / "challenge.json")
         outdated = superseded(result["champion"], window)
         instead, base = OUTDATED if outdated else None, deployed()["version"]
         try:
@@ -125,11 +126,6 @@ def conclude(key: str, version: str, instead: str | None) -> None:
     step("conclude", "stages.retrain", "conclude", key, "--version", version, *(["--instead", instead] if instead else []))
 
 
-def read(path: Path) -> dict[str, Any]:
-    """What a JSON file of the retraining holds."""
-    return dict(json.loads(path.read_text(encoding="utf-8")))
-
-
 def superseded(champion: str, window: str | None) -> bool:
     """Whether another version than the champion is deployed now, and not by this retraining before it was stopped."""
     manifest = deployed()
@@ -140,13 +136,13 @@ def superseded(champion: str, window: str | None) -> bool:
 def decision_of(home: Path) -> str:
     """What was decided in a retraining's folder; nothing while it is open."""
     path = home / "decision.json"
-    return str(read(path)["decision"]) if path.exists() else ""
+    return str(read_state(path)["decision"]) if path.exists() else ""
 
 
 def not_home(home: Path) -> bool:
     """Whether the result of what was promoted waits in a retraining's folder, because of edits here."""
     path = home / "decision.json"
-    return path.exists() and read(path).get("brought_home") is False
+    return path.exists() and read_state(path).get("brought_home") is False
 
 
 def in_words(result: dict[str, Any]) -> str:

@@ -6,7 +6,6 @@ listens for those that say *retrain*. A window that nobody scored emits `window.
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from flows.alarms import NAMESPACE, tell
 from flows.commands import StageFailed, readable, run_command, stopping_commands
 from flows.promote import deployed, promote
 from flows.settings import window_name
+from flows.state import read_state
 
 SCORED, WATCH = Path("production/scored"), Path("production/watch")
 
@@ -55,7 +55,7 @@ def watch(window: str | None = None, occasion: str = "") -> str:
             if not (SCORED / f"{name}.parquet").exists():
                 tell("window.missing", f"ballast.window.{name}", {"window": name}, labels={"ballast.window": name})
             raise
-    result = json.loads((WATCH / f"{name}.json").read_text(encoding="utf-8"))
+    result = read_state(WATCH / f"{name}.json")
     artifacts.markdown(in_words(result), key="class-prior", description=f"{name}: {result['decision']}")
     create_link_artifact((WATCH / f"{name}.html").resolve().as_uri(), link_text=f"drift of {name}", key="drift")
     create_link_artifact((WATCH / "index.html").resolve().as_uri(), link_text="all windows", key="time-line")

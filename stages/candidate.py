@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from pyarrow import parquet
 from safetensors.numpy import save_file
 from scipy.special import softmax
 
@@ -23,6 +22,7 @@ from ballast.errors import UserError
 from ballast.models import load, read_manifest
 from ballast.paths import real_folder, regular_file
 from ballast.urls import public_text, secrets_in
+from stages.checked import of_model, read_pinned, read_table, write_table
 from stages.deployed import MANIFEST, MODEL, REFERENCE, VOCABULARY, check_files
 from stages.evaluate import seed_scores
 from stages.files import (
@@ -72,8 +72,9 @@ def of_selected(folder: Path) -> Manifest:
     if not MESSAGES.exists():
         raise UserError(f"{MESSAGES}: no such file; run `dvc repro`")
     messages = read_messages(["text"])
-    of_model = read_manifest(origin)
-    check_current(pointer, calibration, point, messages, of_model)
+    with of_model(origin):
+        manifest = read_manifest(origin)
+    check_current(pointer, calibration, point, messages, manifest)
     lock = locked_stages() if regular_file(LOCK) else {}
     check_lock(lock, name, seed)
     scores, _ = seed_scores(name, seed)
@@ -81,20 +82,19 @@ def of_selected(folder: Path) -> Manifest:
         if logits.shape != (len(messages.of(split)), len(labels)):
             raise stale(LOGITS / name / f"{seed}.npz", MESSAGES)
 
-    files = {f"{MODEL}/{file}": str(sha256) for file, sha256 in dict(of_model["files"]).items()}  # type: ignore[call-overload]
+    files = {f"{MODEL}/{file}": str(sha256) for file, sha256 in dict(manifest["files"]).items()}  # type: ignore[call-overload]
     files[f"{MODEL}/{MANIFEST}"] = file_sha256(origin / MANIFEST)
     for each in files:
         copy(origin / Path(each).relative_to(MODEL), folder / each)
+    read_pinned(MODEL_CARD, pointer["files"][MODEL_CARD.as_posix()])
     copy(MODEL_CARD, folder / MODEL_CARD.name)
     for path in (PARAMS, *([LOCK] if regular_file(LOCK) else [])):
         copy_public(path, folder / path.name)
     words = vocabulary(messages.of("train")["text"].tolist())
-    fed = parquet.read_table(FEEDBACK, columns=["text"])["text"] if FEEDBACK.exists() else pa.chunked_array([], pa.string())
+    fed = read_table(FEEDBACK, ["text"], required=False)["text"] if FEEDBACK.exists() else pa.chunked_array([], pa.string())
     save_file({"words": words, "feedback": np.sort(fingerprints_of(fed))}, folder / VOCABULARY)
     held_out = pd.concat([messages.of("validation"), messages.of("test")])
-    reference(held_out, labels, np.concatenate([scores.validation, scores.test]), words).to_parquet(
-        folder / REFERENCE, index=False
-    )
+    write_table(folder / REFERENCE, reference(held_out, labels, np.concatenate([scores.validation, scores.test]), words))
     made = [each for each in (MODEL_CARD.name, PARAMS.name, LOCK.name, VOCABULARY, REFERENCE) if (folder / each).exists()]
     files |= {each: file_sha256(folder / each) for each in made}
     as_new(folder)
@@ -130,12 +130,12 @@ def check_current(
     calibration: Mapping[str, Any],
     point: Mapping[str, Any],
     messages: Messages,
-    of_model: Mapping[str, Any],
+    manifest: Mapping[str, Any],
 ) -> None:
     """Raise UserError unless what is selected is of the messages, settings, evaluation and model that are here."""
     pointed, path = SELECTED / "model.json", EVALUATIONS / f"{pointer['technique']}.json"
     counts = read_json(INGEST)["labels"]
-    for where, labels in ((MESSAGES, messages.names), (INGEST, list(counts)), (pointer["folder"], of_model["labels"])):
+    for where, labels in ((MESSAGES, messages.names), (INGEST, list(counts)), (pointer["folder"], manifest["labels"])):
         if list(labels) != pointer["labels"]:
             ours, theirs = ", ".join(pointer["labels"]), ", ".join(labels)
             raise UserError(f"{pointed}: its labels are {ours}, those of {where} {theirs}; run `dvc repro`")

@@ -8,6 +8,7 @@ that `dvc plots show` draws.
 from __future__ import annotations
 
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,10 @@ from ballast.bootstrap import Draws
 from ballast.claims import PROBE, claims, judge_both, nothing_helps
 from ballast.command import parser, run
 from ballast.comparison import compare, with_seed_variation
-from ballast.errors import UserError
+from ballast.encoders import file_sha256
 from ballast.metrics import LOSSES
 from ballast.priors import correct
+from stages.checked import FILES, read_arrays, read_pinned
 from stages.files import (
     CLAIMS,
     CURVES,
@@ -36,8 +38,10 @@ from stages.files import (
     read_json,
     replaced,
     write_json,
+    write_plain_json,
 )
 from stages.params import read_params
+from stages.remedies import spoilt
 from stages.studies import study_results
 
 REFERENCE = "baseline"
@@ -48,16 +52,16 @@ PERTURBATION_COLUMNS = ["technique", "seed", "perturbation", "text", "label", "r
 def read_draws(name: str, family: str) -> Draws:
     """What `evaluate` saved of a technique for its comparison with others; `family` is raw, corrected or operating_point."""
     path = EVALUATIONS / f"{name}.npz"
+    saved = read_arrays(path)
     try:
-        with np.load(path, allow_pickle=False) as saved:
-            metrics = saved[f"{family}.metrics"].tolist()
-            return Draws(
-                values=dict(zip(metrics, saved[f"{family}.draws"], strict=True)),
-                seeds=dict(zip(metrics, saved[f"{family}.seeds"], strict=True)),
-                correct=saved[f"{family}.correct"],
-            )
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path}: cannot be read as saved draws ({error}); run `dvc repro`") from error
+        metrics = saved[f"{family}.metrics"].tolist()
+        return Draws(
+            values=dict(zip(metrics, saved[f"{family}.draws"], strict=True)),
+            seeds=dict(zip(metrics, saved[f"{family}.seeds"], strict=True)),
+            correct=saved[f"{family}.correct"],
+        )
+    except KeyError as error:
+        raise spoilt(path, f"no array {error} among the saved draws") from error
 
 
 def with_probe(draws: Draws, probabilities: np.ndarray) -> Draws:
@@ -171,9 +175,12 @@ def training_loss(names: list[str], seeds: list[int]) -> pd.DataFrame:
     parts = [pd.DataFrame({"technique": [], "seed": [], "step": [], "loss": []})]
     for name in names:
         for seed in seeds:
-            path = CURVES / name / str(seed) / "plots" / "metrics" / "loss.tsv"
+            folder = CURVES / name / str(seed)
+            path = folder / "plots" / "metrics" / "loss.tsv"
             if path.is_file():
-                parts.append(pd.read_csv(path, sep="\t").assign(technique=name, seed=seed))
+                pinned = read_json(folder / FILES)["files"][path.relative_to(folder).as_posix()]
+                table = pd.read_csv(BytesIO(read_pinned(path, pinned)), sep="\t")
+                parts.append(table.assign(technique=name, seed=seed))
     return pd.concat(parts)
 
 
@@ -204,18 +211,20 @@ def main() -> None:
     of_decisions = [metric for metric in compared_metrics(labels) if metric in decided[names[0]].values]
     compared["operating_point"] = compare(decided, reference_of(names), of_decisions, params.evaluate.confidence, LOSSES)
     board = leaderboard(evaluations, {name: {family: each.get(name) for family, each in compared.items()} for name in names})
-    write_json(LEADERBOARD, board)
-    write_json(METRICS, short_metrics(board))
+    write_plain_json(METRICS, short_metrics(board))
     tuned = params.search.trials > 0 and "focal" in params.search.spaces
     stated = [*claims(rarest, tuned=tuned), nothing_helps(names, board["reference"])]
     judged = judge_both(stated, probed["raw"], probed["corrected"], params.evaluate.confidence)
     # What no entry of the main pipeline can show, a study may have shown.
     shown = {claim["claim"]: claim for study in study_results().values() if study is not None for claim in study.claims}
-    write_json(CLAIMS, [claim if claim["parts"] else shown.get(claim["claim"], claim) for claim in judged])
+    write_plain_json(CLAIMS, [claim if claim["parts"] else shown.get(claim["claim"], claim) for claim in judged])
     write_table(pd.concat(tables.values()), PROBE_TABLE)
     write_table(pd.concat([perturbation_table(name, probes[name], evaluations[name]) for name in names]), PERTURBATION_TABLE)
     write_table(precision_recall(evaluations), PRECISION_RECALL)
     write_table(training_loss(names, params.train.seeds), TRAINING_LOSS)
+    # Last, with the digests of what the report reads beside it.
+    pinned = {path.as_posix(): file_sha256(path) for path in (CLAIMS, PROBE_TABLE, PERTURBATION_TABLE)}
+    write_json(LEADERBOARD, {**board, "files": pinned})
 
 
 if __name__ == "__main__":

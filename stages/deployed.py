@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +14,7 @@ import pandas as pd
 from scipy.special import softmax
 
 import ballast
+import ballast.digest as digest
 from ballast.encoders import file_sha256
 from ballast.errors import UserError
 from ballast.labels import check_all_labels
@@ -19,6 +22,7 @@ from ballast.model import Model
 from ballast.operating_point import cost_matrix, decide
 from ballast.priors import correct
 from stages.files import DEPLOYED, read_json
+from stages.remedies import missing, remedy, spoilt
 
 CURRENT = DEPLOYED / "current.json"
 MANIFEST = "manifest.json"
@@ -64,6 +68,21 @@ def indices(names: pd.Series, labels: list[str]) -> np.ndarray:
     return pd.Categorical(names, categories=labels).codes.astype(np.int64)
 
 
+def history() -> list[dict[str, str]]:
+    """Every switch from one version to another, the oldest first; raises UserError when the file is broken."""
+    if not CURRENT.exists():
+        return []
+    try:
+        return [dict(entry) for entry in read_json(CURRENT)["history"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{CURRENT}: has no history of versions; {remedy(CURRENT)}") from error
+
+
+def pinned(name: str) -> str | None:
+    """The sha256 that the manifest of a version had when it was deployed; None of one that never was."""
+    return next((entry.get("sha256") for entry in history() if entry["version"] == name), None)
+
+
 def current_version() -> str:
     """The name of the deployed version; raises UserError when there is none."""
     if not CURRENT.exists():
@@ -77,11 +96,15 @@ def current_version() -> str:
     return name
 
 
-def read_version(name: str, deployed: Path = DEPLOYED) -> Version:
-    """A deployed version; raises UserError when a file is missing or differs from its sha256 in the manifest."""
-    folder = deployed / name
+def read_version(name: str) -> Version:
+    """A deployed version; raises UserError when a file is missing or is not what it was when the version was deployed."""
+    return version_in(DEPLOYED / name, pinned(name))
+
+
+def version_in(folder: Path, pin: str | None) -> Version:
+    """The version in a folder; raises UserError unless its manifest has the sha256 of the pin, and the files those it names."""
     path = folder / MANIFEST
-    manifest = read_json(path)
+    manifest, sha256 = read_manifest(path, pin)
     try:
         files, labels = dict(manifest["files"]), [str(label) for label in manifest["labels"]]
         priors = {key: prior_of(manifest[key], labels, f"{path}: {key}") for key in ("effective_prior", "production_prior")}
@@ -89,7 +112,24 @@ def read_version(name: str, deployed: Path = DEPLOYED) -> Version:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path}: not the manifest of a deployed version ({type(error).__name__}: {error})") from error
     check_files(folder, files)
-    return Version(name=name, folder=folder, manifest=manifest, sha256=file_sha256(path), labels=labels, costs=costs, **priors)
+    return Version(name=folder.name, folder=folder, manifest=manifest, sha256=sha256, labels=labels, costs=costs, **priors)
+
+
+def read_manifest(path: Path, pin: str | None) -> tuple[dict[str, Any], str]:
+    """A version's manifest and its sha256; raises UserError unless that is the pin or, without one, its own digest is right."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise missing(path) from error
+    sha256 = hashlib.sha256(content).hexdigest()
+    if pin is None:
+        return read_json(path), sha256
+    if sha256 != pin:
+        raise spoilt(path, f"its sha256 is {sha256}, {CURRENT} says {pin}")
+    manifest = json.loads(content)
+    # A version of before manifests carried a digest has only the pin.
+    manifest.pop(digest.KEY, None)
+    return manifest, sha256
 
 
 def prior_of(shares: Mapping[str, float], labels: list[str], where: str) -> np.ndarray:
@@ -103,6 +143,6 @@ def check_files(folder: Path, files: Mapping[str, str]) -> None:
     for name, expected in files.items():
         file = folder / name
         if not file.is_file():
-            raise UserError(f"{file}: missing, but {folder / MANIFEST} names it; roll back or promote again")
+            raise UserError(f"{file}: missing, but {folder / MANIFEST} names it; {remedy(file)}")
         if (found := file_sha256(file)) != expected:
-            raise UserError(f"{file}: sha256 is {found}, {folder / MANIFEST} says {expected}; roll back or promote again")
+            raise UserError(f"{file}: sha256 is {found}, {folder / MANIFEST} says {expected}; {remedy(file)}")

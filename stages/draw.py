@@ -12,13 +12,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from pyarrow import parquet
 
 from ballast.command import parser, run
 from ballast.errors import UserError
 from ballast.limits import SEEDS, check_number
 from ballast.near_duplicates import fingerprints
 from ballast.urls import public_url
+from stages.checked import read_table, write_table
 from stages.feedback import FEEDBACK_TABLE, read_feedback
 from stages.files import LABELS, MESSAGES, PRODUCTION, QUARANTINE, SCORED, WATCH, locked, replaced, replaced_folder
 from stages.ingest import mapped, read_source
@@ -34,7 +34,7 @@ def held_out(settings: Ingest) -> pd.DataFrame:
     """Text and label of the source's messages that have no near duplicate in training or validation, each text once."""
     table, served_by = read_source(settings)
     labels = mapped(table["label"], settings.label_map, served_by)
-    data = parquet.read_table(MESSAGES, columns=["text", "label", "split"])
+    data = read_table(MESSAGES, ["text", "label", "split"])
     seen = data.filter(pa.compute.field("split") != "test")["text"]
     fresh = ~np.isin(fingerprints(table["text"], masked=True), fingerprints(seen, masked=True))
     rows = pd.DataFrame({"text": table["text"].to_pandas(), "label": labels.to_pandas()})[fresh]
@@ -60,7 +60,7 @@ def remove_earlier() -> None:
             left.unlink()
     with locked(FEEDBACK_TABLE), replaced(FEEDBACK_TABLE) as temporary:
         feedback = read_feedback()
-        feedback[~feedback["window"].str.startswith(PREFIX)].to_parquet(temporary, index=False)
+        write_table(temporary, feedback[~feedback["window"].str.startswith(PREFIX)])
 
 
 def check_drawing(schedule: Sequence[float], size: int, labelled: float, seed: int) -> None:
@@ -100,9 +100,8 @@ def main(schedule: Sequence[float], size: int, labelled: float, seed: int, sourc
             drawn = messages.iloc[rng.permutation(np.concatenate(rows))]
             drawn = drawn.assign(id=[f"{window}-{row}" for row in range(1, size + 1)])
             columns = columns_of(params)
-            drawn[["id", "text"]].set_axis([columns.id or "id", columns.text], axis=1).to_parquet(
-                folder / f"{window}.parquet", index=False
-            )
+            found = drawn[["id", "text"]].set_axis([columns.id or "id", columns.text], axis=1)
+            write_table(folder / f"{window}.parquet", found)
             given = drawn[rng.random(size) < labelled]
             if len(given):
                 given[["id", "label"]].to_csv(folder / "labels" / f"{window}.csv", index=False)

@@ -15,13 +15,14 @@ import numpy as np
 
 from ballast.bootstrap import Draws
 from ballast.command import parser, run
-from ballast.errors import UserError
 from ballast.evaluation import Labelled, Protocol, SeedScores, evaluate
 from ballast.post_hoc import Head
+from stages.checked import read_arrays, write_arrays
 from stages.files import CARDS, EVALUATIONS, INGEST, LOGITS, read_json, replaced, write_json
 from stages.messages import Messages, read_messages
 from stages.params import read_params
 from stages.production import operating_rule, production_prior
+from stages.remedies import spoilt
 from stages.values import entry_name
 
 
@@ -34,20 +35,20 @@ def labelled(messages: Messages, split: str) -> Labelled:
 def seed_scores(name: str, seed: int) -> tuple[SeedScores, int]:
     """One seed's saved logits, and the number of weights of its model."""
     path = LOGITS / name / f"{seed}.npz"
+    saved = read_arrays(path)
     try:
-        with np.load(path, allow_pickle=False) as saved:
-            declared = saved["declared_prior"]
-            scores = SeedScores(
-                validation=saved["validation"],
-                test=saved["test"],
-                train=saved["train"],
-                train_classes=saved["train_classes"],
-                declared_prior=None if np.isnan(declared).any() else declared,
-                head=Head(norms=saved["head_norms"], bias=saved["head_bias"]) if "head_norms" in saved else None,
-            )
-            return scores, int(saved["parameters"])
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path}: cannot be read as saved logits ({error}); run `dvc repro`") from error
+        declared = saved["declared_prior"]
+        scores = SeedScores(
+            validation=saved["validation"],
+            test=saved["test"],
+            train=saved["train"],
+            train_classes=saved["train_classes"],
+            declared_prior=None if np.isnan(declared).any() else declared,
+            head=Head(norms=saved["head_norms"], bias=saved["head_bias"]) if "head_norms" in saved else None,
+        )
+        return scores, int(saved["parameters"])
+    except KeyError as error:
+        raise spoilt(path, f"no array {error} among the saved logits") from error
 
 
 def write_draws(families: Mapping[str, Draws], path: Path) -> None:
@@ -61,8 +62,8 @@ def write_draws(families: Mapping[str, Draws], path: Path) -> None:
             f"{family}.seeds": np.stack([draws.seeds[metric] for metric in metrics]),
             f"{family}.correct": draws.correct,
         }
-    with replaced(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, allow_pickle=False, **arrays)
+    with replaced(path) as temporary:
+        write_arrays(temporary, arrays)
 
 
 def main(name: str) -> None:

@@ -20,6 +20,7 @@ from ballast.errors import UserError, nearest
 from ballast.labels import label_name
 from ballast.paths import real_folder, regular_file
 from ballast.splitting import SPLITS
+from stages.checked import read_frame, read_table, write_table
 from stages.files import LABELS, MESSAGES, PRODUCTION, SCORED, locked, replaced
 from stages.groups import fingerprints_of, groups_of
 from stages.ids import first_wrong_id
@@ -49,7 +50,7 @@ def read_feedback() -> pd.DataFrame:
     """All feedback so far; a row for each labelled message, in the order in which the labels came."""
     if not regular_file(FEEDBACK_TABLE):
         return empty(*COLUMNS)
-    return pd.read_parquet(FEEDBACK_TABLE)
+    return read_frame(FEEDBACK_TABLE)
 
 
 def blank(values: pd.Series) -> np.ndarray:
@@ -84,7 +85,7 @@ def read_labels(known: list[str]) -> pd.Series:
                 raise UserError(f"{path}: row {unnamed[0] + 1}: {unnamed[1]}; expected that of a scored message")
             # As text before a missing value makes floating point of whole numbers.
             table = table.cast(pa.schema([(name, pa.large_string()) for name in table.column_names])).to_pandas()
-        # Beside Arrow's errors, those of names that are not UTF-8.
+        # Beside Arrow's errors and those of a digest, those of names that are not UTF-8.
         except (pa.ArrowException, OSError, ValueError) as error:
             raise UserError(f"{path}: cannot be read as {kind}: {' '.join(str(error).split())[:300]}") from error
         labels, ids = (table[name].map(label_name, na_action="ignore").astype("str") for name in ("label", "id"))
@@ -111,11 +112,11 @@ def labelled_messages(labels: pd.Series, before: pd.DataFrame) -> pd.DataFrame:
         columns = ["id", "text", "group", "label", "model"]
         regular_file(path)
         try:
-            rows = parquet.read_table(path, columns=columns, filters=parquet.filters_to_expression([("id", "in", wanted)]))
-        except FileNotFoundError:  # deleted since, with all older windows
-            continue
-        except (pa.ArrowException, OSError) as error:
-            raise UserError(f"{path}: not a scored window ({' '.join(str(error).split())[:200]}); score it again") from error
+            rows = read_table(path, columns, parquet.filters_to_expression([("id", "in", wanted)]))
+        except UserError:
+            if not path.exists():  # deleted since, with all older windows
+                continue
+            raise
         if len(rows):
             parts.append(rows.to_pandas().rename(columns={"label": "called"}).assign(window=path.stem))
     every = pd.concat(parts).drop_duplicates(["id", "text"])
@@ -139,7 +140,7 @@ def splits_of(groups: np.ndarray, known: Mapping[int, str], fractions: Mapping[s
 
 def main() -> None:
     settings = read_params().ingest
-    base = parquet.read_table(MESSAGES, columns=["text", "label", "split"])
+    base = read_table(MESSAGES, ["text", "label", "split"])
     with locked(FEEDBACK_TABLE):
         labels = read_labels(sorted(set(base["label"].to_pylist())))
         before = read_feedback()
@@ -157,7 +158,7 @@ def main() -> None:
         )
         table = pd.concat([kept, came])[list(COLUMNS)].astype(COLUMNS)
         with replaced(FEEDBACK_TABLE) as temporary:
-            table.to_parquet(temporary, index=False)
+            write_table(temporary, table)
     waiting = int((~labels.index.isin(table["id"])).sum())
     print(
         f"feedback: {len(table):,} labelled messages ({len(came):,} came now), {table['new'].sum():,} of them new to the data;"

@@ -10,13 +10,15 @@ import re
 import secrets
 import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import ballast.digest as digest
 from ballast.errors import UserError
 from ballast.paths import regular_file
+from stages.remedies import missing, spoilt
 
 MESSAGES = Path("data/messages.parquet")
 FEEDBACK = Path("data/feedback.parquet")
@@ -179,25 +181,26 @@ def as_new(folder: Path) -> None:
             path.chmod(mode)
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON with sorted keys; equal content gives equal bytes."""
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON object with sorted keys and its digest; equal content gives equal bytes."""
+    write_plain_json(path, digest.with_digest(content))
+
+
+def write_plain_json(path: Path, content: Any) -> None:
+    """Write JSON with sorted keys without a digest, for those who read it elsewhere, or with one that another file holds."""
     with replaced(path) as temporary:
         text = json.dumps(content, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
-def read_text(path: Path) -> str:
-    """Read text; raises UserError that names a missing file."""
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object that is as it was written, without its digest; raises UserError that says what makes it anew."""
     regular_file(path)
     try:
-        return path.read_text(encoding="utf-8")
+        return digest.parse_json(path.read_bytes())
     except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file; an earlier stage writes it, run `dvc repro`") from error
-
-
-def read_json(path: Path) -> Any:
-    """Read JSON; raises UserError that names a missing or broken file."""
-    try:
-        return json.loads(read_text(path))
+        raise missing(path) from error
+    except digest.DigestError as error:
+        raise spoilt(path, error) from error
     except ValueError as error:
-        raise UserError(f"{path}: not valid JSON ({error}); run `dvc repro`") from error
+        raise spoilt(path, f"not valid JSON ({error})") from error

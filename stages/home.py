@@ -13,16 +13,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from ballast.encoders import file_sha256
 from ballast.errors import UserError
+from stages.checked import read_frame
 from stages.checkouts import changed_since, git
-from stages.deployed import current_version
+from stages.deployed import current_version, read_version
 from stages.files import FEEDBACK, RETRAIN, read_json, replaced_folder, write_json
 from stages.params import PARAMS, read_params, read_yaml
 from stages.techniques import prune
-from stages.versions import Manifest, shares_in_words, verified
+from stages.versions import Manifest, shares_in_words
 
 LOCK, GRAPH = Path("dvc.lock"), Path("dvc.yaml")
 # What a user edits, and what `dvc repro` runs.
@@ -77,7 +76,7 @@ def bring_home(key: str, *, force: bool, unless_edited: bool) -> None:
     Where files were edited here since, nothing is touched: an error, or only a line where `unless_edited`; with `force` the
     retraining's take their place, and the former ones are kept.
     """
-    home, version = RETRAIN / key, verified(current_version())
+    home, version = RETRAIN / key, read_version(current_version())
     result = home / HOME
     if not is_of(version.manifest, result if result.exists() else home / "worktree"):
         raise UserError(f"{home}: the deployed {version.name} is not of this retraining; nothing was brought home")
@@ -141,7 +140,7 @@ def merged(path: Path, prepared: Mapping[str, Any], result: Path) -> bool:
         prior = read_params().production.prior
         return prior != "data" and prior == prepared["prior"]
     if path == FEEDBACK:
-        ours, theirs = (pd.read_parquet(table).astype("str") for table in (path, result / path))
+        ours, theirs = (read_frame(table, required=False).astype("str") for table in (path, result / path))
         return set(theirs.itertuples(index=False, name=None)) <= set(
             ours.reindex(columns=theirs.columns).itertuples(index=False, name=None)
         )

@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 from fsspec.implementations.local import LocalFileSystem
 from pyarrow import parquet
 
+import ballast.digest as digest
 from ballast.errors import UserError, is_transient, nearest, user_error
 from ballast.paths import check_source
 from ballast.urls import file_path, public_url
@@ -315,8 +316,9 @@ def object_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def read_parquet(source: str, file: Any, columns: Columns) -> Iterator[Row]:
-    """Rows of a parquet file."""
-    table = parquet.ParquetFile(file, pre_buffer=False, buffer_size=BLOCK_BYTES)
+    """Rows of a parquet file, whose checksums must be right where it has some."""
+    digest.check(file, required=False)
+    table = parquet.ParquetFile(file, pre_buffer=False, buffer_size=BLOCK_BYTES, page_checksum_verification=True)
     columns.check(source, table.schema_arrow.names)
     number = 0
     for batch in table.iter_batches(PARQUET_ROWS, columns=columns.wanted):

@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyarrow import parquet
 
 from ballast.command import parser, run
 from ballast.encoders import file_sha256
@@ -24,6 +23,7 @@ from ballast.paths import regular_file
 from ballast.splitting import SPLITS, stratified_grouped_fold, stratified_grouped_split, within_share
 from ballast.urls import public_url, refusal, secrets_in
 from stages import sms_spam
+from stages.checked import read_table, write_table
 from stages.columns import as_strings, check_label_names
 from stages.files import FEEDBACK, INGEST, MESSAGES, replaced, write_json
 from stages.ids import first_wrong_id
@@ -174,10 +174,8 @@ def read_feedback(labels: pa.Array) -> pa.Table:
     """Columns id, text, label and split of the feedback; raises UserError for what a column may not hold, with the row."""
     known = {"id": None, "text": None, "label": labels, "split": pa.array(SPLITS, pa.large_string())}
     regular_file(FEEDBACK)
-    try:
-        table = parquet.read_table(FEEDBACK, columns=list(known))
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{FEEDBACK}: cannot be read as parquet: {' '.join(str(error).split())}") from error
+    # Somebody may have put it together elsewhere; then it has no digest.
+    table = read_table(FEEDBACK, list(known), required=False)
     columns = {}
     for name, values in known.items():
         if name not in table.column_names:
@@ -247,8 +245,7 @@ def main() -> None:
         table = with_train_share(with_fold(table, settings, served_by), settings, dropped)
     counts = split_counts(table, sorted(labels.to_pylist()))
     with replaced(MESSAGES) as temporary:
-        parquet.write_table(table, temporary, compression="zstd")
-
+        write_table(temporary, table, compression="zstd")
     groups = pc.count_distinct(table["group"]).as_py()
     write_json(
         INGEST,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from stages.checked import read_frame
 from stages.files import MESSAGES
 
 
@@ -28,6 +29,6 @@ class Messages:
 
 def read_messages(columns: list[str]) -> Messages:
     """The columns asked for of the messages, with split and class index."""
-    table = pd.read_parquet(MESSAGES, columns=[*columns, "label", "split"])
+    table = read_frame(MESSAGES, [*columns, "label", "split"])
     classes, names = pd.factorize(table["label"], sort=True)
     return Messages(table=table.assign(**{"class": classes}), names=[str(name) for name in names])

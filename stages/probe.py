@@ -9,6 +9,7 @@ with all models, so one stage does it for all techniques.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,15 @@ from ballast.command import parser, run
 from ballast.errors import UserError
 from ballast.model import Model
 from ballast.perturbations import perturbations
+from stages.checked import of_model
 from stages.files import MODELS, PROBES, replaced_folder, write_json
 from stages.params import Params, read_params
+
+
+def load(folder: Path) -> Model:
+    """A model of the graph; raises UserError when a file of it is not as it was written."""
+    with of_model(folder):
+        return ballast.load(folder)
 
 
 def too_long(model: Model, texts: list[str]) -> np.ndarray:
@@ -55,7 +63,7 @@ def skipped(model: Model, texts: list[str], changed: list[str]) -> dict[str, str
 def probed(name: str, params: Params) -> dict[str, Any]:
     """The logits of one technique's models; raises UserError for a text that is too long for them."""
     texts = params.probe.texts
-    models = {seed: ballast.load(MODELS / name / str(seed)) for seed in params.train.seeds}
+    models = {seed: load(MODELS / name / str(seed)) for seed in params.train.seeds}
     first = next(iter(models.values()))
     check_lengths(name, first, texts)
     perturbed: dict[str, dict[str, Any]] = {}

@@ -15,8 +15,8 @@ from typing import Literal
 from ballast.command import parser, run
 from ballast.errors import UserError
 from stages.candidate import of_source
-from stages.deployed import CURRENT, MANIFEST, current_version
-from stages.files import DEPLOYED, locked, read_json, write_json
+from stages.deployed import CURRENT, MANIFEST, current_version, history, read_manifest, read_version
+from stages.files import DEPLOYED, locked, write_json
 from stages.params import read_params
 from stages.refused import refusal
 from stages.reprior import estimated_prior, of_deployed, prior_deviation
@@ -26,7 +26,6 @@ from stages.versions import (
     being_made,
     content,
     disk_use,
-    history,
     megabytes,
     next_name,
     prune,
@@ -34,7 +33,6 @@ from stages.versions import (
     sizes,
     switch,
     tidy,
-    verified,
     version_names,
     way_here,
     with_contents,
@@ -50,7 +48,8 @@ def print_versions() -> None:
     made = {entry["version"]: entry for entry in reversed(switches) if entry["reason"] != ROLLBACK}
     rows = []
     for name in version_names():
-        manifest, entry = read_json(DEPLOYED / name / MANIFEST), made.get(name, {})
+        entry = made.get(name, {})
+        manifest, _ = read_manifest(DEPLOYED / name / MANIFEST, entry.get("sha256"))
         why = " ".join(filter(None, (manifest["reason"], manifest["window"])))
         prior = shares_in_words(manifest["production_prior"])
         deployed = "deployed" if switches and switches[-1]["version"] == name else ""
@@ -122,7 +121,7 @@ def deployed_manifest() -> Manifest | None:
     if not history():
         return None
     try:
-        return verified(current_version()).manifest
+        return read_version(current_version()).manifest
     except UserError as error:
         print(f"promote: the deployed version is broken: {error}", file=sys.stderr)
         return None
@@ -130,7 +129,7 @@ def deployed_manifest() -> Manifest | None:
 
 def correct_to(window: str, *, keep: int, dry_run: bool, only: str | None, base: str | None) -> None:
     """Deploy the deployed version anew on the class prior of a window."""
-    deployed = verified(current_version())
+    deployed = read_version(current_version())
     prior = estimated_prior(window, deployed.labels)
 
     def make(folder: Path, version: str) -> Manifest:
@@ -146,7 +145,7 @@ def go_back() -> None:
     earlier = [name for name in way_here(history())[:-1] if (DEPLOYED / name).is_dir()]
     if not earlier:
         raise UserError("there is no version to go back to: `python -m flows.promote --list` shows those that are kept")
-    version = verified(earlier[-1]).name
+    version = read_version(earlier[-1]).name
     switch(version, ROLLBACK)
     print(f"promote: went back to {version}; {disk_use()}", file=sys.stderr)
     print(version)

@@ -5,11 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import pandas as pd
-import pyarrow as pa
-
 from ballast.errors import UserError
 from ballast.paths import real_folder, regular_file
+from stages.checked import read_frame
 from stages.feedback import FEEDBACK_TABLE
 from stages.files import LABELS, QUARANTINE, SCORED, WATCH
 from stages.tables import read_file
@@ -71,7 +69,4 @@ def scored_ids(window: str) -> set[str]:
 
 def ids_of(path: Path) -> set[str]:
     """The column id of a parquet file; raises UserError when it cannot be read."""
-    try:
-        return set(pd.read_parquet(path, columns=["id"])["id"].astype(str))
-    except (OSError, KeyError, ValueError, pa.ArrowException) as error:
-        raise UserError(f"{path}: the column id cannot be read: {' '.join(str(error).split())[:300]}") from error
+    return set(read_frame(path, ["id"])["id"].astype(str))

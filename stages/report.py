@@ -6,8 +6,9 @@ and the test of the test set against the production prior.
 
 from __future__ import annotations
 
+import json
 import sys
-from pathlib import Path
+from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from scipy.special import softmax
 from ballast.command import parser, run
 from ballast.evaluation import calibration_curve
 from ballast.expected_shares import count_bounds
+from stages.checked import read_pinned
 from stages.corrected import Corrected
 from stages.evaluate import seed_scores
 from stages.evidently_pages import drift_page, techniques_page, with_shares
@@ -34,7 +36,6 @@ from stages.files import (
     SELECTED,
     VALIDATION,
     read_json,
-    read_text,
     replaced,
 )
 from stages.messages import Messages, read_messages
@@ -79,11 +80,11 @@ def evidently_pages(results: Results, corrected: Corrected, messages: Messages) 
     }
 
 
-def read_probe(path: Path) -> pd.DataFrame:
+def read_probe(content: bytes) -> pd.DataFrame:
     """A table of probabilities of probe texts, in which a text such as "NA" is a text."""
     names = dict.fromkeys(("technique", "perturbation", "text", "label", "skipped"), str)
     missing = {"raw": [""], "corrected": [""]}
-    return pd.read_csv(path, dtype=names, keep_default_na=False, na_values=missing)
+    return pd.read_csv(BytesIO(content), dtype=names, keep_default_na=False, na_values=missing)
 
 
 def read_results(messages: Messages) -> tuple[Results, Corrected]:
@@ -95,6 +96,7 @@ def read_results(messages: Messages) -> tuple[Results, Corrected]:
     production = np.array([board["production_prior"][label] for label in labels])
     corrected = Corrected(evaluations, labels, production)
     selected = read_json(SELECTED / "model.json")
+    pinned = board.pop("files") | selected["files"]
     test = messages.of("test")
     classes = test["class"].to_numpy()
     posterior = softmax(corrected.logits(selected["technique"], selected["seed"], "test"), axis=1)
@@ -109,16 +111,16 @@ def read_results(messages: Messages) -> tuple[Results, Corrected]:
         validation=read_json(VALIDATION),
         board=board,
         evaluations=evaluations,
-        claims=read_json(CLAIMS),
+        claims=json.loads(read_pinned(CLAIMS, pinned[CLAIMS.as_posix()])),
         search=read_json(SEARCH) if params.search.trials else {},
         studies=study_results(),
         calibration={name: raw_calibration(seed_scores(name, first)[0].test, classes, labels) for name in names},
-        probe=read_probe(PROBE_TABLE),
-        perturbations=read_probe(PERTURBATION_TABLE),
+        probe=read_probe(read_pinned(PROBE_TABLE, pinned[PROBE_TABLE.as_posix()])),
+        perturbations=read_probe(read_pinned(PERTURBATION_TABLE, pinned[PERTURBATION_TABLE.as_posix()])),
         selected=selected,
         errors=errors,
         texts=dict(zip(shown, messages.table.loc[shown, "text"], strict=True)),
-        model_card=read_text(MODEL_CARD),
+        model_card=read_pinned(MODEL_CARD, pinned[MODEL_CARD.as_posix()]).decode(),
         called=dict(zip(labels, called.tolist(), strict=True)),
         bounds={label: (int(low), int(high)) for label, (low, high) in zip(labels, bounds, strict=True)},
     )

@@ -20,6 +20,7 @@ from ballast.labels import check_all_labels
 from ballast.metrics import Decisions
 from ballast.operating_point import Rule, cost_matrix
 from ballast.paths import regular_file
+from stages.checked import read_frame
 from stages.deployed import REFERENCE, Version, check_files, indices
 from stages.files import MODEL_CARD, WATCH, read_json
 from stages.model_card.view import decision_in_words, markdown, metric_name, with_interval
@@ -60,7 +61,7 @@ def operating_point_for(prior: Mapping[str, float], base: Version) -> dict[str, 
     settings = base.folder / PARAMS
     # Its own settings, so that the measured prior is found to agree or not just as it was then.
     bootstrap = checked(Evaluate, read_yaml(settings)["evaluate"], str(settings))
-    held_out = pd.read_parquet(base.folder / REFERENCE)
+    held_out = read_frame(base.folder / REFERENCE, required=False)
     split = {name: held_out[held_out["split"] == name] for name in ("validation", "test")}
     logits = {name: rows[[f"logit_{label}" for label in labels]].to_numpy() for name, rows in split.items()}
     protocol = Protocol(

@@ -11,6 +11,7 @@ import pandas as pd
 from ballast.command import parser, run
 from ballast.limits import SEEDS, check_number
 from stages.cards import read_card
+from stages.checked import write_table
 from stages.files import SAMPLES, replaced
 from stages.messages import read_messages
 
@@ -22,7 +23,7 @@ def main(name: str, seed: int) -> None:
     technique = read_card(name).build(messages.counts("train"), messages.names)
     rows, weights = technique.sample(train["class"].to_numpy(), np.random.default_rng(seed))
     with replaced(SAMPLES / name / f"{seed}.parquet") as temporary:
-        pd.DataFrame({"row": train.index.to_numpy()[rows], "weight": weights}).to_parquet(temporary, index=False)
+        write_table(temporary, pd.DataFrame({"row": train.index.to_numpy()[rows], "weight": weights}))
 
 
 if __name__ == "__main__":

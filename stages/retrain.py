@@ -25,6 +25,7 @@ from ballast.command import parser, run
 from ballast.errors import UserError, nearest
 from ballast.operating_point import cost_matrix
 from ballast.priors import correct
+from stages.checked import read_frame, write_table
 from stages.checkouts import bring, changed_since, git, remove_checkout
 from stages.deployed import REFERENCE, Version, current_version, read_version
 from stages.evaluate import seed_scores
@@ -75,7 +76,7 @@ def write_params(home: Path, text: str, params: Params, prior: dict[str, float],
 def feedback_so_far() -> pd.DataFrame:
     """The rows for data/feedback.parquet: those that are there, and what production has that is new; the last label counts."""
     came = read_feedback().query("new")[["id", "text", "label", "split"]]
-    earlier = [pd.read_parquet(FEEDBACK)[list(came.columns)]] if FEEDBACK.exists() else []
+    earlier = [read_frame(FEEDBACK, required=False)[list(came.columns)]] if FEEDBACK.exists() else []
     return pd.concat([*earlier, came]).astype("str").drop_duplicates(["id", "text"], keep="last")
 
 
@@ -110,7 +111,7 @@ def prepare(key: str, window: str | None) -> None:
     bring(params.train.model, worktree)
     feedback = feedback_so_far()
     with replaced(worktree / FEEDBACK) as temporary:
-        feedback.to_parquet(temporary, index=False)
+        write_table(temporary, feedback)
     if LOCAL_CONFIG.exists():
         shutil.copy(LOCAL_CONFIG, worktree / LOCAL_CONFIG)
     cache = subprocess.run(["dvc", "cache", "dir"], capture_output=True, text=True, check=True).stdout.strip()
@@ -126,7 +127,7 @@ def never_seen(test: pd.DataFrame, champion: Version) -> np.ndarray:
 
     All of them, unless the data have been split anew since.
     """
-    held_out = pd.read_parquet(champion.folder / REFERENCE, columns=["split", "group"]).query("split == 'test'")
+    held_out = read_frame(champion.folder / REFERENCE, ["split", "group"], required=False).query("split == 'test'")
     groups = groups_of(test["text"])
     return np.isin(groups, held_out["group"]) | (test["source"] == "feedback").to_numpy()
 

@@ -22,13 +22,13 @@ from typing import IO, Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from pyarrow import parquet
 from tqdm import tqdm
 
 from ballast.command import parser, run
 from ballast.errors import UserError
 from ballast.model import Model
 from ballast.urls import public_url
+from stages.checked import table_writer
 from stages.deployed import Version, current_version, read_version
 from stages.files import LONGEST_NAME, QUARANTINE, SCORED, locked, replaced
 from stages.groups import groups_of
@@ -240,7 +240,7 @@ def score_rows(
             quarantine_file as quarantine_path,
             quarantine_path.open("w", encoding="utf-8") as file,
             # Without Arrow's own schema whatever reads parquet finds the metadata.
-            parquet.ParquetWriter(scored_path, schema(version), compression="zstd", store_schema=False) as writer,
+            table_writer(scored_path, schema(version), compression="zstd", store_schema=False) as writer,
         ):
             quarantine = Quarantine(file)
             for chunk in chunks(messages(rows, quarantine, settings.longest_text)):

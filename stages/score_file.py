@@ -13,6 +13,7 @@ from typing import Any
 from fsspec.implementations.local import LocalFileSystem
 from pyarrow import parquet
 
+import ballast.digest as digest
 from ballast.encoders import file_sha256
 from ballast.errors import UserError, user_error
 from ballast.model import Model
@@ -66,11 +67,12 @@ class Target:
             self.system.rm_file(self.at(name))
 
     def about(self, name: str) -> dict[str, Any]:
-        """What is kept with the scores in a file; empty where there is none, or not a whole one."""
+        """What is kept with the scores in a file; empty where there is none, or not one that is as it was written."""
         if isinstance(self.system, LocalFileSystem) and not Path(self.at(name)).is_file():
             return {}
         try:
             with self.system.open(self.at(name), "rb") as file:
+                digest.check(file)
                 return dict(json.loads(parquet.read_schema(file).metadata[b"ballast"]))
         # Each kind of storage has errors of its own.
         except Exception:

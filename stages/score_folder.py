@@ -28,7 +28,7 @@ from ballast.launching import check_gpus
 from ballast.limits import check_number
 from ballast.paths import real_folder
 from ballast.urls import public_url
-from stages.deployed import Version, current_version, read_version
+from stages.deployed import MANIFEST, Version, current_version, read_version, version_in
 from stages.files import DEPLOYED, check_name
 from stages.incoming import files_at
 from stages.params import Params, read_params
@@ -59,7 +59,15 @@ class Worker:
     """A worker of the cluster, which holds the deployed model and scores a file at a time."""
 
     def __init__(
-        self, files: Mapping[str, Any], version: str, tries: Any, system: Any, target: Target, params: Params, gpus: float
+        self,
+        files: Mapping[str, Any],
+        version: str,
+        pin: str,
+        tries: Any,
+        system: Any,
+        target: Target,
+        params: Params,
+        gpus: float,
     ) -> None:
         """Load the model from its `files` (relative name: object of the cluster), whose sha256 are checked as anywhere."""
         import ray
@@ -76,7 +84,7 @@ class Worker:
                 path = Path(folder) / version / name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(ray.get(content))
-            deployed = read_version(version, Path(folder))
+            deployed = version_in(Path(folder) / version, pin)
             self.scorer = Scorer(system, target, params, deployed, deployed.load())
 
     def __call__(self, row: Mapping[str, Any]) -> dict[str, Any]:
@@ -211,10 +219,10 @@ def main(source: str, target: str, address: str | None, workers: int | None, gpu
         there = ray.cluster_resources()
         workers = workers or int(there["GPU"] / gpus if gpus else there.get("CPU", 1))
         folder = DEPLOYED / version.name
-        files = {name: ray.put((folder / name).read_bytes()) for name in ["manifest.json", *version.manifest["files"]]}
+        files = {name: ray.put((folder / name).read_bytes()) for name in [MANIFEST, *version.manifest["files"]]}
         # It may be on a machine that is lost; then it counts from the beginning.
         counter = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Tries)
-        made_of = (files, version.name, counter.remote(), system, place, params, gpus)
+        made_of = (files, version.name, version.sha256, counter.remote(), system, place, params, gpus)
         tell(rows, results(ray, rows, made_of, min(workers, len(rows)), gpus), version, public_url(target))
     if left := orphans(place, rows):
         print(

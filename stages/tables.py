@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv, json, parquet
 
+import ballast.digest as digest
 from ballast.encoders import file_sha256
 from ballast.errors import UserError, nearest, user_error
 from ballast.urls import file_name, file_path, public_url
@@ -126,7 +127,9 @@ def csv_dialect(format_name: str) -> csv.ParseOptions:
 def read_columns(path: Path, format_name: str, columns: list[str]) -> pa.Table:
     """The named columns of a file; raises pyarrow's errors."""
     if format_name == "parquet":
-        return parquet.read_table(path, columns=columns)
+        with path.open("rb") as file:
+            digest.check(file, required=False)
+        return parquet.read_table(path, columns=columns, page_checksum_verification=True)
     if format_name == "jsonl":
         read = partial(json.read_json, path, json.ReadOptions(block_size=BLOCK_BYTES))
         table = read().select(columns)

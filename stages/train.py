@@ -11,7 +11,8 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from ballast.limits import SEEDS, check_number
 from ballast.model import Model
 from ballast.technique import Technique, TrainingData, TrainingSettings, weighted_share
 from stages.cards import Card, read_card
+from stages.checked import FILES, read_frame, write_arrays
 from stages.files import (
     CHECKPOINTS,
     CURVES,
@@ -57,12 +59,20 @@ def first_of_each_class(classes: pd.Series, most: int) -> pd.Index:
     return classes.index[classes.groupby(classes).cumcount() < most]
 
 
-def live_curves(folder: Path) -> Live:
-    """DVCLive without experiments of its own; raises UserError in a git repository that has no commit, where it would fail."""
+@contextmanager
+def live_curves(folder: Path) -> Iterator[Live]:
+    """DVCLive without experiments of its own; the digests of what it wrote come beside it.
+
+    Raises UserError in a git repository that has no commit, where it would fail.
+    """
     try:
-        return Live(str(folder), save_dvc_exp=False, report=None, dvcyaml=None)
+        live = Live(str(folder), save_dvc_exp=False, report=None, dvcyaml=None)
     except SCMError as error:
         raise UserError(f"git: {error}; DVCLive needs a commit, run `git commit` first") from error
+    with live:
+        yield live
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    write_json(folder / FILES, {"files": {path.relative_to(folder).as_posix(): file_sha256(path) for path in files}})
 
 
 def trained(technique: Technique, data: TrainingData, settings: TrainingSettings) -> Model:
@@ -102,7 +112,7 @@ def main(name: str, seed: int) -> None:
     technique = card.build(messages.counts("train"), messages.names)
     if technique.fit is None and launched(section.processes, section.device, main, name, seed):
         return
-    sample = pd.read_parquet(SAMPLES / name / f"{seed}.parquet")
+    sample = read_frame(SAMPLES / name / f"{seed}.parquet")
     drawn = messages.table.loc[sample["row"]]
     repeated = sample["row"].duplicated().to_numpy()
     data = TrainingData(
@@ -161,7 +171,7 @@ def main(name: str, seed: int) -> None:
             "params": {"technique": {**card.parameters}, "train": settings},
         }
         models.save(model, folder, details)
-    with replaced(LOGITS / name / f"{seed}.npz") as temporary, temporary.open("wb") as file:
+    with replaced(LOGITS / name / f"{seed}.npz") as temporary:
         prior = np.full(len(messages.names), np.nan) if declared is None else declared
         train_classes = messages.table.loc[train_rows, "class"].to_numpy()
         arrays = {
@@ -171,7 +181,7 @@ def main(name: str, seed: int) -> None:
             "parameters": np.array(model.parameters),
             **model.head_arrays(),
         }
-        np.savez(file, allow_pickle=False, **arrays)
+        write_arrays(temporary, arrays)
     scored_texts = sum(len(logits[split]) for split in ("validation", "test"))
     durations = {
         "training_seconds": ready - started,

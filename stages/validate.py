@@ -25,6 +25,7 @@ from ballast.command import parser, run
 from ballast.errors import UserError
 from ballast.expected_shares import count_bounds
 from ballast.splitting import SPLITS
+from stages.checked import read_frame
 from stages.data_docs.view import index_page, markdown, offline
 from stages.files import MESSAGES, VALIDATION, replaced_folder, write_json
 from stages.params import Params, read_params
@@ -154,7 +155,7 @@ def write_data_docs(folder: Path, results: Mapping[str, list[dict[str, Any]]]) -
 def main() -> None:
     params = read_params()
     logging.getLogger("great_expectations").setLevel(logging.ERROR)
-    messages = pd.read_parquet(MESSAGES)
+    messages = read_frame(MESSAGES)
     groups = messages.groupby("group", as_index=False).agg(splits=("split", "nunique"))
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False)

@@ -17,24 +17,14 @@ from typing import Any
 
 from ballast.encoders import file_sha256
 from ballast.errors import UserError
-from stages.deployed import CURRENT, MANIFEST, Version, read_version
-from stages.files import DEPLOYED, read_json, write_json
+from stages.deployed import CURRENT, MANIFEST, history, read_manifest
+from stages.files import DEPLOYED, write_json
 
 ROLLBACK = "rollback"
 # What says how a version came about, not what it is.
 OCCASION = ("version", "reason", "window", "prior_deviation")
 
 Manifest = dict[str, Any]
-
-
-def history() -> list[dict[str, str]]:
-    """Every switch from one version to another, the oldest first; raises UserError when the file is broken."""
-    if not CURRENT.exists():
-        return []
-    try:
-        return [dict(entry) for entry in read_json(CURRENT)["history"]]
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{CURRENT}: has no history of versions; restore it, or move it away to begin anew") from error
 
 
 def way_here(switches: list[dict[str, str]]) -> list[str]:
@@ -59,15 +49,6 @@ def switch(version: str, reason: str) -> None:
     write_json(CURRENT, {"version": version, "history": with_contents([*history(), entry])})
 
 
-def verified(version: str) -> Version:
-    """A version that was deployed; raises UserError when any file of it is not what it was then."""
-    found = read_version(version)
-    expected = next((entry.get("sha256") for entry in history() if entry["version"] == version), None)
-    if expected is not None and found.sha256 != expected:
-        raise UserError(f"{found.folder / MANIFEST}: sha256 is {found.sha256}, {CURRENT} says {expected}; promote again")
-    return found
-
-
 def content(manifest: Manifest) -> str:
     """The sha256 of what a version is, whenever and for whatever reason it was deployed, and from whichever commit."""
     kept = {key: value for key, value in manifest.items() if key not in OCCASION}
@@ -83,7 +64,8 @@ def with_contents(switches: list[dict[str, str]]) -> list[dict[str, str]]:
         # What is broken, or was deleted before contents were noted, has none.
         with contextlib.suppress(UserError, KeyError, TypeError):
             if "content" not in entry:
-                entry = {**entry, "content": content(read_json(DEPLOYED / entry["version"] / MANIFEST))}
+                manifest, _ = read_manifest(DEPLOYED / entry["version"] / MANIFEST, entry.get("sha256"))
+                entry = {**entry, "content": content(manifest)}
         contents.append(entry)
     return contents
 

@@ -13,8 +13,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-from pyarrow import parquet
 from safetensors.numpy import load_file
 from scipy.special import softmax
 
@@ -25,6 +23,7 @@ from ballast.errors import UserError
 from ballast.label_shift import Scored, least_alike
 from ballast.quantification import adjusted_count, classify_and_count, emq, posterior_conditionals
 from ballast.watch import Policy, Verdict, judge, recall_drops
+from stages.checked import read_frame, read_table
 from stages.deployed import MANIFEST, REFERENCE, VOCABULARY, Version, indices, read_version
 from stages.evidently_pages import with_shares
 from stages.feedback import read_feedback
@@ -32,6 +31,7 @@ from stages.files import DEPLOYED, SCORED, WATCH, locked, read_json, replaced, w
 from stages.groups import fingerprints_of
 from stages.params import Params, Production, read_params
 from stages.prune import prune_windows
+from stages.remedies import spoilt
 from stages.score import WINDOW, quoted
 from stages.watch_page.evidently import Columns, window_page
 from stages.watch_page.view import timeline_page
@@ -47,15 +47,15 @@ def read_window(name: str) -> tuple[pd.DataFrame, dict[str, Any]]:
     path = SCORED / f"{name}.parquet"
     if not path.is_file():
         raise UserError(f"{path}: no such window; `python -m flows.score SOURCE --window {name}` scores it")
+    table = read_table(path)
     try:
-        table = parquet.read_table(path)
         noted = json.loads(table.schema.metadata[b"ballast"])
         missing = [key for key in ("model", "sha256", "quarantined") if key not in noted]
         missing += [key for key in ("id", "text", "group") if key not in table.column_names]
         if missing:
             raise KeyError(f"{', '.join(missing)} missing")
-    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: not a scored window ({' '.join(str(error).split())[:200]}); score it again") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise spoilt(path, f"not a scored window ({error})") from error
     return table.to_pandas(), noted
 
 
@@ -231,10 +231,10 @@ def texts_of(windows: list[dict[str, Any]]) -> dict[str, str]:
         return {}
     path, ids = SCORED / f"{asking[-1]['window']}.parquet", [message["id"] for message in asking[-1]["to_label"]]
     try:
-        table = parquet.read_table(path, columns=["id", "text"], filters=[("id", "in", ids)])
-    except (pa.ArrowException, OSError) as error:
+        table = read_table(path, ["id", "text"], [("id", "in", ids)])
+    except UserError as error:
         # The page of all windows does without another one's texts.
-        print(f"watch: {path}: its texts cannot be read: {' '.join(str(error).split())[:200]}", file=sys.stderr)
+        print(f"watch: its texts cannot be read: {error}", file=sys.stderr)
         return {}
     return dict(zip(table["id"].to_pylist(), table["text"].to_pylist(), strict=True))
 
@@ -248,7 +248,7 @@ def main(window: str) -> None:
         table, noted = read_window(window)
         version = version_of(window, noted)
         labels = version.labels
-        known = pd.read_parquet(version.folder / REFERENCE)
+        known = read_frame(version.folder / REFERENCE, required=False)
         classes = indices(known["label"], labels)
         reference, scored = reference_of(version, known), window_of(version, table)
         decided, called = version.decisions(reference.posteriors), reference.posteriors.argmax(axis=1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from ballast import models
 from ballast.encoders import file_sha256
 from ballast.model import Model, PriorModel
 from ballast.tfidf_model import fit_tfidf
-from stages.files import DEPLOYED, LABELS, WATCH, read_json
+from stages.files import DEPLOYED, LABELS, WATCH, read_json, write_json
 from tests.project import Project, corpus, project_copy
 
 
@@ -48,9 +47,10 @@ def deploy(folder: Path, model: Model, version: str = "0001", **changes: Any) ->
         "files": {str(path.relative_to(made)): file_sha256(path) for path in sorted(made.rglob("*")) if path.is_file()},
         **changes,
     }
-    (made / "manifest.json").write_text(json.dumps(manifest))
-    history = [{"version": version, "at": "2026-01-31T00:00:00+00:00", "reason": "promote"}]
-    (folder / DEPLOYED / "current.json").write_text(json.dumps({"version": version, "history": history}))
+    write_json(made / "manifest.json", manifest)
+    pin = {"sha256": file_sha256(made / "manifest.json")}
+    history = [{"version": version, "at": "2026-01-31T00:00:00+00:00", "reason": "promote", **pin}]
+    write_json(folder / DEPLOYED / "current.json", {"version": version, "history": history})
     return made
 
 

@@ -19,6 +19,7 @@ from uuid import uuid4
 
 import httpx
 
+from ballast.digest import with_digest
 from tests.project import ROOT, Outcome, Project, environment
 
 Value = TypeVar("Value")
@@ -221,7 +222,7 @@ def stand_in(folder: Path) -> StandIn:
         "params.yaml": "{techniques: {a: {}, b: {}}, seeds: [0]}",
         "step.sh": STEP,
         "raw.txt": "messages",
-        "reports/leaderboard.json.wanted": json.dumps(LEADERBOARD),
+        "reports/leaderboard.json.wanted": json.dumps(with_digest(LEADERBOARD)),
     }
     for name, content in files.items():
         made.write(name, content.encode())

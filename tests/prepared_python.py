@@ -114,8 +114,10 @@ def prepared_python(folder: Path) -> Iterator[Path]:
     command = [sys.executable, "-m", "tests.prepared_python", address]
     with subprocess.Popen(command, cwd=Path(__file__).parents[1], stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None and server.stdout.readline() == "ready\n"
-        yield folder
-        server.kill()
+        try:
+            yield folder
+        finally:
+            server.kill()
 
 
 if __name__ == "__main__":

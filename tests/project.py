@@ -24,6 +24,8 @@ from ruamel.yaml import YAML
 
 from ballast.command import run
 from ballast.errors import TEMPORARY
+from stages.checked import write_table
+from stages.files import write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 # The models of the tests are so small that a second thread costs more than it gives.
@@ -140,14 +142,16 @@ class Project:
         with path.open("w", encoding="utf-8") as file:
             yaml.dump(params, file)
 
-    def write(self, name: str, content: bytes | pd.DataFrame) -> Path:
-        """Write a file; a table in the format of the name's ending."""
+    def write(self, name: str, content: bytes | pd.DataFrame | Mapping[str, Any]) -> Path:
+        """Write a file; a table in the format of the name's ending, JSON and parquet with their digests."""
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         if isinstance(content, bytes):
             path.write_bytes(content)
+        elif isinstance(content, Mapping):
+            write_json(path, content)
         elif path.suffix == ".parquet":
-            content.to_parquet(path, index=False)
+            write_table(path, content)
         elif path.suffix == ".jsonl":
             content.to_json(path, orient="records", lines=True)
         else:

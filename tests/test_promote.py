@@ -29,6 +29,7 @@ from ballast.operating_point import cost_matrix, threshold
 from flows import promote as flow_of_promotion
 from flows.alarms import tell
 from flows.commands import StageFailed
+from stages.checked import read_arrays, write_arrays, write_table
 from stages.deployed import CURRENT, MANIFEST, read_version
 from stages.feedback import FEEDBACK_TABLE
 from stages.files import (
@@ -120,14 +121,14 @@ def manifest(project: Project, version: str) -> dict[str, Any]:
 def watched(project: Project, window: str, spam: float) -> str:
     """A window whose estimated prior is known."""
     content = {"window": window, "estimated_prior": {"ham": 1 - spam, "spam": spam}}
-    project.write(f"{WATCH}/{window}.json", json.dumps(content).encode())
+    project.write(f"{WATCH}/{window}.json", content)
     return window
 
 
 def rewrite(project: Project, path: Path, change: Callable[[Any], Any]) -> None:
     """Change a JSON file."""
     content = read_json(project.folder / path)
-    project.write(str(path), json.dumps(change(content) or content).encode())
+    project.write(str(path), change(content) or content)
 
 
 def state(project: Project) -> dict[str, bytes]:
@@ -216,7 +217,7 @@ def test_what_is_deployed_already_is_not_deployed_again(project: Project) -> Non
 
 def reversed_messages(project: Project) -> None:
     path = project.folder / MESSAGES
-    pd.read_parquet(path).iloc[::-1].to_parquet(path, index=False)
+    write_table(path, pd.read_parquet(path).iloc[::-1])
 
 
 def without_lock(change: Callable[[Project], None]) -> Callable[[Project], None]:
@@ -229,9 +230,8 @@ def without_lock(change: Callable[[Project], None]) -> Callable[[Project], None]
 
 def fewer_logits(project: Project) -> None:
     path = project.folder / LOGITS / "tfidf/0.npz"
-    with np.load(path) as saved:
-        arrays = dict(saved)
-    np.savez(path, **{**arrays, "test": arrays["test"][1:]})
+    arrays = read_arrays(path)
+    write_arrays(path, {**arrays, "test": arrays["test"][1:]})
 
 
 def other_labels(project: Project) -> None:
@@ -359,7 +359,7 @@ def test_a_window_without_an_estimate_is_refused(project: Project, content: Mapp
     promoted(project)
     watched(project, "w0", 0.3)
     if content is not None:
-        project.write(f"{WATCH}/w1.json", json.dumps(content).encode())
+        project.write(f"{WATCH}/w1.json", content)
     before = state(project)
     assert words in promote(project, reprior="w1").error
     assert state(project) == before

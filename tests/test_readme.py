@@ -89,7 +89,7 @@ def test_the_security_page_has_what_was_tried(tmp_path: Path, monkeypatch: pytes
     (tmp_path / "benchmarks").mkdir()
     kills = {"tried": 50, "counts": {"kills": 50, "lost": 0}, "command": "make test-kills", "date": "2026-01-02"}
     for name, found in (("kills", kills), ("bad_inputs", {"tried": 1234, "wrong": 0, "share": 0.5, "command": "pytest"})):
-        (tmp_path / f"benchmarks/{name}.json").write_text(json.dumps(found))
+        write_json(tmp_path / f"benchmarks/{name}.json", found)
     block = "<!-- {0}: made by {1}make readme{1} -->\n{2}\n<!-- end of {0} -->\nbetween\n"
     page = "".join(block.format(*each, "old") for each in (("kills", "`"), ("flips", "`"), ("inputs", "")))
     first, second = "| counted | |\n|---|---|\n| ", "`make test-kills` (2026-01-02)"
@@ -134,6 +134,6 @@ def test_the_example_settings_are_accepted() -> None:
 
 
 def test_the_make_targets_named_exist() -> None:
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.M))
-    assert set(re.findall(r"`?make ([a-z]+)", TEXT)) <= targets
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.M))
+    assert set(re.findall(r"`?make ([a-z-]+)", TEXT)) <= targets
     assert all((ROOT / picture).is_file() for picture in PICTURES.values())

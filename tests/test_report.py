@@ -24,6 +24,7 @@ from scipy.special import softmax
 
 from ballast.metrics import LOSSES
 from ballast.operating_point import cost_matrix, decide
+from stages.checked import write_arrays
 from stages.files import (
     CARDS,
     EVALUATIONS,
@@ -155,7 +156,7 @@ def build(
             path.parent.mkdir(parents=True, exist_ok=True)
             declared = prior if at % 2 else np.full(len(labels), np.nan)
             arrays = {"train_classes": classes["train"], "declared_prior": declared, "parameters": 22_700_000 if at else 82_400}
-            np.savez(path, **logits, **arrays)
+            write_arrays(path, logits | arrays)
             probes[str(seed)] = rng.normal(0, 2, (len(texts), len(labels))).tolist()
         # The first text was too long once it was perturbed.
         left_out = {"texts": list(texts), "scored": list(range(1, len(texts))), "skipped": {"0": "too long"}}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 import warnings
 from collections.abc import Callable
@@ -25,6 +24,7 @@ with warnings.catch_warnings():
     # On import Evidently uses numpy.core, and Litestar under it, what they deprecate.
     warnings.simplefilter("ignore", DeprecationWarning)
     import stages.watch  # noqa: F401
+from stages.checked import read_arrays, write_arrays, write_table
 from stages.files import DEPLOYED, MESSAGES, PRODUCTION, RETRAIN, WATCH, read_json
 from tests.deployed import label, promote, score, selected_project, traffic, watch
 from tests.project import Outcome, Project
@@ -140,7 +140,7 @@ def test_without_a_window_the_deployed_prior_stays(project: Project) -> None:
 def test_where_recall_fell_the_deployed_prior_stays_too(project: Project) -> None:
     watched = read_json(project.folder / WATCH / "w1.json")
     assert watched["recall_fell"] == []
-    project.write(f"{WATCH}/w1.json", json.dumps(watched | {"recall_fell": ["spam"]}).encode())
+    project.write(f"{WATCH}/w1.json", watched | {"recall_fell": ["spam"]})
     done(step(project, "prepare"))
     prepared = read_json(project.folder / RETRAIN / "w1/prepared.json")
     assert (prepared["window"], prepared["shifted"]) == ("w1", False)
@@ -193,9 +193,8 @@ def test_a_better_challenger_is_found_on_messages_that_neither_was_trained_on(pr
 def spoilt(checkout: Project) -> None:
     """Logits of the challenger that call every message the other class."""
     path = checkout.folder / "logits/tfidf/0.npz"
-    with np.load(path) as saved:
-        arrays = dict(saved)
-    np.savez(path, **{**arrays, "test": -arrays["test"]})
+    arrays = read_arrays(path)
+    write_arrays(path, {**arrays, "test": -arrays["test"]})
 
 
 def test_a_worse_challenger_is_kept_out_and_the_prior_answered_by_a_correction(project: Project) -> None:
@@ -248,7 +247,7 @@ def test_what_a_killed_one_left_is_in_nobodys_way(project: Project, case: str) -
     assert len(worktrees(project)) == 1 and (project.folder / WORKTREE / "stages").is_dir()
     shutil.rmtree(project.folder / RETRAIN / "w1")
     LEFT[case](project)
-    project.write(f"{RETRAIN}/w1/challenge.json", b'{"not_worse": true}')
+    project.write(f"{RETRAIN}/w1/challenge.json", {"not_worse": True})
     done(step(project, "conclude", version="0001"))
     assert worktrees(project) == [] and not (project.folder / WORKTREE).exists()
 
@@ -256,7 +255,7 @@ def test_what_a_killed_one_left_is_in_nobodys_way(project: Project, case: str) -
 def other_labels(project: Project) -> None:
     path = project.folder / WORKTREE / MESSAGES
     table = pd.read_parquet(path)
-    table.assign(label=table["label"].replace("ham", "eggs")).to_parquet(path)
+    write_table(path, table.assign(label=table["label"].replace("ham", "eggs")))
 
 
 def test_labels_of_the_data_that_changed_are_one_readable_line(project: Project) -> None:
@@ -274,11 +273,11 @@ def test_messages_that_the_champion_may_know_are_left_out(project: Project) -> N
     # One message goes from train to test, as if the data had been split anew.
     moved = table.index[(table["split"] == "train") & (table["source"] != "feedback")][0]
     table.loc[moved, "split"] = "test"
-    table.to_parquet(path)
-    with np.load(checkout.folder / "logits/tfidf/0.npz") as saved:
-        arrays = dict(saved)
+    write_table(path, table)
+    logits = checkout.folder / "logits/tfidf/0.npz"
+    arrays = read_arrays(logits)
     at = int((table.loc[: moved - 1, "split"] == "test").sum())
-    np.savez(checkout.folder / "logits/tfidf/0.npz", **{**arrays, "test": np.insert(arrays["test"], at, 0, axis=0)})
+    write_arrays(logits, {**arrays, "test": np.insert(arrays["test"], at, 0, axis=0)})
     said = done(step(project, "challenge"))
     assert "1 test messages are left out, the champion may have been trained on them" in said
     found = read_json(project.folder / RETRAIN / "w1/challenge.json")
@@ -289,7 +288,7 @@ REFUSED: dict[str, tuple[Callable[[Project], Any], str]] = {
     "nothing deployed": (lambda project: shutil.rmtree(project.folder / DEPLOYED), "no such file, so no model is deployed"),
     "no window": (lambda project: (project.folder / WATCH / "w1.json").unlink(), "no watched window 'w1' in production/watch"),
     "no messages in it": (
-        lambda project: project.write(f"{WATCH}/w1.json", b'{"model": "0001", "estimated_prior": null}'),
+        lambda project: project.write(f"{WATCH}/w1.json", {"model": "0001", "estimated_prior": None}),
         "production/watch/w1.json: has no estimated_prior",
     ),
     "no git": (lambda project: shutil.rmtree(project.folder / ".git"), "git rev-parse --show-prefix: fatal: not a git"),

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from stages.checked import write_arrays
 from stages.files import INGEST, LOGITS, read_json
 from stages.imports import PACKAGES, PLUMBING, covered_by_cards, file_of, imported, sources_of, transitive_imports
 from stages.params import Train
@@ -186,7 +187,12 @@ def test_these_stages_load_nothing_that_trains(name: str, workspace: Project) ->
     scores = {split: np.random.default_rng(0).normal(size=(count, 2)) for split, count in counts.items()}
     saved = workspace.folder / LOGITS / "class_weight/0.npz"
     saved.parent.mkdir(parents=True)
-    np.savez(saved, **scores, train_classes=np.arange(counts["train"]) % 2, declared_prior=[0.5, 0.5], parameters=1)
+    others = {
+        "train_classes": np.arange(counts["train"]) % 2,
+        "declared_prior": np.array([0.5, 0.5]),
+        "parameters": np.array(1),
+    }
+    write_arrays(saved, scores | others)
     arguments = {"resample": "'class_weight', 0", "evaluate": "'class_weight'"}[name]
     listing = f"import sys; from stages.{name} import main; main({arguments}); print(*sys.modules)"
     done = workspace.run(sys.executable, "-c", listing)

@@ -23,8 +23,10 @@ from pyarrow import parquet
 from scipy.special import softmax
 
 from ballast import models
+from ballast.digest import parse_json
 from ballast.near_duplicates import near_duplicate_groups
 from stages import incoming, score
+from stages.files import write_json
 from stages.incoming import Columns, Row, read_rows
 from stages.score import Seen
 from tests.deployed import deploy, prior_model, tfidf
@@ -411,10 +413,14 @@ def test_what_is_deployed_must_be_what_was_deployed(cheap: Project) -> None:
         ({"files": None}, "not the manifest of a deployed version"),
         ({"operating_point": {"costs": {}}}, "misses the cost of calling 'ham' 'spam'"),
     ):
-        manifest.write_text(json.dumps(json.loads(good[1]) | change))
+        manifest.write_text(json.dumps(parse_json(good[1]) | change))
+        assert "0001/manifest.json: its sha256 is" in run(cheap).error
+        write_json(manifest, parse_json(good[1]) | change)
+        [entry] = parse_json(good[2])["history"]
+        write_json(current, {"version": "0001", "history": [entry | {"sha256": incoming_sha256(manifest)}]})
         assert words in run(cheap).error
     manifest.write_text(good[1])
-    current.write_text('{"version": "0009"}')
+    write_json(current, {"version": "0009", "history": []})
     assert "current.json: the version is '0009'; expected the name of a folder in production/deployed" in run(cheap).error
     current.unlink()
     assert "current.json: no such file, so no model is deployed" in run(cheap).error

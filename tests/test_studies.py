@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 import shutil
 from collections.abc import Iterator
@@ -233,7 +232,7 @@ def test_results_of_other_data_are_not_shown_and_broken_ones_are_named(studied: 
     shutil.copytree(studied.folder / STUDIES, tmp_path / STUDIES)
     project = Project(tmp_path, ROOT)
     shutil.copy(studied.folder / PARAMS, tmp_path / PARAMS)
-    project.write(str(INGEST), json.dumps({"sha256": "of other data"}).encode())
+    project.write(str(INGEST), {"sha256": "of other data"})
     with contextlib.chdir(tmp_path):
         assert study_results() == dict.fromkeys(known_studies())
         shutil.copy(studied.folder / INGEST, INGEST)

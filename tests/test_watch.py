@@ -19,6 +19,8 @@ with warnings.catch_warnings():
     # Evidently's imports warn of their own ends.
     warnings.simplefilter("ignore")
     import stages.watch  # noqa: F401
+from ballast.digest import parse_json
+from stages.checked import write_table
 from stages.files import DEPLOYED, LABELS, MESSAGES, PRODUCTION, SCORED, WATCH, read_json
 from tests.deployed import label, promote, score, selected_project, traffic, watch
 from tests.project import Project, corpus
@@ -127,7 +129,7 @@ def test_two_at_once_agree(project: Project) -> None:
     told = [each.communicate(timeout=120)[1] for each in both]
     assert [each.returncode for each in both] == [0, 0], told
     together = (project.folder / WATCH / "w1.json").read_bytes()
-    assert watch(project, "w1") == json.loads(together)
+    assert watch(project, "w1") == parse_json(together)
     assert (project.folder / WATCH / "w1.json").read_bytes() == together
     assert list((project.folder / WATCH).glob(".*.partial")) == []
 
@@ -213,7 +215,7 @@ def test_of_old_windows_the_one_just_watched_stays(project: Project) -> None:
 def rewritten(project: Project, change: Callable[[Any], Any]) -> None:
     """Change the table of the window, with its metadata."""
     path = project.folder / SCORED / "w1.parquet"
-    parquet.write_table(change(parquet.read_table(path)), path)
+    write_table(path, change(parquet.read_table(path)))
 
 
 def noted(project: Project, **changes: Any) -> None:
@@ -237,15 +239,15 @@ REFUSED: dict[str, tuple[Callable[[Project], Any], str]] = {
     ),
     "no parquet": (
         lambda project: (project.folder / SCORED / "w1.parquet").write_bytes(b"PAR1 and more"),
-        "production/scored/w1.parquet: not a scored window",
+        "production/scored/w1.parquet: it has no sha256",
     ),
     "cut off": (
         lambda project: (project.folder / SCORED / "w1.parquet").write_bytes(
             (project.folder / SCORED / "w1.parquet").read_bytes()[:-100]
         ),
-        "production/scored/w1.parquet: not a scored window",
+        "production/scored/w1.parquet: it has no sha256",
     ),
-    "empty": (lambda project: (project.folder / SCORED / "w1.parquet").write_bytes(b""), "w1.parquet: not a scored window"),
+    "empty": (lambda project: (project.folder / SCORED / "w1.parquet").write_bytes(b""), "w1.parquet: it has no sha256"),
     "no metadata": (
         lambda project: rewritten(project, lambda table: table.replace_schema_metadata(None)),
         "w1.parquet: not a scored window",
@@ -430,7 +432,7 @@ def test_feedback_has_the_split_of_its_near_duplicates_and_keeps_it(project: Pro
     label(project, "w2", window[::-1])
     assert feedback(project)["split"].to_dict() == found["split"].to_dict()
     # Data that are split anew do not move what is frozen.
-    splits(project).assign(split="test").to_parquet(project.folder / MESSAGES)
+    write_table(project.folder / MESSAGES, splits(project).assign(split="test"))
     assert feedback(project)["split"].to_dict() == found["split"].to_dict()
 
 
@@ -454,7 +456,7 @@ def test_a_corrected_version_is_not_blamed_for_the_recall_of_the_one_before(proj
     assert watch(project, "w2")["decision"] == "retrain"
     # As if the first version, at its own operating point, had found half of the spam only.
     missed = (frozen["label"] == "spam") & (np.arange(len(frozen)) % 2 == 0)
-    frozen.assign(called=frozen["called"].mask(missed, "ham")).reset_index().to_parquet(path, index=False)
+    write_table(path, frozen.assign(called=frozen["called"].mask(missed, "ham")).reset_index())
     assert any("recall of spam" in each for each in watch(project, "w2")["reasons"])
     assert promote(project, reprior="w2") == "0002"
     score(project, "w3", traffic({"ham": 300, "spam": 300}, seed=5))
