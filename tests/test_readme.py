@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
-from stages.files import LEADERBOARD, read_json
+from stages.files import LEADERBOARD, read_json, write_json
 from stages.params import Ingest, Search, read_params
 from stages.readme import (
     BENCHMARKS,
