@@ -46,7 +46,8 @@ class Login(httpx.Auth):
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         if request.method != "GET" and not self.token:
             wanted = httpx.Request("GET", f"{self.url}/csrf-token", params={"client": self.client})
-            answer = yield next(self.basic.auth_flow(wanted))
+            while (answer := (yield next(self.basic.auth_flow(wanted)))).status_code == httpx.codes.SERVICE_UNAVAILABLE:
+                time.sleep(0.2)
             self.token = answer.raise_for_status().json()["token"]
         request.headers.update({"Prefect-Csrf-Client": self.client, "Prefect-Csrf-Token": self.token})
         yield next(self.basic.auth_flow(request))

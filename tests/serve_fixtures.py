@@ -66,7 +66,13 @@ class Served:
 
     def ask(self, method: str, path: str, **options: Any) -> httpx.Response:
         """The server's answer to one who knows the auth string."""
-        return httpx.request(method, f"{self.server.url}/{path}", timeout=30, auth=self.server.login, **options)
+
+        def answer() -> httpx.Response | None:
+            # On SQLite the server says 503 when two write at a moment; Prefect's own client asks again too.
+            given = httpx.request(method, f"{self.server.url}/{path}", timeout=30, auth=self.server.login, **options)
+            return given if given.status_code != httpx.codes.SERVICE_UNAVAILABLE else None
+
+        return eventually(answer)
 
     @property
     def output(self) -> str:
@@ -93,13 +99,7 @@ class Served:
     def start(self, name: str, **parameters: Any) -> str:
         """Have a deployment run: the id of the run."""
         path = f"deployments/{self.deployment(name)['id']}/create_flow_run"
-
-        def ask() -> httpx.Response | None:
-            # On SQLite the server says 503 when two write at a moment; Prefect's own client asks again too.
-            answer = self.ask("POST", path, json={"parameters": parameters})
-            return answer if answer.status_code != 503 else None
-
-        return str(eventually(ask).raise_for_status().json()["id"])
+        return str(self.ask("POST", path, json={"parameters": parameters}).raise_for_status().json()["id"])
 
     def state(self, run: str) -> dict[str, Any]:
         return dict(self.ask("GET", f"flow_runs/{run}").json()["state"])

@@ -255,7 +255,7 @@ def test_a_pool_of_an_older_version_gets_the_template(running: Served) -> None:
     assert running.ask("PATCH", f"work_pools/{POOL}", json={"base_job_template": older}).status_code == 204
     done = by_hand(
         running,
-        "import asyncio, flows.pool, prefect",
+        "import asyncio, flows.commands, flows.pool, prefect",
         "async def prepared():",
         "    async with prefect.get_client() as client:",
         "        await flows.pool.prepare(client)",
