@@ -333,7 +333,8 @@ def test_the_flow_passes_the_public_form_only(site: Site, tmp_path: Path, monkey
     with pytest.raises(UserError, match=rf"name {site.public('signed/a.csv')} and put the full URL into the .* {SECRET_URLS}"):
         flow_of_scoring.no_secrets(site.signed("a.csv"))
     monkeypatch.chdir(tmp_path)
-    Path("params.yaml").write_text(f"production: {{score: {{source: '{site.signed('{window}')}'}}}}")
+    source = site.signed("{window}")
+    Path("params.yaml").write_text(f"production: {{score: {{source: '{source}', window: '%Y', hours: 24}}}}")
     with pytest.raises(UserError, match=f"production.score.source is a URL with .* variable {SECRET_URLS}"):
         flow_of_scoring.window_of(None, "w", None)  # type: ignore[arg-type]
 
