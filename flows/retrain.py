@@ -50,7 +50,7 @@ def retrain(window: str | None = None, key: str | None = None) -> str:
     key = key or window or datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%S")
     if not KEY.fullmatch(key):
         raise UserError(
-            f"the key {key[:200]!r} names a folder; expected at most 200 letters, digits, dots, dashes and underscores"
+            f"the key {key[:200]!r} names a folder; expected letters, digits, dots, dashes, underscores, at most 200"
         )
     home, logger = RETRAIN / key, get_run_logger()
     with one_at_a_time(RETRAIN / ".lock"), stopping_commands():
