@@ -15,9 +15,10 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from benchmarks.killing import Ground, kill_everything, kill_groups, small_project
 from benchmarks.measuring import surroundings, write_result
@@ -162,8 +163,8 @@ def surrounded(folder: Path, scenes: Sequence[Scene], python: Path | None, stack
 
 def try_kills(
     kills: int, seed: int, scenes: Sequence[Scene], folder: Path, python: Path | None = None
-) -> dict[str, Counter[str]]:
-    """Kill commands of some scenes so many times in a folder: by scene how many kills, and how many with each kind of harm."""
+) -> Iterator[dict[str, Counter[str]]]:
+    """Kill commands of some scenes so many times in a folder; after each, by scene, all kills so far and each kind of harm."""
     rng = random.Random(seed)
     small_project(folder / "project", python)
     counts = {scene.name: Counter({"kills": 0} | dict.fromkeys(KINDS, 0)) for scene in scenes}
@@ -178,28 +179,36 @@ def try_kills(
             scene = drawn[number % len(drawn)]
             print(f"{number + 1} of {kills}: ", end="", file=sys.stderr, flush=True)
             counts[scene.name].update(["kills", *one_kill(ground, scene, rng)])
-    return counts
+            yield counts
+
+
+def result_of(counts: Mapping[str, Counter[str]], seed: int) -> dict[str, Any]:
+    """What is written of the kills so far."""
+    together = {kind: sum(each[kind] for each in counts.values()) for kind in ("kills", *KINDS)}
+    kills = {f"kills of {name}": each["kills"] for name, each in counts.items()}
+    return {
+        "tried": together["kills"],
+        "seed": seed,
+        "counts": together | kills,
+        "commands": {name: dict(each) for name, each in counts.items()},
+        "command": f"KILLS={together['kills']} SEED={seed} {COMMAND}",
+    }
 
 
 def main(kills: int, seed: int, imports: bool) -> None:
     print(f"seed {seed}", file=sys.stderr)
+    result: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary, contextlib.ExitStack() as stack:
         folder = Path(temporary).resolve()
         (folder / "python").mkdir()
         python = None if imports else stack.enter_context(prepared_python(folder / "python"))
-        counts = try_kills(kills, seed, SCENES, folder, python)
-    together = {kind: sum(each[kind] for each in counts.values()) for kind in ("kills", *KINDS)}
-    result = {
-        "tried": kills,
-        "seed": seed,
-        "counts": together | {f"kills of {name}": each["kills"] for name, each in counts.items()},
-        "commands": {name: dict(each) for name, each in counts.items()},
-        "command": f"KILLS={kills} SEED={seed} {COMMAND}",
-        "imports": imports,
-    }
-    write_result("kills", result | surroundings())
-    print(", ".join(f"{count} {kind}" for kind, count in together.items()))
-    if any(count for kind, count in together.items() if kind != "kills"):
+        for counts in try_kills(kills, seed, SCENES, folder, python):
+            # Each time, for whoever ends this early has figures of what was tried.
+            result = result_of(counts, seed) | {"imports": imports} | surroundings()
+            write_result("kills", result)
+    harm = {kind: result["counts"][kind] for kind in KINDS}
+    print(f"{result['tried']} kills: " + ", ".join(f"{count} {kind}" for kind, count in harm.items()))
+    if any(harm.values()):
         sys.exit(1)
 
 
