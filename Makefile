@@ -1,6 +1,7 @@
 # Two commands: `make repro` runs the pipeline, `make test` the tests; both set up what they need.
 .DEFAULT_GOAL := help
-.PHONY: help repro study serve nodes test test-inputs test-slow test-kills test-flips verify check bench readme clean setup browser postgresql
+.PHONY: help repro study serve nodes test test-inputs test-slow test-kills test-flips verify check bench readme clean setup browser
+.PHONY: postgresql
 
 VENV := .venv
 # Which build of torch: cpu, or cuda for Linux on x86-64 (make repro TORCH=cuda).
@@ -44,8 +45,8 @@ test-slow: setup nodes postgresql   ## run the tests with real parts: killed wor
 test-kills: setup   ## kill each command at random moments, and compare what its rerun gives: KILLS=50 SEED=1
 	python -m benchmarks.kills $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED))
 
-test-flips: setup   ## flip bytes in files at rest and read them: nothing may give another result (FLIPS=100 SEED=0)
-	python -m benchmarks.flips --flips $(or $(FLIPS),100) --seed $(or $(SEED),0)
+test-flips: setup   ## flip bytes in files at rest and read them, nothing may give another result: FLIPS=100 SEED=0
+	python -m benchmarks.flips $(if $(FLIPS),--flips $(FLIPS)) $(if $(SEED),--seed $(SEED))
 
 verify: setup   ## hash all files at rest: DVC's cache, what dvc.lock names, production
 	python -m stages.verify

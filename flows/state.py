@@ -11,6 +11,7 @@ from typing import Any
 
 import ballast.digest as digest
 from ballast.errors import UserError
+from ballast.paths import regular_file
 
 # What makes a file anew; stages/remedies.py says the same of all files, and a test compares the two.
 REMEDIES = (
@@ -52,6 +53,7 @@ def read_state(path: Path) -> dict[str, Any]:
 
 def read_bytes(path: Path, sha256: str | None = None) -> bytes:
     """The bytes of a file; raises UserError where there is none, or where they have not the sha256 that another file holds."""
+    regular_file(path)
     try:
         content = path.read_bytes()
     except FileNotFoundError as error:

@@ -96,6 +96,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 def read_pinned(path: Path, sha256: str) -> bytes:
     """The bytes of a file whose digest another file holds; raises UserError when they are others, or there is no file."""
+    regular_file(path)
     try:
         content = path.read_bytes()
     except FileNotFoundError as error:

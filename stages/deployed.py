@@ -20,6 +20,7 @@ from ballast.errors import UserError
 from ballast.labels import check_all_labels
 from ballast.model import Model
 from ballast.operating_point import cost_matrix, decide
+from ballast.paths import regular_file
 from ballast.priors import correct
 from stages.files import DEPLOYED, read_json
 from stages.remedies import missing, remedy, spoilt
@@ -117,6 +118,7 @@ def version_in(folder: Path, pin: str | None) -> Version:
 
 def read_manifest(path: Path, pin: str | None) -> tuple[dict[str, Any], str]:
     """A version's manifest and its sha256; raises UserError unless that is the pin or, without one, its own digest is right."""
+    regular_file(path)
     try:
         content = path.read_bytes()
     except FileNotFoundError as error:

@@ -85,7 +85,7 @@ def read_labels(known: list[str]) -> pd.Series:
                 raise UserError(f"{path}: row {unnamed[0] + 1}: {unnamed[1]}; expected that of a scored message")
             # As text before a missing value makes floating point of whole numbers.
             table = table.cast(pa.schema([(name, pa.large_string()) for name in table.column_names])).to_pandas()
-        # Beside Arrow's errors and those of a digest, those of names that are not UTF-8.
+        # Beside Arrow's errors, those of names that are not UTF-8.
         except (pa.ArrowException, OSError, ValueError) as error:
             raise UserError(f"{path}: cannot be read as {kind}: {' '.join(str(error).split())[:300]}") from error
         labels, ids = (table[name].map(label_name, na_action="ignore").astype("str") for name in ("label", "id"))

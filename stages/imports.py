@@ -9,25 +9,22 @@ from pathlib import Path
 PACKAGES = ("ballast", "stages", "flows")
 # What a stage's result cannot depend on: how commands begin and end, how files are written, how settings are read. What the
 # settings say, DVC takes from params.yaml.
-PLUMBING = frozenset(
-    f"{name}.py"
-    for name in (
-        "ballast/command",
-        "ballast/digest",
-        "ballast/errors",
-        "ballast/limits",
-        "ballast/paths",
-        "ballast/printable",
-        "ballast/urls",
-        "ballast/yaml_text",
-        "stages/checked",
-        "stages/files",
-        "stages/params",
-        "stages/remedies",
-        "stages/states",
-        "stages/values",
-    )
-)
+PLUMBING = frozenset({
+    "ballast/command.py",
+    "ballast/digest.py",
+    "ballast/errors.py",
+    "ballast/limits.py",
+    "ballast/paths.py",
+    "ballast/printable.py",
+    "ballast/urls.py",
+    "ballast/yaml_text.py",
+    "stages/checked.py",
+    "stages/files.py",
+    "stages/params.py",
+    "stages/remedies.py",
+    "stages/states.py",
+    "stages/values.py",
+})  # fmt: skip
 
 
 def file_of(module: str, root: Path) -> Path | None:

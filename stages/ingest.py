@@ -19,7 +19,6 @@ from ballast.encoders import file_sha256
 from ballast.errors import UserError, nearest
 from ballast.labels import label_name
 from ballast.near_duplicates import fingerprints, near_duplicate_groups
-from ballast.paths import regular_file
 from ballast.splitting import SPLITS, stratified_grouped_fold, stratified_grouped_split, within_share
 from ballast.urls import public_url, refusal, secrets_in
 from stages import sms_spam
@@ -173,7 +172,6 @@ def splittable(table: pa.Table, settings: Ingest) -> tuple[np.ndarray, np.ndarra
 def read_feedback(labels: pa.Array) -> pa.Table:
     """Columns id, text, label and split of the feedback; raises UserError for what a column may not hold, with the row."""
     known = {"id": None, "text": None, "label": labels, "split": pa.array(SPLITS, pa.large_string())}
-    regular_file(FEEDBACK)
     # Somebody may have put it together elsewhere; then it has no digest.
     table = read_table(FEEDBACK, list(known), required=False)
     columns = {}

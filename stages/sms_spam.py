@@ -14,6 +14,7 @@ from pathlib import Path
 from ballast.encoders import file_sha256
 from ballast.errors import TransientError, UserError
 from ballast.paths import check_folder
+from ballast.urls import hidden
 from stages.files import replaced
 
 FILE = "SMSSpamCollection"
@@ -117,7 +118,9 @@ def origin_of(path: Path) -> str:
         return f"file {path}"
     words = origin.read_text(encoding="utf-8", errors="replace").strip()
     if words not in WAYS:
-        raise UserError(f"{origin}: is {words!r}, expected {' or '.join(map(repr, WAYS))}; delete it, then run `dvc repro`")
+        raise UserError(
+            f"{origin}: is {hidden(words)!r}, expected {' or '.join(map(repr, WAYS))}; delete it, then run `dvc repro`"
+        )
     return words
 
 

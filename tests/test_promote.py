@@ -539,7 +539,7 @@ def without_contents(project: Project) -> None:
     """A history as it was before it had contents."""
     found = read_json(project.folder / CURRENT)
     history = [{key: value for key, value in entry.items() if key != "content"} for entry in found["history"]]
-    project.write(str(CURRENT), json.dumps({"version": found["version"], "history": history}).encode())
+    project.write(str(CURRENT), {"version": found["version"], "history": history})
 
 
 def test_what_was_only_gone_back_from_may_be_promoted_until_another_version_is(project: Project) -> None:

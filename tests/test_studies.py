@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import shutil
 from collections.abc import Iterator
@@ -198,7 +199,7 @@ def test_a_learning_curve_keeps_the_test_set(studied: Project) -> None:
 def test_the_main_pipeline_runs_no_study_and_takes_up_their_results(studied: Project) -> None:
     stages = studied.repro()
     assert {"compare", "report"} <= stages and not any(name.startswith(str(STUDIES)) for name in stages)
-    claims = read_json(studied.folder / CLAIMS)
+    claims = json.loads((studied.folder / CLAIMS).read_bytes())
     assert [claim for claim in claims if claim["note"] == "from studies/ratio"] == result(studied, "ratio")["claims"]
     assert studied.repro() == set()
 
