@@ -159,7 +159,8 @@ def add_secret_url(url: str) -> str:
     """Put a URL with secrets into the environment, for this process and its children; its public form."""
     public = public_url(url)
     if public != url:
-        os.environ[SECRET_URLS] = "\n".join(filter(None, [os.environ.get(SECRET_URLS, ""), url]))
+        # First, since the first of equal URLs counts: an older one may have expired.
+        os.environ[SECRET_URLS] = "\n".join(filter(None, [url, os.environ.get(SECRET_URLS, "")]))
         remember(url)
     return public
 

@@ -64,12 +64,15 @@ def same(path: Path, kept: Path) -> bool:
     return False
 
 
-def copy(path: Path, target: Path) -> None:
-    """Copy a file with its time, all at once."""
+def copy(path: Path, target: Path, *, only_whole: bool = False) -> None:
+    """Copy a file with its time, all at once; with `only_whole` not where a living dvc has begun to write it meanwhile."""
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.partial")
     shutil.copy2(path, temporary)
-    temporary.replace(target)
+    if only_whole and fault(temporary):
+        temporary.unlink()
+    else:
+        temporary.replace(target)
 
 
 def keep_written(root: Path, pause: float = PAUSE_SECONDS) -> None:
@@ -89,7 +92,7 @@ def proven(root: Path, guard: Callable[[], AbstractContextManager[None]]) -> lis
     Raises UserError where none was kept, or where somebody else than DVC wrote the file.
     """
     lines = []
-    for left in (root / KEPT).rglob(".*.partial"):
+    for left in (root / KEPT.parent).rglob(".*.partial"):
         if not psutil.pid_exists(int(left.name.split(".")[-2])):
             left.unlink(missing_ok=True)
     for name in locks(root):
@@ -102,7 +105,7 @@ def proven(root: Path, guard: Callable[[], AbstractContextManager[None]]) -> lis
                     restore(root, name, wrong)
                     lines.append(f"{path} restored, {wrong}: a dvc that was killed left it so; what it lacks runs again")
         elif (root / ".dvc").is_dir():
-            copy(path, kept)
+            copy(path, kept, only_whole=True)
     return lines
 
 

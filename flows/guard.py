@@ -15,7 +15,7 @@ from ballast.errors import UserError
 from flows.access import own_settings
 
 try:
-    OWN = {name: value for name, value in own_settings(get_current_settings()).items() if os.environ.get(name) != value}
+    OWN = {name: value for name, value in own_settings(get_current_settings()).items() if not os.environ.get(name)}
 except UserError as error:
     # Not raised: an import has nobody who would make one line of it.
     sys.exit(f"error: {error}")

@@ -150,6 +150,8 @@ def guarded(path: Path, hardlinks: bool, root: Path) -> Iterator[None]:
                 raise TimeoutError(str(path)) from error
             raise UserError(outlived_in_words(path)) from error
         return
+    # A clone in which DVC has not run yet lacks the folder.
+    path.parent.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + GUARD_SECONDS
     while True:
         try:

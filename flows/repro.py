@@ -8,12 +8,23 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+import psutil  # type: ignore[import-untyped]
+
 from ballast.command import parser, run
-from flows.dvc_lock import keep_written
+from flows.dvc_lock import PAUSE_SECONDS, keep_written
 from flows.leftovers import mend
 from flows.settings import check_before_dvc
 
 ASK_SECONDS = 0.25
+
+
+def terminate(pid: int) -> None:
+    """Ask a process and all that it started to end: a dvc that ends alone leaves its stage running."""
+    with suppress(psutil.Error):
+        process = psutil.Process(pid)
+        for each in (*process.children(recursive=True), process):
+            with suppress(psutil.Error):
+                each.terminate()
 
 
 def main(targets: list[str]) -> None:
@@ -22,12 +33,13 @@ def main(targets: list[str]) -> None:
     # A terminal interrupts DVC as well, whose end is waited for.
     signal.signal(signal.SIGINT, lambda *_: None)
     with subprocess.Popen(["dvc", "repro", *targets]) as dvc:
-        signal.signal(signal.SIGTERM, lambda *_: dvc.terminate())
+        signal.signal(signal.SIGTERM, lambda *_: terminate(dvc.pid))
         while dvc.poll() is None:
             with suppress(subprocess.TimeoutExpired):
                 dvc.wait(ASK_SECONDS)
             keep_written(Path())
-    keep_written(Path(), pause=0.0)
+    # A dvc that was killed may have been writing.
+    keep_written(Path(), pause=0.0 if dvc.returncode >= 0 else PAUSE_SECONDS)
     if dvc.returncode:
         sys.exit(dvc.returncode if dvc.returncode > 0 else 128 - dvc.returncode)
 

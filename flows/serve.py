@@ -152,7 +152,7 @@ def note(home: Path | None, services: Sequence[Service]) -> None:
 
 def check_port(host: str, port: int) -> None:
     """Raise UserError when a port cannot be listened on."""
-    with socket.socket() as probe:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
@@ -253,7 +253,7 @@ def main(host: str, port: int, name: Sequence[str]) -> None:
             settings, word, [f"http://{each}:{port}" for each in names_of(host, name)]
         )
         services = [own_server(host, port, name, home, lock, guarded), Service("worker", worker, environment, lock)]
-        if host not in LOOPBACK:
+        if in_brackets(host) not in LOOPBACK:
             say(f"warning: {host} is not only this machine, and nothing is encrypted; infra/README.md has a tunnel and a proxy")
         with temporary_settings({PREFECT_API_URL: f"{reached}/api", PREFECT_API_AUTH_STRING: word}):
             keep(services, home, environment, mark, login)

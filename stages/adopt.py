@@ -17,14 +17,18 @@ from ballast.errors import UserError
 from stages.checked import table_writer
 from stages.deployed import CURRENT, MANIFEST
 from stages.feedback import FEEDBACK_TABLE
-from stages.files import DEPLOYED, RETRAIN, SCORED, WATCH, locked, replaced, write_json
+from stages.files import DEPLOYED, PRODUCTION, RETRAIN, SCORED, WATCH, locked, replaced, write_json
 
 ARROW_SCHEMA = b"ARROW:schema"
 
 
 def without_digest() -> dict[Path, Callable[[Path], None]]:
     """The files in production/ that have no digest, and how each gets one; raises UserError for one that is not readable."""
-    tables = [path for path in (*sorted(SCORED.glob("*.parquet")), FEEDBACK_TABLE) if path.is_file()]
+    tables = [
+        path
+        for path in (*sorted(SCORED.glob("*.parquet")), FEEDBACK_TABLE, *sorted(PRODUCTION.glob("replay/*.parquet")))
+        if path.is_file()
+    ]
     objects = [path for path in (CURRENT, *sorted(WATCH.glob("*.json")), *sorted(RETRAIN.glob("*/*.json"))) if path.is_file()]
     found: dict[Path, Callable[[Path], None]] = {path: adopt_object for path in objects if digest.KEY not in parsed(path)}
     for path in tables:

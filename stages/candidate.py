@@ -113,15 +113,16 @@ def of_selected(folder: Path) -> Manifest:
     }
 
 
-def locked_stages() -> dict[str, Any]:
-    """What DVC's lock says of each stage; raises UserError."""
-    stages: Any = read_yaml(LOCK, LARGEST_LOCK_BYTES).get("stages")
+def locked_stages(lock: Path = LOCK) -> dict[str, Any]:
+    """What a dvc.lock says of each stage; raises UserError."""
+    stages: Any = read_yaml(lock, LARGEST_LOCK_BYTES).get("stages")
     try:
         paths = [each["path"] for entry in stages.values() for kind in ("deps", "outs") for each in entry.get(kind, [])]
-        if not all(isinstance(path, str) for path in paths):
+        digests = [each["md5"] for entry in stages.values() for each in entry.get("outs", [])]
+        if not all(isinstance(each, str) for each in (*paths, *digests)):
             raise TypeError
     except (AttributeError, KeyError, TypeError) as error:
-        raise UserError(f"{LOCK}: not as DVC writes it; restore it with `git checkout {LOCK}`, then run `dvc repro`") from error
+        raise UserError(f"{lock}: not as DVC writes it; restore it with `git checkout {lock}`, then run `dvc repro`") from error
     return dict(stages)
 
 

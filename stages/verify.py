@@ -1,4 +1,4 @@
-"""Verify every file that outlives a command: DVC's cache, what dvc.lock says was written, and all of production.
+"""Verify files at rest: DVC's cache, the outputs that dvc.lock names, versions, windows, decisions and feedback in production.
 
 Prints a line for each spoilt file with what makes it anew, and then fails. With --adopt it gives a digest to the files in
 production/ that an earlier version wrote without one, after it has named them.
@@ -20,11 +20,11 @@ from tqdm import tqdm
 from ballast.command import parser, run
 from ballast.errors import UserError
 from stages.adopt import adopt_all
+from stages.candidate import locked_stages
 from stages.checked import opened
 from stages.deployed import CURRENT, read_version
 from stages.feedback import FEEDBACK_TABLE
 from stages.files import DEPLOYED, FEEDBACK, PRODUCTION, RETRAIN, SCORED, WATCH, read_json
-from stages.params import read_yaml
 from stages.remedies import remedy, spoilt
 from stages.studies import RESULTS, STUDIES
 from stages.versions import version_names
@@ -71,7 +71,7 @@ def objects(cache: Path) -> dict[Path, Check]:
 def outputs(lock: Path, cache: Path) -> dict[Path, Check]:
     """The checks of the files here that a dvc.lock names, those in folders by the folder's listing in the cache."""
     checks: dict[Path, Check] = {}
-    for stage in (read_yaml(lock) or {}).get("stages", {}).values():
+    for stage in locked_stages(lock).values():
         for out in stage.get("outs", []):
             path, expected = lock.parent / out["path"], str(out["md5"])
             if expected.endswith(".dir"):
