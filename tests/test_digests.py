@@ -291,6 +291,9 @@ def test_verify_finds_what_is_spoilt_and_its_advice_makes_it_anew(tmp_path: Path
         path.unlink()
     assert project.run("dvc", "repro").code == 0 and all(path.read_bytes() == good for path, good in objects.items())
     assert verified() == (0, [])
+    lock = tmp_path / "dvc.lock"
+    lock.write_text(lock.read_text().replace("md5: ", "md4: "))
+    assert project.stage_here("verify", adopt=False).error.startswith("error: dvc.lock: not as DVC writes it; restore it")
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -267,6 +268,13 @@ def test_a_dvc_lock_that_cannot_be_restored_says_what_to_do(checkout: Path, kept
         " `git checkout -- dvc.lock` restores that of the last commit, or delete it: all stages run again"
     )
     assert (checkout / "dvc.lock").read_text() == merge
+
+
+def test_a_broken_dvc_lock_where_dvc_has_not_run_yet_says_what_to_do(checkout: Path) -> None:
+    shutil.rmtree(checkout / ".dvc/tmp", ignore_errors=True)
+    (checkout / "dvc.lock").write_text("")
+    with pytest.raises(UserError, match="it is empty, so DVC does not know what is up to date; `git checkout"):
+        mended(checkout)
 
 
 def test_a_dvc_lock_that_is_being_written_is_left_alone(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -242,7 +242,7 @@ def test_a_wrong_space_is_named_before_anything_trains(ingested: Project, edits:
 
 def test_a_result_that_is_missing_is_named(ingested: Project) -> None:
     assert f"{SEARCH}: no such file" in ingested.stage_here("techniques").error
-    ingested.write(str(SEARCH), b'{"focal": {"best": {"gamma": 1.0}}}')
+    ingested.write(str(SEARCH), {"focal": {"best": {"gamma": 1.0}}})
     assert f"{SEARCH}: no result for the entry 'weighted'" in ingested.stage_here("techniques").error
 
 

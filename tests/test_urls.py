@@ -465,3 +465,9 @@ def test_prefect_keeps_no_secret(ready: Project, site: Site) -> None:
     kept = [path.read_bytes() for path in home.rglob("*") if path.is_file()]
     assert any(site.public("private/gone.csv").encode() in content for content in kept)
     assert without_secrets(failed.stdout, failed.stderr, *kept)
+
+
+def test_the_newest_of_equal_secret_urls_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SECRET_URLS, "https://host.test/a.csv?signature=expired")
+    public = add_secret_url("https://host.test/a.csv?signature=fresh")
+    assert (public, full_url(public)) == ("https://host.test/a.csv", "https://host.test/a.csv?signature=fresh")
