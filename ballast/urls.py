@@ -24,6 +24,8 @@ SCHEME = r"[A-Za-z][A-Za-z0-9+.-]{0,30}"
 # Where a chain goes on. The colons of an IPv6 address do not precede a scheme.
 CHAIN = re.compile(rf"::(?={SCHEME}(?:://|::))")
 WHOLE = re.compile(rf"(?:[a-z0-9]+::)*{SCHEME}://")
+# As a path library writes a URL: with one slash.
+COLLAPSED = re.compile(rf"({SCHEME}:/)[^/\s'\"<>`]+@")
 IN_TEXT = re.compile(rf"{SCHEME}://[^\s'\"<>`]+")
 IPV6 = re.compile(r"\[([0-9A-Fa-f:.]+)\]")
 AUTHORITY = re.compile(r"(?:\[[^\]]*\]|[^:\[\]]*)(?::\d*)?")
@@ -248,7 +250,7 @@ def public_text(text: str) -> str:
         url = found[0].rstrip(".,:;!)]}")
         return public_url(url) + found[0][len(url) :]
 
-    return IN_TEXT.sub(public, text)
+    return COLLAPSED.sub(r"\1", IN_TEXT.sub(public, text))
 
 
 def secrets_in(params: Any) -> dict[str, str]:

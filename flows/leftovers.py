@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -75,7 +76,7 @@ def mend_rwlock(root: Path, hardlinks: bool, tell: Callable[[str], object]) -> s
             time.sleep(ASK_SECONDS)
         with guarded(root / GUARD, hardlinks, root):
             if entries(path) is None:
-                path.unlink()
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
     except TimeoutError as error:
         raise UserError(f"{root / GUARD}: another dvc has held it for {GUARD_SECONDS:.0f} s; end it, then try again") from error
     return f"{path} removed: a dvc that was killed left it unreadable"
@@ -83,6 +84,11 @@ def mend_rwlock(root: Path, hardlinks: bool, tell: Callable[[str], object]) -> s
 
 def entries(path: Path) -> Locks | None:
     """Who reads and writes what, as DVC noted it; None where the file is not what DVC writes."""
+    if not path.exists():
+        return {}
+    # A FIFO would be read for ever.
+    if not path.is_file():
+        return None
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -249,6 +249,10 @@ def announce(at: int, note: str) -> None:
 
 
 def main(listing: bool, **given: Any) -> None:
+    # Before Prefect keeps what may be a URL with a secret.
+    for option, expected in {"source": "a folder here", "reprior": "a watched window", "window": "a window"}.items():
+        if "://" in (given.get(option) or ""):
+            raise UserError(f"{given[option]!r} is a URL; expected {expected}")
     with readable():
         if listing:
             run_command("promote", ["python", "-m", "stages.promote", "--list"], print)

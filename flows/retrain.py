@@ -48,10 +48,7 @@ def retrain(window: str | None = None, key: str | None = None) -> str:
     Raises StageFailed, and UserError while another retraining runs here.
     """
     key = key or window or datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%S")
-    if not KEY.fullmatch(key):
-        raise UserError(
-            f"the key {key[:200]!r} names a folder; expected letters, digits, dots, dashes, underscores, at most 200"
-        )
+    check_key(key)
     home, logger = RETRAIN / key, get_run_logger()
     with one_at_a_time(RETRAIN / ".lock"), stopping_commands():
         if decided := decision_of(home):
@@ -156,7 +153,18 @@ def in_words(result: dict[str, Any]) -> str:
     )
 
 
+def check_key(key: str) -> None:
+    """Raise UserError for what cannot name the folder of a retraining."""
+    if not KEY.fullmatch(key):
+        raise UserError(
+            f"the key {key[:200]!r} names a folder; expected letters, digits, dots, dashes, underscores, at most 200"
+        )
+
+
 def main(window: str | None, key: str | None) -> None:
+    # Before Prefect keeps what may be a URL with a secret.
+    for name in filter(None, (window, key)):
+        check_key(name)
     with readable():
         print(retrain(window, key))
 

@@ -19,10 +19,13 @@ REMEDIES = (
         r"production/retrain/(?P<key>[^/]+)/",
         "delete production/retrain/{key}/, then run `python -m flows.retrain {option} {key}`",
     ),
-    (r"production/deployed/current\.json$", "restore it from a backup, or move it away and run `python -m flows.promote`"),
+    (
+        r"production/deployed/current\.json$",
+        "restore it from a backup, or move it away and run `python -m flows.promote --force`",
+    ),
     (
         r"production/deployed/[^/]+/",
-        "run `python -m flows.promote --rollback`, or `python -m flows.promote` for the selected model",
+        "run `python -m flows.promote` to deploy the selected model anew, or `python -m flows.promote --rollback`",
     ),
     (r"production/deployed/\.announced$", "delete it: the next `python -m flows.promote` announces all switches again"),
     (r"production/watch/(?P<window>[^/]+)\.json$", "delete it, then run `python -m flows.watch --window {window}`"),

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file
 
-from stages.deployed import VOCABULARY
+from stages.deployed import CURRENT, VOCABULARY
 from stages.files import DEPLOYED
 from stages.home import waiting
-from stages.versions import ROLLBACK, Manifest, way_here
+from stages.versions import ROLLBACK, Manifest, version_names, way_here
 
 
 def superseded(switches: Sequence[Mapping[str, str]], content: str) -> tuple[str, str] | None:
@@ -53,6 +53,8 @@ def refusal(
 
     also_rolled_back : nor may one that was gone back from.
     """
+    if (unknown := untold(switches, content, deployed)) is not None:
+        return unknown
     old, gone = superseded(switches, content), rolled_back(switches, content) if also_rolled_back else None
     version = switches[-1]["version"] if switches else ""
     fewer = unknown_labels(folder, DEPLOYED / version) if deployed is not None else 0
@@ -65,6 +67,21 @@ def refusal(
     else:
         return None
     return f"{why}; {version} stays deployed. {advice(deployed)}"
+
+
+def untold(switches: Sequence[Mapping[str, str]], content: str, deployed: Manifest | None) -> str | None:
+    """Why nobody can tell whether a content is older than what is deployed; None where that can be told."""
+    if not switches and (names := version_names()):
+        return (
+            f"{CURRENT} is missing, but {DEPLOYED} has the versions {', '.join(names)}, so nobody can tell whether what is"
+            " selected is older. Restore that file from a backup; or deploy what is selected with --force"
+        )
+    if switches and deployed is None and switches[-1].get("content") != content:
+        return (
+            f"version {switches[-1]['version']} is deployed and broken, so nobody can tell whether what is selected (content"
+            f" {content[:12]}) is older or knows fewer labels. Go back with --rollback; or deploy what is selected with --force"
+        )
+    return None
 
 
 def advice(deployed: Manifest | None) -> str:

@@ -16,10 +16,13 @@ REMEDIES = (
     ),
     (r"studies/(?P<study>[^/]+)/variants/", "delete it, then run `make study NAME={study}`"),
     (r"studies/results/(?P<study>[^/]+)\.json$", "delete it, then run `make study NAME={study}`"),
-    (r"production/deployed/current\.json$", "restore it from a backup, or move it away and run `python -m flows.promote`"),
+    (
+        r"production/deployed/current\.json$",
+        "restore it from a backup, or move it away and run `python -m flows.promote --force`",
+    ),
     (
         r"production/deployed/[^/]+/",
-        "run `python -m flows.promote --rollback`, or `python -m flows.promote` for the selected model",
+        "run `python -m flows.promote` to deploy the selected model anew, or `python -m flows.promote --rollback`",
     ),
     (r"production/deployed/\.announced$", "delete it: the next `python -m flows.promote` announces all switches again"),
     (r"production/scored/(?P<window>[^/]+)\.parquet$", "run `python -m flows.score SOURCE --window {window}`"),
@@ -29,7 +32,11 @@ REMEDIES = (
         "delete it, then run `python -m stages.feedback`, which takes in production/labels/ anew",
     ),
     (r"production/replay/", "run `python -m flows.replay --schedule SHARES`"),
-    (r"data/feedback\.parquet$", "run `git restore data/feedback.parquet`"),
+    (
+        r"data/feedback\.parquet$",
+        "run `python -m stages.retrain bring-home KEY` if the retraining KEY brought it here, else"
+        " `git restore data/feedback.parquet`",
+    ),
     (r"benchmarks/(?P<name>[^/]+)\.json$", "run `python -m benchmarks.{name}`"),
     (r"", "delete it, then run `dvc repro`"),
 )

@@ -145,12 +145,13 @@ def test_a_file_whose_digest_another_one_holds(tmp_path: Path) -> None:
 
 REMEDIES = {
     "data/messages.parquet": "delete it, then run `dvc repro`",
-    "data/feedback.parquet": "run `git restore data/feedback.parquet`",
+    "data/feedback.parquet": "run `python -m stages.retrain bring-home KEY` if the retraining KEY brought it here, else"
+    " `git restore data/feedback.parquet`",
     "studies/results/ratio.json": "delete it, then run `make study NAME=ratio`",
     "studies/ratio/variants/ratio_1/training.json": "delete it, then run `make study NAME=ratio`",
-    "production/deployed/current.json": "restore it from a backup, or move it away and run `python -m flows.promote`",
-    "production/deployed/0001/manifest.json": "run `python -m flows.promote --rollback`, or `python -m flows.promote` for"
-    " the selected model",
+    "production/deployed/current.json": "restore it from a backup, or move it away and run `python -m flows.promote --force`",
+    "production/deployed/0001/manifest.json": "run `python -m flows.promote` to deploy the selected model anew, or"
+    " `python -m flows.promote --rollback`",
     "production/deployed/.announced": "delete it: the next `python -m flows.promote` announces all switches again",
     "production/scored/2026-01-31.parquet": "run `python -m flows.score SOURCE --window 2026-01-31`",
     "production/watch/w1.json": "delete it, then run `python -m flows.watch --window w1`",

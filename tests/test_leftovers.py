@@ -270,6 +270,14 @@ def test_a_dvc_lock_that_cannot_be_restored_says_what_to_do(checkout: Path, kept
     assert (checkout / "dvc.lock").read_text() == merge
 
 
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_a_list_of_readers_that_is_no_file_is_removed(checkout: Path, make: Callable[[Path], None]) -> None:
+    path = checkout / RWLOCK
+    path.unlink(missing_ok=True)
+    make(path)
+    assert mended(checkout) == [f"{path} removed: a dvc that was killed left it unreadable"] and not path.exists()
+
+
 def test_a_broken_dvc_lock_where_dvc_has_not_run_yet_says_what_to_do(checkout: Path) -> None:
     shutil.rmtree(checkout / ".dvc/tmp", ignore_errors=True)
     (checkout / "dvc.lock").write_text("")

@@ -30,7 +30,7 @@ from flows import promote as flow_of_promotion
 from flows.alarms import tell
 from flows.commands import StageFailed
 from stages.checked import read_arrays, write_arrays, write_table
-from stages.deployed import CURRENT, MANIFEST, read_version
+from stages.deployed import CURRENT, MANIFEST, VOCABULARY, read_version
 from stages.feedback import FEEDBACK_TABLE
 from stages.files import (
     DEPLOYED,
@@ -577,6 +577,24 @@ def test_a_model_that_knows_fewer_labels_is_not_promoted_unless_forced(project: 
     assert "does not know 2 labelled messages that 0002 knows; 0002 stays deployed. Run `dvc repro` with the labels" in error
     assert promoted(project, keep_newer=True) == "0002"
     assert promoted(project, force=True) == "0003"
+
+
+@pytest.mark.parametrize("gone", [CURRENT.name, VOCABULARY, MANIFEST])
+def test_where_what_is_deployed_cannot_be_read_only_the_same_is_promoted_unless_forced(project: Project, gone: str) -> None:
+    promoted(project)
+    folder = (project.folder / CURRENT).parent
+    (folder / gone if gone == CURRENT.name else folder / "0001" / gone).unlink()
+    if gone != CURRENT.name:
+        assert promoted(project) == "0002", "its content is that of what is deployed"
+        (folder / "0002" / gone).unlink()
+    first = other_content(project, "Second")
+    error = promote(project).error
+    assert "nobody can tell whether what is selected" in error and "--force" in error
+    assert ("current.json is missing" in error) == (gone == CURRENT.name)
+    before = state(project)
+    assert promote(project, dry_run=True).code == 1 and state(project) == before
+    (project.folder / "params.yaml").write_text(first)
+    assert promoted(project, force=True) == ("0002" if gone == CURRENT.name else "0003")
 
 
 def test_windows_are_deleted_but_for_labels_whose_texts_are_not_kept_yet(tmp_path: Path) -> None:

@@ -471,3 +471,7 @@ def test_the_newest_of_equal_secret_urls_counts(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv(SECRET_URLS, "https://host.test/a.csv?signature=expired")
     public = add_secret_url("https://host.test/a.csv?signature=fresh")
     assert (public, full_url(public)) == ("https://host.test/a.csv", "https://host.test/a.csv?signature=fresh")
+
+
+def test_a_url_that_lost_a_slash_shows_no_secret() -> None:
+    assert hidden("no file at /x/https:/user:SECRET@host.test/a.csv") == "no file at /x/https:/host.test/a.csv"
