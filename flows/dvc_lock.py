@@ -6,6 +6,7 @@ In a graph of hundreds of stages it is being written for a tenth of the time. Wh
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import time
 from collections.abc import Callable
@@ -67,7 +68,8 @@ def same(path: Path, kept: Path) -> bool:
 def copy(path: Path, target: Path, *, only_whole: bool = False) -> None:
     """Copy a file with its time, all at once; with `only_whole` not where a living dvc has begun to write it meanwhile."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    # Threads of one process copy side by side.
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.{os.getpid()}.partial")
     shutil.copy2(path, temporary)
     if only_whole and fault(temporary):
         temporary.unlink()
