@@ -16,7 +16,7 @@ from fnmatch import fnmatch
 from importlib import import_module
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -26,6 +26,9 @@ from ballast.command import run
 from ballast.errors import TEMPORARY
 from stages.checked import write_table
 from stages.files import write_json
+
+if TYPE_CHECKING:
+    import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 # The models of the tests are so small that a second thread costs more than it gives.
@@ -219,3 +222,11 @@ def project_copy(folder: Path, python: Path | None = None) -> Project:
         subprocess.run(["git", *command], cwd=folder, check=True)
     made = environment(DVC_SITE_CACHE_DIR=str(folder / ".dvc/tmp/site"))
     return Project(folder, folder, made if python is None else made | {"PATH": f"{python}{os.pathsep}{made['PATH']}"})
+
+
+def copied(built: Project, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """A copy of a prepared project for one test, whose environment is that of this process too."""
+    shutil.copytree(built.folder, folder, symlinks=True)
+    for name, value in built.environment.items():
+        monkeypatch.setenv(name, value)
+    return Project(folder, folder, built.environment)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +23,7 @@ from stages import home as home_module
 from stages.files import DEPLOYED, FEEDBACK, LEADERBOARD, RETRAIN, read_json
 from stages.home import EDITED, sha256
 from tests.deployed import label, promote, score, selected_project, traffic, watch
-from tests.project import Outcome, Project
+from tests.project import Outcome, Project, copied
 
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")
 
@@ -66,11 +65,7 @@ def built(tmp_path_factory: pytest.TempPathFactory, quick_python: Path) -> Proje
 
 @pytest.fixture
 def project(built: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
-    folder = tmp_path / "project"
-    shutil.copytree(built.folder, folder, symlinks=True)
-    for name, value in built.environment.items():
-        monkeypatch.setenv(name, value)
-    return Project(folder, folder, built.environment)
+    return copied(built, tmp_path / "project", monkeypatch)
 
 
 def params(folder: Path) -> Any:

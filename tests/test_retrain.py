@@ -27,7 +27,7 @@ with warnings.catch_warnings():
 from stages.checked import read_arrays, write_arrays, write_table
 from stages.files import DEPLOYED, MESSAGES, PRODUCTION, RETRAIN, WATCH, read_json
 from tests.deployed import label, promote, score, selected_project, traffic, watch
-from tests.project import Outcome, Project
+from tests.project import Outcome, Project, copied
 
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")
 
@@ -48,11 +48,7 @@ def built(tmp_path_factory: pytest.TempPathFactory, quick_python: Path) -> Proje
 
 @pytest.fixture
 def project(built: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
-    folder = tmp_path / "project"
-    shutil.copytree(built.folder, folder, symlinks=True)
-    for name, value in built.environment.items():
-        monkeypatch.setenv(name, value)
-    return Project(folder, folder, built.environment)
+    return copied(built, tmp_path / "project", monkeypatch)
 
 
 def step(project: Project, name: str, key: str = "w1", window: str | None = "w1", version: str | None = None) -> Outcome:
