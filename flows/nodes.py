@@ -36,7 +36,8 @@ Reads = dict[str, list[str]]
 def train_elsewhere(stages: Sequence[str], retries: int) -> None:
     """Bring trainings up to date on the machines that params.yaml names; raises StageFailed and UserError.
 
-    What can be said before anything trains is said first. A training whose machine is lost is sent again, `retries` times.
+    What can be said before anything trains is said first. A training whose machine is lost is sent again, and a connection
+    that fails is tried again, `retries` times.
     """
     reads = stale(stages)
     if not reads:
@@ -45,14 +46,18 @@ def train_elsewhere(stages: Sequence[str], retries: int) -> None:
     engine = engine_of(nodes())
     check_committed(reads)
     check_remote(HERE)
-    try:
-        train_on_nodes.with_options(task_runner=engine.task_runner())(reads, retries)
-    except ConnectionError as error:
-        where, said = nodes()["address"] or "this machine", str(error).strip().splitlines()[-1:]
-        raise UserError(
-            f"nodes.address: {where} answers, but Ray does not connect ({' '.join(said)}): is it a Ray cluster,"
-            " and is its token that of RAY_AUTH_TOKEN, with RAY_AUTH_MODE=token?"
-        ) from error
+    for left in reversed(range(retries + 1)):
+        try:
+            return train_on_nodes.with_options(task_runner=engine.task_runner())(reads, retries)
+        except ConnectionError as error:
+            where, said = nodes()["address"] or "this machine", str(error).strip().splitlines()[-1:]
+            refusal = f"nodes.address: {where} answers, but Ray does not connect ({' '.join(said)})"
+            if not left:
+                raise UserError(
+                    f"{refusal}: is it a Ray cluster, and is its token that of RAY_AUTH_TOKEN, with RAY_AUTH_MODE=token?"
+                ) from error
+            # Ray starts a server for each client, which on a busy machine fails now and then.
+            get_run_logger().warning("%s; it is tried again", refusal)
 
 
 @flow(name="train on nodes", flow_run_name="trainings on other machines")

@@ -38,7 +38,7 @@ from flows.commits import at_commit, head
 from flows.engines import Order, check_address, check_server, engine_of
 from flows.lost_runs import silent_runs
 from flows.node import on_worker, train
-from flows.nodes import check_committed, collect, gpus_for, stale, train_on_nodes
+from flows.nodes import Reads, check_committed, collect, gpus_for, stale, train_elsewhere, train_on_nodes
 from flows.remote import check_remote, lock_entries
 from stages.files import LEADERBOARD, MODELS, read_json
 from tests.flow_fixtures import Server, eventually, free_port, prefect_server
@@ -360,6 +360,35 @@ def test_a_ray_cluster_that_is_not_there_is_told_at_once(address: str) -> None:
     address = address.format(port=free_port())
     with pytest.raises(UserError, match=re.escape(f"nodes.address: no Ray cluster answers at {address} (")):
         check_address(address)
+
+
+@pytest.mark.parametrize("failures", [0, 2, 3])
+def test_a_connection_that_fails_is_tried_again(failures: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    outcomes = iter([*[ConnectionError("RuntimeError: Starting Ray client server failed.")] * failures, None])
+
+    def connect(reads: dict[str, Reads], retries: int) -> None:
+        if (error := next(outcomes)) is not None:
+            raise error
+
+    flow = types.SimpleNamespace(with_options=lambda task_runner: connect)
+    engine = types.SimpleNamespace(task_runner=lambda: None)
+    for name, value in {
+        "stale": lambda stages: {"train@a-0": {}},
+        "engine_of": lambda wanted: engine,
+        "nodes": lambda: {"address": "ray://head:10001"},
+        "get_run_logger": lambda: logging.getLogger("test"),
+        "train_on_nodes": flow,
+        **dict.fromkeys(("run_command", "check_committed", "check_remote"), lambda *arguments: None),
+    }.items():
+        monkeypatch.setattr(f"flows.nodes.{name}", value)
+    expected = (
+        pytest.raises(UserError, match="ray://head:10001 answers, but Ray does not connect")
+        if failures > 2
+        else contextlib.nullcontext()
+    )
+    with expected:
+        train_elsewhere(["train@a-0"], retries=2)
+    assert next(outcomes, "none left") == ("none left" if failures < 3 else None)
 
 
 def test_a_cluster_elsewhere_needs_a_prefect_server_that_it_reaches(
@@ -776,6 +805,7 @@ def test_a_gpu_that_no_node_has_is_refused_before_anything_trains(site: Site) ->
             refused = site.flow("train@focal-0")
             stranger = site.flow("train@focal-0", RAY_AUTH_TOKEN=TOKEN[::-1])
     assert f"nodes.address: {address} answers, but Ray does not connect (ray client connection timeout)" in stranger.error
+    assert stranger.stderr.count("it is tried again") == 2
     assert "train@focal-0 asks for a node with 1 CPU and 0.5 GPU" in refused.error
     assert refused.error.count("1 CPU and 0 GPU") == 2
     assert "Running stage 'train" not in refused.stderr
