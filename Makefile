@@ -49,7 +49,7 @@ test-flips: setup   ## flip bytes in files at rest and read them, nothing may gi
 	python -m benchmarks.flips $(if $(FLIPS),--flips $(FLIPS)) $(if $(SEED),--seed $(SEED))
 
 verify: setup   ## hash all files at rest: DVC's cache, what dvc.lock names, production
-	python -m stages.verify
+	python -m stages.production.verify
 
 check: setup   ## lint, types and import rooms
 	ruff check .
@@ -63,7 +63,7 @@ bench: setup nodes   ## run the benchmarks where the pipeline has run, for two h
 	  [ -z "$$failed" ] || { echo "error: failed:$$failed" >&2; exit 1; }
 
 readme: setup browser   ## put the results of the last run into README.md
-	python -m stages.readme
+	python -m stages.pages.readme
 
 clean:   ## free the disk: environment, caches and all that the pipeline wrote, but not data/raw and production
 	rm -rf $(VENV) .dvc/cache .dvc/tmp .pytest_cache .mypy_cache .ruff_cache .hypothesis

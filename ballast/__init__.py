@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ballast.model import Model
+    from ballast.models.base import Model
 
 __all__ = ["load"]
 
@@ -15,8 +15,8 @@ def load(folder: str | os.PathLike[str]) -> Model:
     """Load a trained model from its folder.
 
     Returns an object with `.labels` (K names) and `.logits(texts) -> (n, K) float32`.
-    Raises `ballast.errors.UserError` when a file is missing or differs from its manifest.
+    Raises `ballast.exceptions.UserError` when a file is missing or differs from its manifest.
     """
-    from ballast.models import load as load_model
+    from ballast.models.folder import load as load_model
 
     return load_model(folder)

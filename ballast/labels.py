@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
-from ballast.errors import UserError, nearest
+from ballast.exceptions import UserError, nearest
 
 Value = TypeVar("Value")
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ballast.errors import UserError
+from ballast.exceptions import UserError
 
 # Of the largest class to any other: with less the sample would be a hundred times the data.
 LEAST_RATIO = 0.01

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ballast.errors import UserError
-from ballast.metrics import Metrics, Scored, higher_is_better
+from ballast.evaluation.metrics import Metrics, Scored, higher_is_better
+from ballast.exceptions import UserError
 from ballast.technique import Technique, plain_batches, plain_texts
 from ballast.techniques import build
 

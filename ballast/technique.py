@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ballast.batching import shuffled_batches
-from ballast.errors import UserError
-from ballast.labels import check_all_labels
-from ballast.limits import LARGE, plain, quoted
+from ballast.compute.batching import shuffled_batches
 from ballast.sampling import every_row
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from ballast.checkpoint import Checkpoint
-    from ballast.frozen_layers import Keep
-    from ballast.model import Model
+    from ballast.models.base import Model
+    from ballast.models.frozen_layers import Keep
+    from ballast.training.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,27 +125,3 @@ def weighted_share(labels: np.ndarray, weights: np.ndarray, class_weights: np.nd
     total = np.bincount(labels, weights=weights, minlength=classes)
     total = total if class_weights is None else total * class_weights
     return total / total.sum()
-
-
-def require_positive(name: str, value: object, *, at_least: float = 0.0, at_most: float = LARGE) -> float:
-    """The finite number `value` of the parameter `name`; raises UserError unless it is above 0 and within the limits."""
-    number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGE else np.nan
-    if not max(at_least, 0) <= number <= at_most or number == 0:
-        lower = f"of at least {at_least:g}" if at_least else "above 0"
-        # The limit of all numbers need not be told of a text, or of a number below 0.
-        told = at_most != LARGE or (isinstance(value, int | float) and value > LARGE)
-        raise UserError(
-            f"{name} must be a number {lower}{f' and at most {plain(at_most)}' if told else ''}, not {quoted(value)}"
-        )
-    return number
-
-
-def per_class(name: str, values: object, labels: Sequence[str]) -> np.ndarray:
-    """Values (K,) of a parameter that maps each class index to a positive number.
-
-    Raises UserError when a class is missing or a value is not a positive number.
-    """
-    if not isinstance(values, Mapping):
-        raise UserError(f"{name} must give a number for each class ({', '.join(labels)}), not {quoted(values)}")
-    check_all_labels(name, [labels[index] for index in values], labels)
-    return np.array([require_positive(f"{name} of {label}", values[index]) for index, label in enumerate(labels)])

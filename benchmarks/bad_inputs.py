@@ -16,7 +16,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from benchmarks.measuring import surroundings, write_result
-from stages import places
+from stages.store import places
 from tests.bad_inputs import Case, base, tried, wrong
 from tests.bad_settings import settings
 from tests.bad_tables import ANSWERS, of_server, server, tables

@@ -19,14 +19,14 @@ from joblib import Parallel, delayed
 from safetensors.numpy import load_file
 from scipy.stats import binom, binomtest
 
-from ballast.descriptors import NAMES, descriptors
-from ballast.label_shift import Scored
-from ballast.quantification import classify_and_count, estimate_prior, posterior_conditionals
-from ballast.watch import Policy, judge
+from ballast.data.descriptors import NAMES, descriptors
+from ballast.monitoring.decision import Policy, judge
+from ballast.monitoring.label_shift import Scored
+from ballast.monitoring.quantification import classify_and_count, estimate_prior, posterior_conditionals
 from benchmarks.measuring import surroundings, write_result
-from stages.deployed import REFERENCE, VOCABULARY, Version, current_version, indices, read_version
-from stages.params import read_params
-from stages.watch import policy_of, reference_of
+from stages.production.deployed import REFERENCE, VOCABULARY, Version, current_version, indices, read_version
+from stages.production.watch import policy_of, reference_of
+from stages.store.params import read_params
 
 STEADY = 0.134
 SIZES = (500, 1000, 5000)

@@ -19,8 +19,8 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from tqdm import tqdm
 
 from benchmarks.measuring import ROOT, measured, surroundings, write_result
-from stages.checked import write_arrays, write_table
-from stages.files import write_json
+from stages.store.checked import write_arrays, write_table
+from stages.store.files import write_json
 
 LABELS, SHARES = ["ham", "spam"], np.array([0.87, 0.13])
 # Drawn from so many times as many as there are messages, 98% of the groups have one message, as in the SMS data.

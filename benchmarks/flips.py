@@ -24,10 +24,10 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from ballast.encoders import file_sha256
-from ballast.errors import UserError
+from ballast.exceptions import UserError
+from ballast.io.digest import file_sha256
 from benchmarks.measuring import ROOT, surroundings, write_result
-from stages.remedies import remedy
+from stages.store.remedies import remedy
 from tests.deployed import label, promote, score, selected_project, traffic, watch
 from tests.prepared_python import prepared_python
 from tests.project import Outcome, Project
@@ -145,7 +145,7 @@ def built(folder: Path, python: Path) -> Project:
     """A project of which every kind of file is there."""
     from flows.promote import ANNOUNCED
     from flows.state import write_state
-    from stages.files import write_json
+    from stages.store.files import write_json
 
     # The technique takes no steps; its curve is made up.
     project = selected_project(folder, python, COUNTS)

@@ -50,19 +50,19 @@ SCENES = (
     # As a user runs it, but for the environment, which is there.
     Scene("repro", "fresh", [("make", "-o", "setup", "repro")], "ran", 1),
     Scene("repro, two side by side", "sampled", [("sh", "-c", TRAIN.format(seed=seed)) for seed in (0, 1)], "", 1),
-    Scene("promote", "ran", [(*PYTHON, "stages.promote")], "deployed", 2),
-    Scene("score", "deployed", [(*PYTHON, "stages.score", "incoming/w1.csv", "--window", "w1")], "scored", 2),
+    Scene("promote", "ran", [(*PYTHON, "stages.production.promote")], "deployed", 2),
+    Scene("score", "deployed", [(*PYTHON, "stages.production.score", "incoming/w1.csv", "--window", "w1")], "scored", 2),
     Scene("watch", "scored", [(*PYTHON, "flows.watch", "--window", "w1")], "", 1),
-    Scene("reprior", "estimated", [(*PYTHON, "stages.promote", "--reprior", "w1")], "", 2),
-    Scene("feedback", "labelled", [(*PYTHON, "stages.feedback")], "fed", 2),
+    Scene("reprior", "estimated", [(*PYTHON, "stages.production.promote", "--reprior", "w1")], "", 2),
+    Scene("feedback", "labelled", [(*PYTHON, "stages.production.feedback")], "fed", 2),
     Scene("retrain", "due", [(*PYTHON, "flows.retrain", "--window", "w1")], "", 1),
 )
 # States that are made from another one by commands that nobody kills.
 STEPS = {
     "ran": ("fresh", [("dvc", "repro", "select")]),
     "sampled": ("fresh", [("dvc", "repro", "resample")]),
-    "estimated": ("scored", [(*PYTHON, "stages.watch", "--window", "w1")]),
-    "due": ("fed", [(*PYTHON, "stages.watch", "--window", "w1")]),
+    "estimated": ("scored", [(*PYTHON, "stages.production.watch", "--window", "w1")]),
+    "due": ("fed", [(*PYTHON, "stages.production.watch", "--window", "w1")]),
 }
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from stages.files import read_json, write_json
+from stages.store.files import read_json, write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("torch", "transformers", "accelerate", "numpy", "pandas", "scikit-learn", "dvc", "prefect")

@@ -18,7 +18,7 @@ from typing import Any
 from tqdm import tqdm
 
 from benchmarks.measuring import ROOT, logged, measured, read_result, recording_python, surroundings, write_result
-from stages.files import DURATIONS, read_json
+from stages.store.files import DURATIONS, read_json
 from tests.project import TINY_TRAINING, Project, corpus, project_copy, tiny_encoder, yaml
 
 RAW = Path("data/raw")

@@ -19,11 +19,11 @@ import torch
 from transformers import pipeline
 
 from ballast import load
-from ballast.encoders import file_sha256
+from ballast.io.digest import file_sha256
 from benchmarks.measuring import ROOT, measured, read_result, shortest, surroundings, write_result
-from stages.files import write_json
-from stages.incoming import Columns, read_rows
-from stages.score import scored
+from stages.production.incoming import Columns, read_rows
+from stages.production.score import scored
+from stages.store.files import write_json
 
 ROWS_AT_ONCE = 10_000
 # As in the published corpus, where 403 of 5,574 messages repeat another one exactly.
@@ -61,13 +61,13 @@ def write_window(path: Path, rows: int, words: np.ndarray) -> None:
 
 
 def weigh(model: Path, rows: int, words: np.ndarray) -> dict[str, float]:
-    """Peak memory in MB and seconds of `stages.score` on a window of so many rows."""
+    """Peak memory in MB and seconds of `stages.production.score` on a window of so many rows."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         shutil.copy(ROOT / "params.yaml", folder)
         deploy(folder, model)
         write_window(folder / "window.csv", rows, words)
-        found = measured("-m", "stages.score", "window.csv", "--window", "w", folder=folder)
+        found = measured("-m", "stages.production.score", "window.csv", "--window", "w", folder=folder)
     return {"peak_mb": round(found["peak_mb"]), "seconds": round(found["seconds"], 1)}
 
 

@@ -42,11 +42,11 @@ def main(encoder: Path, messages: str, files: int, rows: int, workers: list[int]
         write_files(folder / "messages", distinct, files, rows)
         for _ in tqdm(range(times), desc="timing"):
             for count in workers:
-                command = ("-m", "stages.score_folder", "messages", "scores", "--workers", str(count))
+                command = ("-m", "stages.production.score_folder", "messages", "scores", "--workers", str(count))
                 shutil.rmtree(folder / "scores", ignore_errors=True)
                 whole[count] = min(whole[count], measured(*command, folder=folder)["seconds"])
                 starting[count] = min(starting[count], measured(*command, folder=folder)["seconds"])
-            one_process = measured("-m", "stages.score", "messages", "--window", "w", folder=folder)
+            one_process = measured("-m", "stages.production.score", "messages", "--window", "w", folder=folder)
             alone = min(alone, one_process["seconds"])
     scoring = {count: whole[count] - starting[count] for count in workers}
     few, *_, many = sorted(workers)

@@ -23,19 +23,19 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, DataCollatorWithPadding, Trainer, TrainingArguments
 
-from ballast.bootstrap import Draws, resampled
-from ballast.comparison import compare, with_seed_variation
-from ballast.encoder_model import EncoderModel, choose_device
-from ballast.encoders import encoder_source
-from ballast.frozen_layers import Arrays, freeze
-from ballast.metrics import Decisions, Scored
-from ballast.model import Model
-from ballast.precision import in_bf16
+from ballast.compute.precision import in_bf16
+from ballast.evaluation.bootstrap import Draws, resampled
+from ballast.evaluation.comparison import compare, with_seed_variation
+from ballast.evaluation.metrics import Decisions, Scored
+from ballast.models.base import Model
+from ballast.models.encoder import EncoderModel, choose_device
+from ballast.models.frozen_layers import Arrays, freeze
+from ballast.models.pretrained import encoder_source
 from ballast.technique import Technique, TrainingData, TrainingSettings
-from ballast.training import fine_tune, set_dropout
+from ballast.training.fine_tune import fine_tune, set_dropout
 from benchmarks.measuring import read_result, surroundings, write_result
-from stages.messages import Messages, read_messages
-from stages.params import read_params
+from stages.store.messages import Messages, read_messages
+from stages.store.params import read_params
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95

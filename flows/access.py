@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import psutil  # type: ignore[import-untyped]
 from prefect.settings import Settings
 
-from ballast.errors import UserError
+from ballast.exceptions import UserError
 
 HOME = Path("production/prefect")
 AUTH_FILE, ADDRESS_FILE, LOCK_FILE = "auth_string", "address", "serve.lock"

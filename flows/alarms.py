@@ -15,10 +15,10 @@ from prefect.events import emit_event
 from prefect.exceptions import MissingContextError
 from prefect.logging import get_logger, get_run_logger
 
-from ballast.errors import UserError
-from ballast.paths import open_to_others, regular_file
-from ballast.printable import printable_values
-from ballast.urls import bare_address
+from ballast.exceptions import UserError
+from ballast.io.paths import open_to_others, regular_file
+from ballast.io.printable import printable_values
+from ballast.io.urls import bare_address
 from flows.settings import production
 
 TIMEOUT_SECONDS = 10.0
@@ -41,7 +41,7 @@ def logger() -> logging.Logger | logging.LoggerAdapter[logging.Logger]:
 def tell(
     event: str, resource: str, payload: Mapping[str, Any], *, labels: Mapping[str, str] | None = None, id: UUID | None = None
 ) -> None:
-    """Emit an event about a resource, such as ballast.model.0003, and post it to `production.webhook`, if that is set.
+    """Emit an event about a resource, such as ballast.models.base.0003, and post it to `production.webhook`, if that is set.
 
     labels : of the resource; a deployment's trigger can match them.
     id : of the event; Prefect takes an equal id only once in half an hour.

@@ -7,7 +7,7 @@ from typing import Any
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from ballast.printable import one_line, printable, printable_values
+from ballast.io.printable import one_line, printable, printable_values
 
 
 def markdown(text: str, *, key: str, description: str) -> None:

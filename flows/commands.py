@@ -22,9 +22,9 @@ from prefect.exceptions import PrefectHTTPStatusError, TerminationSignal
 from prefect.settings import PREFECT_API_URL
 
 import flows.guard  # noqa: F401
-from ballast.errors import TEMPORARY, UserError
-from ballast.printable import one_line, printable
-from ballast.urls import hidden
+from ballast.exceptions import TEMPORARY, UserError
+from ballast.io.printable import one_line, printable
+from ballast.io.urls import hidden
 
 LAST_LINES = 20
 # Characters of a line of those.

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ballast.errors import UserError
+from ballast.exceptions import UserError
 from flows.leftovers import remove_index_lock
 
 # DVC writes it wherever it works; what it says can be had again.

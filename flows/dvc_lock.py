@@ -18,7 +18,7 @@ import psutil  # type: ignore[import-untyped]
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from ballast.errors import UserError
+from ballast.exceptions import UserError
 
 # Those that were read to their ends, those that were just there, and those that were cut off.
 KEPT, WRITTEN, BROKEN = (Path(f".dvc/tmp/kept/{kind}") for kind in ("whole", "written", "broken"))

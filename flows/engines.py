@@ -27,7 +27,7 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 import ballast
 import flows
-from ballast.errors import UserError, nearest
+from ballast.exceptions import UserError, nearest
 from flows import HEARTBEAT
 from flows.commands import stopped
 from flows.lost_runs import silent_runs

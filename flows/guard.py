@@ -11,7 +11,7 @@ import sys
 from prefect.context import refresh_global_settings_context
 from prefect.settings import get_current_settings
 
-from ballast.errors import UserError
+from ballast.exceptions import UserError
 from flows.access import own_settings
 
 try:

@@ -22,8 +22,8 @@ from typing import Any
 import psutil  # type: ignore[import-untyped]
 from zc.lockfile import LockError, LockFile  # type: ignore[import-untyped]
 
-from ballast.command import parser, run
-from ballast.errors import UserError
+from ballast.cli import parser, run
+from ballast.exceptions import UserError
 from flows.dvc_lock import proven
 from flows.dvc_processes import at_work, checkout_of, lives
 

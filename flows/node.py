@@ -18,10 +18,10 @@ from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
-from ballast.encoders import file_sha256
-from ballast.errors import UserError
-from ballast.launching import check_gpus
-from ballast.models import MANIFEST
+from ballast.exceptions import UserError
+from ballast.io.digest import file_sha256
+from ballast.models.folder import MANIFEST
+from ballast.training.launching import check_gpus
 from flows.commands import no_tracebacks, run_command, stay_in_group, stopping_commands
 from flows.commits import at_commit, uncommitted
 from flows.leftovers import mend

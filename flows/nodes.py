@@ -17,9 +17,9 @@ from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from prefect import flow, get_run_logger
 
-from ballast.encoders import file_sha256
-from ballast.errors import UserError
-from ballast.models import MANIFEST, read_manifest
+from ballast.exceptions import UserError
+from ballast.io.digest import file_sha256
+from ballast.models.folder import MANIFEST, read_manifest
 from flows import artifacts
 from flows.commands import StageFailed, run_command, stopping_commands
 from flows.commits import git, head, uncommitted
@@ -42,7 +42,7 @@ def train_elsewhere(stages: Sequence[str], retries: int) -> None:
     reads = stale(stages)
     if not reads:
         return
-    run_command("params", ["python", "-m", "stages.params"], get_run_logger().info)
+    run_command("params", ["python", "-m", "stages.store.params"], get_run_logger().info)
     engine = engine_of(nodes())
     check_committed(reads)
     check_remote(HERE)

@@ -22,10 +22,10 @@ from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture, as_completed
 from prefect.runtime import flow_run
 
-from ballast.command import parser, run
-from ballast.errors import UserError
-from ballast.limits import YEAR_HOURS, check_number
-from ballast.printable import LONGEST_TITLE, one_line
+from ballast.cli import parser, run
+from ballast.exceptions import UserError
+from ballast.io.printable import LONGEST_TITLE, one_line
+from ballast.parameters import YEAR_HOURS, check_number
 from flows import artifacts
 from flows.commands import StageFailed, readable, run_command, stopping_commands
 from flows.leftovers import mend

@@ -24,7 +24,7 @@ from prefect.client.schemas.schedules import CronSchedule
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 
-from ballast.errors import UserError
+from ballast.exceptions import UserError
 from flows.lost_runs import in_state, lost_runs
 
 DEPLOYMENTS, TEMPLATE = Path("infra/prefect.yaml"), Path("infra/process-template.json")

@@ -2,7 +2,7 @@
 
 With `production.promote: review` a new version waits for a person: its flow run pauses in Prefect, shows what would be
 deployed, and is resumed there with approve true or false. Going back waits for nobody. Where Prefect is out of order,
-`python -m stages.promote` does the same; the next run of this flow tells of it.
+`python -m stages.production.promote` does the same; the next run of this flow tells of it.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from prefect.input import RunInput
 from prefect.runtime import flow_run
 from prefect.settings import PREFECT_API_URL
 
-from ballast.command import parser, run
-from ballast.errors import UserError
-from ballast.limits import YEAR_HOURS, check_number
-from ballast.printable import LONGEST_TITLE, one_line
+from ballast.cli import parser, run
+from ballast.exceptions import UserError
+from ballast.io.printable import LONGEST_TITLE, one_line
+from ballast.parameters import YEAR_HOURS, check_number
 from flows import artifacts
 from flows.alarms import NAMESPACE, tell
 from flows.commands import one_at_a_time, readable, run_command, stopping_commands
@@ -120,7 +120,7 @@ def command(*options: str) -> list[str]:
         if not line.startswith("{"):
             get_run_logger().info(line)
 
-    run_command("promote", ["python", "-m", "stages.promote", *options], log)
+    run_command("promote", ["python", "-m", "stages.production.promote", *options], log)
     return lines
 
 
@@ -167,7 +167,7 @@ def reviewed(proposal: Mapping[str, Any], patience_seconds: int) -> str:
     if not PREFECT_API_URL.value():
         raise UserError(
             "production.promote is review, but no Prefect server is set (PREFECT_API_URL) in which somebody could approve;"
-            " look at `python -m stages.promote --dry-run` and repeat the command with --approve"
+            " look at `python -m stages.production.promote --dry-run` and repeat the command with --approve"
         )
     artifacts.markdown(in_words(proposal), key="proposal", description="what would be deployed")
     get_run_logger().info("production.promote is review: resume this run with approve true or false")
@@ -238,7 +238,7 @@ def announce(at: int, note: str) -> None:
     }
     labels = {"prefect.resource.name": f"model {version}", "ballast.reason": reason}
     event = uuid5(NAMESPACE, f"{version}/{reason}/{history[at]['at']}")
-    tell("model.promoted", f"ballast.model.{version}", payload, labels=labels, id=event)
+    tell("model.promoted", f"ballast.models.base.{version}", payload, labels=labels, id=event)
     earlier = DEPLOYED / str(previous) / "manifest.json"
     titles = {f"deployed {version}": manifest}
     if earlier.exists():
@@ -255,7 +255,7 @@ def main(listing: bool, **given: Any) -> None:
             raise UserError(f"{given[option]!r} is a URL; expected {expected}")
     with readable():
         if listing:
-            run_command("promote", ["python", "-m", "stages.promote", "--list"], print)
+            run_command("promote", ["python", "-m", "stages.production.promote", "--list"], print)
         else:
             print(promote(**given))
 

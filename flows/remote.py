@@ -14,8 +14,8 @@ from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from dvc.utils.serialize import load_yaml, modify_yaml
 
-from ballast.errors import UserError
-from ballast.urls import public_url
+from ballast.exceptions import UserError
+from ballast.io.urls import public_url
 from flows.commands import StageFailed, run_command, stopped
 
 LOCK = "dvc.lock"

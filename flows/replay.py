@@ -20,10 +20,10 @@ from prefect.exceptions import ObjectNotFound
 from prefect.runtime import flow_run
 from prefect.settings import PREFECT_API_URL
 
-from ballast.command import parser, run
-from ballast.errors import UserError, short
-from ballast.limits import SEEDS, check_number
-from ballast.urls import add_secret_url
+from ballast.cli import parser, run
+from ballast.exceptions import UserError, short
+from ballast.io.urls import add_secret_url
+from ballast.parameters import SEEDS, check_number
 from flows.commands import one_at_a_time, readable, run_command, stopping_commands
 from flows.promote import promote
 from flows.retrain import RETRAIN, decision_of, finish, not_home, ours, retrain
@@ -60,7 +60,7 @@ def replay(
     options = ["--size", str(size), "--labelled", str(labelled), "--seed", str(seed)]
     options += [] if source is None else ["--source", source]
     with stopping_commands():
-        run_command("draw", ["python", "-m", "stages.draw", *options, *map(str, schedule)], logger.info)
+        run_command("draw", ["python", "-m", "stages.production.draw", *options, *map(str, schedule)], logger.info)
         with one_at_a_time(RETRAIN / ".lock"):
             for path in RETRAIN.glob("replay-*"):
                 forget(path)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
 
-from ballast.command import parser, run
+from ballast.cli import parser, run
 from flows.dvc_lock import PAUSE_SECONDS, keep_written
 from flows.leftovers import mend
 from flows.settings import check_before_dvc

@@ -15,10 +15,10 @@ from typing import Any
 from prefect import flow, get_run_logger
 from prefect.runtime import flow_run
 
-from ballast.command import parser, run
-from ballast.encoders import file_sha256
-from ballast.errors import UserError
-from ballast.printable import LONGEST_TITLE, one_line
+from ballast.cli import parser, run
+from ballast.exceptions import UserError
+from ballast.io.digest import file_sha256
+from ballast.io.printable import LONGEST_TITLE, one_line
 from flows import artifacts
 from flows.alarms import tell
 from flows.commands import one_at_a_time, readable, run_command, stopping_commands
@@ -58,19 +58,19 @@ def retrain(window: str | None = None, key: str | None = None) -> str:
                 version = read_state(home / "decision.json")["version"]
                 conclude(key, version, decided if decided in (OUTDATED, REFUSED) else None)
             if not_home(home):
-                logger.warning("its result waits for `python -m stages.retrain bring-home %s`", key)
+                logger.warning("its result waits for `python -m stages.production.retrain bring-home %s`", key)
             return decided
         if ours(home):
             # Somebody was killed after the switch. Until the result is here, the files here may be of two models.
             promote(source=str(home / "worktree"), reason="retrain", window=window, keep_newer=True)
             return finish(key, None)
-        step("feedback", "stages.feedback")
-        step("prepare", "stages.retrain", "prepare", key, *([] if window is None else ["--window", window]))
+        step("feedback", "stages.production.feedback")
+        step("prepare", "stages.production.retrain", "prepare", key, *([] if window is None else ["--window", window]))
         if not (home / "prepared.json").exists():
             return OUTDATED
         # A pipeline of its own in Prefect, with its retries and artifacts; DVC goes on where a stopped one was.
         run_command("pipeline", ["python", "-m", "flows.pipeline"], logger.info, folder=home / "worktree")
-        step("challenge", "stages.retrain", "challenge", key)
+        step("challenge", "stages.production.retrain", "challenge", key)
         result = read_state(home / "challenge.json")
         outdated = superseded(result["champion"], window)
         instead, base = OUTDATED if outdated else None, deployed()["version"]
@@ -88,7 +88,7 @@ def retrain(window: str | None = None, key: str | None = None) -> str:
             # Before the end, for nothing is repeated after it: rather twice than never.
             version = deployed()["version"]
             payload = {name: result[name] for name in (*PAYLOAD, "window", "champion")} | {"version": version}
-            tell("model.kept", f"ballast.model.{version}", payload)
+            tell("model.kept", f"ballast.models.base.{version}", payload)
         return finish(key, instead)
 
 
@@ -104,7 +104,7 @@ def finish(key: str, instead: str | None) -> str:
     """Bring the result of what was promoted home, and conclude: the decision."""
     home = RETRAIN / key
     if instead is None and ours(home):
-        step("bring home", "stages.retrain", "bring-home", key, "--unless-edited")
+        step("bring home", "stages.production.retrain", "bring-home", key, "--unless-edited")
     conclude(key, deployed()["version"], instead)
     return decision_of(home)
 
@@ -120,7 +120,15 @@ def ours(home: Path) -> bool:
 
 def conclude(key: str, version: str, instead: str | None) -> None:
     """Note the decision, which is that of the comparison or another one instead, and remove the checkout."""
-    step("conclude", "stages.retrain", "conclude", key, "--version", version, *(["--instead", instead] if instead else []))
+    step(
+        "conclude",
+        "stages.production.retrain",
+        "conclude",
+        key,
+        "--version",
+        version,
+        *(["--instead", instead] if instead else []),
+    )
 
 
 def superseded(champion: str, window: str | None) -> bool:

@@ -14,14 +14,14 @@ from prefect import flow, get_run_logger
 from prefect.events import emit_event
 from prefect.runtime import flow_run
 
-from ballast.command import parser, run
-from ballast.errors import UserError
-from ballast.printable import LONGEST_TITLE, one_line
-from ballast.urls import SECRET_URLS, add_secret_url, public_url, refusal, secrets_in
+from ballast.cli import parser, run
+from ballast.exceptions import UserError
+from ballast.io.printable import LONGEST_TITLE, one_line
+from ballast.io.urls import SECRET_URLS, add_secret_url, public_url, refusal, secrets_in
 from flows.commands import readable, run_until_had, stopping_commands
 from flows.settings import PARAMS, scoring, window_name
 
-STAGE = [sys.executable, "-m", "stages.score"]
+STAGE = [sys.executable, "-m", "stages.production.score"]
 SETTING = "production.score.source"
 
 

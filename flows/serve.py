@@ -26,8 +26,8 @@ from prefect.client.orchestration import PrefectClient, get_client
 from prefect.context import refresh_global_settings_context
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, get_current_settings, temporary_settings
 
-from ballast.command import parser, run
-from ballast.errors import UserError
+from ballast.cli import parser, run
+from ballast.exceptions import UserError
 from flows.access import (
     ADDRESS_FILE,
     ANY_ADDRESS,

@@ -17,8 +17,8 @@ from starlette.datastructures import MutableHeaders
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ballast.command import parser, run
-from ballast.errors import UserError
+from ballast.cli import parser, run
+from ballast.exceptions import UserError
 from flows.access import SERVER, names_of
 from flows.guard import OWN
 

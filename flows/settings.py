@@ -6,12 +6,12 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from ballast.command import parser, run
-from ballast.errors import UserError
-from ballast.limits import YEAR_HOURS, check_number, quoted
-from ballast.paths import check_folder, check_source, regular_file
-from ballast.urls import refusal, secrets_in
-from ballast.yaml_text import LARGEST_BYTES, yaml_mapping
+from ballast.cli import parser, run
+from ballast.exceptions import UserError
+from ballast.io.paths import check_folder, check_source, regular_file
+from ballast.io.urls import refusal, secrets_in
+from ballast.io.yaml_text import LARGEST_BYTES, yaml_mapping
+from ballast.parameters import YEAR_HOURS, check_number, quoted
 
 PARAMS = Path("params.yaml")
 READ_BY_DVC = (Path("dvc.yaml"), Path("dvc.lock"), Path("data/feedback.parquet"))

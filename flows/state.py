@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import ballast.digest as digest
-from ballast.errors import UserError
-from ballast.paths import regular_file
+import ballast.io.digest as digest
+from ballast.exceptions import UserError
+from ballast.io.paths import regular_file
 
-# What makes a file anew; stages/remedies.py says the same of all files, and a test compares the two.
+# What makes a file anew; stages/store/remedies.py says the same of all files, and a test compares the two.
 REMEDIES = (
     (
         r"production/retrain/(?P<key>[^/]+)/",
@@ -31,7 +31,7 @@ REMEDIES = (
     (r"production/watch/(?P<window>[^/]+)\.json$", "delete it, then run `python -m flows.watch --window {window}`"),
     (r"", "delete it, then run `dvc repro`"),
 )
-ADOPT = "python -m stages.verify --adopt"
+ADOPT = "python -m stages.production.verify --adopt"
 
 
 def remedy(path: Path) -> str:

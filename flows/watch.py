@@ -15,8 +15,8 @@ from prefect import flow, get_run_logger
 from prefect.artifacts import create_link_artifact
 from prefect.runtime import flow_run
 
-from ballast.command import parser, run
-from ballast.printable import LONGEST_TITLE, one_line
+from ballast.cli import parser, run
+from ballast.io.printable import LONGEST_TITLE, one_line
 from flows import artifacts
 from flows.alarms import NAMESPACE, tell
 from flows.commands import StageFailed, readable, run_command, stopping_commands
@@ -44,13 +44,13 @@ def watch(window: str | None = None, occasion: str = "") -> str:
     logger = get_run_logger()
     with stopping_commands():
         try:
-            run_command("feedback", ["python", "-m", "stages.feedback"], logger.info)
+            run_command("feedback", ["python", "-m", "stages.production.feedback"], logger.info)
         except StageFailed as failure:
             # A mistake in somebody's labels must not stop the watch.
             logger.error("%s; the window is watched with the labels so far", failure.headline)
             tell("labels.rejected", f"ballast.window.{name}", {"window": name, "reason": failure.headline})
         try:
-            run_command("watch", ["python", "-m", "stages.watch", "--window", name], logger.info)
+            run_command("watch", ["python", "-m", "stages.production.watch", "--window", name], logger.info)
         except StageFailed:
             if not (SCORED / f"{name}.parquet").exists():
                 tell("window.missing", f"ballast.window.{name}", {"window": name}, labels={"ballast.window": name})

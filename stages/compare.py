@@ -16,15 +16,15 @@ import numpy as np
 import pandas as pd
 from scipy.special import softmax
 
-from ballast.bootstrap import Draws
-from ballast.claims import PROBE, claims, judge_both, nothing_helps
-from ballast.command import parser, run
-from ballast.comparison import compare, with_seed_variation
-from ballast.encoders import file_sha256
-from ballast.metrics import LOSSES
-from ballast.priors import correct
-from stages.checked import FILES, read_arrays, read_pinned
-from stages.files import (
+from ballast.cli import parser, run
+from ballast.evaluation.bootstrap import Draws
+from ballast.evaluation.claims import PROBE, claims, judge_both, nothing_helps
+from ballast.evaluation.comparison import compare, reference_of, with_seed_variation
+from ballast.evaluation.metrics import LOSSES
+from ballast.evaluation.priors import correct
+from ballast.io.digest import file_sha256
+from stages.store.checked import FILES, read_pinned
+from stages.store.files import (
     CLAIMS,
     CURVES,
     EVALUATIONS,
@@ -40,28 +40,12 @@ from stages.files import (
     write_json,
     write_plain_json,
 )
-from stages.params import read_params
-from stages.remedies import spoilt
-from stages.studies import study_results
+from stages.store.logits import read_draws
+from stages.store.params import read_params
+from stages.store.studies import study_results
 
-REFERENCE = "baseline"
 FAMILIES = ("raw", "corrected")
 PERTURBATION_COLUMNS = ["technique", "seed", "perturbation", "text", "label", "raw", "corrected", "skipped"]
-
-
-def read_draws(name: str, family: str) -> Draws:
-    """What `evaluate` saved of a technique for its comparison with others; `family` is raw, corrected or operating_point."""
-    path = EVALUATIONS / f"{name}.npz"
-    saved = read_arrays(path)
-    try:
-        metrics = saved[f"{family}.metrics"].tolist()
-        return Draws(
-            values=dict(zip(metrics, saved[f"{family}.draws"], strict=True)),
-            seeds=dict(zip(metrics, saved[f"{family}.seeds"], strict=True)),
-            correct=saved[f"{family}.correct"],
-        )
-    except KeyError as error:
-        raise spoilt(path, f"no array {error} among the saved draws") from error
 
 
 def with_probe(draws: Draws, probabilities: np.ndarray) -> Draws:
@@ -69,11 +53,6 @@ def with_probe(draws: Draws, probabilities: np.ndarray) -> Draws:
     resamples = len(next(iter(draws.values.values())))
     values = {**draws.values, PROBE: np.full(resamples, probabilities.mean())}
     return replace(draws, values=values, seeds={**draws.seeds, PROBE: probabilities})
-
-
-def reference_of(names: list[str]) -> str:
-    """The technique that all others are compared with."""
-    return REFERENCE if REFERENCE in names else names[0]
 
 
 def compared_metrics(labels: list[str]) -> list[str]:

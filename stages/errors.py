@@ -13,13 +13,21 @@ import numpy as np
 import pandas as pd
 from scipy.special import softmax
 
-from ballast.command import parser, run
-from ballast.error_analysis import LEAST_IN_SLICE, beats_majority, in_slices, label_suspects, nearest, slices, surest_mistakes
-from ballast.priors import correct
-from stages.corrected import Corrected
-from stages.files import ERRORS, EVALUATIONS, read_json, write_json
-from stages.messages import Messages, read_messages
-from stages.params import read_params
+from ballast.cli import parser, run
+from ballast.evaluation.error_analysis import (
+    LEAST_IN_SLICE,
+    beats_majority,
+    in_slices,
+    label_suspects,
+    nearest,
+    slices,
+    surest_mistakes,
+)
+from ballast.evaluation.priors import correct
+from stages.store.files import ERRORS, EVALUATIONS, read_json, write_json
+from stages.store.logits import Corrected
+from stages.store.messages import Messages, read_messages
+from stages.store.params import read_params
 
 NEIGHBOURS = 3
 DIGITS = 6

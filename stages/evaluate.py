@@ -13,42 +13,16 @@ from pathlib import Path
 
 import numpy as np
 
-from ballast.bootstrap import Draws
-from ballast.command import parser, run
-from ballast.evaluation import Labelled, Protocol, SeedScores, evaluate
-from ballast.post_hoc import Head
-from stages.checked import read_arrays, write_arrays
-from stages.files import CARDS, EVALUATIONS, INGEST, LOGITS, read_json, replaced, write_json
-from stages.messages import Messages, read_messages
-from stages.params import read_params
-from stages.production import operating_rule, production_prior
-from stages.remedies import spoilt
-from stages.values import entry_name
-
-
-def labelled(messages: Messages, split: str) -> Labelled:
-    """Classes and groups of a split."""
-    rows = messages.of(split)
-    return Labelled(classes=rows["class"].to_numpy(), groups=np.unique(rows["group"], return_inverse=True)[1])
-
-
-def seed_scores(name: str, seed: int) -> tuple[SeedScores, int]:
-    """One seed's saved logits, and the number of weights of its model."""
-    path = LOGITS / name / f"{seed}.npz"
-    saved = read_arrays(path)
-    try:
-        declared = saved["declared_prior"]
-        scores = SeedScores(
-            validation=saved["validation"],
-            test=saved["test"],
-            train=saved["train"],
-            train_classes=saved["train_classes"],
-            declared_prior=None if np.isnan(declared).any() else declared,
-            head=Head(norms=saved["head_norms"], bias=saved["head_bias"]) if "head_norms" in saved else None,
-        )
-        return scores, int(saved["parameters"])
-    except KeyError as error:
-        raise spoilt(path, f"no array {error} among the saved logits") from error
+from ballast.cli import parser, run
+from ballast.evaluation.bootstrap import Draws
+from ballast.evaluation.evaluate import Protocol, evaluate
+from stages.store.checked import write_arrays
+from stages.store.files import CARDS, EVALUATIONS, INGEST, read_json, replaced, write_json
+from stages.store.logits import labelled, seed_scores
+from stages.store.messages import read_messages
+from stages.store.params import read_params
+from stages.store.protocol import operating_rule, production_prior
+from stages.store.values import entry_name
 
 
 def write_draws(families: Mapping[str, Draws], path: Path) -> None:

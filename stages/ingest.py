@@ -7,76 +7,26 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ballast.command import parser, run
-from ballast.encoders import file_sha256
-from ballast.errors import UserError, nearest
-from ballast.labels import label_name
-from ballast.near_duplicates import fingerprints, near_duplicate_groups
-from ballast.splitting import SPLITS, stratified_grouped_fold, stratified_grouped_split, within_share
-from ballast.urls import public_url, refusal, secrets_in
-from stages import sms_spam
-from stages.checked import read_table, write_table
-from stages.columns import as_strings, check_label_names
-from stages.files import FEEDBACK, INGEST, MESSAGES, replaced, write_json
-from stages.ids import first_wrong_id
-from stages.params import PARAMS, Ingest, read_params
-from stages.tables import read_file, read_hub, read_sms
+from ballast.cli import parser, run
+from ballast.data.near_duplicates import fingerprints, near_duplicate_groups
+from ballast.data.splitting import SPLITS, stratified_grouped_fold, stratified_grouped_split, within_share
+from ballast.exceptions import UserError, nearest
+from ballast.io.digest import file_sha256
+from ballast.io.urls import refusal, secrets_in
+from stages.store.checked import read_table, write_table
+from stages.store.columns import as_strings, check_label_names
+from stages.store.files import FEEDBACK, INGEST, MESSAGES, replaced, write_json
+from stages.store.params import PARAMS, Ingest, read_params
+from stages.store.source import mapped, read_source
 
 # DVC sets it for the commands that it runs.
 DVC_STAGE = "DVC_STAGE"
-
-
-def read_source(settings: Ingest) -> tuple[pa.Table, str]:
-    """The source's rows as id, text, label, and where they came from."""
-    wanted = {"text_column": settings.text_column, "label_column": settings.label_column}
-    if settings.id_column is not None:
-        wanted["id_column"] = settings.id_column
-    if settings.source == "sms_spam":
-        path, served_by = sms_spam.obtain(Path(settings.path))
-        table, wanted = read_sms(path), {"text_column": "text", "label_column": "label"}
-    elif settings.source == "hub":
-        if settings.hub.name is None:
-            raise UserError("params.yaml: ingest.source hub needs ingest.hub.name, such as ucirvine/sms_spam")
-        table, served_by = read_hub(**settings.hub.model_dump(), wanted=wanted), f"hub data set {public_url(settings.hub.name)}"
-    else:
-        table = read_file(settings.path, settings.source, wanted, settings.sha256)
-        served_by = f"file {public_url(settings.path)}"
-    if len(table) == 0:
-        raise UserError(f"{served_by}: no rows; expected messages with the columns {', '.join(wanted.values())}")
-    columns = {key.removesuffix("_column"): as_strings(table[name], name, served_by) for key, name in wanted.items()}
-    ids = columns.get("id", pa.chunked_array([pc.cast(pa.array(np.arange(1, len(table) + 1)), pa.large_string())]))
-    if settings.id_column is not None and (wrong := first_wrong_id(table[wanted["id_column"]])):
-        row, reason = wrong
-        raise UserError(f"{served_by}: row {row + 1} has no id in {settings.id_column!r} (ingest.id_column): {reason}")
-    if ids.null_count or pc.count_distinct(ids).as_py() < len(ids):
-        raise UserError(f"{served_by}: the column {settings.id_column!r} (ingest.id_column) must name each row once")
-    return pa.table({"id": ids, "text": columns["text"], "label": columns["label"]}), served_by
-
-
-def mapped(labels: pa.ChunkedArray, label_map: dict[str | int | bool, str] | None, served_by: str) -> pa.ChunkedArray:
-    """Labels through the map; raises UserError for a value that the map lacks, with its row."""
-    if label_map is None:
-        return labels
-    # Arrow writes a boolean as true, pandas as True.
-    known = {spelling: label for key, label in label_map.items() for spelling in (label_name(key), str(key))}
-    at = pc.index_in(labels, pa.array(list(known), labels.type))
-    # A label that is blank in the file is one that is missing, which is counted later.
-    named = pc.fill_null(pc.not_equal(pc.utf8_trim_whitespace(labels), ""), False)
-    missing = pc.and_(pc.is_null(at), named)
-    row = pc.index(missing, True).as_py()
-    if row >= 0:
-        label = labels[row].as_py()
-        raise UserError(
-            f"{served_by}: row {row + 1} has the label {label!r}, which ingest.label_map lacks: {nearest(label, known)}"
-        )
-    return pa.chunked_array([pa.array(list(known.values()), pa.large_string()).take(at.combine_chunks())])
 
 
 def drop(table: pa.Table, doomed: np.ndarray, reason: str, dropped: dict[str, int]) -> pa.Table:

@@ -16,13 +16,13 @@ import numpy as np
 from tqdm import tqdm
 
 import ballast
-from ballast.command import parser, run
-from ballast.errors import UserError
-from ballast.model import Model
-from ballast.perturbations import perturbations
-from stages.checked import of_model
-from stages.files import MODELS, PROBES, replaced_folder, write_json
-from stages.params import Params, read_params
+from ballast.cli import parser, run
+from ballast.data.perturbations import perturbations
+from ballast.exceptions import UserError
+from ballast.models.base import Model
+from stages.store.checked import of_model
+from stages.store.files import MODELS, PROBES, replaced_folder, write_json
+from stages.store.params import Params, read_params
 
 
 def load(folder: Path) -> Model:

@@ -15,14 +15,14 @@ import numpy as np
 import pandas as pd
 from scipy.special import softmax
 
-from ballast.command import parser, run
-from ballast.evaluation import calibration_curve
-from ballast.expected_shares import count_bounds
-from stages.checked import read_pinned
-from stages.corrected import Corrected
-from stages.evaluate import seed_scores
-from stages.evidently_pages import drift_page, techniques_page, with_shares
-from stages.files import (
+from ballast.cli import parser, run
+from ballast.data.expected_shares import count_bounds
+from ballast.evaluation.evaluate import calibration_curve
+from stages.pages.evidently import drift_page, techniques_page, with_shares
+from stages.pages.report.errors_view import rows_of
+from stages.pages.report.view import Results, page
+from stages.store.checked import read_pinned
+from stages.store.files import (
     CLAIMS,
     ERRORS,
     EVALUATIONS,
@@ -38,11 +38,10 @@ from stages.files import (
     read_json,
     replaced,
 )
-from stages.messages import Messages, read_messages
-from stages.params import read_params
-from stages.report_page.errors_view import rows_of
-from stages.report_page.view import Results, page
-from stages.studies import study_results
+from stages.store.logits import Corrected, seed_scores
+from stages.store.messages import Messages, read_messages
+from stages.store.params import read_params
+from stages.store.studies import study_results
 
 
 def raw_calibration(logits: np.ndarray, classes: np.ndarray, labels: list[str]) -> dict[str, Any]:

@@ -8,12 +8,12 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from ballast.command import parser, run
-from ballast.limits import SEEDS, check_number
-from stages.cards import read_card
-from stages.checked import write_table
-from stages.files import SAMPLES, replaced
-from stages.messages import read_messages
+from ballast.cli import parser, run
+from ballast.parameters import SEEDS, check_number
+from stages.store.cards import read_card
+from stages.store.checked import write_table
+from stages.store.files import SAMPLES, replaced
+from stages.store.messages import read_messages
 
 
 def main(name: str, seed: int) -> None:

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from ballast.command import parser, run
-from ballast.errors import UserError, nearest
-from ballast.metrics import check_metric
+from ballast.cli import parser, run
+from ballast.evaluation.metrics import check_metric
+from ballast.exceptions import UserError, nearest
 from ballast.search import Embedded, best, check_spaces, reference_value, search
-from stages.files import INGEST, SEARCH, read_json, write_json
-from stages.messages import read_messages
-from stages.params import Params, read_params
+from stages.store.files import INGEST, SEARCH, read_json, write_json
+from stages.store.messages import read_messages
+from stages.store.params import Params, read_params
 
 Spaces = dict[str, dict[str, Any]]
 
@@ -49,8 +49,8 @@ def check(params: Params, ingested: dict[str, Any]) -> None:
 def embedded(params: Params) -> Embedded:
     """Train and validation as frozen embeddings of the encoder that params name."""
     # Seconds of imports that a search that is off need not spend.
-    from ballast.embedding_model import Embedder
-    from ballast.encoders import encoder_source
+    from ballast.models.embedding import Embedder
+    from ballast.models.pretrained import encoder_source
 
     messages = read_messages(["text"])
     settings = params.train

@@ -9,13 +9,23 @@ from __future__ import annotations
 
 import sys
 
-from ballast.command import parser, run
-from ballast.encoders import file_sha256
-from ballast.metrics import higher_is_better
-from ballast.selection import judged, select
-from stages.files import EVALUATIONS, INGEST, LEADERBOARD, MODEL_CARD, MODELS, SELECTED, read_json, replaced_folder, write_json
-from stages.model_card.view import model_card
-from stages.params import read_params
+from ballast.cli import parser, run
+from ballast.evaluation.metrics import higher_is_better
+from ballast.evaluation.selection import judged, select
+from ballast.io.digest import file_sha256
+from stages.pages.model_card.view import model_card
+from stages.store.files import (
+    EVALUATIONS,
+    INGEST,
+    LEADERBOARD,
+    MODEL_CARD,
+    MODELS,
+    SELECTED,
+    read_json,
+    replaced_folder,
+    write_json,
+)
+from stages.store.params import read_params
 
 
 def main() -> None:

@@ -14,14 +14,14 @@ from pathlib import Path
 import numpy as np
 
 import ballast
-from ballast.command import parser, run
-from ballast.encoders import file_sha256
-from ballast.errors import UserError
-from ballast.metrics import check_metric
-from ballast.perturbations import perturbations
+from ballast.cli import parser, run
+from ballast.data.perturbations import perturbations
+from ballast.evaluation.metrics import check_metric
+from ballast.exceptions import UserError
+from ballast.io.digest import file_sha256
 from ballast.techniques import module_of
-from stages.cards import Card
-from stages.files import (
+from stages.store.cards import Card
+from stages.store.files import (
     CARDS,
     CURVES,
     EVALUATIONS,
@@ -35,16 +35,16 @@ from stages.files import (
     replaced_folder,
     write_json,
 )
-from stages.imports import sources_of, transitive_imports
-from stages.params import Params, read_params
-from stages.production import operating_rule, production_prior
-from stages.values import finite_value
+from stages.store.params import Params, read_params
+from stages.store.protocol import operating_rule, production_prior
+from stages.store.sources import sources_of, transitive_imports
+from stages.store.values import finite_value
 
 PACKAGE = Path(ballast.__file__).parent
 # The stages that dvc.yaml runs for every technique.
 BY_TECHNIQUE = ("resample", "train", "evaluate")
 # Every technique is built on these; the stages that use them have them among their sources.
-ABSTRACTION = frozenset(PACKAGE / name for name in ("technique.py", "errors.py", "__init__.py"))
+ABSTRACTION = frozenset(PACKAGE / name for name in ("technique.py", "exceptions.py", "__init__.py"))
 
 
 def sources(technique: str) -> dict[str, str]:

@@ -24,17 +24,17 @@ from scipy.special import log_softmax
 from scmrepo.exceptions import SCMError
 
 import ballast
-from ballast import models
-from ballast.command import parser, run
-from ballast.encoders import file_sha256
-from ballast.errors import UserError
-from ballast.launching import is_first, launched
-from ballast.limits import SEEDS, check_number
-from ballast.model import Model
+from ballast.cli import parser, run
+from ballast.exceptions import UserError
+from ballast.io.digest import file_sha256
+from ballast.models import folder as models
+from ballast.models.base import Model
+from ballast.parameters import SEEDS, check_number
 from ballast.technique import Technique, TrainingData, TrainingSettings, weighted_share
-from stages.cards import Card, read_card
-from stages.checked import FILES, read_frame, write_arrays
-from stages.files import (
+from ballast.training.launching import is_first, launched
+from stages.store.cards import Card, read_card
+from stages.store.checked import FILES, read_frame, write_arrays
+from stages.store.files import (
     CHECKPOINTS,
     CURVES,
     DURATIONS,
@@ -46,9 +46,9 @@ from stages.files import (
     replaced_folder,
     write_json,
 )
-from stages.messages import read_messages
-from stages.params import read_params
-from stages.states import kept
+from stages.store.frozen_states import kept
+from stages.store.messages import read_messages
+from stages.store.params import read_params
 
 # Training messages of each class that are scored, to see how far a technique fits them better than those of test.
 TRAIN_SCORED = 500
@@ -80,7 +80,7 @@ def trained(technique: Technique, data: TrainingData, settings: TrainingSettings
     if technique.fit is not None:
         return technique.fit(data, settings)
     # Seconds of imports that only an encoder needs.
-    from ballast.training import fine_tune
+    from ballast.training.fine_tune import fine_tune
 
     return fine_tune(technique, data, settings)
 
@@ -125,7 +125,7 @@ def main(name: str, seed: int) -> None:
     checkpoint = None
     if technique.fit is None:
         # Seconds of imports that only an encoder needs.
-        from ballast.checkpoint import Checkpoint
+        from ballast.training.checkpoint import Checkpoint
 
         path = CHECKPOINTS / name / f"{seed}.safetensors"
         checkpoint = Checkpoint(path, section.checkpoint_minutes, fingerprint(card, data, settings, seed))

@@ -21,14 +21,14 @@ from great_expectations.data_context.types.base import ProgressBarsConfig
 from great_expectations.expectations.metadata_types import FailureSeverity
 from great_expectations.expectations.row_conditions import Column
 
-from ballast.command import parser, run
-from ballast.errors import UserError
-from ballast.expected_shares import count_bounds
-from ballast.splitting import SPLITS
-from stages.checked import read_frame
-from stages.data_docs.view import index_page, markdown, offline
-from stages.files import MESSAGES, VALIDATION, replaced_folder, write_json
-from stages.params import Params, read_params
+from ballast.cli import parser, run
+from ballast.data.expected_shares import count_bounds
+from ballast.data.splitting import SPLITS
+from ballast.exceptions import UserError
+from stages.pages.data_docs.view import index_page, markdown, offline
+from stages.store.checked import read_frame
+from stages.store.files import MESSAGES, VALIDATION, replaced_folder, write_json
+from stages.store.params import Params, read_params
 
 DATA_DOCS = Path("data/data_docs")
 WORDS = {"min_value": "at least", "max_value": "at most", "value_set": "one of", "column_set": "exactly"}

@@ -14,8 +14,8 @@ from typing import Any
 
 import pandas as pd
 
-from ballast.errors import TEMPORARY
-from ballast.printable import LONGEST_LINE, UNSEEN
+from ballast.exceptions import TEMPORARY
+from ballast.io.printable import LONGEST_LINE, UNSEEN
 from tests.deployed import deploy, prior_model
 from tests.project import ROOT, Outcome, Project, corpus, workspace, yaml
 

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ballast import models
-from ballast.encoders import file_sha256
-from ballast.model import Model, PriorModel
-from ballast.tfidf_model import fit_tfidf
-from stages.files import DEPLOYED, LABELS, WATCH, read_json, write_json
+from ballast.io.digest import file_sha256
+from ballast.models import folder as models
+from ballast.models.base import Model
+from ballast.models.prior import PriorModel
+from ballast.models.tfidf import fit_tfidf
+from stages.store.files import DEPLOYED, LABELS, WATCH, read_json, write_json
 from tests.project import Project, corpus, project_copy
 
 

@@ -19,7 +19,7 @@ from uuid import uuid4
 
 import httpx
 
-from ballast.digest import with_digest
+from ballast.io.digest import with_digest
 from tests.project import ROOT, Outcome, Project, environment
 
 Value = TypeVar("Value")

@@ -33,7 +33,7 @@ with socket.socket(socket.AF_UNIX) as server:
     sys.exit(int(server.makefile().read()))
 """
 MAIN_STAGES = ("ingest", "validate", "search", "resample", "train", "probe", "errors", "report", "study", "study_result")
-IMPORTED_WHEN_NEEDED = ("ballast.training", "ballast.embedding_model", "transformers.models.bert.modeling_bert")
+IMPORTED_WHEN_NEEDED = ("ballast.training.fine_tune", "ballast.models.embedding", "transformers.models.bert.modeling_bert")
 
 
 def run(folder: str, environment: dict[str, str], argv: list[str]) -> int:

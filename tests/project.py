@@ -22,10 +22,10 @@ import numpy as np
 import pandas as pd
 from ruamel.yaml import YAML
 
-from ballast.command import run
-from ballast.errors import TEMPORARY
-from stages.checked import write_table
-from stages.files import write_json
+from ballast.cli import run
+from ballast.exceptions import TEMPORARY
+from stages.store.checked import write_table
+from stages.store.files import write_json
 
 if TYPE_CHECKING:
     import pytest

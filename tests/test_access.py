@@ -14,7 +14,7 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.settings import Settings
 from prefect.workers.process import ProcessJobConfiguration
 
-from ballast.errors import UserError
+from ballast.exceptions import UserError
 from flows import access
 from flows.access import CLIENT, SERVER, kept_auth_string, known_auth_string, make_private, names_of, own_settings
 from flows.pool import TEMPLATE

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from ballast.command import TRACEBACK, parser, printable_output, run
-from ballast.errors import TEMPORARY, TransientError, UserError, is_transient, nearest
-from ballast.printable import LONGEST_LINE, PrintableStream, one_line, printable, printable_values
-from stages import places
-from stages.candidate import locked_stages
-from stages.incoming import files_at
+from ballast.cli import TRACEBACK, parser, printable_output, run
+from ballast.exceptions import TEMPORARY, TransientError, UserError, is_transient, nearest
+from ballast.io.printable import LONGEST_LINE, PrintableStream, one_line, printable, printable_values
+from stages.production.candidate import locked_stages
+from stages.production.incoming import files_at
+from stages.store import places
 from tests.bad_inputs import Case, base, tried, wrong
 from tests.bad_settings import YAMLS, settings
 from tests.bad_tables import ANSWERS, of_server, server, tables

@@ -12,12 +12,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ballast import models
+from ballast.models import folder as models
 from benchmarks import score_folder
 from benchmarks.growth import FASTEST, exponent, write_csv
 from benchmarks.measuring import logged, measured, recording_python
 from benchmarks.overhead import families
-from stages.files import DURATIONS, write_json
+from stages.store.files import DURATIONS, write_json
 from tests.deployed import tfidf
 from tests.project import corpus
 

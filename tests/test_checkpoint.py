@@ -11,13 +11,13 @@ import pytest
 import torch
 from safetensors.torch import load, load_file, save_file
 
-from ballast import training
-from ballast.checkpoint import Checkpoint
-from ballast.encoder_model import EncoderModel
+from ballast.models.encoder import EncoderModel
 from ballast.technique import Technique, TrainingData, TrainingSettings
 from ballast.techniques import build
-from ballast.training import fine_tune
-from stages.files import CHECKPOINTS, CURVES, LOGITS, MODELS
+from ballast.training import fine_tune as training
+from ballast.training.checkpoint import Checkpoint
+from ballast.training.fine_tune import fine_tune
+from stages.store.files import CHECKPOINTS, CURVES, LOGITS, MODELS
 from tests.project import Project, corpus
 from tests.trainings import sampled_project, started, wait_until
 

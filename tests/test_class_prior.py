@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import softmax
 
-from ballast.challenge import Contender, challenge
-from ballast.descriptors import NAMES, descriptors, vocabulary
-from ballast.label_shift import Scored, findings, least_alike, score_finding
-from ballast.quantification import classify_and_count, design_effect, emq, estimate_prior, posterior_conditionals
-from ballast.watch import Drop, Policy, Verdict, judge, recall_drops
+from ballast.data.descriptors import NAMES, descriptors, vocabulary
+from ballast.monitoring.challenge import Contender, challenge
+from ballast.monitoring.decision import Drop, Policy, Verdict, judge, recall_drops
+from ballast.monitoring.label_shift import Scored, findings, least_alike, score_finding
+from ballast.monitoring.quantification import classify_and_count, design_effect, emq, estimate_prior, posterior_conditionals
 
 POLICY = Policy(confidence=0.95, false_alarm=0.005, negligible=0.01, tolerance=0.15, minimum_labels=20, margin=0.01)
 PRIOR = np.array([0.87, 0.13])

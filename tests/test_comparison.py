@@ -14,15 +14,23 @@ from scipy.stats import binomtest
 from sklearn.metrics import f1_score
 from statsmodels.stats.multitest import multipletests
 
-from ballast.bootstrap import Draws
-from ballast.calibration import Calibration
-from ballast.claims import CONTRADICTED, INCONCLUSIVE, SUPPORTED, Claim, Part, claims, judge, nothing_helps
-from ballast.comparison import bootstrap_p, compare, holm, mcnemar_over_seeds, mcnemar_p, verdict, with_seed_variation
-from ballast.metrics import macro_f1
-from ballast.operating_point import macro_f1_offsets
-from ballast.post_hoc import Head, Scores, arms
-from ballast.prior_grid import RATIOS, prior_grid
-from ballast.priors import correct, fit_shift
+from ballast.evaluation.bootstrap import Draws
+from ballast.evaluation.calibration import Calibration
+from ballast.evaluation.claims import CONTRADICTED, INCONCLUSIVE, SUPPORTED, Claim, Part, claims, judge, nothing_helps
+from ballast.evaluation.comparison import (
+    bootstrap_p,
+    compare,
+    holm,
+    mcnemar_over_seeds,
+    mcnemar_p,
+    verdict,
+    with_seed_variation,
+)
+from ballast.evaluation.metrics import macro_f1
+from ballast.evaluation.operating_point import macro_f1_offsets
+from ballast.evaluation.post_hoc import Head, Scores, arms
+from ballast.evaluation.prior_grid import RATIOS, prior_grid
+from ballast.evaluation.priors import correct, fit_shift
 
 RNG = np.random.default_rng(0)
 

@@ -18,14 +18,14 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 from pyarrow import parquet
 
-from ballast import digest
-from ballast.errors import UserError
+from ballast.exceptions import UserError
+from ballast.io import digest
 from benchmarks.flips import built, tried
 from flows import state
-from stages.checked import read_arrays, read_frame, read_pinned, read_table, table_writer, write_arrays, write_table
-from stages.files import DEPLOYED, SCORED, WATCH, read_json, write_json
-from stages.remedies import remedy
-from stages.score_file import Target
+from stages.production.score_file import Target
+from stages.store.checked import read_arrays, read_frame, read_pinned, read_table, table_writer, write_arrays, write_table
+from stages.store.files import DEPLOYED, SCORED, WATCH, read_json, write_json
+from stages.store.remedies import remedy
 from tests.deployed import deploy, prior_model
 from tests.project import ROOT, Project
 
@@ -145,8 +145,8 @@ def test_a_file_whose_digest_another_one_holds(tmp_path: Path) -> None:
 
 REMEDIES = {
     "data/messages.parquet": "delete it, then run `dvc repro`",
-    "data/feedback.parquet": "run `python -m stages.retrain bring-home KEY` if the retraining KEY brought it here, else"
-    " `git restore data/feedback.parquet`",
+    "data/feedback.parquet": "run `python -m stages.production.retrain bring-home KEY` if the retraining KEY brought it"
+    " here, else `git restore data/feedback.parquet`",
     "studies/results/ratio.json": "delete it, then run `make study NAME=ratio`",
     "studies/ratio/variants/ratio_1/training.json": "delete it, then run `make study NAME=ratio`",
     "production/deployed/current.json": "restore it from a backup, or move it away and run `python -m flows.promote --force`",
@@ -155,7 +155,8 @@ REMEDIES = {
     "production/deployed/.announced": "delete it: the next `python -m flows.promote` announces all switches again",
     "production/scored/2026-01-31.parquet": "run `python -m flows.score SOURCE --window 2026-01-31`",
     "production/watch/w1.json": "delete it, then run `python -m flows.watch --window w1`",
-    "production/feedback.parquet": "delete it, then run `python -m stages.feedback`, which takes in production/labels/ anew",
+    "production/feedback.parquet": "delete it, then run `python -m stages.production.feedback`,"
+    " which takes in production/labels/ anew",
     "production/retrain/w1/decision.json": "delete production/retrain/w1/, then run `python -m flows.retrain --window w1`",
     "production/retrain/night/worktree/logits/a/0.npz": "delete production/retrain/night/, then run"
     " `python -m flows.retrain --key night`",

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from ballast import error_analysis
-from ballast.bootstrap import wilson_interval
-from ballast.error_analysis import (
+from ballast.evaluation import error_analysis
+from ballast.evaluation.bootstrap import wilson_interval
+from ballast.evaluation.error_analysis import (
     LEAST_IN_SLICE,
     beats_majority,
     class_in_slice,
@@ -24,10 +24,10 @@ from ballast.error_analysis import (
     slices,
     surest_mistakes,
 )
-from stages.files import ERRORS, EVALUATIONS, read_json
-from stages.messages import read_messages
-from stages.report_page.errors_view import NEIGHBOUR_CHARACTERS, SHOWN_CHARACTERS, errors, rows_of
-from stages.report_page.view import HERE, percent
+from stages.pages.report.errors_view import NEIGHBOUR_CHARACTERS, SHOWN_CHARACTERS, errors, rows_of
+from stages.pages.report.view import HERE, percent
+from stages.store.files import ERRORS, EVALUATIONS, read_json
+from stages.store.messages import read_messages
 from tests.project import ROOT, Project, corpus, workspace
 
 HOSTILE = "<script>broken = 1</script></style></td></table>\u202e\u2066{{ 7 * 7 }} " + "x" * 10_000

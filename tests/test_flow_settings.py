@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ballast.errors import UserError
+from ballast.exceptions import UserError
 from flows import replay
 from flows.settings import window_name
 from tests.bad_inputs import as_yaml

@@ -20,7 +20,7 @@ import psutil
 import pytest
 from joblib import cpu_count
 
-from ballast.errors import UserError
+from ballast.exceptions import UserError
 from flows.commands import INTERRUPTED, LAST_LINES, LONGEST_TOLD, StageFailed, printable_logs, run_command, run_until_had
 from flows.pipeline import pipeline, plan
 from tests.flow_fixtures import Server, StandIn, eventually, prefect_server, stand_in

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 import ballast
-from ballast.models import read_manifest
-from stages.files import CARDS, CURVES, EVALUATIONS, INGEST, LOGITS, MESSAGES, MODELS, PROBES, SAMPLES, SEARCH, read_json
+from ballast.models.folder import read_manifest
+from stages.store.files import CARDS, CURVES, EVALUATIONS, INGEST, LOGITS, MESSAGES, MODELS, PROBES, SAMPLES, SEARCH, read_json
 from tests.project import ROOT, TINY_TRAINING, Outcome, Project, corpus, project_copy, ran, yaml
 
 COUNTS = dict(zip("abcdefgh", (2840, 1080, 640, 320, 180, 120, 75, 41), strict=True))
@@ -33,7 +33,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ballast.model import PriorModel
+from ballast.models.base import PriorModel
 from ballast.technique import Technique, TrainingData, TrainingSettings
 
 
@@ -187,7 +187,7 @@ def test_the_file_of_a_technique_reruns_its_entries_and_equal_results_end_it_the
 
 
 def test_an_edit_of_a_module_reruns_the_stages_that_run_it_for_every_technique(built: Project) -> None:
-    with (built.folder / "ballast/post_hoc.py").open("a") as file:
+    with (built.folder / "ballast/evaluation/post_hoc.py").open("a") as file:
         file.write("# A comment.\n")
     assert built.repro() == {"techniques", *(f"evaluate@{name}" for name in TECHNIQUES), "errors", "report"}
 

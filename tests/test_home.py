@@ -18,10 +18,10 @@ from flows.replay import forget
 with warnings.catch_warnings():
     # On import Evidently uses numpy.core, and Litestar under it, what they deprecate.
     warnings.simplefilter("ignore", DeprecationWarning)
-    import stages.watch  # noqa: F401
-from stages import home as home_module
-from stages.files import DEPLOYED, FEEDBACK, LEADERBOARD, RETRAIN, read_json
-from stages.home import EDITED, sha256
+    import stages.production.watch  # noqa: F401
+from stages.production import home as home_module
+from stages.production.home import EDITED, sha256
+from stages.store.files import DEPLOYED, FEEDBACK, LEADERBOARD, RETRAIN, read_json
 from tests.deployed import label, promote, score, selected_project, traffic, watch
 from tests.project import Outcome, Project, copied
 
@@ -136,7 +136,7 @@ def another_feedback(project: Project) -> None:
 
 
 def another_commit(project: Project) -> None:
-    append("ballast/heads.py", "# Changed.\n")(project)
+    append("ballast/models/heads.py", "# Changed.\n")(project)
     as_somebody = ["-c", "user.name=test", "-c", "user.email=test@localhost", "-c", "commit.gpgsign=false"]
     project.run("git", *as_somebody, "commit", "--quiet", "--no-verify", "-m", "Another", "ballast")
 
@@ -148,7 +148,7 @@ EDITS: dict[str, tuple[Callable[[Project], Any], str]] = {
     "a lock": (append("dvc.lock", "stages: {}\n"), "dvc.lock"),
     "code": (append("stages/train.py", "# Mine.\n"), "stages/train.py"),
     "new code": (append("ballast/techniques/mine.py", "# Mine.\n"), "ballast/techniques/mine.py"),
-    "another commit": (another_commit, "ballast/heads.py"),
+    "another commit": (another_commit, "ballast/models/heads.py"),
 }
 
 
@@ -157,7 +157,7 @@ def test_what_was_edited_here_is_not_overwritten_and_the_old_model_not_promoted(
     change, name = EDITS[case]
     change(project)
     before = files_here(project)
-    command = "`python -m stages.retrain bring-home w1`"
+    command = "`python -m stages.production.retrain bring-home w1`"
     error = step(project, "bring-home").error
     assert f"is deployed, but not brought home: {name} changed here since it began; nothing was overwritten" in error
     assert command in error and "with --force its files are taken, and yours are kept in production/retrain/w1/former" in error

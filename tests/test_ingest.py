@@ -13,9 +13,9 @@ import pandas as pd
 import pytest
 
 import ballast
-from ballast.encoders import file_sha256
-from stages import sms_spam
-from stages.files import FEEDBACK, INGEST, MESSAGES, read_json
+from ballast.io.digest import file_sha256
+from stages.store import sms_spam
+from stages.store.files import FEEDBACK, INGEST, MESSAGES, read_json
 from tests.project import OWN, ROOT, WORDS, Project, corpus
 
 GOOD = corpus({"ham": 20, "spam": 10}, twins=0)
@@ -323,8 +323,8 @@ def test_ids_are_kept(workspace: Project) -> None:
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_message_of_a_megabyte(workspace: Project, tiny_encoder: Path, name: str) -> None:
-    from ballast.encoder_model import untrained_model
-    from ballast.models import save
+    from ballast.models.encoder import untrained_model
+    from ballast.models.folder import save
 
     text = " ".join(WORDS[number % len(WORDS)] for number in range(210_000))
     assert len(text) > 2**20

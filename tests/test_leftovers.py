@@ -17,12 +17,12 @@ import psutil
 import pytest
 from zc.lockfile import LockFile
 
-from ballast.errors import UserError
+from ballast.exceptions import UserError
 from flows import dvc_lock, leftovers
 from flows.commits import at_commit, head
 from flows.dvc_processes import lives, program
 from flows.leftovers import GUARD, REPOSITORY, RWLOCK, mend
-from stages.files import replaced, replaced_folder, write_json
+from stages.store.files import replaced, replaced_folder, write_json
 from tests.flow_fixtures import StandIn, eventually, stand_in
 from tests.project import ROOT
 
@@ -381,7 +381,7 @@ def test_a_lock_that_a_killed_git_left_on_a_nodes_index_is_removed(tmp_path: Pat
 KILLED = """
 import os, signal
 from pathlib import Path
-from stages.files import replaced, replaced_folder
+from stages.store.files import replaced, replaced_folder
 with replaced(Path("{0}.json")) as file, replaced_folder(Path("{0}")) as folder:
     file.write_text("half")
     (folder / "half").touch()

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ballast.claims import PROBE
-from ballast.metrics import metric_names
+from ballast.evaluation.claims import PROBE
+from ballast.evaluation.metrics import metric_names
 from ballast.techniques import known
-from stages.files import CLAIMS, EVALUATIONS, INGEST, LEADERBOARD, LOGITS, PROBE_TABLE, SAMPLES, read_json
+from stages.store.files import CLAIMS, EVALUATIONS, INGEST, LEADERBOARD, LOGITS, PROBE_TABLE, SAMPLES, read_json
 from tests.project import TINY_TRAINING, Project, corpus, workspace
 
 COUNTS = dict(zip("abcdefgh", (2840, 1080, 640, 320, 180, 120, 75, 41), strict=True))

@@ -30,9 +30,9 @@ import torch
 from prefect.cli.deploy._models import DeploymentConfig, PrefectYamlModel
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from ballast.encoders import file_sha256
-from ballast.errors import UserError
-from ballast.launching import check_gpus
+from ballast.exceptions import UserError
+from ballast.io.digest import file_sha256
+from ballast.training.launching import check_gpus
 from flows.commands import StageFailed
 from flows.commits import at_commit, head
 from flows.engines import Order, check_address, check_server, engine_of
@@ -40,7 +40,7 @@ from flows.lost_runs import silent_runs
 from flows.node import on_worker, train
 from flows.nodes import Reads, check_committed, collect, gpus_for, stale, train_elsewhere, train_on_nodes
 from flows.remote import check_remote, lock_entries
-from stages.files import LEADERBOARD, MODELS, read_json
+from stages.store.files import LEADERBOARD, MODELS, read_json
 from tests.flow_fixtures import Server, eventually, free_port, prefect_server
 from tests.project import ROOT, TINY_TRAINING, Outcome, Project, corpus, environment, project_copy, yaml
 from tests.s3 import ACCESS, CLIENT, answers, s3

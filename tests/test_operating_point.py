@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import log_softmax, softmax
 
-from ballast.errors import UserError
-from ballast.operating_point import Rule, choose, cost_matrix, decide, margins, named_costs, threshold, weighted
+from ballast.evaluation.operating_point import Rule, choose, cost_matrix, decide, margins, named_costs, threshold, weighted
+from ballast.exceptions import UserError
 
 LABELS = ["ham", "spam", "fraud"]
 

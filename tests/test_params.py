@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from stages.files import CARDS, INGEST, MESSAGES, MODELS, read_json, write_json
-from stages.params import read_params
+from stages.store.files import CARDS, INGEST, MESSAGES, MODELS, read_json, write_json
+from stages.store.params import read_params
 from tests.project import ROOT, Project, yaml
 
 PARAMS = Path("params.yaml")

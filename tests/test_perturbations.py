@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ballast.errors import UserError
-from ballast.perturbations import HOMOGLYPHS, falls, homoglyphs, leet, perturbations, spacing
+from ballast.data.perturbations import HOMOGLYPHS, falls, homoglyphs, leet, perturbations, spacing
+from ballast.exceptions import UserError
 from stages.compare import PERTURBATION_COLUMNS, perturbation_table
-from stages.files import PROBES, read_json
-from stages.report_page.errors_view import perturbed
+from stages.pages.report.errors_view import perturbed
+from stages.store.files import PROBES, read_json
 from tests.project import TINY_TRAINING, WORDS, Project, corpus
 
 ALL = ["leet", "spacing", "homoglyphs", "padding"]

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from ballast.bootstrap import Draws
-from ballast.comparison import compare, with_seed_variation
-from ballast.evaluation import Labelled, Protocol, pooled_draws
-from ballast.metrics import Decisions
+from ballast.evaluation.bootstrap import Draws
+from ballast.evaluation.comparison import compare, with_seed_variation
+from ballast.evaluation.evaluate import Labelled, Protocol, pooled_draws
+from ballast.evaluation.metrics import Decisions
 
 SIMULATIONS, TECHNIQUES, SEEDS = 200, 10, 3
 MESSAGES, SHARE = 600, 0.13

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from stages.files import DEPLOYED, RETRAIN, WATCH, read_json
+from stages.store.files import DEPLOYED, RETRAIN, WATCH, read_json
 from tests.flow_fixtures import eventually
 from tests.project import Outcome, Project, corpus, project_copy
 from tests.serve_fixtures import Served, served

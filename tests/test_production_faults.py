@@ -20,7 +20,7 @@ import httpx
 import psutil
 import pytest
 
-from stages.files import DEPLOYED, LEADERBOARD, RETRAIN, WATCH, read_json
+from stages.store.files import DEPLOYED, LEADERBOARD, RETRAIN, WATCH, read_json
 from tests.deployed import traffic
 from tests.flow_fixtures import Server, eventually, prefect_server
 from tests.project import Outcome, Project, corpus, project_copy, ran
@@ -236,9 +236,9 @@ def test_a_retraining_that_is_killed_goes_on_and_promotes_once(
 
     # The old model is not promoted; once the edit is gone, the result is brought home and there is nothing to do.
     refused = flow(project, server, "promote").error
-    assert "0002 stays deployed. `python -m stages.retrain bring-home w1` brings the result" in refused
+    assert "0002 stays deployed. `python -m stages.production.retrain bring-home w1` brings the result" in refused
     params.write_bytes(settings)
-    done = project.run("python", "-m", "stages.retrain", "bring-home", "w1")
+    done = project.run("python", "-m", "stages.production.retrain", "bring-home", "w1")
     assert done.code == 0 and "w1 is brought home: production.prior is ham" in done.stderr, done.stderr
     assert project.repro() == set()
     assert set(read_json(project.folder / LEADERBOARD)["techniques"]) == {"tfidf"}
@@ -248,7 +248,7 @@ def test_a_retraining_that_is_killed_goes_on_and_promotes_once(
     assert json.loads(decision)["brought_home"] is True
     # More of the same traffic asks for nothing.
     project.write("incoming/w2.csv", traffic({"ham": 240, "spam": 160}, seed=2)[["id", "text"]])
-    done = project.run("python", "-m", "stages.score", "incoming/w2.csv", "--window", "w2")
+    done = project.run("python", "-m", "stages.production.score", "incoming/w2.csv", "--window", "w2")
     assert done.code == 0, done.stderr
     assert (done := flow(project, server, "watch", "--window", "w2")).code == 0, done.stderr
     assert read_json(project.folder / WATCH / "w2.json")["decision"] == "steady"

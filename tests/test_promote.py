@@ -22,17 +22,18 @@ from safetensors.numpy import load_file
 from scipy.special import expit, softmax
 
 import ballast
-from ballast.descriptors import NAMES
-from ballast.encoders import file_sha256
-from ballast.errors import UserError
-from ballast.operating_point import cost_matrix, threshold
+from ballast.data.descriptors import NAMES
+from ballast.evaluation.operating_point import cost_matrix, threshold
+from ballast.exceptions import UserError
+from ballast.io.digest import file_sha256
 from flows import promote as flow_of_promotion
 from flows.alarms import tell
 from flows.commands import StageFailed
-from stages.checked import read_arrays, write_arrays, write_table
-from stages.deployed import CURRENT, MANIFEST, VOCABULARY, read_version
-from stages.feedback import FEEDBACK_TABLE
-from stages.files import (
+from stages.production.deployed import CURRENT, MANIFEST, VOCABULARY, read_version
+from stages.production.feedback import FEEDBACK_TABLE
+from stages.production.prune import prune_windows
+from stages.store.checked import read_arrays, write_arrays, write_table
+from stages.store.files import (
     DEPLOYED,
     EVALUATIONS,
     FEEDBACK,
@@ -46,7 +47,6 @@ from stages.files import (
     WATCH,
     read_json,
 )
-from stages.prune import prune_windows
 from tests.flow_fixtures import Server, eventually, prefect_server
 from tests.project import Outcome, Project, corpus, project_copy
 
@@ -397,17 +397,17 @@ def test_a_spoilt_version_is_neither_gone_back_to_nor_corrected(project: Project
 
 # What the process that is killed is doing, and what then is deployed.
 KILLED = {
-    "while it copies": ("stages.candidate", "check_files", "0001"),
-    "between copy and switch": ("stages.promote", "switch", "0001"),
-    "before the manifest is there": ("stages.promote", "write_json", "0001"),
-    "while it writes the switch": ("stages.versions", "write_json", "0001"),
-    "after the switch": ("stages.promote", "prune", "0002"),
+    "while it copies": ("stages.production.candidate", "check_files", "0001"),
+    "between copy and switch": ("stages.production.promote", "switch", "0001"),
+    "before the manifest is there": ("stages.production.promote", "write_json", "0001"),
+    "while it writes the switch": ("stages.production.versions", "write_json", "0001"),
+    "after the switch": ("stages.production.promote", "prune", "0002"),
     "while it deletes": ("shutil", "rmtree", "0002"),
 }
 DIES = """
 import importlib, os, signal, sys
 from pathlib import Path
-from stages import promote
+from stages.production import promote
 module = importlib.import_module({module!r})
 def dies(*arguments, **options):
     print("dies", flush=True)
@@ -437,7 +437,7 @@ def test_whoever_is_killed_leaves_the_old_version_or_the_new_one(project: Projec
 
 
 def test_of_two_at_once_one_waits_for_the_other(project: Project) -> None:
-    command = ["python", "-m", "stages.promote"]
+    command = ["python", "-m", "stages.production.promote"]
     both = [
         subprocess.Popen(
             command, cwd=project.folder, env=project.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -648,7 +648,7 @@ def inside(project: Project, server: Server, monkeypatch: pytest.MonkeyPatch, qu
 
 def events(server: Server, version: str) -> list[dict[str, Any]]:
     """What was told of a version."""
-    wanted = {"event": {"name": ["model.promoted"]}, "resource": {"id": [f"ballast.model.{version}"]}}
+    wanted = {"event": {"name": ["model.promoted"]}, "resource": {"id": [f"ballast.models.base.{version}"]}}
     answer = httpx.post(f"{server.url}/events/filter", json={"filter": wanted}, timeout=30)
     answer.raise_for_status()
     return list(answer.json()["events"])
@@ -784,19 +784,19 @@ def test_people_are_told_by_the_webhook(
 ) -> None:
     address, received = hook
     payload = {"version": "0007", "production_prior": {"ham": 0.5}}
-    tell("model.promoted", "ballast.model.0007", payload)
+    tell("model.promoted", "ballast.models.base.0007", payload)
     assert received == []
     inside.edit({"production.webhook": address})
-    tell("model.promoted", "ballast.model.0007", payload, labels={"ballast.reason": "promote"})
+    tell("model.promoted", "ballast.models.base.0007", payload, labels={"ballast.reason": "promote"})
     assert received.pop() == {
         "text": 'model.promoted: version 0007, production_prior {"ham": 0.5}',
         "event": "model.promoted",
-        "resource": "ballast.model.0007",
+        "resource": "ballast.models.base.0007",
         "labels": {"ballast.reason": "promote"},
         "payload": payload,
     }
     inside.edit({"production.webhook": "$BALLAST_HOOK"})
-    tell("model.promoted", "ballast.model.0007", payload)
+    tell("model.promoted", "ballast.models.base.0007", payload)
     assert "has no variable BALLAST_HOOK" in caplog.text and received == []
     for wrong, words in (
         (f"{address}/fails", "it answered 500"),
@@ -805,7 +805,7 @@ def test_people_are_told_by_the_webhook(
         ("nowhere", "not one of http or https"),
     ):
         monkeypatch.setenv("BALLAST_HOOK", wrong)
-        tell("model.promoted", "ballast.model.0007", payload)
+        tell("model.promoted", "ballast.models.base.0007", payload)
         assert words in caplog.text and wrong not in caplog.text
     # One that fails, and one that is elsewhere.
     assert len(received) == 2
@@ -819,7 +819,7 @@ def test_a_webhook_is_a_secret(
     def warned(setting: str) -> str:
         caplog.clear()
         inside.edit({"production.webhook": setting})
-        tell("model.promoted", "ballast.model.0007", {"version": "0007"})
+        tell("model.promoted", "ballast.models.base.0007", {"version": "0007"})
         assert "token" not in caplog.text
         return caplog.text
 

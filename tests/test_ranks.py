@@ -18,17 +18,17 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from ballast.encoder_model import pad, tokenize, untrained_model
-from ballast.errors import UserError
-from ballast.gradients import BatchGradients
-from ballast.heads import head_of, set_head
-from ballast.launching import is_first, launch, processes_here
-from ballast.ranks import Ranks
+from ballast.exceptions import UserError
+from ballast.models.encoder import pad, tokenize, untrained_model
+from ballast.models.heads import head_of, set_head
 from ballast.technique import Technique, TrainingData, TrainingSettings
 from ballast.techniques import build, known
-from ballast.training import connected, fine_tune
-from stages.files import CHECKPOINTS, LOGITS, MODELS, read_json
-from stages.params import Train
+from ballast.training.fine_tune import connected, fine_tune
+from ballast.training.gradients import BatchGradients
+from ballast.training.launching import is_first, launch, processes_here
+from ballast.training.ranks import Ranks
+from stages.store.files import CHECKPOINTS, LOGITS, MODELS, read_json
+from stages.store.params import Train
 from tests.project import TINY_TRAINING, Outcome, Project, corpus
 from tests.project import tiny_encoder as encoder_of
 from tests.trainings import in_training, sampled_project, started

@@ -10,9 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
-from stages.files import LEADERBOARD, read_json, write_json
-from stages.params import Ingest, Search, read_params
-from stages.readme import (
+from stages.pages.readme import (
     BENCHMARKS,
     CLASS_PRIOR,
     PICTURES,
@@ -24,6 +22,8 @@ from stages.readme import (
     watch_table,
     with_block,
 )
+from stages.store.files import LEADERBOARD, read_json, write_json
+from stages.store.params import Ingest, Search, read_params
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / README).read_text(encoding="utf-8")

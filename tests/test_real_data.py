@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 import ballast
-from stages.files import INGEST, LEADERBOARD, PROBE_TABLE, read_json
-from stages.sms_spam import FILE, SHA256, restored
+from stages.store.files import INGEST, LEADERBOARD, PROBE_TABLE, read_json
+from stages.store.sms_spam import FILE, SHA256, restored
 from tests.project import ROOT, Project, project_copy
 
 pytestmark = pytest.mark.slow

@@ -22,10 +22,14 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page
 from scipy.special import softmax
 
-from ballast.metrics import LOSSES
-from ballast.operating_point import cost_matrix, decide
-from stages.checked import write_arrays
-from stages.files import (
+from ballast.evaluation.metrics import LOSSES
+from ballast.evaluation.operating_point import cost_matrix, decide
+from stages.pages.drawing import Axis, joined, nice_step, share_axis, shared_axis
+from stages.pages.model_card.view import markdown
+from stages.pages.report.operating_point_view import disagreements
+from stages.pages.report.view import COLUMNS, Results, answer, drift, page
+from stages.store.checked import write_arrays
+from stages.store.files import (
     CARDS,
     EVALUATIONS,
     INGEST,
@@ -40,18 +44,14 @@ from stages.files import (
     read_json,
     write_json,
 )
-from stages.messages import read_messages
-from stages.model_card.view import markdown
-from stages.report_page.drawing import Axis, joined, nice_step, share_axis, shared_axis
-from stages.report_page.operating_point_view import disagreements
-from stages.report_page.view import COLUMNS, Results, answer, drift, page
+from stages.store.messages import read_messages
 from tests.browser import CONTRAST, DESKTOP, HOSTILE, HOSTILE_TEXT, PHONE, Watched, watched
 from tests.project import Project, workspace
 
 with warnings.catch_warnings():
     # On import Evidently uses numpy.core, and Litestar under it, what they deprecate.
     warnings.simplefilter("ignore", DeprecationWarning)
-    from stages.evidently_pages import with_shares
+    from stages.pages.evidently import with_shares
     from stages.report import read_results
 
 PAGES = ("index.html", "evidently_techniques.html", "evidently_drift.html")

@@ -15,17 +15,17 @@ import pyarrow as pa
 import pytest
 from ruamel.yaml import YAML
 
-from ballast.encoders import file_sha256
-from ballast.errors import UserError
-from ballast.near_duplicates import fingerprints
+from ballast.data.near_duplicates import fingerprints
+from ballast.exceptions import UserError
+from ballast.io.digest import file_sha256
 from flows.retrain import retrain
 
 with warnings.catch_warnings():
     # On import Evidently uses numpy.core, and Litestar under it, what they deprecate.
     warnings.simplefilter("ignore", DeprecationWarning)
-    import stages.watch  # noqa: F401
-from stages.checked import read_arrays, write_arrays, write_table
-from stages.files import DEPLOYED, MESSAGES, PRODUCTION, RETRAIN, WATCH, read_json
+    import stages.production.watch  # noqa: F401
+from stages.store.checked import read_arrays, write_arrays, write_table
+from stages.store.files import DEPLOYED, MESSAGES, PRODUCTION, RETRAIN, WATCH, read_json
 from tests.deployed import label, promote, score, selected_project, traffic, watch
 from tests.project import Outcome, Project, copied
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from stages.params import Params
-from stages.retrained_params import parsed, retrained
+from stages.production.retrained_params import parsed, retrained
+from stages.store.params import Params
 from tests.project import ROOT
 
 PRIOR = {"ham": 0.75, "spam": 0.25}

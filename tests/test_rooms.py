@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stages.checked import write_arrays
-from stages.files import INGEST, LOGITS, read_json
-from stages.imports import PACKAGES, PLUMBING, covered_by_cards, file_of, imported, sources_of, transitive_imports
-from stages.params import Train
+from stages.store.checked import write_arrays
+from stages.store.files import INGEST, LOGITS, read_json
+from stages.store.params import Train
+from stages.store.sources import PACKAGES, PLUMBING, covered_by_cards, file_of, imported, sources_of, transitive_imports
 from stages.techniques import BY_TECHNIQUE
 from tests.project import ROOT, Project, corpus, yaml
 
@@ -104,23 +104,23 @@ def imported_packages(file: Path) -> set[str]:
 def test_training_and_scoring_need_few_packages() -> None:
     files = {
         ROOT / "ballast/__init__.py",
-        ROOT / "ballast/training.py",
+        ROOT / "ballast/training/fine_tune.py",
         ROOT / "ballast/technique.py",
-        ROOT / "ballast/models.py",
+        ROOT / "ballast/models/folder.py",
     }
     files |= {other for file in list(files) for other in transitive_imports(file, ROOT)}
     beyond = {relative(file): more for file in files if (more := imported_packages(file) - LIBRARY_NEEDS)}
     assert beyond == {}
 
 
-@pytest.mark.parametrize("module", ["ballast", "ballast.training"])
+@pytest.mark.parametrize("module", ["ballast", "ballast.training.fine_tune"])
 def test_importing_the_library_loads_no_orchestration(module: str, workspace: Project) -> None:
     listing = f"import sys, {module}; print(*sorted({{name.split('.')[0] for name in sys.modules}}))"
     done = workspace.run(sys.executable, "-W", "error", "-c", listing)
     assert done.code == 0, done.stderr
     loaded = set(done.stdout.split())
     assert loaded & ORCHESTRATION == set()
-    assert module == "ballast.training" or loaded & LIBRARY_NEEDS == set()
+    assert module == "ballast.training.fine_tune" or loaded & LIBRARY_NEEDS == set()
 
 
 DVC: dict[str, Any] = yaml.load(ROOT / "dvc.yaml")["stages"]
@@ -149,7 +149,7 @@ def names(dep: str, file: str) -> bool:
 
 
 def test_only_what_is_made_for_techniques_is_left_to_the_cards() -> None:
-    assert "ballast/tfidf_model.py" in COVERED
+    assert "ballast/models/tfidf.py" in COVERED
     assert not COVERED & {
         f"ballast/{name}.py" for name in ("models", "encoder_model", "training", "sampling", "technique", "encoders")
     }
@@ -197,7 +197,7 @@ def test_these_stages_load_nothing_that_trains(name: str, workspace: Project) ->
     listing = f"import sys; from stages.{name} import main; main({arguments}); print(*sys.modules)"
     done = workspace.run(sys.executable, "-c", listing)
     assert done.code == 0, done.stderr
-    assert {"ballast.training", "ballast.encoder_model", "torch", "transformers"} & set(done.stdout.split()) == set()
+    assert {"ballast.training.fine_tune", "ballast.models.encoder", "torch", "transformers"} & set(done.stdout.split()) == set()
 
 
 def params_of(name: str) -> set[str]:

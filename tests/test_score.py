@@ -22,13 +22,13 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 from scipy.special import softmax
 
-from ballast import models
-from ballast.digest import parse_json
-from ballast.near_duplicates import near_duplicate_groups
-from stages import incoming, score
-from stages.files import write_json
-from stages.incoming import Columns, Row, read_rows
-from stages.score import Seen
+from ballast.data.near_duplicates import near_duplicate_groups
+from ballast.io.digest import parse_json
+from ballast.models import folder as models
+from stages.production import incoming, score
+from stages.production.incoming import Columns, Row, read_rows
+from stages.production.score import Seen
+from stages.store.files import write_json
 from tests.deployed import deploy, prior_model, tfidf
 from tests.flow_fixtures import eventually, prefect_server
 from tests.project import ROOT, Outcome, Project, corpus
@@ -176,7 +176,7 @@ def test_repeated_texts_are_scored_once(ready: Project, monkeypatch: pytest.Monk
 def test_an_encoder_scores_too(workspace: Project, tiny_encoder: Path) -> None:
     import torch
 
-    from ballast.encoder_model import untrained_model
+    from ballast.models.encoder import untrained_model
 
     model = untrained_model(str(tiny_encoder), ["a", "b", "c"], 32, torch.device("cpu"), "fp32")
     deploy(workspace.folder, model)
@@ -595,7 +595,7 @@ def test_a_bucket_is_a_folder_too(cheap: Project) -> None:
             "import fsspec; fs = fsspec.filesystem('s3'); fs.mkdir('bucket')\n"
             "fs.pipe('bucket/in/a.csv', b'id,text\\n1,one\\n2,\\n')\n"
             'fs.pipe(\'bucket/in/b.jsonl\', b\'{"id": 3, "text": "three"}\')\n'
-            "from stages.score import main; main('s3://bucket/in', 'w')\n"
+            "from stages.production.score import main; main('s3://bucket/in', 'w')\n"
             "try: main('s3://bucket/nothing', 'x')\n"
             "except Exception as error: print(error)"
         )

@@ -21,11 +21,11 @@ import pytest
 import torch
 from pyarrow import parquet
 
-from ballast.errors import UserError
-from stages.deployed import current_version, read_version
-from stages.params import read_params
-from stages.score_file import Scorer, Target, output_name
-from stages.score_folder import TRIES, orphans, work
+from ballast.exceptions import UserError
+from stages.production.deployed import current_version, read_version
+from stages.production.score_file import Scorer, Target, output_name
+from stages.production.score_folder import TRIES, orphans, work
+from stages.store.params import read_params
 from tests.deployed import deploy, prior_model, tfidf
 from tests.flow_fixtures import eventually, free_port
 from tests.project import Project, corpus
@@ -242,7 +242,7 @@ def many(ready: Project) -> list[str]:
 
 
 def begin(ready: Project, *arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "stages.score_folder", "messages", "scores", *arguments]
+    command = [sys.executable, "-m", "stages.production.score_folder", "messages", "scores", *arguments]
     env = ready.environment | {"PYTHONPATH": str(ready.code)}
     return subprocess.Popen(command, cwd=ready.folder, env=env, stderr=subprocess.PIPE, text=True)
 

@@ -12,12 +12,12 @@ import pytest
 from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 
-from ballast.errors import UserError
+from ballast.exceptions import UserError
 from ballast.search import INVERSE_PENALTY, Embedded, best, check_spaces, reference_value, search, validation_logits
 from ballast.technique import Technique
 from ballast.techniques import build
-from stages.files import CARDS, MESSAGES, SEARCH, read_json
-from stages.report_page.search_view import searched
+from stages.pages.report.search_view import searched
+from stages.store.files import CARDS, MESSAGES, SEARCH, read_json
 from tests.project import Project, corpus
 
 WEIGHTS = {"low": 0.5, "high": 30.0, "log": True, "per_class": True}

@@ -15,14 +15,14 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from ballast.encoders import encoder_source
-from ballast.errors import UserError
-from ballast.paths import KINDS, check_folder, kind_of, real_folder, regular_file
+from ballast.exceptions import UserError
+from ballast.io.paths import KINDS, check_folder, kind_of, real_folder, regular_file
+from ballast.models.pretrained import encoder_source
 from flows.settings import params
-from stages.files import LONGEST_FILE_NAME, locked, remove_partial, replaced, replaced_folder
-from stages.places import file_system
-from stages.score_file import Target
-from stages.score_folder import work
+from stages.production.score_file import Target
+from stages.production.score_folder import work
+from stages.store.files import LONGEST_FILE_NAME, locked, remove_partial, replaced, replaced_folder
+from stages.store.places import file_system
 from tests.deployed import deploy, label, prior_model, promote, score, selected_project, traffic
 from tests.project import Project, corpus
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ballast.errors import UserError
-from ballast.near_duplicates import fingerprints, mask, near_duplicate_groups
-from ballast.splitting import SPLITS, stratified_grouped_fold, stratified_grouped_split, within_share
+from ballast.data.near_duplicates import fingerprints, mask, near_duplicate_groups
+from ballast.data.splitting import SPLITS, stratified_grouped_fold, stratified_grouped_split, within_share
+from ballast.exceptions import UserError
 
 FRACTIONS = {"train": 0.7, "validation": 0.1, "test": 0.2}
 

@@ -13,14 +13,21 @@ from scipy.special import log_softmax, logit, softmax
 from scipy.stats import norm
 from sklearn import metrics as reference
 
-from ballast import bootstrap
-from ballast.bootstrap import GROUPS_IN_CACHE, by_column, percentile_interval, resample_counts, resampled, wilson_interval
-from ballast.calibration import fit_calibration
-from ballast.errors import UserError
-from ballast.evaluation import Labelled, Protocol, SeedScores, evaluate
-from ballast.metrics import Metrics, Scored, bounds, metric_names, one_vs_rest
-from ballast.priors import correct, effective_prior, fit_prior, fit_shift
-from ballast.selection import select
+from ballast.evaluation import bootstrap
+from ballast.evaluation.bootstrap import (
+    GROUPS_IN_CACHE,
+    by_column,
+    percentile_interval,
+    resample_counts,
+    resampled,
+    wilson_interval,
+)
+from ballast.evaluation.calibration import fit_calibration
+from ballast.evaluation.evaluate import Labelled, Protocol, SeedScores, evaluate
+from ballast.evaluation.metrics import Metrics, Scored, bounds, metric_names, one_vs_rest
+from ballast.evaluation.priors import correct, effective_prior, fit_prior, fit_shift
+from ballast.evaluation.selection import select
+from ballast.exceptions import UserError
 
 RNG = np.random.default_rng(0)
 

@@ -15,11 +15,11 @@ import pandas as pd
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-from ballast.errors import UserError
+from ballast.exceptions import UserError
 from ballast.techniques import build
-from stages.files import CLAIMS, INGEST, LOGITS, MESSAGES, read_json, write_json
-from stages.params import PARAMS
-from stages.studies import POOLED_NAME, STUDIES, known_studies, read_variants, result_path, study_results, variant_folder
+from stages.store.files import CLAIMS, INGEST, LOGITS, MESSAGES, read_json, write_json
+from stages.store.params import PARAMS
+from stages.store.studies import POOLED_NAME, STUDIES, known_studies, read_variants, result_path, study_results, variant_folder
 from tests.project import ROOT, TINY_TRAINING, Project, corpus, project_copy, ran, yaml
 
 COUNTS = {"ham": 1000, "spam": 100}

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from ballast.errors import UserError
+from ballast.exceptions import UserError
 from ballast.technique import TrainingData, TrainingSettings, cross_entropy, weighted_share
 from ballast.techniques import accepted_parameters, build, known
 from ballast.techniques.class_weight import inverse_frequency
-from ballast.training import fine_tune
+from ballast.training.fine_tune import fine_tune
 
 # What a technique needs when it has no default of its own.
 PARAMETERS = {"class_weight": {"weights": "inverse"}}
@@ -130,7 +130,7 @@ def test_unknown_parameter_is_an_error_that_lists_the_known(technique: str) -> N
 @pytest.mark.parametrize("technique", known())
 def test_trains_saves_and_scores(technique: str, tiny_encoder, tmp_path) -> None:
     import ballast
-    from ballast import models
+    from ballast.models import folder as models
 
     classes = 2 if for_two_classes_only(technique) else 3
     counts = COUNTS[3][:classes]

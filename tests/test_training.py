@@ -19,10 +19,15 @@ from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 
 import ballast
-import ballast.digest as digest
-from ballast import frozen_layers, models
-from ballast.batching import shuffled_batches, sorted_batches
-from ballast.encoder_model import (
+import ballast.io.digest as digest
+from ballast.compute.batching import shuffled_batches, sorted_batches
+from ballast.compute.memory import is_out_of_memory
+from ballast.compute.parallel import for_each_batch
+from ballast.compute.precision import in_bf16, with_weights_cast
+from ballast.exceptions import UserError
+from ballast.models import folder as models
+from ballast.models import frozen_layers
+from ballast.models.encoder import (
     FIRST_TOKEN_HEADS,
     EncoderModel,
     check_positions,
@@ -31,17 +36,13 @@ from ballast.encoder_model import (
     skip_unread_states,
     untrained_model,
 )
-from ballast.encoders import minilm_folder
-from ballast.errors import UserError
-from ballast.frozen_layers import STACKED, Arrays, States, can_pass_once, freeze, pass_layers, with_layers
-from ballast.heads import NormalisedLinear, head_of, set_head
-from ballast.memory import is_out_of_memory
-from ballast.precision import in_bf16, with_weights_cast
-from ballast.scoring import for_each_batch
+from ballast.models.frozen_layers import STACKED, Arrays, States, can_pass_once, freeze, pass_layers, with_layers
+from ballast.models.heads import NormalisedLinear, head_of, set_head
+from ballast.models.pretrained import minilm_folder
 from ballast.technique import Technique, TrainingData, TrainingSettings, cross_entropy
-from ballast.training import fine_tune, set_dropout
-from stages.files import STATES
-from stages.states import MOST_FILES, kept
+from ballast.training.fine_tune import fine_tune, set_dropout
+from stages.store.files import STATES
+from stages.store.frozen_states import MOST_FILES, kept
 
 NAMES = ["ham", "spam"]
 TEXTS = [f"{'free prize call now' if row % 4 == 0 else 'see you at the meeting'} {row}" for row in range(48)]

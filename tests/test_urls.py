@@ -24,9 +24,9 @@ import pandas as pd
 import pytest
 from pyarrow import parquet
 
-from ballast import urls
-from ballast.errors import UserError
-from ballast.urls import (
+from ballast.exceptions import UserError
+from ballast.io import urls
+from ballast.io.urls import (
     SECRET_URLS,
     SECRET_URLS_FILE,
     add_secret_url,
@@ -41,8 +41,8 @@ from flows import score as flow_of_scoring
 from flows.commands import StageFailed, run_command
 from flows.pipeline import pipeline
 from flows.settings import check_before_dvc
-from stages.files import INGEST, read_json
-from stages.params import read_params
+from stages.store.files import INGEST, read_json
+from stages.store.params import read_params
 from tests.deployed import deploy, prior_model
 from tests.flow_fixtures import StandIn, free_port, stand_in
 from tests.project import ROOT, Project, corpus
@@ -417,7 +417,7 @@ def test_what_dvc_would_read_without_end_is_refused_before(graph: StandIn, monke
 
 
 def test_a_version_holds_no_secret(workspace: Project) -> None:
-    from stages.candidate import copy_public
+    from stages.production.candidate import copy_public
 
     workspace.edit({"ingest.path": f"https://{USER}:{quote(PASSWORD)}@host/a.csv?sig={SIGNATURE}"})
     copied = workspace.folder / "copied.yaml"

@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 from scipy.stats import binom
 
-from ballast.expected_shares import count_bounds
-from ballast.splitting import SPLITS
-from stages.data_docs.view import offline
-from stages.files import MESSAGES, VALIDATION, read_json
+from ballast.data.expected_shares import count_bounds
+from ballast.data.splitting import SPLITS
+from stages.pages.data_docs.view import offline
+from stages.store.files import MESSAGES, VALIDATION, read_json
 from tests.browser import HOSTILE, Watched
 from tests.project import Outcome, Project
 

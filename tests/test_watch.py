@@ -18,10 +18,10 @@ from pyarrow import parquet
 with warnings.catch_warnings():
     # Evidently's imports warn of their own ends.
     warnings.simplefilter("ignore")
-    import stages.watch  # noqa: F401
-from ballast.digest import parse_json
-from stages.checked import write_table
-from stages.files import DEPLOYED, LABELS, MESSAGES, PRODUCTION, SCORED, WATCH, read_json
+    import stages.production.watch  # noqa: F401
+from ballast.io.digest import parse_json
+from stages.store.checked import write_table
+from stages.store.files import DEPLOYED, LABELS, MESSAGES, PRODUCTION, SCORED, WATCH, read_json
 from tests.deployed import label, promote, score, selected_project, traffic, watch
 from tests.project import Project, corpus
 
@@ -121,7 +121,7 @@ def test_watched_twice_the_bytes_are_the_same(project: Project) -> None:
 
 
 def test_two_at_once_agree(project: Project) -> None:
-    command = ["python", "-m", "stages.watch", "--window", "w1"]
+    command = ["python", "-m", "stages.production.watch", "--window", "w1"]
     both = [
         subprocess.Popen(command, cwd=project.folder, env=project.environment, stderr=subprocess.PIPE, text=True)
         for _ in range(2)

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page
 
-from stages.report_page.view import percent
-from stages.watch_page.view import (
+from stages.pages.report.view import percent
+from stages.pages.watch.view import (
     NEWEST,
     answer,
     counting,
@@ -33,7 +33,7 @@ from tests.browser import CONTRAST, DESKTOP, HOSTILE, HOSTILE_TEXT, PHONE, Watch
 with warnings.catch_warnings():
     # On import Evidently uses numpy.core, and Litestar under it, what they deprecate.
     warnings.simplefilter("ignore", DeprecationWarning)
-    from stages.watch_page.evidently import Columns, window_page
+    from stages.pages.watch.evidently import Columns, window_page
 
 HAM_SPAM = ("ham", "spam")
 INTENTS = tuple(f"intent {letter}" for letter in "abcdefgh")

@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 
-from stages.files import CHECKPOINTS
+from stages.store.files import CHECKPOINTS
 from tests.project import TINY_TRAINING, Project, corpus, workspace
 
 

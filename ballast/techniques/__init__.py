@@ -10,7 +10,7 @@ from types import ModuleType
 
 import numpy as np
 
-from ballast.errors import UserError, nearest
+from ballast.exceptions import UserError, nearest
 from ballast.labels import by_label, check_labels
 from ballast.technique import Technique
 

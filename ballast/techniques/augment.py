@@ -10,8 +10,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ballast.parameters import require_positive
 from ballast.sampling import resampler, upsampled_counts
-from ballast.technique import Technique, no_prior, require_positive
+from ballast.technique import Technique, no_prior
 
 
 def swapped(words: list[str], rng: np.random.Generator) -> list[str]:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ballast.batching import shuffled_batches
+from ballast.compute.batching import shuffled_batches
 from ballast.technique import Technique
 
 

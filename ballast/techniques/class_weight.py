@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ballast.errors import UserError
-from ballast.technique import Technique, per_class
+from ballast.exceptions import UserError
+from ballast.parameters import per_class
+from ballast.technique import Technique
 
 
 def inverse_frequency(counts: np.ndarray) -> np.ndarray:

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ballast.parameters import require_positive
 from ballast.sampling import resampler
-from ballast.technique import Technique, require_positive
+from ballast.technique import Technique
 
 
 def combined_counts(counts: np.ndarray, ratio: float) -> np.ndarray:

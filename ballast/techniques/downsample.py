@@ -10,9 +10,10 @@ from math import floor
 
 import numpy as np
 
-from ballast.errors import UserError
+from ballast.exceptions import UserError
+from ballast.parameters import require_positive
 from ballast.sampling import downsampled_counts, resampler
-from ballast.technique import Technique, require_positive
+from ballast.technique import Technique
 
 
 def build(counts: np.ndarray, labels: Sequence[str], *, ratio: float = 1.0, keep: float = 1.0) -> Technique:

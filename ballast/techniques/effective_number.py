@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ballast.errors import UserError
+from ballast.exceptions import UserError
 from ballast.technique import Technique
 
 

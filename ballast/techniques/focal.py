@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ballast.errors import UserError
-from ballast.technique import Technique, no_prior, per_class, require_positive
+from ballast.exceptions import UserError
+from ballast.parameters import per_class, require_positive
+from ballast.technique import Technique, no_prior
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ballast.technique import Technique, require_positive
+from ballast.parameters import require_positive
+from ballast.technique import Technique
 
 if TYPE_CHECKING:
     from torch import Tensor

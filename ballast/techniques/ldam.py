@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ballast.errors import UserError
-from ballast.technique import Technique, no_prior, require_positive
+from ballast.exceptions import UserError
+from ballast.parameters import require_positive
+from ballast.technique import Technique, no_prior
 from ballast.techniques.class_weight import inverse_frequency
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def build(
     class_weights = inverse_frequency(counts)
 
     def head(linear: nn.Linear) -> nn.Linear:
-        from ballast.heads import NormalisedLinear
+        from ballast.models.heads import NormalisedLinear
 
         return NormalisedLinear.like(linear, scale)
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import softmax
 
-from ballast.technique import Technique, require_positive
+from ballast.parameters import require_positive
+from ballast.technique import Technique
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -13,14 +13,14 @@ import numpy as np
 from ballast.technique import Technique, TrainingData, TrainingSettings
 
 if TYPE_CHECKING:
-    from ballast.model import Model
+    from ballast.models.base import Model
 
 
 def build(counts: np.ndarray, labels: Sequence[str]) -> Technique:
     """Predict log pi_c for every message, whatever it says."""
 
     def fit(data: TrainingData, settings: TrainingSettings) -> Model:
-        from ballast.model import PriorModel
+        from ballast.models.prior import PriorModel
 
         return PriorModel(labels=list(labels), log_prior=np.log(counts / counts.sum()))
 

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ballast.errors import UserError, nearest
-from ballast.technique import Technique, TrainingData, TrainingSettings, no_prior, require_positive
+from ballast.exceptions import UserError, nearest
+from ballast.parameters import require_positive
+from ballast.technique import Technique, TrainingData, TrainingSettings, no_prior
 
 if TYPE_CHECKING:
-    from ballast.model import Model
+    from ballast.models.base import Model
 
 
 def build(counts: np.ndarray, labels: Sequence[str], *, trained_on: str | None = None, nu: float = 0.1) -> Technique:
@@ -27,7 +28,7 @@ def build(counts: np.ndarray, labels: Sequence[str], *, trained_on: str | None =
     outliers = require_positive("one_class.nu", nu, at_most=1)
 
     def fit(data: TrainingData, settings: TrainingSettings) -> Model:
-        from ballast.embedding_model import embedder, fit_one_class
+        from ballast.models.embedding import embedder, fit_one_class
 
         encoder = embedder(data, settings)
         texts = [text for text, label in zip(data.texts, data.labels, strict=True) if label == target]

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ballast.errors import UserError
+from ballast.exceptions import UserError
+from ballast.parameters import require_positive
 from ballast.sampling import upsampled_counts
-from ballast.technique import Technique, TrainingData, TrainingSettings, require_positive
+from ballast.technique import Technique, TrainingData, TrainingSettings
 
 if TYPE_CHECKING:
-    from ballast.model import Model
+    from ballast.models.base import Model
 
 
 def build(
@@ -37,7 +38,7 @@ def build(
     def fit(data: TrainingData, settings: TrainingSettings) -> Model:
         from imblearn.over_sampling import SMOTE
 
-        from ballast.embedding_model import embedder, fit_linear_head
+        from ballast.models.embedding import embedder, fit_linear_head
 
         encoder = embedder(data, settings)
         smote = SMOTE(

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ballast.technique import Technique, TrainingData, TrainingSettings, require_positive
+from ballast.parameters import require_positive
+from ballast.technique import Technique, TrainingData, TrainingSettings
 
 if TYPE_CHECKING:
-    from ballast.model import Model
+    from ballast.models.base import Model
 
 
 def build(counts: np.ndarray, labels: Sequence[str], *, C: float = 10.0) -> Technique:  # noqa: N803 - scikit-learn's name
@@ -21,7 +22,7 @@ def build(counts: np.ndarray, labels: Sequence[str], *, C: float = 10.0) -> Tech
     inverse_penalty = require_positive("tfidf.C", C)
 
     def fit(data: TrainingData, settings: TrainingSettings) -> Model:
-        from ballast.tfidf_model import fit_tfidf
+        from ballast.models.tfidf import fit_tfidf
 
         return fit_tfidf(data.texts, data.labels, data.weights, data.label_names, inverse_penalty)
 

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ballast.parameters import require_positive
 from ballast.sampling import resampler, upsampled_counts
-from ballast.technique import Technique, require_positive
+from ballast.technique import Technique
 
 
 def build(counts: np.ndarray, labels: Sequence[str], *, ratio: float = 1.0) -> Technique:

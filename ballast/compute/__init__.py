@@ -1,0 +1,1 @@
+"""How a batch runs: its size, its precision, its memory, the processor's cores."""

@@ -1,0 +1,1 @@
+"""Judging saved logits: metrics, intervals, priors, calibration, operating points, comparisons."""

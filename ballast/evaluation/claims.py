@@ -1,0 +1,230 @@
+"""What the articles claim, each claim as differences to test: with effect, interval and verdict.
+
+A claim is *supported* when every one of its parts is shown, *contradicted* when the opposite of any part is shown, and
+*inconclusive* otherwise. Parts that say "level with" are shown by an interval within the margin (Schuirmann 1987, two one-sided
+tests).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from ballast.evaluation.bootstrap import MINIMUM_SEEDS, Draws
+from ballast.evaluation.comparison import bootstrap_p, holm, seeds_in_words
+
+SUPPORTED, CONTRADICTED, INCONCLUSIVE = "supported", "contradicted", "inconclusive"
+# Two techniques whose metric differs by less are level for any practical purpose; of a reference that is nearly perfect, less
+# than half of what it lacks.
+MARGIN = 0.02
+
+# The probability of the rare class that a technique gives the first probe text.
+PROBE = "probe.probability"
+
+# Where a claim was made: the articles on SMS spam, by what they compare.
+TECHNIQUES, CONFIDENCE, RATIOS = (
+    "article on techniques",
+    "article on the probability of an obvious spam",
+    "article on class ratios",
+)
+
+Direction = Literal["higher", "lower", "level", "not higher", "not lower"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One statement of a claim: the metric of `technique` is in `direction` of that of `reference`."""
+
+    technique: str
+    metric: str
+    direction: Direction
+    reference: str = "baseline"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """A claim in words, where it was made, what must be so for it to hold, and the study that measures it where the main
+    comparison does not; a caveat where what was measured is not quite what was claimed.
+    """
+
+    words: str
+    source: str
+    parts: Sequence[Part]
+    study: str | None = None
+    caveat: str | None = None
+
+
+def claims(rare: str, *, tuned: bool) -> list[Claim]:
+    """The claims of the articles, for the rare class `rare`, on entries by their usual names.
+
+    tuned : whether the parameters of focal loss were searched for.
+    """
+    f1, recall, precision = f"{rare}.f1", f"{rare}.recall", f"{rare}.precision"
+    all_metrics = ("accuracy", "macro_f1", precision, recall, f1)
+
+    def one(words: str, *parts: Part, source: str = TECHNIQUES, caveat: str | None = None) -> Claim:
+        return Claim(words=words, source=source, parts=parts, caveat=caveat)
+
+    def part(technique: str, direction: Direction, metric: str = f1, reference: str = "baseline") -> Part:
+        return Part(technique=technique, metric=metric, direction=direction, reference=reference)
+
+    ten = f"class_weight_{rare}_10"
+    return [
+        one("Bias initialisation improves all metrics.", *(part("bias_init", "higher", metric) for metric in all_metrics)),
+        one("Downsampling with upweighting lowers the recall of the rare class.", part("downsample_upweight", "lower", recall)),
+        one("Upsampling with downweighting lowers the recall of the rare class.", part("upsample_downweight", "lower", recall)),
+        one("Tuned focal loss beats the baseline.", part("focal", "higher"), caveat=None if tuned else "gamma not tuned here"),
+        one("Inverse class weights beat the baseline.", part("class_weight", "higher")),
+        one(
+            "A weight of ten for the rare class raises its recall and lowers its precision and F1 against inverse weights.",
+            part(ten, "higher", recall, "class_weight"),
+            part(ten, "lower", precision, "class_weight"),
+            part(ten, "lower", f1, "class_weight"),
+        ),
+        one("Weighting does as well as resampling.", part("class_weight", "level", f1, "upsample")),
+        one("Upsampling overfits the rare class: its recall falls from training to test by more than the baseline's.",
+            part("upsample", "higher", f"{rare}.recall_gap")),
+        one("Downsampling loses data, and with it quality.", part("downsample", "lower")),
+        one("On an obvious message, weighted and bias-initialised models are surer than the baseline.",
+            part("class_weight", "higher", PROBE), part("bias_init", "higher", PROBE), source=CONFIDENCE),
+        one("On an obvious message, downsampling with upweighting and focal loss are less sure than the baseline.",
+            part("downsample_upweight", "lower", PROBE), part("focal", "lower", PROBE), source=CONFIDENCE),
+        Claim(words="Recall falls when training moves from balanced classes to one in ten.", source=RATIOS,
+              parts=[part("ratio_10", "lower", recall, "ratio_1")], study="ratio"),
+        one("One-class classification is poor where the classes are close.", part("one_class", "lower")),
+        one("A simpler model suffices.", part("tfidf", "not lower")),
+    ]  # fmt: skip
+
+
+def nothing_helps(techniques: Sequence[str], reference: str) -> Claim:
+    """When only accuracy counts, no technique beats the reference."""
+    parts = [
+        Part(technique=name, metric="accuracy", direction="not higher", reference=reference)
+        for name in techniques
+        if name != reference
+    ]
+    return Claim(words="When only accuracy counts, no technique helps.", source=TECHNIQUES, parts=parts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Effect:
+    """A measured part: the difference with its interval and the p-value of no difference."""
+
+    part: Part
+    value: float
+    low: float
+    high: float
+    p: float
+    seeds: int
+    margin: float = MARGIN
+
+    def verdict(self, confidence: float) -> str:
+        """Whether the part is shown, its opposite, or neither."""
+        if self.seeds < MINIMUM_SEEDS:
+            return INCONCLUSIVE
+        significant = self.p < 1 - confidence
+        above, below = significant and self.value > 0, significant and self.value < 0
+        within = self.low > -self.margin and self.high < self.margin
+        shown, opposite = {
+            "higher": (above, below),
+            "lower": (below, above),
+            "level": (within, significant and abs(self.value) > self.margin),
+            "not higher": (self.high < self.margin, above and self.value > self.margin),
+            "not lower": (self.low > -self.margin, below and self.value < -self.margin),
+        }[self.part.direction]
+        return SUPPORTED if shown else CONTRADICTED if opposite else INCONCLUSIVE
+
+
+def measured(part: Part, techniques: Mapping[str, Draws], confidence: float) -> Effect | None:
+    """The effect of a part; None when an entry or a metric is not there."""
+    pair = [techniques.get(name) for name in (part.technique, part.reference)]
+    if any(each is None or part.metric not in each.values for each in pair):
+        return None
+    own, other = (each for each in pair if each is not None)
+    differences = own.values[part.metric] - other.values[part.metric]
+    value = own.point(part.metric) - other.point(part.metric)
+    low, high = np.quantile(differences, [(1 - confidence) / 2, (1 + confidence) / 2])
+    seeds = min(len(own.correct), len(other.correct))
+    return Effect(
+        part=part,
+        value=value,
+        low=float(min(low, value)),
+        high=float(max(high, value)),
+        p=bootstrap_p(differences),
+        seeds=seeds,
+        margin=min(MARGIN, max(0.0, 1 - other.point(part.metric)) / 2),
+    )
+
+
+def judged(claim: Claim, effects: Sequence[Effect], confidence: float) -> dict[str, Any]:
+    """A claim for JSON: effect and interval of its first part, verdict over all parts, a note where nothing can be said."""
+    verdicts = [each.verdict(confidence) for each in effects]
+    verdict = (
+        CONTRADICTED
+        if CONTRADICTED in verdicts
+        else SUPPORTED
+        if verdicts and len(verdicts) == len(claim.parts) and set(verdicts) == {SUPPORTED}
+        else INCONCLUSIVE
+    )
+    seeds = min((each.seeds for each in effects), default=0)
+    note = None
+    if not effects:
+        missing = ", ".join(sorted({name for part in claim.parts for name in (part.technique, part.reference)}))
+        note = f"not measured: needs {f'the study {claim.study}' if claim.study else f'the entries {missing}'}"
+    elif seeds < MINIMUM_SEEDS:
+        note = f"{seeds_in_words(seeds)}: inconclusive"
+    first = effects[0] if effects else None
+    return {
+        "claim": claim.words,
+        "source": claim.source,
+        "effect": first.value if first else None,
+        "low": first.low if first else None,
+        "high": first.high if first else None,
+        "verdict": verdict,
+        "note": note,
+        "caveat": claim.caveat,
+        "parts": [
+            {
+                "technique": each.part.technique,
+                "reference": each.part.reference,
+                "metric": each.part.metric,
+                "direction": each.part.direction,
+                "effect": each.value,
+                "low": each.low,
+                "high": each.high,
+                "p_adjusted": each.p,
+                "verdict": each.verdict(confidence),
+            }
+            for each in effects
+        ],
+    }
+
+
+def judge(stated: Sequence[Claim], techniques: Mapping[str, Draws], confidence: float) -> list[dict[str, Any]]:
+    """All claims with their verdicts; p-values are adjusted over all parts of all claims (Holm)."""
+    effects = {
+        f"{at}.{number}": effect
+        for at, claim in enumerate(stated)
+        for number, part in enumerate(claim.parts)
+        if (effect := measured(part, techniques, confidence)) is not None
+    }
+    adjusted = holm({name: each.p for name, each in effects.items()})
+    effects = {name: replace(each, p=adjusted[name]) for name, each in effects.items()}
+    return [
+        judged(claim, [each for name, each in effects.items() if name.startswith(f"{at}.")], confidence)
+        for at, claim in enumerate(stated)
+    ]
+
+
+def judge_both(
+    stated: Sequence[Claim], raw: Mapping[str, Draws], corrected: Mapping[str, Draws], confidence: float
+) -> list[dict[str, Any]]:
+    """All claims judged on raw metrics, as the articles measured them, and beside that on corrected ones."""
+    of_corrected = judge(stated, corrected, confidence)
+    return [
+        {**found, "corrected": {key: other[key] for key in ("effect", "low", "high", "verdict", "parts")}}
+        for found, other in zip(judge(stated, raw, confidence), of_corrected, strict=True)
+    ]

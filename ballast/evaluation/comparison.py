@@ -1,0 +1,137 @@
+"""Whether a technique differs from the reference: paired bootstrap, McNemar's test, Holm's correction, a verdict in words."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+from scipy.special import ndtr
+from scipy.stats import binom
+
+from ballast.evaluation.bootstrap import MINIMUM_SEEDS, Draws, seed_noise
+
+NO_DIFFERENCE = "no difference shown"
+
+
+def with_seed_variation(techniques: Mapping[str, Draws]) -> dict[str, Draws]:
+    """The draws of techniques with the variation between seeds added to that of the test sample.
+
+    A deviation from three seeds is too often far too small by chance, so each technique gets its own or that of all techniques
+    together, whichever is larger, with its degrees of freedom. A technique that the seed does not touch stays as it is. Each
+    draws seeds of its own: its trainings have nothing to do with another's.
+    """
+    varying = {name: each for name, each in techniques.items() if any(np.ptp(values) > 0 for values in each.seeds.values())}
+    degrees = sum(len(each.correct) - 1 for each in varying.values())
+    pooled = {
+        metric: np.sqrt(sum(((each.seeds[metric] - each.point(metric)) ** 2).sum() for each in varying.values()) / degrees)
+        for metric in next(iter(techniques.values())).values
+        if degrees
+    }
+    varied = dict(techniques)
+    for name, each in varying.items():
+        rng = np.random.default_rng(zlib.crc32(name.encode()))
+        seeds = len(each.correct)
+        values = {}
+        for metric, drawn in each.values.items():
+            own = float(np.std(each.seeds[metric], ddof=1))
+            deviation, freedom = (own, seeds - 1) if own > pooled[metric] else (pooled[metric], degrees)
+            values[metric] = drawn + seed_noise(deviation, seeds, len(drawn), rng, freedom)
+        varied[name] = replace(each, values=values)
+    return varied
+
+
+def bootstrap_p(differences: np.ndarray) -> float:
+    """Two-sided p-value of "no difference" from bootstrap differences (resamples,) (Davison and Hinkley 1997, 4.4).
+
+    Where no difference lies on the other side of 0 the tail is a normal one: with the least p-value that so many resamples can
+    give, a correction for many techniques could never show anything.
+    """
+    beyond = min((differences <= 0).sum(), (differences >= 0).sum())
+    resolved = min(1.0, 2 * (1 + beyond) / (len(differences) + 1))
+    deviation = float(differences.std())
+    if beyond or deviation == 0:
+        return float(resolved)
+    return float(min(resolved, 2 * ndtr(-abs(differences.mean()) / deviation)))
+
+
+def mcnemar_p(correct: np.ndarray, reference_correct: np.ndarray) -> float:
+    """McNemar's mid-p value for two classifiers of the same messages, (n,) booleans each (Fagerland et al. 2013)."""
+    gained = int((correct & ~reference_correct).sum())
+    lost = int((~correct & reference_correct).sum())
+    discordant, fewer = gained + lost, min(gained, lost)
+    if not discordant:
+        return 1.0
+    return float(min(1.0, 2 * binom.cdf(fewer, discordant, 0.5) - binom.pmf(fewer, discordant, 0.5)))
+
+
+def mcnemar_over_seeds(correct: np.ndarray, reference_correct: np.ndarray) -> float:
+    """One p-value from seeds (seeds, n): twice the median of each seed's (Meinshausen et al., P-values, 2009)."""
+    values = [mcnemar_p(own, other) for own, other in zip(correct, reference_correct, strict=False)]
+    return values[0] if len(values) == 1 else float(min(1.0, 2 * np.median(values)))
+
+
+def holm(p_values: Mapping[str, float]) -> dict[str, float]:
+    """P-values adjusted for their number (Holm, A Simple Sequentially Rejective Multiple Test Procedure, 1979)."""
+    names = sorted(p_values, key=lambda name: p_values[name])
+    left = np.arange(len(names), 0, -1)
+    adjusted = np.minimum(1, np.maximum.accumulate(left * np.array([p_values[name] for name in names])))
+    by_name = dict(zip(names, adjusted.tolist(), strict=True))
+    return {name: by_name[name] for name in p_values}
+
+
+def seeds_in_words(seeds: int) -> str:
+    """A number of seeds, too small for a claim, in words."""
+    return {1: "one seed", 2: "two seeds"}.get(seeds, f"{seeds} seeds")
+
+
+def verdict(difference: float, adjusted_p: float, seeds: int, confidence: float, *, higher_is_better: bool) -> str:
+    """better, worse or no difference shown; below three seeds nothing is claimed."""
+    if seeds < MINIMUM_SEEDS:
+        return f"{seeds_in_words(seeds)}: inconclusive"
+    if adjusted_p >= 1 - confidence:
+        return NO_DIFFERENCE
+    return "better" if (difference > 0) == higher_is_better else "worse"
+
+
+def compare(
+    techniques: Mapping[str, Draws], reference: str, metrics: Sequence[str], confidence: float, losses: frozenset[str]
+) -> dict[str, dict[str, object]]:
+    """Every technique against the reference: differences with intervals and verdicts; p-values are adjusted per metric.
+
+    The draws of all techniques stand on the same resamples of the test groups, which makes their differences paired; the
+    variation between seeds is in them already (`with_seed_variation`).
+    """
+    others = [name for name in techniques if name != reference]
+    base = techniques[reference]
+    found: dict[str, dict[str, object]] = {name: {"metrics": {}} for name in others}
+    mcnemar = {name: mcnemar_over_seeds(techniques[name].correct, base.correct) for name in others}
+    for name, adjusted in holm(mcnemar).items():
+        found[name]["mcnemar"] = {"p": mcnemar[name], "p_adjusted": adjusted}
+    for metric in metrics:
+        differences = {name: techniques[name].values[metric] - base.values[metric] for name in others}
+        p_values = {name: bootstrap_p(each) for name, each in differences.items()}
+        for name, adjusted in holm(p_values).items():
+            value = techniques[name].point(metric) - base.point(metric)
+            low, high = np.quantile(differences[name], [(1 - confidence) / 2, (1 + confidence) / 2])
+            seeds = min(len(techniques[name].correct), len(base.correct))
+            better = metric not in losses
+            entry = {
+                "difference": value,
+                "low": float(min(low, value)),
+                "high": float(max(high, value)),
+                "p": p_values[name],
+                "p_adjusted": adjusted,
+                "verdict": verdict(value, adjusted, seeds, confidence, higher_is_better=better),
+            }
+            found[name]["metrics"][metric] = entry  # type: ignore[index]
+    return found
+
+
+REFERENCE = "baseline"
+
+
+def reference_of(names: list[str]) -> str:
+    """The technique that all others are compared with."""
+    return REFERENCE if REFERENCE in names else names[0]

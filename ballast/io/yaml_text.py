@@ -1,0 +1,100 @@
+"""Reading YAML that a person wrote, or an attacker: small, not deep, no text that grows while it is read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.composer import Composer, MaxDepthExceededError
+from ruamel.yaml.events import AliasEvent
+from ruamel.yaml.nodes import Node
+
+from ballast.exceptions import UserError
+from ballast.io.printable import one_line
+from ballast.parameters import quoted
+
+# Settings are a few pages.
+LARGEST_BYTES = 1 << 20
+# Deeper than any settings are; the reader calls itself for each level.
+DEEPEST = 30
+# Values that aliases repeat. A few lines of aliases of aliases are billions of values.
+MOST_REPEATED = 10_000
+LONGEST_REASON = 300
+
+
+class LimitedComposer(Composer):
+    """Ruamel's composer with a limit to what aliases repeat; raises UserError."""
+
+    def __init__(self, loader: Any = None) -> None:
+        super().__init__(loader)
+        self.values = self.repeated = 0
+        # How many values each anchor stands for; None while it is read.
+        self.sizes: dict[str, int | None] = {}
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """The next node; see the class."""
+        event = self.parser.peek_event()
+        line, anchor = event.start_mark.line + 1, event.anchor
+        if isinstance(event, AliasEvent):
+            size = self.sizes.get(anchor, 0)
+            if size is None:
+                raise UserError(f"line {line}: *{anchor} is within &{anchor} itself")
+            self.repeated += size
+            self.values += size
+            if self.repeated > MOST_REPEATED:
+                raise UserError(f"line {line}: aliases such as *{anchor} repeat more than {MOST_REPEATED:,} values")
+            return super().compose_node(parent, index)
+        if anchor in self.sizes:
+            raise UserError(f"line {line}: the anchor &{anchor} a second time")
+        before = self.values
+        self.values += 1
+        if anchor is not None:
+            self.sizes[anchor] = None
+        node: Node = super().compose_node(parent, index)
+        if anchor is not None:
+            self.sizes[anchor] = self.values - before
+        return node
+
+
+def yaml_value(content: bytes, largest: int = LARGEST_BYTES) -> Any:
+    """The plain value of a YAML document; raises UserError that names the line where it can."""
+    if len(content) > largest:
+        raise UserError(f"larger than {largest:,} bytes; expected settings of a few pages")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise UserError(
+            f"not valid YAML: not UTF-8 at line {line}, byte 0x{content[error.start]:02x}; save it as utf-8"
+        ) from error
+    reader = YAML(typ="safe", pure=True)
+    reader.Composer, reader.max_depth = LimitedComposer, DEEPEST
+    try:
+        return reader.load(text)
+    except UserError as error:
+        raise UserError(f"not valid YAML: {error}") from error
+    except MaxDepthExceededError as error:
+        line = error.problem_mark.line + 1
+        raise UserError(
+            f"not valid YAML: line {line}: more than {DEEPEST} levels of lists and mappings within each other"
+        ) from error
+    # Beside its own errors, those of numbers, dates and keys that Python cannot make of what is written.
+    except Exception as error:
+        raise UserError(f"not valid YAML: {one_line(reason(error), LONGEST_REASON)}") from error
+
+
+def reason(error: Exception) -> str:
+    """What ruamel or Python finds wrong, and the line where it is known."""
+    parts = []
+    for name in ("context", "problem"):
+        mark, words = getattr(error, f"{name}_mark", None), getattr(error, name, None)
+        parts += [f"{words} (line {mark.line + 1})" if mark and words else words] if words else []
+    return ", ".join(parts) or str(error) or type(error).__name__
+
+
+def yaml_mapping(content: bytes, largest: int = LARGEST_BYTES) -> dict[Any, Any]:
+    """The mapping that a YAML document is; raises UserError."""
+    value = yaml_value(content, largest)
+    if not isinstance(value, dict):
+        raise UserError(f"the file: expected keys with values, found {quoted(value)}")
+    return value

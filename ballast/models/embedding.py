@@ -1,0 +1,218 @@
+"""Classifiers on frozen embeddings: the encoder stays as pre-trained, only a small head is fitted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+import torch
+from safetensors.numpy import load_file, save_file
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics.pairwise import rbf_kernel
+from sklearn.svm import OneClassSVM
+from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from ballast.compute.parallel import for_each_batch
+from ballast.compute.precision import in_bf16, with_weights_cast
+from ballast.models.base import WEIGHTS, Model
+from ballast.models.encoder import check_positions, choose_device, count_tokens, pad, pretrained, tokenize
+from ballast.models.frozen_layers import Arrays, Keep, States, distinct, fingerprint
+from ballast.models.pretrained import encoder_source
+
+if TYPE_CHECKING:
+    from ballast.technique import TrainingData, TrainingSettings
+
+ENCODER = "encoder"
+ITERATIONS = 2000
+
+
+@dataclass
+class Embedder:
+    """A pre-trained encoder whose mean token state, scaled to length 1, is a text's embedding.
+
+    Source: Reimers and Gurevych, Sentence-BERT (1908.10084).
+    """
+
+    network: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    max_length: int
+    precision: str = "auto"
+    # Embeddings of texts that were embedded before.
+    known: States | None = None
+
+    @classmethod
+    def of(cls, source: str, device: str, max_length: int | None = None, precision: str | None = None) -> Embedder:
+        """The encoder of a folder or a hub id, with length and precision as they were saved where none are given.
+
+        Raises UserError when it cannot be loaded or has not so many positions.
+        """
+        tokenizer = pretrained(AutoTokenizer, source)
+        if tokenizer.pad_token_id is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        network = pretrained(AutoModel, source, dtype=torch.float32).to(choose_device(device))
+        if max_length is not None:
+            check_positions(network, max_length, source)
+        as_saved = str(getattr(network.config, "precision", "auto"))
+        return cls(network, tokenizer, max_length or tokenizer.model_max_length, precision or as_saved)
+
+    @property
+    def bf16(self) -> bool:
+        """Whether it computes in bf16."""
+        return in_bf16(self.precision, self.network.device)
+
+    def embed_once(self, corpus: Sequence[str], keep: Keep) -> None:
+        """Embed a corpus now, unless its embeddings are kept already."""
+        texts = distinct(corpus)
+        ids = tokenize(self.tokenizer, texts, self.max_length)
+
+        def embedded() -> Arrays:
+            return {"values": torch.from_numpy(self.embed(texts)), "lengths": torch.ones(len(texts), dtype=torch.int64)}
+
+        key = fingerprint(self.network, self.network.parameters(), ids, bf16=self.bf16)
+        self.known = States.joined([(texts, keep(key, embedded))], torch.device("cpu"))
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        """Embeddings (n, d) float32 of texts (n,)."""
+        if self.known is not None and (numbers := self.known.numbers(texts)) is not None:
+            return self.known.values.numpy()[numbers]
+        device = self.network.device
+        ids = tokenize(self.tokenizer, texts, self.max_length)
+        embeddings = np.empty((len(ids), self.network.config.hidden_size), dtype=np.float32)
+        self.network.eval()
+        network = with_weights_cast(self.network, bf16=self.bf16)
+
+        def embed(rows: np.ndarray) -> None:
+            inputs = pad(ids, rows, self.tokenizer.pad_token_id, device)
+            with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
+                states, mask = network(**inputs).last_hidden_state.float(), inputs["attention_mask"].unsqueeze(-1)
+                mean = (states * mask).sum(dim=1) / mask.sum(dim=1)
+                embeddings[rows] = torch.nn.functional.normalize(mean).cpu().numpy()
+
+        for_each_batch(embed, np.array([len(each) for each in ids], dtype=np.int64), device, "embedding")
+        return embeddings
+
+    def token_counts(self, texts: Sequence[str]) -> tuple[np.ndarray, int]:
+        """Tokens of each text (n,) and how many of them are read."""
+        return count_tokens(self.tokenizer, texts), self.max_length
+
+    def save(self, folder: Path) -> None:
+        """Write encoder and tokenizer into a folder."""
+        self.network.config.precision = self.precision
+        self.network.save_pretrained(folder)
+        self.tokenizer.model_max_length = self.max_length
+        self.tokenizer.save_pretrained(folder)
+
+    @property
+    def parameters(self) -> int:
+        """Number of weights."""
+        return sum(each.numel() for each in self.network.parameters())
+
+
+def embedder(data: TrainingData, settings: TrainingSettings) -> Embedder:
+    """The encoder that the settings name; it knows the embeddings of the data's corpus."""
+    made = Embedder.of(encoder_source(settings.model), settings.device, settings.max_length, settings.precision)
+    if data.corpus:
+        made.embed_once(data.corpus, settings.keep)
+    return made
+
+
+@dataclass
+class EmbeddingModel(Model):
+    """Logits are embeddings @ coefficients.T + intercept: coefficients (K, d), intercept (K,)."""
+
+    kind: ClassVar[str] = "embedding"
+    labels: list[str]
+    embedder: Embedder
+    coefficients: np.ndarray
+    intercept: np.ndarray
+
+    def logits(self, texts: Sequence[str]) -> np.ndarray:
+        return (self.embedder.embed(texts) @ self.coefficients.T + self.intercept).astype(np.float32)
+
+    def token_counts(self, texts: Sequence[str]) -> tuple[np.ndarray, int]:
+        return self.embedder.token_counts(texts)
+
+    def save_files(self, folder: Path) -> None:
+        self.embedder.save(folder / ENCODER)
+        save_file({"coefficients": self.coefficients, "intercept": self.intercept}, folder / WEIGHTS)
+
+    @classmethod
+    def load_files(cls, folder: Path, labels: list[str]) -> EmbeddingModel:
+        return cls(labels, Embedder.of(str(folder / ENCODER), "auto"), **load_file(folder / WEIGHTS))
+
+    @property
+    def parameters(self) -> int:
+        return self.embedder.parameters + self.coefficients.size + self.intercept.size
+
+
+@dataclass
+class OneClassModel(Model):
+    """A one-class support vector machine: the class it was trained on gets the decision value, the other its negative.
+
+    support (s, d), dual (s,), intercept (1,), gamma (1,) of the kernel; scale (1,) is the decision's deviation in training, so
+    that logits are of the size of one.
+    """
+
+    kind: ClassVar[str] = "one_class"
+    labels: list[str]
+    embedder: Embedder
+    trained_on: np.ndarray
+    support: np.ndarray
+    dual: np.ndarray
+    intercept: np.ndarray
+    gamma: np.ndarray
+    scale: np.ndarray
+
+    def logits(self, texts: Sequence[str]) -> np.ndarray:
+        if not len(texts):
+            return np.empty((0, 2), dtype=np.float32)
+        kernel = rbf_kernel(self.embedder.embed(texts), self.support, gamma=float(self.gamma[0]))
+        decision = (kernel @ self.dual + self.intercept) / self.scale
+        sign = np.where(np.arange(2) == self.trained_on[0], 1.0, -1.0)
+        return (decision[:, None] * sign).astype(np.float32)
+
+    def token_counts(self, texts: Sequence[str]) -> tuple[np.ndarray, int]:
+        return self.embedder.token_counts(texts)
+
+    def save_files(self, folder: Path) -> None:
+        self.embedder.save(folder / ENCODER)
+        names = ("trained_on", "support", "dual", "intercept", "gamma", "scale")
+        save_file({name: getattr(self, name) for name in names}, folder / WEIGHTS)
+
+    @classmethod
+    def load_files(cls, folder: Path, labels: list[str]) -> OneClassModel:
+        return cls(labels, Embedder.of(str(folder / ENCODER), "auto"), **load_file(folder / WEIGHTS))
+
+    @property
+    def parameters(self) -> int:
+        return self.embedder.parameters + self.support.size + self.dual.size
+
+
+def fit_linear_head(
+    encoder: Embedder, embeddings: np.ndarray, labels: np.ndarray, names: list[str], inverse_penalty: float
+) -> EmbeddingModel:
+    """A multinomial logistic regression on embeddings (m, d) of classes (m,)."""
+    regression = LogisticRegression(C=inverse_penalty, max_iter=ITERATIONS).fit(embeddings, labels)
+    coefficients, intercept = regression.coef_, regression.intercept_
+    if len(names) == 2:
+        coefficients, intercept = np.vstack([-coefficients, coefficients]) / 2, np.array([-intercept[0], intercept[0]]) / 2
+    return EmbeddingModel(names, encoder, np.ascontiguousarray(coefficients, np.float32), intercept.astype(np.float32))
+
+
+def fit_one_class(encoder: Embedder, embeddings: np.ndarray, names: list[str], trained_on: int, nu: float) -> OneClassModel:
+    """A one-class support vector machine on embeddings (m, d) of one class; `nu` bounds its share of outliers."""
+    machine = OneClassSVM(nu=nu).fit(embeddings)
+    scale = max(float(machine.decision_function(embeddings).std()), 1e-6)
+    return OneClassModel(
+        names,
+        encoder,
+        trained_on=np.array([trained_on]),
+        support=np.ascontiguousarray(machine.support_vectors_.astype(np.float32)),
+        dual=np.ascontiguousarray(machine.dual_coef_[0]),
+        intercept=np.asarray(machine.intercept_, dtype=np.float64),
+        gamma=np.array([machine._gamma]),
+        scale=np.array([scale]),
+    )

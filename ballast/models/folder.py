@@ -1,0 +1,74 @@
+"""Trained models as folders: weights, configuration, and a manifest that proves them."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import ballast.io.digest as digest
+from ballast.exceptions import UserError
+from ballast.io.digest import file_sha256
+from ballast.io.paths import regular_file
+from ballast.models.base import Model
+from ballast.models.prior import PriorModel
+
+MANIFEST = "manifest.json"
+
+
+def class_of(kind: str) -> type[Model]:
+    """The class of a kind of model; only that kind's libraries are imported."""
+    if kind == "encoder":
+        from ballast.models.encoder import EncoderModel
+
+        return EncoderModel
+    if kind == "tfidf":
+        from ballast.models.tfidf import TfidfModel
+
+        return TfidfModel
+    if kind in ("embedding", "one_class"):
+        from ballast.models.embedding import EmbeddingModel, OneClassModel
+
+        return EmbeddingModel if kind == "embedding" else OneClassModel
+    if kind == "prior":
+        return PriorModel
+    raise UserError(f"unknown kind of model {kind!r}; known: encoder, tfidf, embedding, one_class, prior")
+
+
+def save(model: Model, folder: Path, details: dict[str, object]) -> None:
+    """Write a model and its manifest (kind, labels, parameters, sha256 of each file, `details`) into an empty folder."""
+    model.save_files(folder)
+    files = {str(path.relative_to(folder)): file_sha256(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+    manifest = {**details, "kind": model.kind, "labels": model.labels, "parameters": model.parameters, "files": files}
+    content = json.dumps(digest.with_digest(manifest), indent=2, sort_keys=True)
+    (folder / MANIFEST).write_text(content + "\n", encoding="utf-8")
+
+
+def read_manifest(folder: Path) -> dict[str, object]:
+    """The manifest of a model's folder; raises UserError when there is none or a file differs from its sha256."""
+    path = folder / MANIFEST
+    regular_file(path)
+    try:
+        manifest: dict[str, object] = json.loads(path.read_text(encoding="utf-8"))
+        # A model that was saved before manifests carried a digest has none.
+        if digest.KEY in manifest:
+            manifest = digest.without_digest(manifest)
+        files = dict(manifest["files"])  # type: ignore[call-overload]
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file; a model's folder holds its manifest") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: not a model's manifest ({error})") from error
+    for name, expected in files.items():
+        file = folder / name
+        if not file.is_file():
+            raise UserError(f"{file}: missing, but the manifest names it")
+        if (found := file_sha256(file)) != expected:
+            raise UserError(f"{file}: sha256 is {found}, the manifest says {expected}; restore or retrain the model")
+    return manifest
+
+
+def load(folder: str | os.PathLike[str]) -> Model:
+    """Load a trained model; see `ballast.load`."""
+    manifest = read_manifest(Path(folder))
+    labels = [str(label) for label in manifest["labels"]]  # type: ignore[attr-defined]
+    return class_of(str(manifest["kind"])).load_files(Path(folder), labels)

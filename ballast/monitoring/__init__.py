@@ -1,0 +1,1 @@
+"""What a window of production messages says: its class prior, label shift, the decision."""

@@ -1,0 +1,1 @@
+"""Fine-tuning: the loop, its gradients, its processes, its checkpoints."""

@@ -1,0 +1,1 @@
+"""The pages that people read: report, time line, model card, Data Docs."""

@@ -1,0 +1,249 @@
+"""Put the last results into README.md and SECURITY.md: tables from the leaderboard and `benchmarks/*.json`, and pictures.
+
+Not a stage of the graph: run it with `make readme` after a run, a replay and benchmarks whose results are worth showing.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from ballast.cli import parser, run
+from ballast.exceptions import UserError
+from stages.store.files import LEADERBOARD, REPORTS, WATCH, read_json, replaced
+
+README = Path("README.md")
+PICTURES = {REPORTS / "index.html": REPORTS / "screenshot.png", WATCH / "index.html": REPORTS / "time_line.png"}
+CLASS_PRIOR = Path("benchmarks/class_prior.json")
+MEASURED = ("train", "score", "score_folder", "overhead", "growth", "evaluate")
+BENCHMARKS = {name: Path(f"benchmarks/{name}.json") for name in MEASURED}
+GROWTH_PICTURE = "![Seconds and memory of each stage over the number of messages](benchmarks/growth.svg)"
+BEGIN, END = "<!-- {name}: made by `make readme` -->", "<!-- end of {name} -->"
+SECURITY, BENCHMARKS_FOLDER = Path("SECURITY.md"), Path("benchmarks")
+BLOCK = re.compile(
+    r"(?P<begin><!-- (?P<name>\w+): made by `?make readme`? -->)\n.*?(?P<end><!-- end of (?P=name) -->)", re.DOTALL
+)
+# The results of blocks that are not named as their file is.
+TRIED = {"inputs": "bad_inputs"}
+BROWSERS = ("chromium", "google-chrome", "chromium-browser")
+
+
+def results_table(board: dict[str, Any]) -> str:
+    """The leaderboard's corrected numbers of the rarest class as a Markdown table, best F1 first."""
+    prior = board["production_prior"]
+    rarest = min(prior, key=prior.get)
+    seeds = sorted({seed for each in board["techniques"].values() for seed in each["seeds"]})
+    ranked = sorted(board["techniques"].items(), key=lambda item: -item[1]["corrected"][f"{rarest}.f1"]["value"])
+    lines = [
+        f"| technique | {rarest} F1 [interval] | precision | recall | PR AUC | log loss | prior declared → fitted | weights |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, each in ranked:
+        metrics = each["corrected"]
+        f1 = "{value:.3f} [{low:.3f}, {high:.3f}]".format(**metrics[f"{rarest}.f1"])
+        keys = [f"{rarest}.precision", f"{rarest}.recall", f"{rarest}.pr_auc", "log_loss"]
+        others = [f"{metrics[key]['value']:.3f}" for key in keys]
+        declared = "–" if each["declared_prior"] is None else f"{each['declared_prior'][rarest]:.3f}"
+        fitted = "unknown" if each["safe"] is None else f"{each['fitted_prior'][rarest]['value']:.3f}"
+        lines.append(f"| {name} | {f1} | {' | '.join(others)} | {declared} → {fitted} | {each['parameters']:,} |")
+    support = next(iter(board["techniques"].values()))["raw"][f"{rarest}.support"]["value"]
+    seed_words = f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''}"
+    lines += [
+        "",
+        f"{seed_words}, {support:.0f} {rarest} messages in the test split, posteriors corrected to a production prior of"
+        f" {prior[rarest]:.1%} {rarest}; intervals over groups of near duplicates.",
+    ]
+    return "\n".join(lines)
+
+
+def watch_table(found: dict[str, Any]) -> str:
+    """What the simulations of the watch found, as a Markdown table."""
+    steady, rare = found["steady_prior"], min(found["labelled"], key=found["labelled"].get)
+    lines = [
+        f"| simulated windows, deployed prior {steady:.1%} {rare} | called anything but steady | by Evidently's default test"
+        " | by counting |",
+        "|---|---|---|---|",
+    ]
+    named = [(f"steady, {each['n']:,} messages", each) for each in found["false_alarms"]]
+    named += [(f"{each['prior']:.0%} {rare}, {each['n']:,} messages", each) for each in found["power"]]
+    lines += [f"| {name} | {each['watch']:.1%} | {each['evidently']:.1%} | {each['counting']:.1%} |" for name, each in named]
+    ends = {kind: [each[kind] for each in found["coverage"]] for kind in ("watch", "bootstrap")}
+    of = {kind: f"{min(each):.1%} to {max(each):.1%}" for kind, each in ends.items()}
+    priors = [each["prior"] for each in found["coverage"]]
+    other = next(each for each in found["another_kind"] if each["share"] == 1)
+    labelled = " and ".join(f"{count:,} {label}" for label, count in found["labelled"].items())
+    lines += [
+        "",
+        f"{found['windows']:,} windows of each kind ({found['evidently_windows']:,} for Evidently), each with {labelled}"
+        f" labelled messages drawn anew, model `{found['technique']}`. The 95% interval holds the true share in {of['watch']}"
+        f" of {found['repeats']:,} simulations for each of the shares {min(priors):.0%} to {max(priors):.0%} and 500 to 5,000"
+        f" messages; a plain bootstrap's in {of['bootstrap']}. A window of another kind of text (a programming manual) was"
+        f" *investigate* in {other.get('investigate', 0):.0%}.",
+    ]
+    return "\n".join(lines)
+
+
+def training_in_words(found: dict[str, Any]) -> str:
+    """How fast training is beside transformers' Trainer."""
+    defaults, tuned = (
+        "{value:+.3f} [{low:+.3f}, {high:+.3f}]".format(**found[key]) for key in ("f1_difference", "f1_difference_to_tuned")
+    )
+    layers = found["params"]["frozen_layers"]
+    alike = f" A tuned one that does so too: {found['same_layers']['ratio']:.1f} times." if "same_layers" in found else ""
+    return (
+        f"{found['messages_per_second']:,.0f} messages a second, {found['ratio_to_defaults']:.1f} times transformers' Trainer"
+        f" at its defaults (F1 by {defaults} from its) and {found['ratio_to_tuned']:.1f} times a tuned one (F1 by {tuned}),"
+        f" {found['seeds']} seeds at learning rate {found['params']['learning_rate']:g}. Both train all layers; ours leaves the"
+        f" lowest {layers} as they are.{alike} {found['share_of_matrix_rate']:.0%} of the machine's"
+        f" {'bf16' if found['bf16'] else 'fp32'} matrix rate"
+    )
+
+
+def scoring_in_words(found: dict[str, Any]) -> str:
+    """How fast scoring is beside transformers' pipeline, and the memory of long windows."""
+    memory = {int(rows): each["peak_mb"] for rows, each in found["memory"]["linear"].items()}
+    most = max(memory, default=0)
+    return (
+        f"{found['messages_per_second']:,.0f} messages a second, {found['ratio']:.1f} times transformers' pipeline at its"
+        f" defaults ({found['ratio_without_repeats']:.1f} without the repeated texts), the same labels on"
+        f" {found['agreement']:.2%}" + (f"; {most:,} messages by the linear model in {memory[most]:,} MB" if most else "")
+    )
+
+
+def folders_in_words(found: dict[str, Any]) -> str:
+    """How much faster more workers score a folder."""
+    few, many = found["workers"]
+    return (
+        f"{found['messages_per_second'][str(many)]:,.0f} messages a second by {many} workers of Ray, {found['ratio']:.2f} times"
+        f" as many as by {few} ({found['ratio_with_starting']:.2f} with the start of Ray); by one process without it"
+        f" {found['messages'] / found['seconds_of_one_process']:,.0f}"
+    )
+
+
+def overhead_in_words(found: dict[str, Any]) -> str:
+    """How long a whole run takes, and one that finds nothing to do."""
+    full = found["full"]
+    return (
+        f"{full['techniques']} entries in {full['seconds'] / 60:.1f} minutes;"
+        f" a second run {full['second_repro_seconds']:.0f} s, as a flow {full['second_flow_seconds']:.0f} s"
+    )
+
+
+def growth_in_words(found: dict[str, Any]) -> str:
+    """Seconds and memory of a million messages, where the encoder is a small one that takes next to no time."""
+    return "with an encoder of two small layers, trained for one epoch: " + "; ".join(
+        f"{name.replace('_', ' ')} {max(0.0, each['seconds_per_million']):.0f} s, {each['mb_per_million']:,} MB"
+        for name, each in found["stages"].items()
+        if len(each["measured"]) > 1
+    )
+
+
+def evaluating_in_words(found: dict[str, Any]) -> str:
+    """How long all techniques take to evaluate."""
+    return (
+        f"{found['techniques']} techniques x {found['seeds']} seeds x {found['test_messages']:,} test messages,"
+        f" {found['resamples']:,} resamples: {found['evaluate_seconds']:.0f} s, compared in {found['compare_seconds']:.0f} s"
+    )
+
+
+def run_table(full: dict[str, Any]) -> list[str]:
+    """Lines of a table of where the time of a whole run went, most first."""
+    parts = []
+    for name, each in full["families"].items():
+        if name == "train":
+            parts += [(f"train: {part}", each["stages"], each[part]) for part in ("training", "scoring", "start")]
+        else:
+            parts.append(("DVC itself" if name == "dvc" else name, each["stages"], each["seconds"]))
+    lines = [
+        f"| {name} | {stages:.0f} | {seconds:.0f} | {seconds / full['seconds']:.0%} |"
+        for name, stages, seconds in sorted(parts, key=lambda part: -part[2])
+    ]
+    return ["", "| where the time of a run goes | stages | seconds | share |", "|---|---|---|---|", *lines]
+
+
+def benchmarks_table(found: dict[str, dict[str, Any]]) -> str:
+    """What the benchmarks measured, by name, as Markdown; one without the keys that its words need gives no row."""
+    kinds = {
+        "train": ("training", training_in_words),
+        "score": ("scoring", scoring_in_words),
+        "score_folder": ("scoring a folder", folders_in_words),
+        "overhead": ("`make repro` after set-up", overhead_in_words),
+        "growth": ("a million messages more", growth_in_words),
+        "evaluate": ("evaluation", evaluating_in_words),
+    }
+    lines = ["| measured | | where |", "|---|---|---|"]
+    for name, (title, in_words) in kinds.items():
+        with suppress(KeyError):
+            words, of = in_words(found[name]), found[name]
+            lines.append(f"| {title} | {words} | {of['device']}, {of['cpus']} cores, {of['date']} |")
+    with suppress(KeyError):
+        lines += run_table(found["overhead"]["full"])
+    return "\n".join([*lines, "", GROWTH_PICTURE] if "growth" in found else lines)
+
+
+def with_block(readme: str, name: str, table: str) -> str:
+    """The readme with a table between its markers; raises UserError when a marker is missing."""
+    first, last = BEGIN.format(name=name), END.format(name=name)
+    before, begin, rest = readme.partition(first)
+    _, end, after = rest.partition(last)
+    if not begin or not end:
+        raise UserError(f"{README}: no lines {first!r} and {last!r}")
+    return f"{before}{first}\n{table}\n{last}{after}"
+
+
+def counts_table(found: dict[str, Any]) -> str:
+    """What was tried and counted, with the command that repeats it, as Markdown."""
+    counts = {name: count for name, count in (found.get("counts") or found).items() if type(count) is int}
+    where = ", ".join(str(found[key]) for key in ("device", "date") if key in found)
+    lines = ["| counted | |", "|---|---|", *(f"| {name} | {count:,} |" for name, count in counts.items())]
+    return "\n".join([*lines, "", f"`{found['command']}`" + (f" ({where})" if where else "")])
+
+
+def security_page(text: str) -> str:
+    """SECURITY.md with what was tried in its marked blocks; a block without a result stays as it is."""
+
+    def filled(block: re.Match[str]) -> str:
+        path = BENCHMARKS_FOLDER / f"{TRIED.get(block['name'], block['name'])}.json"
+        return f"{block['begin']}\n{counts_table(read_json(path))}\n{block['end']}" if path.exists() else block[0]
+
+    return BLOCK.sub(filled, text)
+
+
+def take_picture(page: Path, picture: Path) -> None:
+    """Screenshot of a page's first screen at 1280 x 800."""
+    from playwright.sync_api import sync_playwright
+
+    executable = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
+        tab = browser.new_page(viewport={"width": 1280, "height": 800})
+        tab.goto(page.resolve().as_uri())
+        with replaced(picture) as temporary:
+            tab.screenshot(path=temporary, type="png")
+        browser.close()
+
+
+def main() -> None:
+    text = with_block(README.read_text(encoding="utf-8"), "results", results_table(read_json(LEADERBOARD)))
+    text = with_block(text, "watch", watch_table(read_json(CLASS_PRIOR)))
+    found = {name: read_json(path) for name, path in BENCHMARKS.items() if path.exists()}
+    text = with_block(text, "benchmarks", benchmarks_table(found))
+    for page, picture in PICTURES.items():
+        if page.exists():
+            take_picture(page, picture)
+        else:
+            print(f"{page}: not there, {picture} stays as it is", file=sys.stderr)
+    pages = {README: text}
+    if SECURITY.exists():
+        pages[SECURITY] = security_page(SECURITY.read_text(encoding="utf-8"))
+    for path, text in pages.items():
+        with replaced(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    run(main, parser(__doc__).parse_args())

@@ -1,0 +1,1 @@
+"""The steps of production, outside the graph of dvc.yaml."""

@@ -1,0 +1,82 @@
+"""Take over files in production/ that an earlier version wrote, before files carried their digest."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from pyarrow import parquet
+
+import ballast.io.digest as digest
+from ballast.exceptions import UserError
+from ballast.io.digest import file_sha256
+from stages.production.deployed import CURRENT, MANIFEST
+from stages.production.feedback import FEEDBACK_TABLE
+from stages.store.checked import table_writer
+from stages.store.files import DEPLOYED, PRODUCTION, RETRAIN, SCORED, WATCH, locked, replaced, write_json
+
+ARROW_SCHEMA = b"ARROW:schema"
+
+
+def without_digest() -> dict[Path, Callable[[Path], None]]:
+    """The files in production/ that have no digest, and how each gets one; raises UserError for one that is not readable."""
+    tables = [
+        path
+        for path in (*sorted(SCORED.glob("*.parquet")), FEEDBACK_TABLE, *sorted(PRODUCTION.glob("replay/*.parquet")))
+        if path.is_file()
+    ]
+    objects = [path for path in (CURRENT, *sorted(WATCH.glob("*.json")), *sorted(RETRAIN.glob("*/*.json"))) if path.is_file()]
+    found: dict[Path, Callable[[Path], None]] = {path: adopt_object for path in objects if digest.KEY not in parsed(path)}
+    for path in tables:
+        with path.open("rb") as file:
+            if digest.position(file) is None:
+                found[path] = adopt_table
+    return found
+
+
+def parsed(path: Path) -> dict[str, Any]:
+    """The JSON object in a file; raises UserError."""
+    try:
+        return dict(json.loads(path.read_bytes()))
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path}: not a JSON object ({error}); nothing was taken over, remove it first") from error
+
+
+def adopt_object(path: Path) -> None:
+    """Write a JSON object anew with its digest; of what is deployed with the sha256 of each version's manifest too."""
+    content = parsed(path)
+    if path == CURRENT:
+        for entry in content.get("history", []):
+            manifest = DEPLOYED / str(entry["version"]) / MANIFEST
+            if "sha256" not in entry and manifest.is_file():
+                entry["sha256"] = file_sha256(manifest)
+    write_json(path, content)
+
+
+def adopt_table(path: Path) -> None:
+    """Write a table anew with its digest, a part at a time."""
+    try:
+        with parquet.ParquetFile(path, page_checksum_verification=True) as table, replaced(path) as temporary:
+            known = {key: value for key, value in (table.metadata.metadata or {}).items() if key != ARROW_SCHEMA}
+            schema = table.schema_arrow.remove_metadata()
+            with table_writer(temporary, schema, compression="zstd", store_schema=False) as writer:
+                for number in range(table.num_row_groups):
+                    writer.write_table(table.read_row_group(number).replace_schema_metadata(None))
+                writer.add_key_value_metadata(known)
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{path}: cannot be taken over: {' '.join(str(error).split())[:200]}") from error
+
+
+def adopt_all() -> None:
+    """Name the files without a digest, then give each one."""
+    found = without_digest()
+    for path in found:
+        print(path)
+    for path, adopt in found.items():
+        with locked(path):
+            adopt(path)
+    print(f"verify: {len(found):,} files are taken over as they are", file=sys.stderr)

@@ -1,0 +1,49 @@
+"""Checkouts of the repository beside this one, in which retrainings run."""
+
+from __future__ import annotations
+
+import filecmp
+import shutil
+import subprocess
+from pathlib import Path
+
+from ballast.exceptions import UserError
+
+
+def git(*arguments: str) -> str:
+    """What a git command prints; raises UserError when it fails."""
+    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise UserError(f"git {' '.join(arguments)}: {' '.join(done.stderr.split())}")
+    return done.stdout.strip()
+
+
+def remove_checkout(worktree: Path) -> None:
+    """Remove a checkout, also one that was half made or half removed when somebody was killed."""
+    shutil.rmtree(worktree, ignore_errors=True)
+    git("worktree", "prune")
+    # Git keeps a lock on one that was being made; named twice the option overrides it.
+    if f"worktree {worktree.resolve()}" in git("worktree", "list", "--porcelain").splitlines():
+        git("worktree", "remove", "--force", "--force", str(worktree))
+
+
+def bring(path: str, worktree: Path) -> None:
+    """Put what params name by a path within the repository into the checkout too, where git does not have it as it is here."""
+    source = Path(path)
+    if "://" in path or source.is_absolute() or not source.exists():
+        return
+    files = [source] if source.is_file() else [each for each in source.rglob("*") if each.is_file()]
+    for file in files:
+        target = worktree / file
+        if target.exists() and filecmp.cmp(file, target, shallow=False):
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.unlink(missing_ok=True)
+        target.symlink_to(file.resolve())
+
+
+def changed_since(commit: str, *paths: str) -> list[str]:
+    """The files at some paths that differ from a commit, or that it does not have and git does not ignore."""
+    listed = git("diff", "--name-only", "-z", "--no-renames", commit, "--", *paths)
+    new = git("ls-files", "--others", "--exclude-standard", "-z", "--", *paths)
+    return sorted({name for name in (listed + "\0" + new).split("\0") if name})

@@ -1,0 +1,119 @@
+"""Draw windows of simulated traffic from labelled messages that the deployed model was not trained or calibrated on.
+
+Reads the source that `ingest` names, or a file of one's own; writes each window to `production/replay/<window>.parquet` (id and
+text) and, in `production/replay/labels/`, the labels that come for it later. An earlier replay's windows are removed.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from ballast.cli import parser, run
+from ballast.data.near_duplicates import fingerprints
+from ballast.exceptions import UserError
+from ballast.io.urls import public_url
+from ballast.parameters import SEEDS, check_number
+from stages.production.feedback import FEEDBACK_TABLE, read_feedback
+from stages.production.score import columns_of
+from stages.store.checked import read_table, write_table
+from stages.store.files import LABELS, MESSAGES, PRODUCTION, QUARANTINE, SCORED, WATCH, locked, replaced, replaced_folder
+from stages.store.params import Ingest, read_params
+from stages.store.source import mapped, read_source
+
+REPLAY = PRODUCTION / "replay"
+PREFIX = "replay-"
+MOST_MESSAGES = 1_000_000
+
+
+def held_out(settings: Ingest) -> pd.DataFrame:
+    """Text and label of the source's messages that have no near duplicate in training or validation, each text once."""
+    table, served_by = read_source(settings)
+    labels = mapped(table["label"], settings.label_map, served_by)
+    data = read_table(MESSAGES, ["text", "label", "split"])
+    seen = data.filter(pa.compute.field("split") != "test")["text"]
+    fresh = ~np.isin(fingerprints(table["text"], masked=True), fingerprints(seen, masked=True))
+    rows = pd.DataFrame({"text": table["text"].to_pandas(), "label": labels.to_pandas()})[fresh]
+    known = rows["label"].isin(data["label"].unique().to_pylist())
+    return rows[known].drop_duplicates("text").reset_index(drop=True)
+
+
+def sizes(size: int, rare: str, share: float, counts: Mapping[str, int]) -> dict[str, int]:
+    """Messages of each class in a window of a size, with a share of the rare one; the others keep their proportions."""
+    others = {label: count for label, count in counts.items() if label != rare}
+    left = size - round(size * share)
+    ends = np.round(np.cumsum([0, *others.values()]) / sum(others.values()) * left).astype(int)
+    return {rare: size - left, **dict(zip(others, np.diff(ends).tolist(), strict=True))}
+
+
+def remove_earlier() -> None:
+    """Remove what an earlier replay left; raises UserError where there is real traffic."""
+    real = [path for path in SCORED.glob("*.parquet") if not path.name.startswith(PREFIX)]
+    if real:
+        raise UserError(f"{real[0]}: a window of real traffic; a replay writes into the same folders, so run it in a clone")
+    for folder in (SCORED, WATCH, QUARANTINE, LABELS):
+        for left in folder.glob(f"{PREFIX}*"):
+            left.unlink()
+    with locked(FEEDBACK_TABLE), replaced(FEEDBACK_TABLE) as temporary:
+        feedback = read_feedback()
+        write_table(temporary, feedback[~feedback["window"].str.startswith(PREFIX)])
+
+
+def check_drawing(schedule: Sequence[float], size: int, labelled: float, seed: int) -> None:
+    """Raise UserError for what no windows can be drawn by."""
+    for share in schedule:
+        check_number("SHARE", share, 0, 1)
+    check_number("--size", size, 1, MOST_MESSAGES, whole=True)
+    check_number("--labelled", labelled, 0, 1)
+    check_number("--seed", seed, 0, SEEDS, whole=True)
+
+
+def main(schedule: Sequence[float], size: int, labelled: float, seed: int, source: str | None) -> None:
+    check_drawing(schedule, size, labelled, seed)
+    params = read_params()
+    own = {} if source is None else {"source": "file", "path": source, "sha256": None}
+    messages = held_out(params.ingest.model_copy(update=own))
+    rng = np.random.default_rng(seed)
+    # Dealt in a random order, and once more from the start where a class runs out.
+    decks = {str(label): rng.permutation(rows.to_numpy()) for label, rows in messages.groupby("label").groups.items()}
+    counts = {label: len(deck) for label, deck in decks.items()}
+    rare = params.operating_point.label or min(counts, key=lambda label: counts[label], default="")
+    if len(counts) < 2 or rare not in counts:
+        left = ", ".join(f"{count:,} {label}" for label, count in counts.items()) or "none"
+        raise UserError(
+            f"{public_url(source or params.ingest.path)}: {left} are left that are not in training or validation; expected"
+            f" messages of {rare or 'the rare class'} and of another class"
+        )
+    remove_earlier()
+    with replaced_folder(REPLAY) as folder:
+        (folder / "labels").mkdir()
+        for at, share in enumerate(schedule, start=1):
+            window = f"{PREFIX}{at:02d}"
+            rows = []
+            for label, count in sizes(size, rare, share, counts).items():
+                rows.append(np.resize(decks[label], count))
+                decks[label] = np.roll(decks[label], -count)
+            drawn = messages.iloc[rng.permutation(np.concatenate(rows))]
+            drawn = drawn.assign(id=[f"{window}-{row}" for row in range(1, size + 1)])
+            columns = columns_of(params)
+            found = drawn[["id", "text"]].set_axis([columns.id or "id", columns.text], axis=1)
+            write_table(folder / f"{window}.parquet", found)
+            given = drawn[rng.random(size) < labelled]
+            if len(given):
+                given[["id", "label"]].to_csv(folder / "labels" / f"{window}.csv", index=False)
+    of_each = ", ".join(f"{count:,} {label}" for label, count in counts.items())
+    print(f"replay: {len(schedule)} windows of {size:,} messages, drawn from {of_each}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    arguments = parser(__doc__)
+    arguments.add_argument("schedule", nargs="+", type=float, metavar="SHARE", help="of the rare class, one for each window")
+    arguments.add_argument("--size", type=int, default=1000, metavar="N", help="messages of a window")
+    arguments.add_argument("--labelled", type=float, default=0.5, metavar="SHARE", help="of the messages, gets a label")
+    arguments.add_argument("--seed", type=int, default=0)
+    arguments.add_argument("--source", metavar="FILE", help="labelled messages to draw from, with the columns of ingest")
+    run(main, arguments.parse_args())

@@ -1,0 +1,171 @@
+"""Take in labelled feedback: freeze each labelled message with its text, what was decided of it, and its split.
+
+Reads `production/labels/` (id and label), the scored windows and `data/messages.parquet`; writes `production/feedback.parquet`.
+A message keeps the split of its near duplicates, in the data or in earlier feedback; a new group gets one by its fingerprint,
+so that it is the same on every machine and in every retraining.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from pyarrow import parquet
+
+from ballast.cli import parser, run
+from ballast.data.splitting import SPLITS
+from ballast.exceptions import UserError, nearest
+from ballast.io.paths import real_folder, regular_file
+from ballast.labels import label_name
+from stages.store.checked import read_frame, read_table, write_table
+from stages.store.files import LABELS, MESSAGES, PRODUCTION, SCORED, locked, replaced
+from stages.store.groups import fingerprints_of, groups_of
+from stages.store.ids import first_wrong_id
+from stages.store.params import read_params
+from stages.store.tables import FORMATS, check_content, column_names, read_columns
+
+FEEDBACK_TABLE = PRODUCTION / "feedback.parquet"
+COLUMNS = {
+    "id": "str",
+    "text": "str",
+    "label": "str",
+    "split": "str",
+    "window": "str",
+    "called": "str",
+    "model": "str",
+    "group": "int64",
+    "new": "bool",
+}
+
+
+def empty(*names: str) -> pd.DataFrame:
+    """Columns of the feedback, without a row."""
+    return pd.DataFrame({name: pd.Series(dtype=COLUMNS[name]) for name in names})
+
+
+def read_feedback() -> pd.DataFrame:
+    """All feedback so far; a row for each labelled message, in the order in which the labels came."""
+    if not regular_file(FEEDBACK_TABLE):
+        return empty(*COLUMNS)
+    return read_frame(FEEDBACK_TABLE)
+
+
+def blank(values: pd.Series) -> np.ndarray:
+    """Which of the values (n,) are missing or blank."""
+    return (values.isna() | (values.str.strip() == "")).to_numpy()
+
+
+def read_labels(known: list[str]) -> pd.Series:
+    """Labels by message id from all files of `production/labels/`; the last of several for one message counts.
+
+    A row without a label has none yet. Raises UserError that names the file, and the row of a label that the data does not
+    have.
+    """
+    parts = [pd.Series(dtype="str")]
+    for path in sorted(LABELS.iterdir()) if real_folder(LABELS) else ():
+        if path.name.startswith("."):
+            continue
+        regular_file(path)
+        kind = FORMATS.get(path.suffix.lower())
+        if kind is None:
+            raise UserError(f"{path}: expected a csv, tsv, jsonl or parquet file with the columns id and label")
+        check_content(path, kind, str(path))
+        try:
+            found = column_names(path, kind)
+            for name in ("id", "label"):
+                if name not in found:
+                    raise UserError(f"{path}: no column {name!r}: {nearest(name, found)}")
+                if found.count(name) > 1:
+                    raise UserError(f"{path}: more than one column {name!r}")
+            table = read_columns(path, kind, ["id", "label"])
+            if unnamed := first_wrong_id(table["id"]):
+                raise UserError(f"{path}: row {unnamed[0] + 1}: {unnamed[1]}; expected that of a scored message")
+            # As text before a missing value makes floating point of whole numbers.
+            table = table.cast(pa.schema([(name, pa.large_string()) for name in table.column_names])).to_pandas()
+        # Beside Arrow's errors, those of names that are not UTF-8.
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise UserError(f"{path}: cannot be read as {kind}: {' '.join(str(error).split())[:300]}") from error
+        labels, ids = (table[name].map(label_name, na_action="ignore").astype("str") for name in ("label", "id"))
+        # A sheet may be filled in bit by bit.
+        given = ~blank(labels)
+        if (nameless := given & blank(ids)).any():
+            raise UserError(f"{path}: row {int(nameless.argmax()) + 1} has no id; expected that of a scored message")
+        if (wrong := given & ~labels.isin(known).to_numpy()).any():
+            row = int(wrong.argmax())
+            raise UserError(f"{path}: row {row + 1} has the label {labels[row]!r}: {nearest(labels[row], known)}")
+        parts.append(pd.Series(labels[given].to_numpy(dtype=object), index=ids[given].to_numpy(dtype=object)))
+    every = pd.concat(parts)
+    return every[~every.index.duplicated(keep="last")]
+
+
+def labelled_messages(labels: pd.Series, before: pd.DataFrame) -> pd.DataFrame:
+    """The scored messages that have a label but no feedback before, with the first window that holds them.
+
+    Raises UserError for an id that is of different messages.
+    """
+    parts = [before.loc[before["id"].isin(labels.index), ["id", "text", "group", "called", "model", "window"]]]
+    wanted = pa.array(labels.index.astype(str), pa.string())
+    for path in sorted(SCORED.glob("*.parquet")) if len(wanted) else ():
+        columns = ["id", "text", "group", "label", "model"]
+        regular_file(path)
+        try:
+            rows = read_table(path, columns, parquet.filters_to_expression([("id", "in", wanted)]))
+        except UserError:
+            if not path.exists():  # deleted since, with all older windows
+                continue
+            raise
+        if len(rows):
+            parts.append(rows.to_pandas().rename(columns={"label": "called"}).assign(window=path.stem))
+    every = pd.concat(parts).drop_duplicates(["id", "text"])
+    twice = every[every["id"].duplicated(keep=False)]
+    if len(twice):
+        first, second = twice[twice["id"] == twice["id"].iloc[0]]["window"].iloc[:2]
+        raise UserError(
+            f"{SCORED}: the id {twice['id'].iloc[0]!r} is of different messages in the windows {first} and {second}, so a label"
+            " for it could mean either; score with ids that no other window has"
+        )
+    return every[~every["id"].isin(before["id"])]
+
+
+def splits_of(groups: np.ndarray, known: Mapping[int, str], fractions: Mapping[str, float]) -> np.ndarray:
+    """The split (n,) of each group (n,): that of the known one, else by its fingerprint, with the fractions as chances."""
+    chance = groups.astype(np.uint64).astype(np.float64) / 2.0**64
+    ends = np.cumsum([fractions[split] for split in SPLITS])
+    by_chance = np.array(SPLITS, dtype=object)[np.minimum(np.searchsorted(ends, chance, side="right"), len(SPLITS) - 1)]
+    return np.array([known.get(int(group), split) for group, split in zip(groups, by_chance, strict=True)], dtype=object)
+
+
+def main() -> None:
+    settings = read_params().ingest
+    base = read_table(MESSAGES, ["text", "label", "split"])
+    with locked(FEEDBACK_TABLE):
+        labels = read_labels(sorted(set(base["label"].to_pylist())))
+        before = read_feedback()
+        kept = before.assign(label=before["id"].map(labels).fillna(before["label"]))
+        came = labelled_messages(labels, before)
+        groups_of_base = groups_of(base["text"])
+        known = dict(zip(groups_of_base.tolist(), base["split"].to_pylist(), strict=True))
+        known |= dict(zip(before["group"].tolist(), before["split"].tolist(), strict=True))
+        own = fingerprints_of(came["text"])
+        have = np.concatenate([fingerprints_of(base["text"]), fingerprints_of(before["text"])])
+        came = came.assign(
+            label=came["id"].map(labels),
+            split=splits_of(came["group"].to_numpy(dtype=np.int64), known, settings.fractions.model_dump()),
+            new=~np.isin(own, have) & ~pd.Series(own).duplicated().to_numpy(),
+        )
+        table = pd.concat([kept, came])[list(COLUMNS)].astype(COLUMNS)
+        with replaced(FEEDBACK_TABLE) as temporary:
+            write_table(temporary, table)
+    waiting = int((~labels.index.isin(table["id"])).sum())
+    print(
+        f"feedback: {len(table):,} labelled messages ({len(came):,} came now), {table['new'].sum():,} of them new to the data;"
+        f" {waiting:,} labels wait for their window",
+        file=sys.stderr,
+    )
+
+
+if __name__ == "__main__":
+    run(main, parser(__doc__).parse_args())

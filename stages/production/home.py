@@ -1,0 +1,198 @@
+"""Bring the result of a promoted retraining home: this checkout is of the deployed model, and `dvc repro` has nothing to do.
+
+Files that were edited here since the retraining began are not overwritten; the result waits in
+`production/retrain/<key>/home/`.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ballast.exceptions import UserError
+from ballast.io.digest import file_sha256
+from stages.production.checkouts import changed_since, git
+from stages.production.deployed import current_version, read_version
+from stages.production.versions import Manifest, shares_in_words
+from stages.store.checked import read_frame
+from stages.store.files import FEEDBACK, RETRAIN, read_json, replaced_folder, write_json
+from stages.store.params import PARAMS, read_params, read_yaml
+from stages.techniques import prune
+
+LOCK, GRAPH = Path("dvc.lock"), Path("dvc.yaml")
+# What a user edits, and what `dvc repro` runs.
+EDITED = (PARAMS, FEEDBACK, LOCK)
+CODE = ("ballast", "stages", str(GRAPH))
+HOME, FORMER, STATE = "home", "former", "home.json"
+
+
+def sha256(path: Path) -> str | None:
+    """The sha256 of a file; None where there is none."""
+    return file_sha256(path) if path.is_file() else None
+
+
+def state_here() -> dict[str, Any]:
+    """What a retraining begins from: the commit, and the sha256 of the files that are edited here."""
+    return {"commit": git("rev-parse", "HEAD"), "files": {str(path): sha256(path) for path in EDITED}}
+
+
+def uncached_outputs(graph: Path) -> list[Path]:
+    """The outputs that git has instead of DVC's cache."""
+    paths = []
+    for stage in read_yaml(graph)["stages"].values():
+        for output in (*stage.get("outs", ()), *stage.get("metrics", ()), *stage.get("plots", ())):
+            options = output if isinstance(output, dict) else {}
+            paths += [Path(path) for path, chosen in options.items() if chosen.get("cache") is False]
+    return paths
+
+
+def is_of(manifest: Manifest, folder: Path) -> bool:
+    """Whether a version, or the one whose weights it has, was made of a checkout with the params and lock of a folder."""
+    lineage = manifest.get("lineage", {})
+    made_of = {"params": sha256(folder / PARAMS), "dvc_lock": sha256(folder / LOCK)}
+    return None not in made_of.values() and made_of.items() <= lineage.items()
+
+
+def waiting(manifest: Manifest) -> str | None:
+    """The retraining that made a version and whose result has not been brought home; None where there is none."""
+    for folder in sorted(RETRAIN.glob(f"*/{HOME}")):
+        if is_of(manifest, folder) and not was_brought(folder.parent):
+            return folder.parent.name
+    return None
+
+
+def was_brought(home: Path) -> bool:
+    """Whether the result of a retraining has been brought home."""
+    return (home / STATE).exists() and bool(read_json(home / STATE)["brought_home"])
+
+
+def bring_home(key: str, *, force: bool, unless_edited: bool) -> None:
+    """Bring the result of a retraining home; raises UserError unless its version is deployed.
+
+    Where files were edited here since, nothing is touched: an error, or only a line where `unless_edited`; with `force` the
+    retraining's take their place, and the former ones are kept.
+    """
+    home, version = RETRAIN / key, read_version(current_version())
+    result = home / HOME
+    if not is_of(version.manifest, result if result.exists() else home / "worktree"):
+        raise UserError(f"{home}: the deployed {version.name} is not of this retraining; nothing was brought home")
+    if not result.exists():
+        pack(home)
+    prepared, brought = read_json(home / "prepared.json"), was_brought(home)
+    edits = [str(path) for path in EDITED if edited(path, prepared, result) and not merged(path, prepared, result)]
+    edits += changed_since(prepared["base"]["commit"], *CODE) if "base" in prepared else []
+    if edits and not force:
+        if not brought:
+            note(home, brought=False, edits=edits)
+        line = (
+            f"version {version.name} of the retraining {key} is deployed, but not brought home: {', '.join(edits)} changed here"
+            f" since it began; nothing was overwritten. Undo that, or merge from {result}, and run"
+            f" `python -m stages.production.retrain bring-home {key}`; with"
+            f" --force its files are taken, and yours are kept in {home / FORMER}"
+        )
+        if not unless_edited:
+            raise UserError(line)
+        print(f"retrain: {line}", file=sys.stderr)
+        return
+    nothing_new = brought and all(sha256(path) == sha256(result / path) for path in EDITED)
+    for path in files_of(result):
+        if force or not merged(path, prepared, result):
+            mine = path in EDITED and edited(path, prepared, result)
+            take(result / path, path, former=home / FORMER if mine else None)
+    checkout()
+    params = read_params()
+    prune(set(params.techniques), set(params.train.seeds))
+    note(home, brought=True, edits=[])
+    print(f"retrain: the result of {key} is here" if nothing_new else summary(key, prepared, result), file=sys.stderr)
+
+
+def pack(home: Path) -> None:
+    """Keep what is brought home and is not in DVC's cache; the checkout need not stay for it."""
+    worktree = home / "worktree"
+    with replaced_folder(home / HOME) as folder:
+        for path in (*EDITED, *uncached_outputs(worktree / GRAPH)):
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(worktree / path, folder / path)
+    # It may hold what only its owner is to read.
+    shutil.copymode(PARAMS, home / HOME / PARAMS)
+
+
+def files_of(folder: Path) -> list[Path]:
+    """The files of a folder, by the paths that they have here; the lock last."""
+    paths = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
+    return sorted(paths, key=lambda path: (path == LOCK, path))
+
+
+def edited(path: Path, prepared: Mapping[str, Any], result: Path) -> bool:
+    """Whether a file is neither what it was when the retraining began, nor the retraining's."""
+    began = prepared.get("base", {"files": {}})["files"].get(str(path), "")
+    return sha256(path) not in (began, sha256(result / path))
+
+
+def merged(path: Path, prepared: Mapping[str, Any], result: Path) -> bool:
+    """Whether a file that was edited here has what the retraining changed: its prior, its labelled messages."""
+    if not path.is_file() or not edited(path, prepared, result):
+        return False
+    if path == PARAMS:
+        prior = read_params().production.prior
+        return prior != "data" and prior == prepared["prior"]
+    if path == FEEDBACK:
+        ours, theirs = (read_frame(table, required=False).astype("str") for table in (path, result / path))
+        return set(theirs.itertuples(index=False, name=None)) <= set(
+            ours.reindex(columns=theirs.columns).itertuples(index=False, name=None)
+        )
+    return False
+
+
+def take(source: Path, path: Path, former: Path | None) -> None:
+    """Put a file in the place of another one, all at once; `former` keeps that under a name of its content's own."""
+    content = sha256(path)
+    if content == sha256(source):
+        return
+    if former is not None and content is not None:
+        beside = former / content[:12] / path.name
+        beside.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, beside)
+    # One name, so that who is killed leaves none that the next one does not take.
+    temporary = path.with_name(f".{path.name}.home.partial")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, temporary)
+    if content is not None:
+        shutil.copymode(path, temporary)
+    temporary.replace(path)
+
+
+def checkout() -> None:
+    """Put the outputs that the lock names in their places, from DVC's cache; what is missing there is left to `dvc repro`.
+
+    Raises UserError when DVC fails.
+    """
+    command = ["dvc", "--wait-for-lock", "checkout", "--force", "--allow-missing", str(GRAPH)]
+    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+    if done.returncode:
+        reason = " ".join(done.stderr.split())[-300:]
+        raise UserError(f"dvc checkout {GRAPH}: {reason}; repeat the command")
+
+
+def note(home: Path, *, brought: bool, edits: list[str]) -> None:
+    """Note in the retraining's folder, and in its decision once there is one, whether its result is here."""
+    state = {"brought_home": brought, "in_the_way": edits}
+    write_json(home / STATE, state)
+    if (decision := home / "decision.json").exists():
+        write_json(decision, {**read_json(decision), **state})
+
+
+def summary(key: str, prepared: Mapping[str, Any], result: Path) -> str:
+    """A line on what was brought home."""
+    what = [f"production.prior is {shares_in_words(prepared['prior'])}"]
+    base = prepared.get("base", {})
+    if left_out := base.get("left_out"):
+        how = f"deleted ({RETRAIN / key / PARAMS} has them)" if base["deleted"] else "comments"
+        what.append(f"{len(left_out)} entries of techniques are {how}")
+    what.append(f"{prepared['feedback']:,} labelled messages are in {FEEDBACK}")
+    files = ", ".join(map(str, files_of(result)))
+    return f"retrain: {key} is brought home: {'; '.join(what)}. Commit {files}"

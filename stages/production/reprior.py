@@ -1,0 +1,150 @@
+"""Make a version of the deployed one on another class prior: the same weights, an operating point chosen anew."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.special import ndtri
+
+from ballast.evaluation.evaluate import Labelled, Protocol, SeedScores, adjusted, intervals, pooled_draws
+from ballast.evaluation.metrics import Decisions
+from ballast.evaluation.operating_point import Rule, cost_matrix
+from ballast.exceptions import UserError, nearest
+from ballast.io.digest import file_sha256
+from ballast.io.paths import regular_file
+from ballast.labels import check_all_labels
+from stages.pages.model_card.view import decision_in_words, markdown, metric_name, with_interval
+from stages.production.deployed import REFERENCE, Version, check_files, indices
+from stages.production.versions import Manifest, shares_in_words
+from stages.store.checked import read_frame
+from stages.store.files import MODEL_CARD, WATCH, read_json
+from stages.store.params import PARAMS, Evaluate, checked, read_yaml
+
+NOTE = re.compile(r"<!-- note -->.*?<!-- /note -->\n+", re.DOTALL)
+
+
+def estimated_prior(window: str, labels: list[str]) -> dict[str, float]:
+    """The class prior that a window was estimated to have; raises UserError when there is no such estimate."""
+    known = [path.stem for path in WATCH.glob("*.json")]
+    path = WATCH / f"{window}.json"
+    if window not in known:
+        raise UserError(f"no watched window {window!r} in {WATCH}; {nearest(window, known)}")
+    try:
+        shares = {str(label): float(share) for label, share in read_json(path)["estimated_prior"].items()}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{path}: has no estimated_prior with a share for each label") from error
+    check_all_labels(f"{path}: estimated_prior", shares, labels)
+    if not all(0 < share < 1 for share in shares.values()) or abs(sum(shares.values()) - 1) > 1e-6:
+        raise UserError(f"{path}: the estimated_prior is {shares_in_words(shares)}; expected shares above 0 that sum to 1")
+    return {label: shares[label] for label in labels}
+
+
+def prior_deviation(window: str, labels: list[str]) -> dict[str, float]:
+    """Standard deviation of each class's share that a window was estimated to have; 0 where the watch says nothing of it."""
+    watched = read_json(WATCH / f"{window}.json") if regular_file(WATCH / f"{window}.json") else {}
+    if not watched.get("low"):
+        return dict.fromkeys(labels, 0.0)
+    width = 2 * ndtri((1 + watched["confidence"]) / 2)
+    return {label: float((watched["high"][label] - watched["low"][label]) / width) for label in labels}
+
+
+def operating_point_for(prior: Mapping[str, float], base: Version) -> dict[str, Any]:
+    """A version's operating point chosen anew by its own rule for another production prior, as stage evaluate chooses it."""
+    labels, point = base.labels, base.manifest["operating_point"]
+    settings = base.folder / PARAMS
+    # Its own settings, so that the measured prior is found to agree or not just as it was then.
+    bootstrap = checked(Evaluate, read_yaml(settings)["evaluate"], str(settings))
+    held_out = read_frame(base.folder / REFERENCE, required=False)
+    split = {name: held_out[held_out["split"] == name] for name in ("validation", "test")}
+    logits = {name: rows[[f"logit_{label}" for label in labels]].to_numpy() for name, rows in split.items()}
+    protocol = Protocol(
+        names=labels,
+        validation=labelled(split["validation"], labels),
+        test=labelled(split["test"], labels),
+        production_prior=np.array([prior[label] for label in labels]),
+        rule=Rule(
+            kind=point["rule"],
+            label=0 if point["label"] is None else labels.index(point["label"]),
+            costs=cost_matrix(point["costs"], labels) if point["rule"] == "cost" else None,
+            limit=point["limit"],
+        ),
+        resamples=bootstrap.resamples,
+        confidence=bootstrap.confidence,
+        seed=bootstrap.seed,
+    )
+    scores = SeedScores(
+        validation=logits["validation"],
+        test=logits["test"],
+        train=np.empty((0, len(labels))),
+        train_classes=np.empty(0, dtype=np.int64),
+        # A measurement does not contradict a prior that it gave or agreed with: the effective prior stays as it is.
+        declared_prior=base.effective_prior,
+    )
+    fitted = adjusted(scores, protocol)
+    if not np.array_equal(fitted.effective, base.effective_prior):
+        raise UserError(f"{base.folder / REFERENCE}: its logits are not right for the effective prior; promote it again")
+    weights = protocol.production_weights(protocol.test)
+    decisions = Decisions(protocol.scored(fitted.preferences(fitted.test), weights))
+    everything = np.ones((1, int(protocol.test.groups.max()) + 1))
+    values = [{name: float(value[0]) for name, value in decisions(everything).items()}]
+    draws = pooled_draws({"operating_point": [decisions]}, protocol)["operating_point"]
+    return {
+        **point,
+        **fitted.operating_point_as_json(protocol),
+        "production_prior": dict(prior),
+        "test": intervals([decisions], values, draws, protocol),
+    }
+
+
+def labelled(rows: pd.DataFrame, labels: list[str]) -> Labelled:
+    """Classes and groups of rows of the reference."""
+    return Labelled(classes=indices(rows["label"], labels), groups=np.unique(rows["group"], return_inverse=True)[1])
+
+
+def link(path: Path, target: Path) -> None:
+    """Give a file a second name; a copy where the disk knows no hard links."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(path, target)
+    except OSError:
+        shutil.copyfile(path, target)
+
+
+def of_deployed(base: Version, prior: Mapping[str, float], window: str, version: str, folder: Path) -> Manifest:
+    """Put the deployed version on another production prior, in an empty folder: the same weights, another operating point."""
+    point = operating_point_for(prior, base)
+    files = dict(base.manifest["files"])
+    for each in files:
+        if each != MODEL_CARD.name:
+            link(base.folder / each, folder / each)
+    earlier = (base.folder / MODEL_CARD.name).read_text(encoding="utf-8")
+    card = folder / MODEL_CARD.name
+    card.write_text(note(base, point, window, version) + NOTE.sub("", earlier), encoding="utf-8")
+    files[card.name] = file_sha256(card)
+    check_files(folder, files)
+    return {**base.manifest, "production_prior": dict(prior), "operating_point": point, "files": files}
+
+
+def note(base: Version, point: Mapping[str, Any], window: str, version: str) -> str:
+    """What a corrected version's card says on top of that of the version whose weights it has."""
+    label = point["label"] or min(base.labels, key=lambda each: point["production_prior"][each])
+    reached = ", ".join(
+        f"{metric_name(f'{label}.{metric}')} {with_interval(point['test'][f'{label}.{metric}'])}"
+        for metric in ("precision", "recall")
+    )
+    earlier, prior = (shares_in_words(each["production_prior"]) for each in (base.manifest, point))
+    decision, reached = markdown(decision_in_words(point, base.labels)), markdown(reached)
+    return (
+        f"<!-- note -->\n> **Version {version}** has the weights of version {base.name}, corrected from the class prior"
+        f" {markdown(earlier)} to {markdown(prior)}, as estimated for the window {markdown(window)}.\n"
+        f"> Its operating point was chosen anew: {decision}. On the test messages, weighted to this prior: {reached}.\n"
+        "> Priors, operating point and metrics below are those of the version that was first deployed with these weights.\n"
+        "<!-- /note -->\n\n"
+    )

@@ -1,0 +1,270 @@
+"""The steps of a retraining outside the pipeline: prepare a checkout of its own, judge its model, and note what came of it.
+
+`prepare` makes `production/retrain/<key>/worktree/`: the commit that is checked out here, these params with the new prior, all
+feedback that is new to the data. `challenge` compares the model that the pipeline selected there with the deployed one and
+writes `production/retrain/<key>/challenge.json`. `bring-home` makes the result of a promoted retraining that of this checkout,
+for which `dvc repro` then has nothing to do. `conclude` writes `decision.json`, the sign that the key is done, and removes the
+retraining's checkout. Each step can be repeated; what is there already stays.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.special import softmax
+
+from ballast.cli import parser, run
+from ballast.evaluation.operating_point import cost_matrix
+from ballast.evaluation.priors import correct
+from ballast.exceptions import UserError, nearest
+from ballast.monitoring.challenge import Contender, challenge
+from stages.production.checkouts import bring, changed_since, git, remove_checkout
+from stages.production.deployed import REFERENCE, Version, current_version, read_version
+from stages.production.feedback import read_feedback
+from stages.production.home import CODE, LOCK, STATE, bring_home, state_here
+from stages.production.reprior import estimated_prior, operating_point_for
+from stages.production.retrained_params import retrained
+from stages.production.score import WINDOW, quoted
+from stages.store.checked import read_frame, write_table
+from stages.store.files import (
+    FEEDBACK,
+    LONGEST_NAME,
+    MESSAGES,
+    RETRAIN,
+    SELECTED,
+    WATCH,
+    locked,
+    read_json,
+    replaced,
+    write_json,
+)
+from stages.store.groups import groups_of
+from stages.store.logits import seed_scores
+from stages.store.messages import read_messages
+from stages.store.params import PARAMS, Params, read_params
+
+REFERENCE_TECHNIQUE = "baseline"
+# Untracked files without which the pipeline does not run elsewhere.
+LOCAL_CONFIG = Path(".dvc/config.local")
+
+
+def prior_for(window: str | None, version: Version) -> dict[str, float]:
+    """The prior to train for: that of the window, else the deployed one's.
+
+    Where recall fell, the window's estimate is wrong: it rests on the recall of before.
+    """
+    estimate = None if window is None else estimated_prior(window, version.labels)
+    if estimate is None or read_json(WATCH / f"{window}.json").get("recall_fell"):
+        return {label: float(share) for label, share in zip(version.labels, version.production_prior, strict=True)}
+    return estimate
+
+
+def write_params(home: Path, text: str, params: Params, prior: dict[str, float], technique: str) -> dict[str, Any]:
+    """Put params with the new prior, and the deployed technique and the baseline only where params say so, into the checkout.
+
+    Returns the entries that are left out, and whether they are deleted: the former file is then beside the checkout.
+    """
+    kept = {technique, REFERENCE_TECHNIQUE} if params.production.retrain.techniques == "deployed" else None
+    made = retrained(text, prior, kept, home.name)
+    if made.deleted:
+        (home / PARAMS).write_bytes(text.encode())
+    with replaced(home / "worktree" / PARAMS) as temporary:
+        temporary.write_bytes(made.text.encode())
+    # It may hold what only its owner is to read.
+    for path in (home / PARAMS, home / "worktree" / PARAMS):
+        if path.exists():
+            shutil.copymode(PARAMS, path)
+    return {"left_out": made.left_out, "deleted": made.deleted}
+
+
+def feedback_so_far() -> pd.DataFrame:
+    """The rows for data/feedback.parquet: those that are there, and what production has that is new; the last label counts."""
+    came = read_feedback().query("new")[["id", "text", "label", "split"]]
+    earlier = [read_frame(FEEDBACK, required=False)[list(came.columns)]] if FEEDBACK.exists() else []
+    return pd.concat([*earlier, came]).astype("str").drop_duplicates(["id", "text"], keep="last")
+
+
+def prepare(key: str, window: str | None) -> None:
+    """Make the checkout of a retraining, unless it is there."""
+    params, version = read_params(), read_version(current_version())
+    metric, known = params.production.retrain.metric, list(version.manifest["operating_point"]["test"])
+    if metric not in known:
+        raise UserError(f"params.yaml: production.retrain.metric {metric!r} is none of decisions: {nearest(metric, known)}")
+    home = RETRAIN / key
+    worktree = home / "worktree"
+    ready = home / "prepared.json"
+    if ready.exists():
+        print(f"retrain: going on in {worktree}", file=sys.stderr)
+        return
+    prior = prior_for(window, version)
+    if window is not None and (scored_by := read_json(WATCH / f"{window}.json")["model"]) != version.name:
+        # Its answer would be to a question that another version has answered since.
+        print(f"retrain: {window} was scored by {scored_by}, {version.name} is deployed since; nothing to do", file=sys.stderr)
+        return
+    if folder := git("rev-parse", "--show-prefix"):
+        raise UserError(f"{folder} is a folder of its git repository; a retraining needs a repository of the project's own")
+    remove_checkout(worktree)
+    base = state_here()
+    if changed := changed_since(base["commit"], *CODE):
+        print(f"retrain: the code is that of the commit, without what changed in {', '.join(changed)}", file=sys.stderr)
+    git("worktree", "add", "--force", "--detach", str(worktree), base["commit"])
+    base |= write_params(home, PARAMS.read_bytes().decode("utf-8"), params, prior, version.manifest["technique"])
+    if LOCK.exists():
+        shutil.copy(LOCK, worktree / LOCK)
+    bring(params.ingest.path, worktree)
+    bring(params.train.model, worktree)
+    feedback = feedback_so_far()
+    with replaced(worktree / FEEDBACK) as temporary:
+        write_table(temporary, feedback)
+    if LOCAL_CONFIG.exists():
+        shutil.copy(LOCAL_CONFIG, worktree / LOCAL_CONFIG)
+    cache = subprocess.run(["dvc", "cache", "dir"], capture_output=True, text=True, check=True).stdout.strip()
+    subprocess.run(["dvc", "config", "--local", "cache.dir", str(Path(cache).resolve())], cwd=worktree, check=True)
+    shifted = prior != prior_for(None, version)
+    about = {"window": window, "prior": prior, "shifted": shifted, "feedback": len(feedback), "champion": version.name}
+    write_json(ready, {**about, "base": base})
+    print(f"retrain: {worktree}: {len(feedback):,} labelled messages from feedback", file=sys.stderr)
+
+
+def never_seen(test: pd.DataFrame, champion: Version) -> np.ndarray:
+    """Which test messages (n,) are surely new to a version: held out from it too, or feedback, which keeps its split.
+
+    All of them, unless the data have been split anew since.
+    """
+    held_out = read_frame(champion.folder / REFERENCE, ["split", "group"], required=False).query("split == 'test'")
+    groups = groups_of(test["text"])
+    return np.isin(groups, held_out["group"]) | (test["source"] == "feedback").to_numpy()
+
+
+def judge(key: str) -> None:
+    """Compare the model that was selected in the checkout with the deployed one, on the test messages there."""
+    params = read_params()
+    home = RETRAIN / key
+    prepared = read_json(home / "prepared.json")
+    champion = read_version(prepared["champion"])
+    with contextlib.chdir(home / "worktree"):
+        pointer, point = read_json(SELECTED / "model.json"), read_json(SELECTED / "operating_point.json")
+        messages = read_messages(["text", "group", "source"])
+        scores, _ = seed_scores(pointer["technique"], pointer["seed"])
+    labels = messages.names
+    if labels != champion.labels or labels != pointer["labels"]:
+        raise UserError(f"{home}: its labels are {', '.join(labels)}, those deployed {', '.join(champion.labels)}")
+    test = messages.of("test")
+    fair = never_seen(test, champion)
+    if left_out := int((~fair).sum()):
+        print(f"retrain: {left_out:,} test messages are left out, the champion may have been trained on them", file=sys.stderr)
+    test, challenger_logits = test[fair], scores.test[fair].astype(np.float64)
+    if gone := set(labels) - set(test["label"]):
+        raise UserError(
+            f"{home}: no test message of {', '.join(sorted(gone))} is one that the champion surely was not trained on, for"
+            f" {MESSAGES} is split anew since version {champion.name}; promote a model of the new data by hand"
+        )
+    prior = np.array([prepared["prior"][label] for label in labels])
+    effective = np.array([pointer["effective_prior"][label] for label in labels])
+    # The champion as it would be without a retraining: corrected to the new prior, its operating point chosen anew.
+    costs = operating_point_for(prepared["prior"], champion)["costs"]
+    logits = champion.load().logits(test["text"].tolist()).astype(np.float64)
+    classes = test["class"].to_numpy()
+    metric = params.production.retrain.metric
+    outcome = challenge(
+        Contender(
+            posteriors=softmax(correct(logits, champion.effective_prior, prior), axis=1), costs=cost_matrix(costs, labels)
+        ),
+        Contender(
+            posteriors=softmax(correct(challenger_logits, effective, prior), axis=1),
+            costs=cost_matrix(point["costs"], labels),
+        ),
+        classes,
+        np.unique(test["group"], return_inverse=True)[1],
+        labels,
+        prior=prior,
+        metric=metric,
+        margin=params.production.retrain.margin,
+        resamples=params.evaluate.resamples,
+        confidence=params.evaluate.confidence,
+        seed=params.evaluate.seed,
+    )
+    fresh = (test["source"] == "feedback").to_numpy()
+
+    def counts(rows: np.ndarray) -> dict[str, int]:
+        return dict(zip(labels, np.bincount(classes[rows], minlength=len(labels)).tolist(), strict=True))
+
+    result: dict[str, Any] = {
+        **{name: value for name, value in prepared.items() if name != "base"},
+        "champion_metric": outcome.champion,
+        "challenger_metric": outcome.challenger,
+        **{name: getattr(outcome, name) for name in ("difference", "low", "high", "not_worse")},
+        "metric": metric,
+        "margin": params.production.retrain.margin,
+        "technique": pointer["technique"],
+        "seed": pointer["seed"],
+        "left_out": left_out,
+        "test": counts(np.ones(len(test), dtype=bool)),
+        "test_from_feedback": counts(fresh),
+    }
+    write_json(home / "challenge.json", result)
+    said = "not worse than" if outcome.not_worse else "not shown to be as good as"
+    print(
+        f"retrain: {metric} {outcome.challenger:.3f} is {said} the champion's {outcome.champion:.3f}:"
+        f" difference {outcome.difference:+.3f} ({outcome.low:+.3f} to {outcome.high:+.3f}), margin {result['margin']:g}",
+        file=sys.stderr,
+    )
+
+
+def conclude(key: str, version: str, instead: str | None) -> None:
+    """Write the decision, with the version that is deployed now, and remove the checkout.
+
+    instead : of the comparison's decision.
+    """
+    home = RETRAIN / key
+    result = read_json(home / "challenge.json")
+    decision = instead or ("promoted" if result["not_worse"] else "kept")
+    state = read_json(home / STATE) if decision == "promoted" and (home / STATE).exists() else {}
+    write_json(home / "decision.json", {**result, "decision": decision, "version": version, **state})
+    remove_checkout(home / "worktree")
+    print(f"retrain: {decision}, {version} is deployed", file=sys.stderr)
+
+
+def main(
+    step: str,
+    key: str,
+    window: str | None,
+    version: str | None,
+    instead: str | None = None,
+    force: bool = False,
+    unless_edited: bool = False,
+) -> None:
+    if not WINDOW.fullmatch(key):
+        raise UserError(
+            f"the key {quoted(key)} names a folder; expected letters, digits, dots, dashes, underscores, at most {LONGEST_NAME}"
+        )
+    with locked(RETRAIN / key):
+        if step == "prepare":
+            prepare(key, window)
+        elif step == "challenge":
+            judge(key)
+        elif step == "bring-home":
+            bring_home(key, force=force, unless_edited=unless_edited)
+        else:
+            if version is None:
+                raise UserError("conclude needs --version, the one that is deployed now")
+            conclude(key, version, instead)
+
+
+if __name__ == "__main__":
+    arguments = parser(__doc__)
+    arguments.add_argument("step", choices=["prepare", "challenge", "bring-home", "conclude"])
+    arguments.add_argument("key", help="names the retraining: the window that asked for it")
+    arguments.add_argument("--window", help="prepare: the window whose prior is trained for")
+    arguments.add_argument("--version", help="conclude: the version that is deployed now")
+    arguments.add_argument("--instead", choices=["outdated", "refused"], help="conclude: why the comparison does not count")
+    arguments.add_argument("--force", action="store_true", help="bring-home: also where files were edited here; those are kept")
+    arguments.add_argument("--unless-edited", action="store_true", help="bring-home: no error where files were edited here")
+    run(main, arguments.parse_args())

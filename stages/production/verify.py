@@ -1,0 +1,146 @@
+"""Verify files at rest: DVC's cache, the outputs that dvc.lock names, versions, windows, decisions and feedback in production.
+
+Prints a line for each spoilt file with what makes it anew, and then fails. With --adopt it gives a digest to the files in
+production/ that an earlier version wrote without one, after it has named them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+from tqdm import tqdm
+
+from ballast.cli import parser, run
+from ballast.exceptions import UserError
+from stages.production.adopt import adopt_all
+from stages.production.candidate import locked_stages
+from stages.production.deployed import CURRENT, read_version
+from stages.production.feedback import FEEDBACK_TABLE
+from stages.production.versions import version_names
+from stages.store.checked import opened
+from stages.store.files import DEPLOYED, FEEDBACK, PRODUCTION, RETRAIN, SCORED, WATCH, read_json
+from stages.store.remedies import remedy, spoilt
+from stages.store.studies import RESULTS, STUDIES
+
+LOCK = "dvc.lock"
+# Raises UserError when the file is not as it was written.
+Check = Callable[[], object]
+OBJECT = re.compile(r"[0-9a-f]{30}(\.dir)?")
+
+
+def md5(path: Path) -> str:
+    """MD5 of a file's bytes, by which DVC names it."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, partial(hashlib.md5, usedforsecurity=False)).hexdigest()
+
+
+def cache_folder() -> Path:
+    """Where DVC keeps its objects; raises UserError."""
+    done = subprocess.run(["dvc", "cache", "dir"], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise UserError(f"dvc cache dir: {' '.join(done.stderr.split())}")
+    return Path(done.stdout.strip()) / "files" / "md5"
+
+
+def check_object(path: Path) -> None:
+    """Raise UserError unless an object of the cache has the MD5 that is its name."""
+    if (found := md5(path)) != f"{path.parent.name}{path.name}".removesuffix(".dir"):
+        raise UserError(f"{path}: its md5 is {found}; delete it, then run `dvc fetch` if a remote has it, else `dvc repro`")
+
+
+def check_output(path: Path, expected: str, lock: Path) -> None:
+    """Raise UserError unless a file is the one that dvc.lock says was written."""
+    if md5(path) != expected:
+        raise spoilt(path, f"is not the one that {lock} says was written")
+
+
+def objects(cache: Path) -> dict[Path, Check]:
+    """The checks of all objects in the cache."""
+    return {
+        path: partial(check_object, path) for path in sorted(cache.glob("[0-9a-f][0-9a-f]/*")) if OBJECT.fullmatch(path.name)
+    }
+
+
+def outputs(lock: Path, cache: Path) -> dict[Path, Check]:
+    """The checks of the files here that a dvc.lock names, those in folders by the folder's listing in the cache."""
+    checks: dict[Path, Check] = {}
+    for stage in locked_stages(lock).values():
+        for out in stage.get("outs", []):
+            path, expected = lock.parent / out["path"], str(out["md5"])
+            if expected.endswith(".dir"):
+                for name, of_file in listing(cache / expected[:2] / expected[2:]).items():
+                    checks[path / name] = partial(check_output, path / name, of_file, lock)
+            else:
+                checks[path] = partial(check_output, path, expected, lock)
+    # Those that are missing were removed, or never made here.
+    return {path: check for path, check in checks.items() if path.is_file()}
+
+
+def listing(path: Path) -> dict[str, str]:
+    """The files of a folder by their MD5, as the cache has them; nothing where that is missing or spoilt."""
+    try:
+        return {str(each["relpath"]): str(each["md5"]) for each in json.loads(path.read_bytes())}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def production() -> dict[Path, Check]:
+    """The checks of what is deployed, of every version and window, and of what else outlives a command outside of the graph."""
+    checks: dict[Path, Check] = {}
+    for path in (CURRENT, *sorted(WATCH.glob("*.json")), *sorted(RETRAIN.glob("*/*.json")), *sorted(RESULTS.glob("*.json"))):
+        checks[path] = partial(read_json, path)
+    for path in (*sorted(SCORED.glob("*.parquet")), FEEDBACK_TABLE, *sorted(PRODUCTION.glob("replay/*.parquet"))):
+        checks[path] = partial(check_table, path)
+    checks[FEEDBACK] = partial(check_table, FEEDBACK, required=False)
+    checks = {path: check for path, check in checks.items() if path.is_file()}
+    return checks | {DEPLOYED / name: partial(read_version, name) for name in version_names()}
+
+
+def check_table(path: Path, required: bool = True) -> None:
+    """Raise UserError unless a table has the digest that it carries."""
+    with opened(path, required=required):
+        pass
+
+
+def failures(checks: dict[Path, Check]) -> Iterator[str]:
+    """The error of each file that is not as it was written."""
+    for path, check in tqdm(checks.items(), desc="verify", unit=" files", disable=None, leave=False):
+        try:
+            check()
+        except UserError as error:
+            yield str(error)
+        except (OSError, KeyError, TypeError, ValueError) as error:
+            yield f"{path}: {' '.join(str(error).split())}; {remedy(path)}"
+
+
+def main(adopt: bool) -> None:
+    if adopt:
+        adopt_all()
+        return
+    cache = cache_folder()
+    checks: dict[Path, Check] = objects(cache)
+    for lock in (Path(LOCK), *sorted(STUDIES.glob(f"*/{LOCK}"))):
+        checks |= outputs(lock, cache) if lock.is_file() else {}
+    checks |= production()
+    spoilt_files = set[str]()
+    for failure in failures(checks):
+        # What is deployed is needed to check each version.
+        if failure not in spoilt_files:
+            tqdm.write(failure, file=sys.stdout)
+        spoilt_files.add(failure)
+    if spoilt_files:
+        raise UserError(f"{len(spoilt_files):,} of {len(checks):,} files are not as they were written")
+    print(f"verify: {len(checks):,} files are as they were written", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    arguments = parser(__doc__)
+    arguments.add_argument("--adopt", action="store_true", help="give digests to files of an earlier version in production/")
+    run(main, arguments.parse_args())

@@ -1,0 +1,1 @@
+"""What the stages read and write with: paths, parameters, tables, logits."""

@@ -1,0 +1,65 @@
+"""Columns of a table that is trained on, as text: what they may not hold is an error that names the row."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ballast.exceptions import UserError, short
+from ballast.io.printable import printable
+from stages.store.values import LONGEST_LABEL
+
+# They join letters in some scripts, and signs into one.
+JOINERS = dict.fromkeys(map(ord, "\u200c\u200d"))
+
+
+def as_strings(column: pa.ChunkedArray, name: str, served_by: str) -> pa.ChunkedArray:
+    """A column as strings; raises UserError for nested values, for NaN, bytes that are not UTF-8 and NUL, with the row."""
+    if pa.types.is_floating(column.type):
+        row = pc.index(pc.fill_null(pc.is_finite(column), True), False).as_py()
+        if row >= 0:
+            found = column[row].as_py()
+            raise UserError(
+                f"{served_by}: row {row + 1} has {found} in the column {name!r}; expected a value, or null without one"
+            )
+    try:
+        strings = pc.cast(column, pa.large_string())
+    except pa.ArrowException as error:
+        raise UserError(f"{served_by}: the column {name!r} holds {column.type}, expected text") from error
+    if (row := first_undecodable(strings)) is not None:
+        raise UserError(f"{served_by}: row {row + 1} is not UTF-8 in the column {name!r}; expected text")
+    row = pc.index(pc.fill_null(pc.match_substring(strings, "\0"), False), True).as_py()
+    if row >= 0:
+        raise UserError(f"{served_by}: row {row + 1} has a NUL byte in the column {name!r}; expected text")
+    return strings
+
+
+def first_undecodable(strings: pa.ChunkedArray) -> int | None:
+    """The first row of strings (n,) that are not UTF-8, as parquet does not promise; None without one."""
+    content = pc.cast(strings, pa.large_binary())
+    try:
+        pc.cast(content, pa.large_string())
+    except pa.ArrowInvalid:
+        for row, value in enumerate(content):
+            try:
+                (value.as_py() or b"").decode()
+            except UnicodeDecodeError:
+                return row
+    return None
+
+
+def check_label_names(labels: pa.ChunkedArray, served_by: str) -> None:
+    """Raise UserError, with the row, for a label that is no name: too long, or with characters that nobody would see."""
+    # A blank one is missing, which is counted later.
+    for label in (each for each in pc.unique(labels).to_pylist() if each and not each.isspace()):
+        words = ""
+        if len(label) > LONGEST_LABEL:
+            words = f"of {len(label):,} characters, more than {LONGEST_LABEL}"
+        elif printable(visible := label.translate(JOINERS)) != visible:
+            words = "with a control or invisible character"
+        if words:
+            row = pc.index(labels, label).as_py() + 1
+            raise UserError(
+                f"{served_by}: row {row} has a label {words}: {short(label)!r}; expected a name: is ingest.label_column right?"
+                " ingest.label_map gives values other names"
+            )

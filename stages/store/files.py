@@ -1,0 +1,206 @@
+"""Reading and writing the pipeline's files: to a temporary name first, then renamed, so that nothing is lost."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import ballast.io.digest as digest
+from ballast.exceptions import UserError
+from ballast.io.paths import regular_file
+from stages.store.remedies import missing, spoilt
+
+MESSAGES = Path("data/messages.parquet")
+FEEDBACK = Path("data/feedback.parquet")
+INGEST = Path("data/ingest.json")
+VALIDATION = Path("data/validation.json")
+SEARCH = Path("data/search.json")
+CARDS = Path("data/techniques")
+SOURCES = Path("data/sources")
+SAMPLES = Path("data/samples")
+MODELS = Path("models")
+STATES = Path("data/states")
+LOGITS = Path("logits")
+CURVES = Path("curves")
+DURATIONS = Path("durations")
+# Of trainings that go on; no outputs of DVC, which removes those before a stage runs.
+# Elsewhere where a training may go on in another container than the one that began it.
+CHECKPOINTS = Path(os.environ.get("BALLAST_CHECKPOINTS", "checkpoints"))
+EVALUATIONS = Path("evaluations")
+PROBES = Path("probes")
+REPORTS = Path("reports")
+LEADERBOARD = REPORTS / "leaderboard.json"
+CLAIMS = REPORTS / "claims.json"
+METRICS = REPORTS / "metrics.json"
+PROBE_TABLE = REPORTS / "probe.csv"
+PERTURBATION_TABLE = REPORTS / "perturbations.csv"
+ERRORS = REPORTS / "errors.json"
+PRECISION_RECALL = REPORTS / "precision_recall.csv"
+TRAINING_LOSS = REPORTS / "training_loss.csv"
+SELECTED = Path("selected")
+MODEL_CARD = SELECTED / "model_card.md"
+# State outside the graph, so that there is no cycle.
+PRODUCTION = Path("production")
+DEPLOYED = PRODUCTION / "deployed"
+SCORED = PRODUCTION / "scored"
+QUARANTINE = PRODUCTION / "quarantine"
+LABELS = PRODUCTION / "labels"
+WATCH = PRODUCTION / "watch"
+RETRAIN = PRODUCTION / "retrain"
+
+
+# What a file system allows, and what is left of it for a window, an entry or a key, from which longer names are made.
+LONGEST_FILE_NAME, LONGEST_NAME = 255, 200
+# Of eight characters, as earlier versions wrote them too.
+PARTIAL = re.compile(r"[0-9a-z_]{8}\.partial")
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock of a file or folder, after waiting for another process that has it; a process that is killed lets go.
+
+    What a killed process left half-written beside `path` is removed. Raises UserError for a name that no file can have.
+    """
+    check_name(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with (path.parent / f".{short(path.name)}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        remove_partial(path)
+        yield
+
+
+def check_name(path: Path) -> None:
+    """Raise UserError for a file name that is too long."""
+    if (size := len(os.fsencode(path.name))) > LONGEST_FILE_NAME:
+        raise UserError(
+            f"{path.parent}/{path.name[:40]}...: the name has {size} bytes, a file's at most {LONGEST_FILE_NAME}; shorten it"
+        )
+
+
+def short(name: str) -> str:
+    """A name that leaves room for what stands around it: a long one is replaced by its fingerprint."""
+    encoded = os.fsencode(name)
+    return name if len(encoded) <= LONGEST_NAME else hashlib.sha256(encoded).hexdigest()
+
+
+def remove_partial(path: Path) -> None:
+    """Remove what killed processes left half-written beside a path; a living one has a lock on what it writes."""
+    beginning = f".{short(path.name)}."
+    for left in path.parent.iterdir() if path.parent.is_dir() else ():
+        if left.name.startswith(beginning) and PARTIAL.fullmatch(left.name.removeprefix(beginning)):
+            with suppress(OSError):
+                handle = os.open(left, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(left) if left.is_dir() else left.unlink()
+                finally:
+                    os.close(handle)
+
+
+def partial(path: Path) -> Path:
+    """A name beside a path to write to, which is no other process's."""
+    check_name(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.parent / f".{short(path.name)}.{secrets.token_hex(4)}.partial"
+
+
+def made_beside(path: Path, make: Callable[[Path], object]) -> tuple[Path, int]:
+    """A temporary file or folder beside a path, as `make` makes it, and the descriptor that locks it."""
+    while True:
+        temporary = partial(path)
+        make(temporary)
+        # Another process may take it for abandoned before it is locked.
+        with suppress(FileNotFoundError):
+            handle = os.open(temporary, os.O_RDONLY)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            if os.fstat(handle).st_nlink:
+                return temporary, handle
+            os.close(handle)
+
+
+@contextmanager
+def partial_beside(path: Path, make: Callable[[Path], object]) -> Iterator[Path]:
+    """A temporary file or folder beside a path; those that killed processes left there are removed first."""
+    check_name(path)
+    remove_partial(path)
+    temporary, handle = made_beside(path, make)
+    try:
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True) if temporary.is_dir() else temporary.unlink(missing_ok=True)
+        os.close(handle)
+
+
+@contextmanager
+def replaced(path: Path) -> Iterator[Path]:
+    """A temporary file beside `path` to write to; it takes the place of `path` only when the block succeeds."""
+    with partial_beside(path, created) as temporary:
+        # With what the umask allows, and not what the library that writes it does.
+        mode = stat.S_IMODE(temporary.stat().st_mode)
+        yield temporary
+        temporary.chmod(mode)
+        temporary.replace(path)
+
+
+def created(path: Path) -> int:
+    """Create an empty file; the permissions that a new file has here."""
+    with path.open("x") as file:
+        return stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+
+
+@contextmanager
+def replaced_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder beside `path` to write to; it takes the place of `path` only when the block succeeds."""
+    with partial_beside(path, Path.mkdir) as temporary:
+        written = temporary / "new"
+        written.mkdir()
+        yield written
+        as_new(written)
+        if path.exists():
+            path.rename(temporary / "old")
+        written.rename(path)
+
+
+def as_new(folder: Path) -> None:
+    """Give the files of a folder the permissions that new files have here; some libraries make them private."""
+    probe = folder / f".{secrets.token_hex(4)}.partial"
+    mode = created(probe)
+    probe.unlink()
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            path.chmod(mode)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON object with sorted keys and its digest; equal content gives equal bytes."""
+    write_plain_json(path, digest.with_digest(content))
+
+
+def write_plain_json(path: Path, content: Any) -> None:
+    """Write JSON with sorted keys without a digest, for those who read it elsewhere, or with one that another file holds."""
+    with replaced(path) as temporary:
+        text = json.dumps(content, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object that is as it was written, without its digest; raises UserError that says what makes it anew."""
+    regular_file(path)
+    try:
+        return digest.parse_json(path.read_bytes())
+    except FileNotFoundError as error:
+        raise missing(path) from error
+    except digest.DigestError as error:
+        raise spoilt(path, error) from error
+    except ValueError as error:
+        raise spoilt(path, f"not valid JSON ({error})") from error

@@ -1,0 +1,78 @@
+"""What frozen layers gave for the messages, kept from one training to the next.
+
+DVC need not know these files: a file's name is the fingerprint of all that decides its content, and each can be computed anew.
+What goes wrong with one is told, and ends no training.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stages.store.files import STATES, locked, replaced
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# One encoder's layers and its embeddings, and those of the run before.
+MOST_FILES = 4
+
+
+def kept(fingerprint: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The arrays that `compute` gives, from the file of an earlier training where there is one that is whole."""
+    path = STATES / f"{fingerprint}.safetensors"
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(path))
+        except OSError as error:
+            print(f"{path}: cannot be kept ({error}); the training goes on", file=sys.stderr)
+            return compute()
+        arrays = read(path)
+        if arrays is None:
+            arrays = compute()
+            write(path, arrays)
+    with suppress(OSError):
+        for old in sorted(STATES.glob("*.safetensors"), key=lambda each: each.stat().st_mtime)[:-MOST_FILES]:
+            old.unlink(missing_ok=True)
+    return arrays
+
+
+def read(path: Path) -> dict[str, Tensor] | None:
+    """The arrays of a file; None where there is none, or one that is not as it was written."""
+    from safetensors import SafetensorError, safe_open
+
+    from ballast.training.checkpoint import digest
+
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, "pt") as file:
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            expected = (file.metadata() or {}).get("sha256")
+    except (OSError, SafetensorError) as error:
+        print(f"{path}: {error}; it is computed anew", file=sys.stderr)
+        return None
+    if digest(arrays) != expected:
+        print(f"{path}: its sha256 is wrong; it is computed anew", file=sys.stderr)
+        return None
+    with suppress(OSError):
+        os.utime(path)
+    return arrays
+
+
+def write(path: Path, arrays: dict[str, Tensor]) -> None:
+    """Write the arrays, where the disk takes them."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    from ballast.training.checkpoint import digest
+
+    try:
+        with replaced(path) as temporary:
+            save_file(arrays, temporary, {"sha256": digest(arrays)})
+    except (OSError, SafetensorError) as error:
+        print(f"{path}: cannot be kept ({error}); the training goes on", file=sys.stderr)

@@ -1,0 +1,70 @@
+"""What makes a file anew that is missing or spoilt: the only place where files and commands meet."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import ballast.io.digest as digest
+from ballast.exceptions import UserError
+
+# The first that a file's path matches; flows/state.py says the same of the files that flows read.
+REMEDIES = (
+    (
+        r"production/retrain/(?P<key>[^/]+)/",
+        "delete production/retrain/{key}/, then run `python -m flows.retrain {option} {key}`",
+    ),
+    (r"studies/(?P<study>[^/]+)/variants/", "delete it, then run `make study NAME={study}`"),
+    (r"studies/results/(?P<study>[^/]+)\.json$", "delete it, then run `make study NAME={study}`"),
+    (
+        r"production/deployed/current\.json$",
+        "restore it from a backup, or move it away and run `python -m flows.promote --force`",
+    ),
+    (
+        r"production/deployed/[^/]+/",
+        "run `python -m flows.promote` to deploy the selected model anew, or `python -m flows.promote --rollback`",
+    ),
+    (r"production/deployed/\.announced$", "delete it: the next `python -m flows.promote` announces all switches again"),
+    (r"production/scored/(?P<window>[^/]+)\.parquet$", "run `python -m flows.score SOURCE --window {window}`"),
+    (r"production/watch/(?P<window>[^/]+)\.json$", "delete it, then run `python -m flows.watch --window {window}`"),
+    (
+        r"production/feedback\.parquet$",
+        "delete it, then run `python -m stages.production.feedback`, which takes in production/labels/ anew",
+    ),
+    (r"production/replay/", "run `python -m flows.replay --schedule SHARES`"),
+    (
+        r"data/feedback\.parquet$",
+        "run `python -m stages.production.retrain bring-home KEY` if the retraining KEY brought it here, else"
+        " `git restore data/feedback.parquet`",
+    ),
+    (r"benchmarks/(?P<name>[^/]+)\.json$", "run `python -m benchmarks.{name}`"),
+    (r"", "delete it, then run `dvc repro`"),
+)
+DELETE = "delete it, then "
+ADOPT = "python -m stages.production.verify --adopt"
+
+
+def remedy(path: Path) -> str:
+    """What to do about a spoilt file."""
+    for pattern, words in REMEDIES:
+        if found := re.search(f"(?:^|/){pattern}" if pattern else pattern, path.absolute().as_posix()):
+            return words.format(option=option(found["key"]) if "key" in found.groupdict() else "", **found.groupdict())
+    raise AssertionError("the last pattern matches every path")
+
+
+def option(key: str) -> str:
+    """How a retraining is named: by the window that asked for it, or by its key."""
+    return "--window" if Path(f"production/watch/{key}.json").exists() else "--key"
+
+
+def missing(path: Path) -> UserError:
+    """The error of a file that is not there."""
+    return UserError(f"{path}: no such file; {remedy(path).removeprefix(DELETE)}")
+
+
+def spoilt(path: Path, reason: object) -> UserError:
+    """The error of a file that is not as it was written."""
+    words = " ".join(str(reason).split())[:200]
+    if isinstance(reason, digest.NoDigestError) and "production" in path.absolute().parts:
+        return UserError(f"{path}: {words}; if an earlier version wrote it, run `{ADOPT}`; else {remedy(path)}")
+    return UserError(f"{path}: {words}; {remedy(path)}")

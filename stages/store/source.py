@@ -1,0 +1,64 @@
+"""The source that params.yaml names, as one table of labelled messages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ballast.exceptions import UserError, nearest
+from ballast.io.urls import public_url
+from ballast.labels import label_name
+from stages.store import sms_spam
+from stages.store.columns import as_strings
+from stages.store.ids import first_wrong_id
+from stages.store.params import Ingest
+from stages.store.tables import read_file, read_hub, read_sms
+
+
+def read_source(settings: Ingest) -> tuple[pa.Table, str]:
+    """The source's rows as id, text, label, and where they came from."""
+    wanted = {"text_column": settings.text_column, "label_column": settings.label_column}
+    if settings.id_column is not None:
+        wanted["id_column"] = settings.id_column
+    if settings.source == "sms_spam":
+        path, served_by = sms_spam.obtain(Path(settings.path))
+        table, wanted = read_sms(path), {"text_column": "text", "label_column": "label"}
+    elif settings.source == "hub":
+        if settings.hub.name is None:
+            raise UserError("params.yaml: ingest.source hub needs ingest.hub.name, such as ucirvine/sms_spam")
+        table, served_by = read_hub(**settings.hub.model_dump(), wanted=wanted), f"hub data set {public_url(settings.hub.name)}"
+    else:
+        table = read_file(settings.path, settings.source, wanted, settings.sha256)
+        served_by = f"file {public_url(settings.path)}"
+    if len(table) == 0:
+        raise UserError(f"{served_by}: no rows; expected messages with the columns {', '.join(wanted.values())}")
+    columns = {key.removesuffix("_column"): as_strings(table[name], name, served_by) for key, name in wanted.items()}
+    ids = columns.get("id", pa.chunked_array([pc.cast(pa.array(np.arange(1, len(table) + 1)), pa.large_string())]))
+    if settings.id_column is not None and (wrong := first_wrong_id(table[wanted["id_column"]])):
+        row, reason = wrong
+        raise UserError(f"{served_by}: row {row + 1} has no id in {settings.id_column!r} (ingest.id_column): {reason}")
+    if ids.null_count or pc.count_distinct(ids).as_py() < len(ids):
+        raise UserError(f"{served_by}: the column {settings.id_column!r} (ingest.id_column) must name each row once")
+    return pa.table({"id": ids, "text": columns["text"], "label": columns["label"]}), served_by
+
+
+def mapped(labels: pa.ChunkedArray, label_map: dict[str | int | bool, str] | None, served_by: str) -> pa.ChunkedArray:
+    """Labels through the map; raises UserError for a value that the map lacks, with its row."""
+    if label_map is None:
+        return labels
+    # Arrow writes a boolean as true, pandas as True.
+    known = {spelling: label for key, label in label_map.items() for spelling in (label_name(key), str(key))}
+    at = pc.index_in(labels, pa.array(list(known), labels.type))
+    # A label that is blank in the file is one that is missing, which is counted later.
+    named = pc.fill_null(pc.not_equal(pc.utf8_trim_whitespace(labels), ""), False)
+    missing = pc.and_(pc.is_null(at), named)
+    row = pc.index(missing, True).as_py()
+    if row >= 0:
+        label = labels[row].as_py()
+        raise UserError(
+            f"{served_by}: row {row + 1} has the label {label!r}, which ingest.label_map lacks: {nearest(label, known)}"
+        )
+    return pa.chunked_array([pa.array(list(known.values()), pa.large_string()).take(at.combine_chunks())])

@@ -1,0 +1,184 @@
+"""Studies: what their `params.yaml` may say, the variants of the main `params.yaml` that it means, and the result.
+
+A study is a DVC pipeline of its own, `studies/<name>/`, off by default. Its variants are trained by the stages of the main
+pipeline, each in a folder of its own, and judged on the production prior of the main data.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from ballast.exceptions import UserError, nearest
+from stages.store.files import INGEST, read_json
+from stages.store.params import PARAMS, Params, Section, checked, read_params, read_yaml
+from stages.store.values import Count, Name, Seed
+
+STUDIES = Path("studies")
+RESULTS = STUDIES / "results"
+# The variant that folds are judged as.
+POOLED_NAME = "all folds"
+
+Override = dict[str, dict[str, Any]]
+
+
+class Axis(Section):
+    """What the variants differ by, where it is a number: a key of params such as `ingest.train_share`, and its title."""
+
+    key: str
+    title: str
+
+
+class Study(Section):
+    """A study's params.yaml. `common` and the variants override keys of the main one; `techniques` is replaced as a whole."""
+
+    question: str
+    reference: str | None = None
+    axis: Axis | None = None
+    common: Override = Field(default={})
+    variants: dict[Name, Override] = Field(default={})
+
+
+class Row(Section):
+    """What is known of a technique in a variant; differences are from the row that it is compared with."""
+
+    variant: str
+    technique: str
+    at: float | None
+    seeds: Annotated[list[Seed], Field(min_length=1)]
+    training: dict[str, float]
+    metrics: dict[str, dict[str, dict[str, float]]]
+    compared_with: str | None
+    differences: dict[str, dict[str, dict[str, float | str]]] | None
+
+
+class Result(Section):
+    """What a study found on the data with the sha256 `data` under `settings_digest`; metrics are raw and corrected."""
+
+    data: str
+    settings: str
+    question: str
+    labels: list[str]
+    rarest: str
+    support: Count
+    confidence: float
+    axis: Axis | None
+    rows: Annotated[list[Row], Field(min_length=1)]
+    claims: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """One setting of a study: all of params.yaml as its file says it, and checked."""
+
+    content: Mapping[str, Any]
+    params: Params
+
+
+def params_path(study: str) -> Path:
+    """Where a study's settings are."""
+    return STUDIES / study / "params.yaml"
+
+
+def variant_folder(study: str, variant: str) -> Path:
+    """Where a variant's logits are; the name of an encoder may be a path."""
+    return STUDIES / study / "variants" / variant.lstrip("/")
+
+
+def result_path(study: str) -> Path:
+    """Where a study's result is."""
+    return RESULTS / f"{study}.json"
+
+
+def known_studies() -> list[str]:
+    """The studies that there are."""
+    return sorted(path.parent.name for path in STUDIES.glob("*/dvc.yaml"))
+
+
+def read_study(name: str) -> Study:
+    """The settings of a study; raises UserError."""
+    if not params_path(name).is_file():
+        raise UserError(f"unknown study {name!r}: {nearest(name, known_studies())}")
+    return checked(Study, read_yaml(params_path(name)), str(params_path(name)))
+
+
+def overridden(content: Mapping[str, Any], override: Override) -> dict[str, Any]:
+    """The content of params.yaml with some of its keys set; `techniques` is replaced as a whole."""
+    made = dict(deepcopy(content))
+    for section, values in override.items():
+        whole = section == "techniques" or not isinstance(made.get(section), Mapping)
+        made[section] = values if whole else {**made[section], **values}
+    return made
+
+
+def production_prior() -> dict[str, float]:
+    """The shares of the classes in the main data, on which all variants are judged."""
+    counts = read_json(INGEST)["labels"]
+    return {label: count / sum(counts.values()) for label, count in counts.items()}
+
+
+def overrides(study: Study, path: Path) -> dict[str, Override]:
+    """The overrides of each variant: those that the study names, or one for each encoder in a list of them."""
+    models = study.common.get("train", {}).get("model")
+    if not isinstance(models, list):
+        if not study.variants:
+            raise UserError(f"{path}: no variants; name some, or give a list of encoders as common.train.model")
+        return {name: study.variants[name] for name in study.variants}
+    if study.variants or not models or len(set(map(str, models))) < len(models):
+        raise UserError(
+            f"{path}: common.train.model: expected different encoders and no variants beside them, found {models!r}"
+        )
+    return {str(model): {"train": {"model": model}} for model in models}
+
+
+def read_variants(name: str) -> dict[str, Variant]:
+    """All variants of a study, checked; raises UserError that names the variant and the key."""
+    study, path, main = read_study(name), params_path(name), read_yaml(PARAMS)
+    made = {}
+    for variant, override in overrides(study, path).items():
+        content = overridden(overridden(main, study.common), override)
+        params = checked(Params, content, f"{path}: variants.{variant}")
+        if params.production.prior == "data":
+            content = overridden(content, {"production": {"prior": production_prior()}})
+        made[variant] = Variant(content=content, params=checked(Params, content, f"{path}: variants.{variant}"))
+    if study.reference is not None and study.reference not in made:
+        raise UserError(f"{path}: reference: no variant {study.reference!r}: {nearest(study.reference, made)}")
+    return made
+
+
+def value_at(content: Mapping[str, Any], key: str) -> float | None:
+    """The number at a dotted key of params, None when there is none."""
+    value: Any = content
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def settings_digest() -> str:
+    """A digest of the main settings that a study's result rests on: how trainings go, and the production prior."""
+    params = read_params()
+    content = {"train": params.train.settings(), "production": params.production.model_dump()}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def study_results() -> dict[str, Result | None]:
+    """The result of each study, None where there is none on the data and settings at hand.
+
+    Raises UserError for a file that is no result.
+    """
+    now = (read_json(INGEST)["sha256"], settings_digest())
+    found: dict[str, Result | None] = {}
+    for study in known_studies():
+        path = result_path(study)
+        found[study] = None
+        if path.is_file():
+            result = checked(Result, read_json(path), f"{path}: not a study's result, run `make study NAME={study}`")
+            found[study] = result if (result.data, result.settings) == now else None
+    return found

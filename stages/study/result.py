@@ -1,0 +1,233 @@
+"""Compare the variants of a study.
+
+Reads `studies/<study>/variants/`; writes `studies/results/<study>.json`: metrics of every variant and technique, raw and
+corrected, with differences from the reference. Variants that are folds of the same data are judged together, as one test set.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ballast.cli import parser, run
+from ballast.evaluation.claims import claims, judge_both
+from ballast.evaluation.comparison import compare, reference_of, with_seed_variation
+from ballast.evaluation.evaluate import Labelled, Protocol, adjusted
+from ballast.evaluation.metrics import LOSSES
+from ballast.evaluation.pooled import FAMILIES, Judged, judged
+from ballast.exceptions import UserError
+from stages.store.files import INGEST, read_json, write_json
+from stages.store.logits import labelled, seed_scores
+from stages.store.messages import read_messages
+from stages.store.protocol import production_prior
+from stages.store.studies import (
+    POOLED_NAME,
+    Result,
+    Row,
+    Variant,
+    params_path,
+    read_study,
+    read_variants,
+    result_path,
+    settings_digest,
+    value_at,
+    variant_folder,
+)
+from stages.study.variant import TRAINING
+
+Logits = dict[str, dict[str, list[np.ndarray]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tested:
+    """A variant's test set: its rows (id, class, group), the protocol, and logits by family and technique, one a training."""
+
+    rows: pd.DataFrame
+    protocol: Protocol
+    logits: Logits
+    training: Mapping[str, dict[str, float]]
+
+    def same_test(self, other: Tested) -> bool:
+        """Whether both were tested on the same messages, so that their differences are paired."""
+        return self.rows.equals(other.rows)
+
+
+def read_tested(folder: Path, variant: Variant) -> Tested:
+    """What a variant's folder holds, corrected to the production prior by what its own validation split tells."""
+    settings = variant.params.evaluate
+    counts = read_json(INGEST)["labels"]
+    with contextlib.chdir(folder):
+        messages = read_messages(["id", "group"])
+        protocol = Protocol(
+            names=messages.names,
+            validation=labelled(messages, "validation"),
+            test=labelled(messages, "test"),
+            production_prior=production_prior(variant.params.production.prior, counts),
+            resamples=settings.resamples,
+            confidence=settings.confidence,
+            seed=settings.seed,
+        )
+        logits: Logits = {family: {name: [] for name in variant.params.techniques} for family in FAMILIES}
+        for name in variant.params.techniques:
+            for seed in variant.params.train.seeds:
+                each = adjusted(seed_scores(name, seed)[0], protocol)
+                logits["raw"][name].append(each.scores.test.astype(np.float64))
+                logits["corrected"][name].append(each.test)
+        rows = messages.of("test")[["id", "class", "group"]].reset_index(drop=True)
+        return Tested(rows=rows, protocol=protocol, logits=logits, training=read_json(TRAINING))
+
+
+def together(folds: Sequence[Tested]) -> Tested:
+    """The folds of one repeat as one test set, in the order of the ids."""
+    rows = pd.concat([fold.rows for fold in folds])
+    order = np.argsort(rows["id"].to_numpy(), kind="stable")
+    rows = rows.iloc[order].reset_index(drop=True)
+    logits: Logits = {
+        family: {
+            name: [np.concatenate(each)[order] for each in zip(*(fold.logits[family][name] for fold in folds), strict=True)]
+            for name in folds[0].logits[family]
+        }
+        for family in FAMILIES
+    }
+    test = Labelled(classes=rows["class"].to_numpy(), groups=np.unique(rows["group"], return_inverse=True)[1])
+    training = {
+        name: {label: float(np.mean([fold.training[name][label] for fold in folds])) for label in each}
+        for name, each in folds[0].training.items()
+    }
+    return Tested(rows=rows, protocol=replace(folds[0].protocol, test=test), logits=logits, training=training)
+
+
+def pooled(study: str, variants: Mapping[str, Variant], tested: Mapping[str, Tested]) -> dict[str, Tested]:
+    """One test set of all messages where the variants are folds: each repeat gives as many trainings as there are seeds."""
+    folded = [name for name, each in variants.items() if each.params.ingest.folds is not None]
+    if not folded:
+        return dict(tested)
+    repeats: dict[int, dict[int, Tested]] = {}
+    counts = set()
+    for name, variant in variants.items():
+        folds = variant.params.ingest.folds
+        if folds is not None:
+            counts.add(folds.count)
+            repeats.setdefault(variant.params.ingest.seed, {})[folds.index] = tested[name]
+    whole = len(counts) == 1 and all(sorted(each) == list(range(max(counts))) for each in repeats.values())
+    if not whole or sum(map(len, repeats.values())) < len(variants):
+        raise UserError(
+            f"{params_path(study)}: variants: for each ingest.seed there must be each of the folds 0 to count - 1, once"
+        )
+    first, *others = [together([folds[index] for index in sorted(folds)]) for folds in repeats.values()]
+    if not all(first.same_test(other) for other in others):
+        raise UserError(f"{params_path(study)}: variants: the repeats must have the same messages")
+    logits: Logits = {
+        family: {name: [each for one in (first, *others) for each in one.logits[family][name]] for name in of_family}
+        for family, of_family in first.logits.items()
+    }
+    return {POOLED_NAME: replace(first, logits=logits)}
+
+
+def differences(
+    own: Mapping[str, Mapping[str, Judged]], groups: Mapping[str, list[tuple[str, str]]], metrics: list[str], confidence: float
+) -> dict[tuple[str, str], dict[str, Any]]:
+    """By variant and technique: differences by family and metric from the first row of its group, paired and adjusted."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for rows in groups.values():
+        for family in FAMILIES:
+            draws = {" / ".join(row): own[row[0]][row[1]].draws[family] for row in rows}
+            compared = compare(with_seed_variation(draws), " / ".join(rows[0]), metrics, confidence, LOSSES)
+            for row in rows[1:]:
+                found.setdefault(row, {})[family] = compared[" / ".join(row)]["metrics"]
+    return found
+
+
+def groups_of(tested: Mapping[str, Tested], reference: str) -> dict[str, list[tuple[str, str]]]:
+    """The rows (variant, technique) that are compared with each other, the reference first.
+
+    The same technique over the variants with the same test set, or, when there is one variant, its techniques.
+    """
+    if len(tested) == 1:
+        [(variant, each)] = tested.items()
+        names = list(each.logits["raw"])
+        first = reference_of(names)
+        return {variant: [(variant, name) for name in [first, *(name for name in names if name != first)]]}
+    order = [reference, *(name for name in tested if name != reference)]
+    return {
+        name: [
+            (variant, name)
+            for variant in order
+            if name in tested[variant].logits["raw"] and tested[variant].same_test(tested[reference])
+        ]
+        for name in tested[reference].logits["raw"]
+    }
+
+
+def result(study: str) -> Result:
+    """Everything that a study found."""
+    settings, variants = read_study(study), read_variants(study)
+    tested = {name: read_tested(variant_folder(study, name), variant) for name, variant in variants.items()}
+    tested = pooled(study, variants, tested)
+    own: dict[str, dict[str, Judged]] = {
+        variant: {
+            name: judged(each.logits["raw"][name], each.logits["corrected"][name], each.protocol) for name in each.training
+        }
+        for variant, each in tested.items()
+    }
+    first = next(iter(tested.values()))
+    labels, confidence = list(first.protocol.names), first.protocol.confidence
+    rarest = labels[int(first.protocol.production_prior.argmin())]
+    metrics = ["accuracy", "balanced_accuracy", "macro_f1", "mcc"]
+    metrics += [f"{label}.{metric}" for label in labels for metric in ("precision", "recall", "f1")]
+    reference = settings.reference or next(iter(tested))
+    groups = groups_of(tested, reference)
+    compared_with = {row: rows[0] for rows in groups.values() for row in rows[1:]}
+    found = differences(own, groups, metrics, confidence)
+    rows = [
+        Row(
+            variant=variant,
+            technique=name,
+            at=value_at(variants[variant].content, settings.axis.key) if settings.axis and variant in variants else None,
+            seeds=next(iter(variants.values())).params.train.seeds,
+            training=tested[variant].training[name],
+            metrics={family: {key: dict(of_technique.metrics[family][key]) for key in metrics} for family in FAMILIES},
+            compared_with=" / ".join(compared_with[variant, name]) if (variant, name) in compared_with else None,
+            differences=found.get((variant, name)),
+        )
+        for variant, of_variant in own.items()
+        for name, of_technique in of_variant.items()
+    ]
+    # Claims of variants that train one technique each.
+    singles = {variant: next(iter(each.values())).draws for variant, each in own.items() if len(each) == 1}
+    raw, corrected = (
+        with_seed_variation({variant: draws[family] for variant, draws in singles.items()}) if singles else {}
+        for family in FAMILIES
+    )
+    stated = [claim for claim in judge_both(claims(rarest, tuned=False), raw, corrected, confidence) if claim["parts"]]
+    return Result(
+        data=read_json(INGEST)["sha256"],
+        settings=settings_digest(),
+        question=settings.question,
+        labels=labels,
+        rarest=rarest,
+        support=int((first.protocol.test.classes == labels.index(rarest)).sum()),
+        confidence=confidence,
+        axis=settings.axis,
+        rows=sorted(rows, key=lambda row: row.at or 0),
+        claims=[{**claim, "note": claim["note"] or f"from studies/{study}"} for claim in stated],
+    )
+
+
+def main(study: str) -> None:
+    found = result(study)
+    write_json(result_path(study), found.model_dump())
+    print(f"study_result: {result_path(study)}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    arguments = parser(__doc__)
+    arguments.add_argument("study", help="a folder of studies/")
+    run(main, arguments.parse_args())
