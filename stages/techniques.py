@@ -1,9 +1,7 @@
 """Check all of `params.yaml`, resolve each technique to its file, and write one card per entry.
 
-Reads `params.yaml`, our sources, `data/ingest.json` and `data/search.json`; writes `data/techniques/` and, for each stage that
-runs once a technique, the sha256 of the files it runs to `data/sources/`: one dep instead of a dozen, because DVC reads and
-writes all of dvc.lock anew after each stage. Outputs of entries and seeds that params no longer name are removed, because a
-folder that another stage depends on must not hold them.
+Reads `params.yaml`, `data/ingest.json` and `data/search.json`; writes `data/techniques/`. Outputs of entries and seeds that
+`params.yaml` no longer names are removed, because a folder that another stage depends on must not hold them.
 """
 
 from __future__ import annotations
@@ -30,19 +28,16 @@ from stages.store.files import (
     MODELS,
     SAMPLES,
     SEARCH,
-    SOURCES,
     read_json,
     replaced_folder,
     write_json,
 )
 from stages.store.params import Params, read_params
 from stages.store.protocol import operating_rule, production_prior
-from stages.store.sources import sources_of, transitive_imports
+from stages.store.sources import transitive_imports
 from stages.store.values import finite_value
 
 PACKAGE = Path(ballast.__file__).parent
-# The stages that dvc.yaml runs for every technique.
-BY_TECHNIQUE = ("resample", "train", "evaluate")
 # Every technique is built on these; the stages that use them have them among their sources.
 ABSTRACTION = frozenset(PACKAGE / name for name in ("technique.py", "exceptions.py", "__init__.py"))
 
@@ -124,10 +119,6 @@ def main() -> None:
     with replaced_folder(CARDS) as folder:
         for card in cards:
             write_json(folder / f"{card.name}.json", card.as_json())
-    root = PACKAGE.parent
-    with replaced_folder(SOURCES) as folder:
-        for stage, files in sources_of(BY_TECHNIQUE, root).items():
-            write_json(folder / f"{stage}.json", {name: file_sha256(root / name) for name in files})
     prune({card.name for card in cards}, set(params.train.seeds))
 
 

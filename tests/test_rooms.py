@@ -11,11 +11,21 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ballast.io.digest import file_sha256
 from stages.store.checked import write_arrays
-from stages.store.files import INGEST, LOGITS, read_json
+from stages.store.files import INGEST, LOGITS, SOURCES, read_json
 from stages.store.params import Train
-from stages.store.sources import PACKAGES, PLUMBING, covered_by_cards, file_of, imported, sources_of, transitive_imports
-from stages.techniques import BY_TECHNIQUE
+from stages.store.sources import (
+    BY_CARD,
+    PACKAGES,
+    PLUMBING,
+    covered_by_cards,
+    file_of,
+    imported,
+    sources_of,
+    stage_files,
+    transitive_imports,
+)
 from tests.project import ROOT, Project, corpus, yaml
 
 # The files of each room; the room to the left may import what is to the right.
@@ -143,39 +153,47 @@ def module_file(stage: dict[str, Any]) -> Path:
 COVERED = covered_by_cards(ROOT)
 
 
-def names(dep: str, file: str) -> bool:
-    """Whether a dep is a file or a folder that holds it."""
-    return file == dep or file.startswith(f"{dep}/")
-
-
 def test_only_what_is_made_for_techniques_is_left_to_the_cards() -> None:
     assert "ballast/models/tfidf.py" in COVERED
     assert not COVERED & {
-        f"ballast/{name}.py" for name in ("models", "encoder_model", "training", "sampling", "technique", "encoders")
+        f"ballast/{name}.py"
+        for name in ("models/folder", "models/encoder", "training/fine_tune", "sampling", "technique", "models/pretrained")
     }
 
 
-# A stage that always runs is never stale.
+# A stage that always runs is never stale; the first one reads all code.
 @pytest.mark.parametrize("name", [*DVC, *(name for name, stage in STUDIES.items() if not stage.get("always_changed"))])
-def test_deps_name_what_a_stage_imports(name: str) -> None:
+def test_a_stage_depends_on_its_own_list_of_sources(name: str) -> None:
     stage = (DVC | STUDIES)[name]
-    deps, file = stage["deps"], module_file(stage)
-    imports = {relative(path) for path in transitive_imports(file, ROOT)}
-    if (sources := f"data/sources/{file.stem}.json") in deps:
-        deps = [*(dep for dep in deps if dep != sources), *sources_of(BY_TECHNIQUE, ROOT)[file.stem]]
-    required = {relative(file)} | {path for path in imports - PLUMBING if not path.endswith("/__init__.py")}
-    if any(dep.startswith("data/techniques") for dep in deps):
-        required -= COVERED
-    assert sorted(path for path in required if not any(names(dep, path) for dep in deps)) == [], "imported, but not in deps"
-    ours = [dep for dep in deps if dep.startswith(tuple(f"{room}/" for room in PACKAGES)) or dep in PACKAGES]
-    needless = [dep for dep in ours if not any(names(dep, path) for path in imports | {relative(file)})]
-    assert needless == [], "in deps, but not imported"
-    assert [dep for dep in ours if not (ROOT / dep).exists()] == []
+    file = module_file(stage)
+    rooms = tuple(f"{room}/" for room in PACKAGES)
+    code = [dep for dep in stage["deps"] if dep in PACKAGES or dep.startswith((*rooms, "data/sources"))]
+    assert code == (["ballast", "stages"] if name == "sources" else [f"data/sources/{file.stem}.json"])
+    assert name == "sources" or stage_files(ROOT)[file.stem] == file
 
 
-def test_the_stages_that_run_for_every_technique_depend_on_their_sources() -> None:
-    assert {name for name, stage in DVC.items() if "matrix" in stage} == set(BY_TECHNIQUE)
-    assert all(f"data/sources/{name}.json" in DVC[name]["deps"] for name in BY_TECHNIQUE)
+def test_sources_are_all_that_a_stage_imports_and_their_templates() -> None:
+    for name, file in stage_files(ROOT).items():
+        imports = {relative(path) for path in transitive_imports(file, ROOT)}
+        sources = sources_of(name)
+        assert relative(file) in sources
+        assert imports - sources <= set(PLUMBING) | (COVERED if name in BY_CARD else set()), name
+        assert all((ROOT / source).is_file() for source in sources)
+    assert {name for name, stage in DVC.items() if any(dep.startswith("data/techniques") for dep in stage["deps"])} == set(
+        BY_CARD
+    )
+    assert {"stages/pages/report/report.html", "stages/pages/report/report.css"} <= sources_of("report")
+    assert "ballast/techniques/focal.py" not in sources_of("train")
+    assert "ballast/techniques/focal.py" in sources_of("search") & sources_of("variant") & sources_of("techniques")
+    assert set(PLUMBING) & sources_of("techniques")
+
+
+def test_sources_are_written_with_their_sha256(workspace: Project) -> None:
+    done = workspace.run(sys.executable, "-m", "stages.store.sources")
+    assert done.code == 0, done.stderr
+    written = {path.stem: read_json(path) for path in (workspace.folder / SOURCES).glob("*.json")}
+    assert set(written) == set(stage_files(ROOT))
+    assert written["train"]["stages/train.py"] == file_sha256(ROOT / "stages/train.py")
 
 
 @pytest.mark.parametrize("name", ["resample", "evaluate"])
@@ -207,7 +225,9 @@ def params_of(name: str) -> set[str]:
 SETTING = re.compile(r"params(?:\(\))?\.(?!yaml)(\w+)(?:\.(\w+))?")
 
 
-@pytest.mark.parametrize("name", [name for name, stage in DVC.items() if "params.yaml" not in stage["deps"]])
+@pytest.mark.parametrize(
+    "name", [name for name, stage in DVC.items() if "params.yaml" not in stage["deps"] and name != "sources"]
+)
 def test_params_name_what_a_stage_reads(name: str) -> None:
     read = {(section.rstrip("_"), key) for section, key in SETTING.findall(module_file(DVC[name]).read_text(encoding="utf-8"))}
     named = params_of(name)

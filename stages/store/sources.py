@@ -1,14 +1,25 @@
-"""Which of our files a Python file imports, found by reading and not by running."""
+"""Write which of our files decide the result of each stage: `data/sources/<stage>.json`, with the sha256 of each file.
+
+A stage depends on this one file instead of on a list of modules. The files are found by reading import statements; nothing
+is imported. Stages that read the card of a technique leave out the files of techniques, because the card names them.
+"""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
+import ballast
+from ballast.cli import parser, run
+from ballast.io.digest import file_sha256
+from stages.store.files import SOURCES, replaced_folder, write_json
+
 PACKAGES = ("ballast", "stages", "flows")
-# What a stage's result cannot depend on: how commands begin and end, how files are written, how settings are read. What the
-# settings say, DVC takes from params.yaml.
+ROOT = Path(ballast.__file__).parents[1]
+# A stage's result does not depend on how commands start and end, how files are written or how settings are read. DVC itself
+# compares the values in params.yaml.
 PLUMBING = frozenset({
     "ballast/cli.py",
     "ballast/io/digest.py",
@@ -24,6 +35,10 @@ PLUMBING = frozenset({
     "stages/store/frozen_states.py",
     "stages/store/values.py",
 })  # fmt: skip
+TECHNIQUES = "ballast/techniques"
+# These stages read a card for each entry of techniques, which names the files of its technique.
+BY_CARD = ("compare", "evaluate", "probe", "resample", "train")
+DATA_SUFFIXES = (".css", ".html", ".js", ".md")
 
 
 def file_of(module: str, root: Path) -> Path | None:
@@ -39,20 +54,27 @@ def relative(files: Iterable[Path], root: Path) -> set[str]:
     return {file.relative_to(root).as_posix() for file in files}
 
 
-def imported(file: Path, root: Path) -> set[Path]:
-    """Our files that one file names in its import statements, inside functions too; not those for type checks only."""
-    tree = ast.parse(file.read_text(encoding="utf-8"), str(file))
+@cache
+def modules_in(source: str, package: tuple[str, ...]) -> tuple[str, ...]:
+    """Modules that Python source in a file of a package may import, inside functions too; not those for type checks only."""
+    tree = ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
             node.body = [ast.Pass()]
-    modules = []
+    modules: list[str] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             modules += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            package = file.relative_to(root).with_suffix("").parts[: -node.level] if node.level else ()
-            module = ".".join([*package, *([node.module] if node.module else [])])
+            above = package[: len(package) - node.level + 1] if node.level else ()
+            module = ".".join([*above, *([node.module] if node.module else [])])
             modules += [module, *(f"{module}.{alias.name}" for alias in node.names)]
+    return tuple(modules)
+
+
+def imported(file: Path, root: Path) -> set[Path]:
+    """Our files that one file names in its import statements."""
+    modules = modules_in(file.read_text(encoding="utf-8"), file.relative_to(root).parts[:-1])
     return {path for module in modules if (path := file_of(module, root))}
 
 
@@ -68,20 +90,49 @@ def transitive_imports(file: Path, root: Path, stop: frozenset[Path] = frozenset
 
 
 def covered_by_cards(root: Path) -> set[str]:
-    """Technique files, and what is made for them alone: nothing else imports it but the loader, which finds models by kind."""
+    """Files of techniques, and those that only they and the loader of models import."""
     files = [path for room in ("ballast", "stages") for path in sorted((root / room).rglob("*.py"))]
     imports = {path.relative_to(root).as_posix(): relative(imported(path, root), root) for path in files}
-    covered = {path for path in imports if path.startswith("ballast/techniques/") and not path.endswith("/__init__.py")}
+    covered = {path for path in imports if path.startswith(f"{TECHNIQUES}/") and not path.endswith("/__init__.py")}
     for path in imports:
         importers = {other for other, names in imports.items() if path in names}
-        # The search names what it imports among its own deps.
+        # The search reads no cards, so it does not count as another importer.
         if importers & covered and importers <= covered | {"ballast/models/folder.py", "stages/search.py"}:
             covered.add(path)
     return covered
 
 
-def sources_of(stages: Sequence[str], root: Path) -> dict[str, set[str]]:
-    """The files whose change would change what a stage makes of a technique, by stage; without those that the card names."""
-    files = {stage: root / "stages" / f"{stage}.py" for stage in stages}
-    left_out = PLUMBING | covered_by_cards(root)
-    return {stage: relative({file, *transitive_imports(file, root)}, root) - left_out for stage, file in files.items()}
+def data_files(file: Path) -> set[Path]:
+    """Templates, styles and scripts in the folder of a Python file."""
+    return {path for path in file.parent.iterdir() if path.is_file() and path.suffix in DATA_SUFFIXES}
+
+
+def stage_files(root: Path) -> dict[str, Path]:
+    """The file of each stage, by the name of the stage; those of the studies too."""
+    files = [*(root / "stages").glob("*.py"), *(root / "stages/study").glob("*.py")]
+    return {file.stem: file for file in sorted(files) if file.name != "__init__.py"}
+
+
+def sources_of(stage: str, root: Path = ROOT) -> set[str]:
+    """The files that decide the result of a stage, as paths within the repository."""
+    file = stage_files(root)[stage]
+    files = {file, *transitive_imports(file, root)}
+    left_out = set() if stage == "techniques" else set(PLUMBING)
+    if stage in BY_CARD:
+        left_out |= covered_by_cards(root)
+    elif root / TECHNIQUES / "__init__.py" in files:
+        # The registry imports every technique by its name.
+        for technique in (root / TECHNIQUES).glob("*.py"):
+            files |= {technique, *transitive_imports(technique, root)}
+    files |= {path for file in files for path in data_files(file)}
+    return relative(files, root) - left_out
+
+
+def main() -> None:
+    with replaced_folder(SOURCES) as folder:
+        for stage in stage_files(ROOT):
+            write_json(folder / f"{stage}.json", {name: file_sha256(ROOT / name) for name in sources_of(stage)})
+
+
+if __name__ == "__main__":
+    run(main, parser(__doc__).parse_args())
