@@ -1,6 +1,6 @@
 # Two commands: `make repro` runs the pipeline, `make test` the tests; both set up what they need.
 .DEFAULT_GOAL := help
-.PHONY: help repro study serve nodes test test-inputs test-slow test-kills test-flips verify check bench readme clean setup browser
+.PHONY: help repro study serve nodes test test-inputs test-slow test-kills test-flips verify check docs bench readme clean setup browser
 .PHONY: postgresql
 
 VENV := .venv
@@ -57,6 +57,10 @@ check: setup   ## lint, types and import rooms
 	mypy
 	python -m pytest -q tests/test_rooms.py
 
+docs: setup $(VENV)/docs   ## build the manual, with warnings as errors: docs/_build/html/index.html
+	python -m sphinx -E -W --keep-going -n -q docs docs/_build/html
+	@echo "The manual: $(CURDIR)/docs/_build/html/index.html"
+
 bench: setup nodes   ## run the benchmarks where the pipeline has run, for two hours; class_prior alone takes another one
 	@failed=; for each in train score score_folder "overhead --full" growth evaluate; do \
 	  echo "benchmarks.$$each"; python -m benchmarks.$$each || failed="$$failed $${each%% *}"; done; \
@@ -70,7 +74,7 @@ clean:   ## free the disk: environment, caches and all that the pipeline wrote, 
 	rm -rf data/messages.parquet data/validation.json data/data_docs data/search.json
 	rm -rf data/techniques data/sources data/samples data/states
 	rm -rf models logits curves durations checkpoints evaluations probes selected dvc_plots studies/*/variants
-	rm -rf reports/*.csv reports/*.html
+	rm -rf reports/*.csv reports/*.html docs/_build
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 setup: $(VENV)/installed
@@ -89,6 +93,11 @@ $(VENV)/installed: requirements.lock requirements-torch.lock requirements-cuda.l
 
 $(VENV)/nodes: $(VENV)/installed requirements-nodes.lock
 	$(INSTALL) -r requirements-nodes.lock
+	$(VENV)/bin/python -m pip check
+	@touch $@
+
+$(VENV)/docs: $(VENV)/installed requirements-docs.lock
+	$(INSTALL) -r requirements-docs.lock
 	$(VENV)/bin/python -m pip check
 	@touch $@
 

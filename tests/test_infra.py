@@ -222,7 +222,13 @@ def test_the_image_is_pinned_and_its_user_is_not_root() -> None:
     assert by_name["CMD"] == ['["python", "-m", "flows.serve"]']
 
 
-LOCKS = ("requirements.lock", "requirements-torch.lock", "requirements-cuda.lock", "requirements-nodes.lock")
+LOCKS = (
+    "requirements.lock",
+    "requirements-torch.lock",
+    "requirements-cuda.lock",
+    "requirements-nodes.lock",
+    "requirements-docs.lock",
+)
 
 
 @pytest.mark.parametrize("name", LOCKS)

@@ -1,9 +1,8 @@
-"""What the README and the security page say is so: their numbers, examples, the list of files."""
+"""What the README and the security page say is so: their numbers and examples."""
 
 from __future__ import annotations
 
 import re
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -107,14 +106,6 @@ def test_the_security_page_is_that_of_the_benchmarks(monkeypatch: pytest.MonkeyP
     monkeypatch.chdir(ROOT)
     text = SECURITY.read_text(encoding="utf-8") if SECURITY.exists() else ""
     assert security_page(text) == text
-
-
-def test_every_module_has_its_clause() -> None:
-    tracked = subprocess.run(["git", "ls-files", "*.py"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
-    modules = [Path(path) for path in tracked if not path.endswith("__init__.py")]
-    assert len(modules) > 40
-    tree = TEXT.partition("## The files")[2]
-    assert [str(path) for path in modules if not re.search(rf"^\s*{re.escape(path.name)} +\S", tree, flags=re.M)] == []
 
 
 def test_the_example_technique_builds() -> None:
