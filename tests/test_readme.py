@@ -1,4 +1,4 @@
-"""What the README and the security page say is so: their numbers and examples."""
+"""README.md, SECURITY.md and the manual agree with the measurements, the settings and the code."""
 
 from __future__ import annotations
 
@@ -9,45 +9,54 @@ import numpy as np
 import pytest
 import yaml
 
-from stages.pages.readme import (
-    BENCHMARKS,
-    CLASS_PRIOR,
-    PICTURES,
-    README,
-    SECURITY,
-    benchmarks_table,
-    results_table,
-    security_page,
-    watch_table,
-    with_block,
-)
+from stages.pages.readme import MARKDOWN, PICTURES, README, benchmarks_table, filled, results_table, tables
 from stages.store.files import LEADERBOARD, read_json, write_json
-from stages.store.params import Ingest, Search, read_params
+from stages.store.params import Ingest, read_params
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / README).read_text(encoding="utf-8")
+PAGES = {path: (ROOT / path).read_text(encoding="utf-8") for path in MARKDOWN}
 
 
-def examples(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", TEXT, flags=re.S)
+def examples(text: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.S)
 
 
-def test_the_table_is_that_of_the_committed_leaderboard() -> None:
+def test_the_readme_has_at_most_a_thousand_words() -> None:
+    assert len([word for word in TEXT.split() if re.search(r"\w", word)]) <= 1000
+
+
+@pytest.mark.parametrize("path", MARKDOWN, ids=str)
+def test_the_marked_blocks_show_the_committed_results(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    assert filled(PAGES[path], tables()) == PAGES[path]
+
+
+def test_every_block_is_shown_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    begun = [name for text in PAGES.values() for name in re.findall(r"<!-- (\w+): made by `?make readme`? -->", text)]
+    assert sorted(begun) == sorted(tables())
+
+
+def test_the_committed_leaderboard_has_the_techniques_of_the_params() -> None:
     board = read_json(ROOT / LEADERBOARD)
     assert set(board["techniques"]) == set(read_params(ROOT / "params.yaml").techniques)
-    assert with_block(TEXT, "results", results_table(board)) == TEXT
 
 
-def test_the_table_of_the_watch_is_that_of_the_benchmarks() -> None:
-    assert with_block(TEXT, "watch", watch_table(read_json(ROOT / CLASS_PRIOR))) == TEXT
+def test_the_short_table_has_the_best_the_reference_and_the_smallest() -> None:
+    def entry(f1: float, weights: int) -> dict:
+        interval = {"value": f1, "low": f1 - 0.1, "high": f1 + 0.1}
+        corrected = {"rare.f1": interval, "rare.precision": {"value": 0.5}, "rare.recall": {"value": 0.25}}
+        return {"corrected": corrected, "raw": {"rare.support": {"value": 12}}, "parameters": weights, "seeds": [0, 1]}
 
-
-def test_the_table_of_speed_is_that_of_the_benchmarks() -> None:
-    found = {name: read_json(ROOT / path) for name, path in BENCHMARKS.items() if (ROOT / path).exists()}
-    assert with_block(TEXT, "benchmarks", benchmarks_table(found)) == TEXT
-    for each in found.values():
-        assert f"| {each['device']}, {each['cpus']} cores, {each['date']} |" in TEXT
-    assert len(re.findall(r"^\|.* cores, [0-9-]+ \|$", TEXT, flags=re.M)) == len(found)
+    techniques = {f"t{rank}": entry(0.9 - rank / 100, 1000) for rank in range(9)}
+    techniques |= {"reference": entry(0.3, 1000), "linear": entry(0.2, 10), "constant": entry(0.0, 2)}
+    board = {"production_prior": {"common": 0.9, "rare": 0.1}, "reference": "reference", "techniques": techniques}
+    lines = results_table(board).splitlines()
+    names = [line.split(" | ")[0].removeprefix("| ") for line in lines[2:-2]]
+    assert names == ["t0", "t1", "t2", "t3", "t4", "reference", "linear", "constant"]
+    assert lines[2] == "| t0 | 0.900 [0.800, 1.000] | 0.500 | 0.250 | 1,000 |"
+    assert lines[-1].startswith("2 seeds, 12 rare messages in the test split")
 
 
 def test_a_benchmark_that_was_never_run_or_lacks_a_number_has_no_row() -> None:
@@ -66,7 +75,7 @@ def test_a_benchmark_that_was_never_run_or_lacks_a_number_has_no_row() -> None:
         **where,
     }
     [row] = [line for line in benchmarks_table({"train": trained}).splitlines() if "a processor" in line]
-    assert all(each in row for each in ("12.3 times", "3.2 times", "+0.001 [-0.010, +0.012]", "4.6 times", "40%", "2026-01-02"))
+    assert all(part in row for part in ("12.3 times", "3.2 times", "+0.001 [-0.010, +0.012]", "4.6 times", "40%", "2026-01-02"))
     assert "a processor" not in benchmarks_table({"train": {key: trained[key] for key in trained if key != "ratio_to_tuned"}})
     families = {
         "train": {"stages": 2, "seconds": 60.0, "training": 30.0, "scoring": 20.0, "start": 10.0},
@@ -82,34 +91,32 @@ def test_a_benchmark_that_was_never_run_or_lacks_a_number_has_no_row() -> None:
     ]
 
 
-def test_the_security_page_has_what_was_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_blocks_of_what_was_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "benchmarks").mkdir()
+    for path in (LEADERBOARD, Path("benchmarks/class_prior.json")):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_bytes((ROOT / path).read_bytes())
     kills = {"tried": 50, "counts": {"kills": 50, "lost": 0}, "command": "make test-kills", "date": "2026-01-02"}
-    for name, found in (("kills", kills), ("bad_inputs", {"tried": 1234, "wrong": 0, "share": 0.5, "command": "pytest"})):
-        write_json(tmp_path / f"benchmarks/{name}.json", found)
+    inputs = {"tried": 1234, "wrong": 0, "share": 0.5, "command": "pytest"}
+    for name, result in (("kills", kills), ("bad_inputs", inputs)):
+        write_json(tmp_path / f"benchmarks/{name}.json", result)
     block = "<!-- {0}: made by {1}make readme{1} -->\n{2}\n<!-- end of {0} -->\nbetween\n"
-    page = "".join(block.format(*each, "old") for each in (("kills", "`"), ("flips", "`"), ("inputs", "")))
+    page = "".join(block.format(*parts, "old") for parts in (("kills", "`"), ("flips", "`"), ("inputs", "")))
     first, second = "| counted | |\n|---|---|\n| ", "`make test-kills` (2026-01-02)"
-    filled = security_page(page)
-    assert filled == "".join(
+    new = filled(page, tables())
+    assert new == "".join(
         [
             block.format("kills", "`", f"{first}kills | 50 |\n| lost | 0 |\n\n{second}"),
             block.format("flips", "`", "old"),
             block.format("inputs", "", f"{first}tried | 1,234 |\n| wrong | 0 |\n\n`pytest`"),
         ]
     )
-    assert security_page(filled) == filled
-
-
-def test_the_security_page_is_that_of_the_benchmarks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
-    text = SECURITY.read_text(encoding="utf-8") if SECURITY.exists() else ""
-    assert security_page(text) == text
+    assert filled(new, tables()) == new
 
 
 def test_the_example_technique_builds() -> None:
-    [source] = [each for each in examples("python") if "def build" in each]
+    [source] = [example for example in examples(TEXT, "python") if "def build" in example]
     scope: dict = {}
     exec(compile(source, "README.md", "exec"), scope)
     technique = scope["build"](np.array([90, 10]), ["ham", "spam"], power=1.0)
@@ -117,13 +124,12 @@ def test_the_example_technique_builds() -> None:
 
 
 def test_the_example_settings_are_accepted() -> None:
-    ingest, search = map(yaml.safe_load, examples("yaml"))
+    [ingest] = map(yaml.safe_load, examples(TEXT, "yaml"))
     shipped = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     assert Ingest.model_validate(shipped["ingest"] | ingest["ingest"]).text_column == "body"
-    assert set(Search.model_validate(shipped["search"] | search["search"]).spaces) <= set(shipped["techniques"])
 
 
 def test_the_make_targets_named_exist() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.M))
-    assert set(re.findall(r"`?make ([a-z-]+)", TEXT)) <= targets
+    assert {target for text in PAGES.values() for target in re.findall(r"[`$] ?make ([a-z-]+)", text)} <= targets
     assert all((ROOT / picture).is_file() for picture in PICTURES.values())

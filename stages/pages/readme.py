@@ -1,6 +1,6 @@
-"""Put the last results into README.md and SECURITY.md: tables from the leaderboard and `benchmarks/*.json`, and pictures.
+"""Fill the marked blocks of README.md, SECURITY.md and the manual from the leaderboard and `benchmarks/*.json`; take pictures.
 
-Not a stage of the graph: run it with `make readme` after a run, a replay and benchmarks whose results are worth showing.
+This module is not a stage of the graph. Run it with `make readme` after a run, a replay or a benchmark.
 """
 
 from __future__ import annotations
@@ -8,64 +8,93 @@ from __future__ import annotations
 import re
 import shutil
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from ballast.cli import parser, run
-from ballast.exceptions import UserError
 from stages.store.files import LEADERBOARD, REPORTS, WATCH, read_json, replaced
 
 README = Path("README.md")
+# Every Markdown file that may have marked blocks; a block may stand in any of them.
+MARKDOWN = (README, Path("SECURITY.md"), Path("docs/tutorial.md"), Path("docs/how_we_judge.md"))
 PICTURES = {REPORTS / "index.html": REPORTS / "screenshot.png", WATCH / "index.html": REPORTS / "time_line.png"}
 CLASS_PRIOR = Path("benchmarks/class_prior.json")
 MEASURED = ("train", "score", "score_folder", "overhead", "growth", "evaluate")
 BENCHMARKS = {name: Path(f"benchmarks/{name}.json") for name in MEASURED}
-GROWTH_PICTURE = "![Seconds and memory of each stage over the number of messages](benchmarks/growth.svg)"
-BEGIN, END = "<!-- {name}: made by `make readme` -->", "<!-- end of {name} -->"
-SECURITY, BENCHMARKS_FOLDER = Path("SECURITY.md"), Path("benchmarks")
+GROWTH_PICTURE = "![Seconds and memory of each stage over the number of messages](../benchmarks/growth.svg)"
+BENCHMARKS_FOLDER = Path("benchmarks")
 BLOCK = re.compile(
     r"(?P<begin><!-- (?P<name>\w+): made by `?make readme`? -->)\n.*?(?P<end><!-- end of (?P=name) -->)", re.DOTALL
 )
-# The results of blocks that are not named as their file is.
-TRIED = {"inputs": "bad_inputs"}
+# Blocks that count what was tried, and their files.
+TRIED = {"kills": "kills", "flips": "flips", "inputs": "bad_inputs"}
 BROWSERS = ("chromium", "google-chrome", "chromium-browser")
 
 
+def rarest_label(board: dict[str, Any]) -> str:
+    """The label with the smallest share in production."""
+    prior: dict[str, float] = board["production_prior"]
+    return min(prior, key=lambda label: prior[label])
+
+
+def best_first(board: dict[str, Any]) -> list[str]:
+    """Names of the techniques, by decreasing corrected F1 of the rarest class."""
+    key, techniques = f"{rarest_label(board)}.f1", board["techniques"]
+    return sorted(techniques, key=lambda name: -techniques[name]["corrected"][key]["value"])
+
+
 def results_table(board: dict[str, Any]) -> str:
-    """The leaderboard's corrected numbers of the rarest class as a Markdown table, best F1 first."""
-    prior = board["production_prior"]
-    rarest = min(prior, key=prior.get)
-    seeds = sorted({seed for each in board["techniques"].values() for seed in each["seeds"]})
-    ranked = sorted(board["techniques"].items(), key=lambda item: -item[1]["corrected"][f"{rarest}.f1"]["value"])
+    """Corrected test metrics as a Markdown table: the five best techniques, the reference and the two smallest models."""
+    ranked, techniques = best_first(board), board["techniques"]
+    smallest = sorted(ranked, key=lambda name: techniques[name]["parameters"])[:2]
+    rarest = rarest_label(board)
+    lines = [f"| technique | {rarest} F1 [95% interval] | precision | recall | weights |", "|---|---|---|---|---|"]
+    for name in [name for name in ranked if name in {*ranked[:5], board["reference"], *smallest}]:
+        metrics = techniques[name]["corrected"]
+        f1 = "{value:.3f} [{low:.3f}, {high:.3f}]".format(**metrics[f"{rarest}.f1"])
+        precision, recall = (f"{metrics[f'{rarest}.{metric}']['value']:.3f}" for metric in ("precision", "recall"))
+        lines.append(f"| {name} | {f1} | {precision} | {recall} | {techniques[name]['parameters']:,} |")
+    return "\n".join([*lines, "", conditions(board)])
+
+
+def conditions(board: dict[str, Any]) -> str:
+    """One sentence about the data behind a table of results."""
+    rarest, techniques = rarest_label(board), board["techniques"]
+    n_seeds = len({seed for entry in techniques.values() for seed in entry["seeds"]})
+    support = techniques[board["reference"]]["raw"][f"{rarest}.support"]["value"]
+    return (
+        f"{n_seeds} seed{'s' if n_seeds > 1 else ''}, {support:.0f} {rarest} messages in the test split, probabilities"
+        f" corrected to a production prior of {board['production_prior'][rarest]:.1%} {rarest}."
+    )
+
+
+def leaderboard_table(board: dict[str, Any]) -> str:
+    """The corrected test metrics of all techniques as a Markdown table."""
+    rarest = rarest_label(board)
     lines = [
         f"| technique | {rarest} F1 [interval] | precision | recall | PR AUC | log loss | prior declared → fitted | weights |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for name, each in ranked:
-        metrics = each["corrected"]
+    for name in best_first(board):
+        entry = board["techniques"][name]
+        metrics = entry["corrected"]
         f1 = "{value:.3f} [{low:.3f}, {high:.3f}]".format(**metrics[f"{rarest}.f1"])
         keys = [f"{rarest}.precision", f"{rarest}.recall", f"{rarest}.pr_auc", "log_loss"]
-        others = [f"{metrics[key]['value']:.3f}" for key in keys]
-        declared = "–" if each["declared_prior"] is None else f"{each['declared_prior'][rarest]:.3f}"
-        fitted = "unknown" if each["safe"] is None else f"{each['fitted_prior'][rarest]['value']:.3f}"
-        lines.append(f"| {name} | {f1} | {' | '.join(others)} | {declared} → {fitted} | {each['parameters']:,} |")
-    support = next(iter(board["techniques"].values()))["raw"][f"{rarest}.support"]["value"]
-    seed_words = f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''}"
-    lines += [
-        "",
-        f"{seed_words}, {support:.0f} {rarest} messages in the test split, posteriors corrected to a production prior of"
-        f" {prior[rarest]:.1%} {rarest}; intervals over groups of near duplicates.",
-    ]
-    return "\n".join(lines)
+        others = " | ".join(f"{metrics[key]['value']:.3f}" for key in keys)
+        declared = "–" if entry["declared_prior"] is None else f"{entry['declared_prior'][rarest]:.3f}"
+        fitted = "unknown" if entry["safe"] is None else f"{entry['fitted_prior'][rarest]['value']:.3f}"
+        lines.append(f"| {name} | {f1} | {others} | {declared} → {fitted} | {entry['parameters']:,} |")
+    return "\n".join([*lines, "", conditions(board)])
 
 
 def watch_table(found: dict[str, Any]) -> str:
     """What the simulations of the watch found, as a Markdown table."""
     steady, rare = found["steady_prior"], min(found["labelled"], key=found["labelled"].get)
     lines = [
-        f"| simulated windows, deployed prior {steady:.1%} {rare} | called anything but steady | by Evidently's default test"
-        " | by counting |",
+        f"| simulated windows, deployed prior {steady:.1%} {rare} | share with a decision other than *steady* |"
+        " Evidently's default test | a test of predicted counts |",
         "|---|---|---|---|",
     ]
     named = [(f"steady, {each['n']:,} messages", each) for each in found["false_alarms"]]
@@ -78,11 +107,11 @@ def watch_table(found: dict[str, Any]) -> str:
     labelled = " and ".join(f"{count:,} {label}" for label, count in found["labelled"].items())
     lines += [
         "",
-        f"{found['windows']:,} windows of each kind ({found['evidently_windows']:,} for Evidently), each with {labelled}"
-        f" labelled messages drawn anew, model `{found['technique']}`. The 95% interval holds the true share in {of['watch']}"
-        f" of {found['repeats']:,} simulations for each of the shares {min(priors):.0%} to {max(priors):.0%} and 500 to 5,000"
-        f" messages; a plain bootstrap's in {of['bootstrap']}. A window of another kind of text (a programming manual) was"
-        f" *investigate* in {other.get('investigate', 0):.0%}.",
+        f"{found['windows']:,} simulated windows of each kind ({found['evidently_windows']:,} for Evidently). Every simulation"
+        f" draws {labelled} labelled messages anew. The model is `{found['technique']}`. The 95% interval covers the true share"
+        f" in {of['watch']} of {found['repeats']:,} simulations, for shares of {min(priors):.0%} to {max(priors):.0%} and 500"
+        f" to 5,000 messages. A plain bootstrap covers it in {of['bootstrap']}. For windows of another kind of text (a"
+        f" programming manual), the decision is *investigate* in {other.get('investigate', 0):.0%}.",
     ]
     return "\n".join(lines)
 
@@ -185,16 +214,6 @@ def benchmarks_table(found: dict[str, dict[str, Any]]) -> str:
     return "\n".join([*lines, "", GROWTH_PICTURE] if "growth" in found else lines)
 
 
-def with_block(readme: str, name: str, table: str) -> str:
-    """The readme with a table between its markers; raises UserError when a marker is missing."""
-    first, last = BEGIN.format(name=name), END.format(name=name)
-    before, begin, rest = readme.partition(first)
-    _, end, after = rest.partition(last)
-    if not begin or not end:
-        raise UserError(f"{README}: no lines {first!r} and {last!r}")
-    return f"{before}{first}\n{table}\n{last}{after}"
-
-
 def counts_table(found: dict[str, Any]) -> str:
     """What was tried and counted, with the command that repeats it, as Markdown."""
     counts = {name: count for name, count in (found.get("counts") or found).items() if type(count) is int}
@@ -203,14 +222,25 @@ def counts_table(found: dict[str, Any]) -> str:
     return "\n".join([*lines, "", f"`{found['command']}`" + (f" ({where})" if where else "")])
 
 
-def security_page(text: str) -> str:
-    """SECURITY.md with what was tried in its marked blocks; a block without a result stays as it is."""
+def tables() -> dict[str, str]:
+    """The content of each marked block, for the results that exist."""
+    board = read_json(LEADERBOARD)
+    tried = {name: BENCHMARKS_FOLDER / f"{stem}.json" for name, stem in TRIED.items()}
+    return {
+        "results": results_table(board),
+        "leaderboard": leaderboard_table(board),
+        "watch": watch_table(read_json(CLASS_PRIOR)),
+    } | {name: counts_table(read_json(path)) for name, path in tried.items() if path.exists()}
 
-    def filled(block: re.Match[str]) -> str:
-        path = BENCHMARKS_FOLDER / f"{TRIED.get(block['name'], block['name'])}.json"
-        return f"{block['begin']}\n{counts_table(read_json(path))}\n{block['end']}" if path.exists() else block[0]
 
-    return BLOCK.sub(filled, text)
+def filled(text: str, content: Mapping[str, str]) -> str:
+    """Markdown with new content in its marked blocks; a block without content stays as it is."""
+
+    def block(match: re.Match[str]) -> str:
+        name = match["name"]
+        return f"{match['begin']}\n{content[name]}\n{match['end']}" if name in content else match[0]
+
+    return BLOCK.sub(block, text)
 
 
 def take_picture(page: Path, picture: Path) -> None:
@@ -228,21 +258,17 @@ def take_picture(page: Path, picture: Path) -> None:
 
 
 def main() -> None:
-    text = with_block(README.read_text(encoding="utf-8"), "results", results_table(read_json(LEADERBOARD)))
-    text = with_block(text, "watch", watch_table(read_json(CLASS_PRIOR)))
-    found = {name: read_json(path) for name, path in BENCHMARKS.items() if path.exists()}
-    text = with_block(text, "benchmarks", benchmarks_table(found))
+    content = tables()
     for page, picture in PICTURES.items():
         if page.exists():
             take_picture(page, picture)
         else:
-            print(f"{page}: not there, {picture} stays as it is", file=sys.stderr)
-    pages = {README: text}
-    if SECURITY.exists():
-        pages[SECURITY] = security_page(SECURITY.read_text(encoding="utf-8"))
-    for path, text in pages.items():
-        with replaced(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+            print(f"{page} does not exist; {picture} is unchanged", file=sys.stderr)
+    for path in MARKDOWN:
+        if path.exists():
+            text = filled(path.read_text(encoding="utf-8"), content)
+            with replaced(path) as temporary:
+                temporary.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
