@@ -12,7 +12,7 @@ from typing import NoReturn, TextIO, cast
 
 from ballast.exceptions import TEMPORARY, TransientError, UserError
 from ballast.io.printable import PrintableStream, one_line
-from ballast.io.urls import hidden
+from ballast.io.urls import redact
 
 TRACEBACK = "BALLAST_TRACEBACK"
 
@@ -26,7 +26,7 @@ class Parser(argparse.ArgumentParser):
 
 def fail(message: str, code: int = 1) -> NoReturn:
     """End this process with one readable line on standard error."""
-    print(f"error: {one_line(hidden(message))}", file=sys.stderr)
+    print(f"error: {one_line(redact(message))}", file=sys.stderr)
     sys.exit(code)
 
 
@@ -67,7 +67,7 @@ def run(main: Callable[..., None], arguments: argparse.Namespace) -> None:
             sys.exit(130)
         except Exception as error:
             if show_traceback:
-                print(hidden(traceback.format_exc()), file=sys.stderr, end="")
+                print(redact(traceback.format_exc()), file=sys.stderr, end="")
             kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
             hint = "" if isinstance(error, UserError) or show_traceback else f" ({TRACEBACK}=1 shows where)"
-            fail(f"{kind}{one_line(hidden(str(error)))}{hint}", TEMPORARY if isinstance(error, TransientError) else 1)
+            fail(f"{kind}{one_line(redact(str(error)))}{hint}", TEMPORARY if isinstance(error, TransientError) else 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
-from ballast.exceptions import UserError, nearest
+from ballast.exceptions import UserError, suggestion
 
 Value = TypeVar("Value")
 
@@ -24,7 +24,7 @@ def check_labels(name: str, given: Iterable[str], labels: Sequence[str]) -> None
     """Raise UserError for a label that the data does not have; `name` says which setting gives them."""
     unknown = [label for label in given if label not in labels]
     if unknown:
-        raise UserError(f"{name} names the class {unknown[0]!r}: {nearest(unknown[0], labels)}")
+        raise UserError(f"{name} names the class {unknown[0]!r}: {suggestion(unknown[0], labels)}")
 
 
 def check_all_labels(name: str, given: Sequence[str] | Mapping[str, object], labels: Sequence[str]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ballast.exceptions import UserError, short
-from ballast.io.urls import hidden
+from ballast.io.urls import redact
 from ballast.labels import check_all_labels
 
 # More than anybody counts; what is counted still fits into 64 bits, and into a floating point number without loss.
@@ -41,7 +41,7 @@ def check_number(name: str, value: object, low: float, high: float, *, whole: bo
 def quoted(value: object) -> str:
     """A value as Python writes it, as far as it can and a line has room."""
     try:
-        return short(hidden(repr(value)))
+        return short(redact(repr(value)))
     # A number of thousands of digits, a list within lists without end.
     except (ValueError, RecursionError):
         return f"a {type(value).__name__} too large to show"

@@ -79,7 +79,7 @@ def same(value: Any, suffix: str) -> Any:
     return value
 
 
-def suggestion(trial: Trial, name: str, space: Space, suffix: str) -> Any:
+def suggest(trial: Trial, name: str, space: Space, suffix: str) -> Any:
     """What Optuna suggests; a number has four significant digits, so that a card can be read."""
     if "choices" in space:
         return space["choices"][trial.suggest_categorical(name, range(len(space["choices"])))]
@@ -182,7 +182,7 @@ def search(
     for number in range(1, trials + 1):
         trial = study.ask()
         parameters = {
-            name: values_at(space, data.counts, data.labels, partial(suggestion, trial, name, space))
+            name: values_at(space, data.counts, data.labels, partial(suggest, trial, name, space))
             for name, space in spaces.items()
         }
         made = build(technique, data.counts, data.labels, {**given, **parameters})

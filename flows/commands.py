@@ -24,7 +24,7 @@ from prefect.settings import PREFECT_API_URL
 import flows.guard  # noqa: F401
 from ballast.exceptions import TEMPORARY, UserError
 from ballast.io.printable import one_line, printable
-from ballast.io.urls import hidden
+from ballast.io.urls import redact
 
 LAST_LINES = 20
 # Characters of a line of those.
@@ -100,7 +100,7 @@ def run_command(
             try:
                 for raw in child.stdout or ():
                     # Of a progress bar, which rewrites its line, the last state is enough.
-                    line = hidden(raw.decode(errors="replace").rstrip().rpartition("\r")[2])
+                    line = redact(raw.decode(errors="replace").rstrip().rpartition("\r")[2])
                     if line:
                         # Whatever the command is, DVC included: PostgreSQL takes no NUL, a terminal obeys what it is shown.
                         line = printable(line, lines=True)

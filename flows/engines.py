@@ -27,7 +27,7 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 import ballast
 import flows
-from ballast.exceptions import UserError, nearest
+from ballast.exceptions import UserError, suggestion
 from flows import HEARTBEAT
 from flows.commands import stopped
 from flows.lost_runs import silent_runs
@@ -84,7 +84,7 @@ def engine_of(wanted: Mapping[str, Any]) -> Engine:
     engines: dict[str, type[RayCluster | WorkPool]] = {"ray": RayCluster, "kubernetes": WorkPool}
     if wanted["train"] not in engines:
         raise UserError(
-            f"{PARAMS}: nodes.train {wanted['train']!r} is unknown: {nearest(str(wanted['train']), ['here', *engines])}"
+            f"{PARAMS}: nodes.train {wanted['train']!r} is unknown: {suggestion(str(wanted['train']), ['here', *engines])}"
         )
     return engines[wanted["train"]](wanted)
 

@@ -22,7 +22,7 @@ from prefect.settings import PREFECT_API_URL
 
 from ballast.cli import parser, run
 from ballast.exceptions import UserError, short
-from ballast.io.urls import add_secret_url
+from ballast.io.secret_urls import add_secret_url
 from ballast.parameters import SEEDS, check_number
 from flows.commands import one_at_a_time, readable, run_command, stopping_commands
 from flows.promote import promote

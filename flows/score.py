@@ -17,7 +17,8 @@ from prefect.runtime import flow_run
 from ballast.cli import parser, run
 from ballast.exceptions import UserError
 from ballast.io.printable import LONGEST_TITLE, one_line
-from ballast.io.urls import SECRET_URLS, add_secret_url, public_url, refusal, secrets_in
+from ballast.io.secret_urls import add_secret_url
+from ballast.io.urls import SECRET_URLS, public_url, refusal, secrets_in
 from flows.commands import readable, run_until_had, stopping_commands
 from flows.settings import PARAMS, scoring, window_name
 

@@ -54,8 +54,9 @@ def section(name: str) -> dict[str, Any]:
 def check_before_dvc() -> None:
     """Raise UserError for what DVC must not see: secrets, which it writes into dvc.lock, and what it would read without end."""
     for file in (PARAMS, *sorted(Path("studies").glob("*/params.yaml"))):
-        for key, url in secrets_in(read(file)).items():
-            raise UserError(f"{file}: {refusal(key, url)}")
+        for key, url in secrets_in(read(file), skip="probe").items():
+            reason = refusal(key, url, from_environment=key != "ingest.path")
+            raise UserError(f"{file}: {reason}")
     for file in READ_BY_DVC:
         regular_file(file)
     ingest = params().get("ingest")

@@ -19,7 +19,7 @@ from ballast.evaluation.error_analysis import (
     beats_majority,
     in_slices,
     label_suspects,
-    nearest,
+    nearest_neighbours,
     slices,
     surest_mistakes,
 )
@@ -89,7 +89,7 @@ def neighbours(messages: Messages, rows: list[int]) -> dict[str, list[dict[str, 
     if not rows:
         return {}
     train = messages.of("train")
-    found, similarity = nearest(train["text"].tolist(), messages.table.loc[rows, "text"].tolist(), NEIGHBOURS)
+    found, similarity = nearest_neighbours(train["text"].tolist(), messages.table.loc[rows, "text"].tolist(), NEIGHBOURS)
     return {
         str(row): [
             {

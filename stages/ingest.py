@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from ballast.cli import parser, run
 from ballast.data.near_duplicates import fingerprints, near_duplicate_groups
 from ballast.data.splitting import SPLITS, stratified_grouped_fold, stratified_grouped_split, within_share
-from ballast.exceptions import UserError, nearest
+from ballast.exceptions import UserError, suggestion
 from ballast.io.digest import file_sha256
 from ballast.io.urls import refusal, secrets_in
 from stages.store.checked import read_table, write_table
@@ -132,7 +132,7 @@ def read_feedback(labels: pa.Array) -> pa.Table:
         accepted = pc.is_valid(columns[name]) if values is None else pc.is_in(columns[name], values)
         row = pc.index(accepted, False).as_py()
         if row >= 0:
-            expected = "expected text" if values is None else nearest(str(columns[name][row]), values.to_pylist())
+            expected = "expected text" if values is None else suggestion(str(columns[name][row]), values.to_pylist())
             raise UserError(f"{FEEDBACK}: row {row + 1} has the {name} {columns[name][row].as_py()!r}: {expected}")
     return pa.table(columns)
 
@@ -167,7 +167,7 @@ def split_counts(table: pa.Table, labels: list[str]) -> pd.DataFrame:
 def refuse_secrets(settings: Ingest) -> None:
     """Raise UserError for a URL with secrets: where DVC runs this, it writes the settings into dvc.lock, which git tracks."""
     for key, url in secrets_in({"ingest": settings.model_dump()}).items():
-        raise UserError(f"{PARAMS}: {refusal(key, url)}")
+        raise UserError(f"{PARAMS}: {refusal(key, url, from_environment=False)}")
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from ballast.cli import parser, run
 from ballast.evaluation.metrics import check_metric
-from ballast.exceptions import UserError, nearest
+from ballast.exceptions import UserError, suggestion
 from ballast.search import Embedded, best, check_spaces, reference_value, search
 from stages.store.files import INGEST, SEARCH, read_json, write_json
 from stages.store.messages import read_messages
@@ -38,7 +38,7 @@ def check(params: Params, ingested: dict[str, Any]) -> None:
     for name in params.search.spaces:
         if name not in params.techniques:
             raise UserError(
-                f"params.yaml: search.spaces: unknown entry {name!r} of techniques: {nearest(name, params.techniques)}"
+                f"params.yaml: search.spaces: unknown entry {name!r} of techniques: {suggestion(name, params.techniques)}"
             )
         try:
             check_spaces(*entry_of(params, name), counts, labels)

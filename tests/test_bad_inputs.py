@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ballast.cli import TRACEBACK, parser, printable_output, run
-from ballast.exceptions import TEMPORARY, TransientError, UserError, is_transient, nearest
+from ballast.exceptions import TEMPORARY, TransientError, UserError, is_transient, suggestion
 from ballast.io.printable import LONGEST_LINE, PrintableStream, one_line, printable, printable_values
 from stages.production.candidate import locked_stages
 from stages.production.incoming import files_at
@@ -160,8 +160,8 @@ def test_what_may_succeed_later() -> None:
 
 def test_a_name_among_very_many_is_found_at_once_and_the_line_stays_one() -> None:
     names = [f"column {at}" for at in range(200_000)]
-    assert nearest("colum 17", names).startswith("did you mean 'column")
-    assert len(nearest("x" * 10_000_000, [*names, "y" * 10_000_000])) < 2 * LONGEST_LINE
+    assert suggestion("colum 17", names).startswith("did you mean 'column")
+    assert len(suggestion("x" * 10_000_000, [*names, "y" * 10_000_000])) < 2 * LONGEST_LINE
 
 
 def test_a_folder_of_names_with_escapes(project: Project) -> None:

@@ -20,7 +20,7 @@ from ballast.evaluation.error_analysis import (
     class_in_slice,
     in_slices,
     label_suspects,
-    nearest,
+    nearest_neighbours,
     slices,
     surest_mistakes,
 )
@@ -72,14 +72,14 @@ def test_labels_that_are_all_likely_have_no_suspects() -> None:
 def test_neighbours_are_the_same_whatever_the_size_of_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
     training = corpus({"a": 60, "b": 40})["text"].tolist()
     texts = [training[7].upper(), training[30][:25], "zzz qqq"]
-    whole_rows, whole = nearest(training, texts, 3)
+    whole_rows, whole = nearest_neighbours(training, texts, 3)
     assert whole_rows.shape == whole.shape == (3, 3)
     assert whole_rows[0, 0] == 7 and whole[0, 0] == pytest.approx(1), "case does not count"
     assert whole_rows[1, 0] == 30 and (np.diff(whole, axis=1) <= 0).all() and (whole[2] == 0).all()
     monkeypatch.setattr(error_analysis, "COMPARED_AT_ONCE", 9)
-    rows, similarity = nearest(training, texts, 3)
+    rows, similarity = nearest_neighbours(training, texts, 3)
     assert (rows == whole_rows).all() and similarity == pytest.approx(whole)
-    assert nearest(training[:2], texts, 3)[0].shape == (3, 2), "no more neighbours than there are messages"
+    assert nearest_neighbours(training[:2], texts, 3)[0].shape == (3, 2), "no more neighbours than there are messages"
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def label_suspects(posterior: np.ndarray, classes: np.ndarray) -> tuple[np.ndarr
     return rows, quality[rows], issues[rows]
 
 
-def nearest(training: Sequence[str], texts: Sequence[str], most: int) -> tuple[np.ndarray, np.ndarray]:
+def nearest_neighbours(training: Sequence[str], texts: Sequence[str], most: int) -> tuple[np.ndarray, np.ndarray]:
     """Rows of the `most` training texts most similar to each text (m,) and their similarities, (m, most) each.
 
     Similarity is the cosine of TF-IDF over character n-grams within words: fast and plain to see, and one changed letter

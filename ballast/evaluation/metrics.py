@@ -15,7 +15,7 @@ import numpy as np
 from scipy import sparse
 from scipy.special import log_softmax, logsumexp
 
-from ballast.exceptions import UserError, nearest
+from ballast.exceptions import UserError, suggestion
 
 CALIBRATION_BINS = 15
 # More distinct scores than this are binned by quantile: ranking metrics then agree with the exact ones to 1e-3.
@@ -383,4 +383,4 @@ def check_metric(name: str, metric: str, labels: Sequence[str]) -> None:
     """Raise UserError for a metric that these labels do not have; `name` says which setting names it."""
     known = metric_names(labels)
     if metric not in known:
-        raise UserError(f"{name}: unknown metric {metric!r}: {nearest(metric, known)}")
+        raise UserError(f"{name}: unknown metric {metric!r}: {suggestion(metric, known)}")

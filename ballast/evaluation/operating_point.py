@@ -16,7 +16,7 @@ import numpy as np
 from scipy.special import log_softmax
 
 from ballast.evaluation.metrics import ratio
-from ballast.exceptions import UserError, nearest
+from ballast.exceptions import UserError, suggestion
 
 ROUNDING = 1e-9
 # A budget counts messages of the other classes by this many.
@@ -74,7 +74,7 @@ def cost_matrix(costs: Mapping[str, Mapping[str, float]], labels: Sequence[str])
     """
     for name in [*costs, *(predicted for row in costs.values() for predicted in row)]:
         if name not in labels:
-            raise UserError(f"names the label {name!r}: {nearest(name, labels)}")
+            raise UserError(f"names the label {name!r}: {suggestion(name, labels)}")
     made = np.zeros((len(labels), len(labels)))
     for at, true in enumerate(labels):
         for to, predicted in enumerate(labels):

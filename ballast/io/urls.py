@@ -1,7 +1,6 @@
-"""URLs without what only their user may know: user info, query and fragment.
+"""Public forms of URLs, without user info, query and fragment, which may hold secrets.
 
-A URL is shown, stored and logged in its public form. Whatever opens one asks `full_url` for the rest, which the environment
-has. Several URLs may be chained by "::", as in zip://a.csv::https://host/a.zip.
+Several URLs may be chained by "::", as in zip://a.csv::https://host/a.zip. `ballast.io.secret_urls` looks up the secrets.
 """
 
 from __future__ import annotations
@@ -21,27 +20,27 @@ SECRET_URLS, SECRET_URLS_FILE = "BALLAST_SECRET_URLS", "BALLAST_SECRET_URLS_FILE
 HIDDEN = "***"
 # Of bounded length, so that a long text takes no longer than it has characters.
 SCHEME = r"[A-Za-z][A-Za-z0-9+.-]{0,30}"
-# Where a chain goes on. The colons of an IPv6 address do not precede a scheme.
+# Where the next URL of a chain begins. The colons of an IPv6 address do not precede a scheme.
 CHAIN = re.compile(rf"::(?={SCHEME}(?:://|::))")
 WHOLE = re.compile(rf"(?:[a-z0-9]+::)*{SCHEME}://")
-# As a path library writes a URL: with one slash.
+# A URL as a path library writes it: with one slash.
 COLLAPSED = re.compile(rf"({SCHEME}:/)[^/\s'\"<>`]+@")
 IN_TEXT = re.compile(rf"{SCHEME}://[^\s'\"<>`]+")
 IPV6 = re.compile(r"\[([0-9A-Fa-f:.]+)\]")
 AUTHORITY = re.compile(r"(?:\[[^\]]*\]|[^:\[\]]*)(?::\d*)?")
-# Paths here or within an archive, in which a question mark is a character like any other.
+# Local paths and paths within an archive. A question mark is an ordinary character there.
 LOCAL = frozenset({"file", "libarchive", "local", "memory", "tar", "zip"})
-# Names in a store, in which a number sign is a character like any other.
+# Names in an object store. A number sign is an ordinary character there.
 STORES = LOCAL | {"abfs", "az", "gcs", "gs", "hdfs", "s3", "s3a", "sftp", "ssh"}
-# What stands before their @ is a container's name.
+# The part before @ is the name of a container.
 CONTAINERS = frozenset({"abfs", "abfss", "wasb", "wasbs"})
-# Parts of a query that are shorter are no secrets, and hiding them would spoil other words.
-SHORTEST = 6
+# Shorter parts of a query are not secrets, and hiding them would garble other words.
+SHORTEST_SECRET = 6
 LONGEST_NAME = 200
 
 
 class Parts(NamedTuple):
-    """A URL of a chain; `user_info`, `query` and `fragment` are empty where there is none."""
+    """One URL of a chain. `user_info`, `query` and `fragment` are empty if the URL has none."""
 
     scheme: str
     user_info: str
@@ -57,12 +56,12 @@ class Parts(NamedTuple):
 
     @property
     def has_secrets(self) -> bool:
-        """Whether anything is left out of the public form."""
+        """Whether the public form leaves anything out."""
         return bool(self.user_info or self.query or self.fragment)
 
 
 def parts_of(link: str) -> Parts | None:
-    """The parts of one URL; None for what is none. A password may hold @, and unescaped / ? and # too."""
+    """The parts of one URL, or None if `link` is not a URL. A password may contain @, and also unescaped /, ? and #."""
     scheme, separator, rest = link.partition("://")
     if not separator or not re.fullmatch(SCHEME, scheme):
         return None
@@ -74,7 +73,7 @@ def parts_of(link: str) -> Parts | None:
     if "@" in authority:
         user_info = authority.rpartition("@")[0]
     elif "@" in rest and not AUTHORITY.fullmatch(authority):
-        # What looks like a port is the beginning of a password.
+        # The apparent port is the beginning of a password.
         user_info = rest.rpartition("@")[0]
     if user_info and not (kind in CONTAINERS and ":" not in user_info):
         rest = rest[len(user_info) + 1 :]
@@ -88,7 +87,7 @@ def parts_of(link: str) -> Parts | None:
 
 
 def public_url(url: str) -> str:
-    """A path as it is, a URL without user info, query and fragment.
+    """A URL without user info, query and fragment; a path stays unchanged.
 
     >>> public_url("zip://a.csv::https://user:p@ss@[::1]:8443/a.zip?signature=1#top")
     'zip://a.csv::https://[::1]:8443/a.zip'
@@ -98,7 +97,7 @@ def public_url(url: str) -> str:
 
 
 def file_path(url: str) -> str:
-    """The path that says what a URL's file is named, without what a query adds; of a chain that of the innermost file.
+    """The path of a URL's file without the query. For a chain, the path of the innermost file.
 
     >>> file_path("https://host/my%20messages.csv?signature=1/2.txt")
     '/my messages.csv'
@@ -106,19 +105,19 @@ def file_path(url: str) -> str:
     parts = next(filter(None, map(parts_of, CHAIN.split(url))), None)
     if parts is None:
         return url
-    # An archive may be a file here.
+    # An archive may be a local file.
     path = (parts.host + parts.path).partition("::")[0]
     return path if parts.scheme.lower() in STORES else unquote(parts.path)
 
 
 def file_name(url: str) -> str:
-    """A name for a local copy of a URL's file, of which the end says its format."""
+    """A name for a local copy of a URL's file. It keeps the extension, which tells the format."""
     name = PurePosixPath(file_path(url).replace("\0", "")).name.encode("utf-8", "replace")
     return name[-LONGEST_NAME:].decode("utf-8", "ignore").lstrip(".") or "file"
 
 
 def unambiguous(url: str) -> str:
-    """A URL as fsspec understands it, which takes any two colons for those of a chain: an IPv6 address is written in full.
+    """Rewrite a URL for fsspec, which splits chains at any two colons: IPv6 addresses are written in full.
 
     >>> unambiguous("https://user:a::b/c@[::1]:8443/a.csv")
     'https://user:a%3A%3Ab%2Fc@[0000:0000:0000:0000:0000:0000:0000:0001]:8443/a.csv'
@@ -131,91 +130,48 @@ def unambiguous(url: str) -> str:
         user_info = parts.user_info.replace("::", "%3A%3A").replace("/", "%2F").replace("?", "%3F").replace("#", "%23")
         at = "@" if user_info else ""
         query = f"?{parts.query}".replace("::", "%3A%3A") if parts.query else ""
-        return f"{parts.scheme}://{user_info}{at}{IPV6.sub(in_full, parts.host)}{parts.path}{query}"
+        return f"{parts.scheme}://{user_info}{at}{IPV6.sub(exploded_ipv6, parts.host)}{parts.path}{query}"
 
     return "::".join(map(escaped, CHAIN.split(url)))
 
 
-def in_full(address: re.Match[str]) -> str:
-    """An IPv6 address in brackets without two colons in a row."""
+def exploded_ipv6(address: re.Match[str]) -> str:
+    """An IPv6 address in brackets, without two colons in a row."""
     try:
         return f"[{ipaddress.IPv6Address(address[1]).exploded}]"
     except ValueError:
         return address[0]
 
 
-def lines_of(text: str) -> list[str]:
-    """The URLs of a text, one a line; a line that begins with # is a remark."""
+def url_lines(text: str) -> list[str]:
+    """The URLs of a text, one per line. Lines that begin with # are comments."""
     return [line for line in map(str.strip, text.splitlines()) if line and not line.startswith("#")]
 
 
-def secret_urls() -> list[str]:
-    """The full URLs that the environment names; raises UserError for a file that others may read."""
-    from ballast.io.paths import private_text
-
-    file = os.environ.get(SECRET_URLS_FILE)
-    return lines_of(os.environ.get(SECRET_URLS, "")) + (lines_of(private_text(Path(file), SECRET_URLS_FILE)) if file else [])
-
-
-def add_secret_url(url: str) -> str:
-    """Put a URL with secrets into the environment, for this process and its children; its public form."""
-    public = public_url(url)
-    if public != url:
-        # First, since the first of equal URLs counts: an older one may have expired.
-        os.environ[SECRET_URLS] = "\n".join(filter(None, [url, os.environ.get(SECRET_URLS, "")]))
-        remember(url)
-    return public
-
-
-def full_url(url: str) -> str:
-    """A URL with its secrets, which are its own or those of the environment for an equal URL, or for a folder that holds it.
-
-    Raises UserError for a file of secrets that others may read.
-    """
-    known = [parts for line in secret_urls() for link in CHAIN.split(line) if (parts := parts_of(link)) and parts.has_secrets]
-    whole = "::".join(with_secrets(link, known) for link in CHAIN.split(url))
-    remember(whole)
-    return whole
-
-
-def with_secrets(link: str, known: list[Parts]) -> str:
-    """One URL with the secrets of a known one that is equal, else of the longest one that ends with a slash and holds it."""
-    parts = parts_of(link)
-    if parts is None or parts.has_secrets:
-        return link
-    equal = [each for each in known if each.public == parts.public]
-    above = [each for each in known if each.public.endswith("/") and parts.public.startswith(each.public)]
-    for found in equal or sorted(above, key=lambda each: len(each.public), reverse=True):
-        user_info = f"{found.user_info}@" if found.user_info else ""
-        query = f"?{found.query}" if found.query else ""
-        return f"{parts.scheme}://{user_info}{parts.host}{parts.path}{query}"
-    return link
-
-
-# Of the URLs that this process has opened: whatever an error says of them in other words is hidden too.
+# Secrets of the URLs that this process has opened. An error may repeat them in another spelling, so `redact` hides those too.
 _secrets: set[str] = set()
 
 
-def remember(url: str) -> None:
-    """Have `hidden` hide the secrets of a URL from now on."""
+def register_secrets(url: str) -> None:
+    """Let `redact` hide the secrets of a URL from now on."""
     for link in CHAIN.split(url):
         if parts := parts_of(link):
             _secrets.update(spellings(parts))
 
 
 @lru_cache(maxsize=8)
-def remember_environment(urls: str, file: str) -> None:
-    """Have `hidden` hide the secrets of the environment; a file of them that cannot be read is an error elsewhere."""
+def register_environment(urls: str, file: str) -> None:
+    """Let `redact` hide the secrets of the environment. `private_text` reports a file that cannot be read."""
     with suppress(OSError, ValueError):
         urls += "\n" + (Path(file).read_text(encoding="utf-8") if file and Path(file).is_file() else "")
-    for url in lines_of(urls):
-        remember(url)
+    for url in url_lines(urls):
+        register_secrets(url)
 
 
 def spellings(parts: Parts) -> Iterator[str]:
-    """All that gives away a URL's secrets: they and their parts, escaped and not."""
-    secrets = {parts.query, *(each.partition("=")[2] for each in re.split("[&;]", parts.query)), parts.fragment}
-    secrets = {secret for secret in secrets if len(secret) >= SHORTEST}
+    """Every spelling of a URL's secrets and of their parts, escaped and unescaped."""
+    secrets = {parts.query, *(pair.partition("=")[2] for pair in re.split("[&;]", parts.query)), parts.fragment}
+    secrets = {secret for secret in secrets if len(secret) >= SHORTEST_SECRET}
     if parts.user_info:
         user, colon, password = parts.user_info.partition(":")
         # A user without a password is a token.
@@ -227,39 +183,39 @@ def spellings(parts: Parts) -> Iterator[str]:
             yield from (spelling, quote(spelling), quote(spelling, safe=""), quote_plus(spelling), repr(spelling)[1:-1])
 
 
-def hidden(text: str) -> str:
-    """A text in which each URL has its public form, and no secret of a URL that is known here is left.
+def redact(text: str) -> str:
+    """Replace each URL in a text by its public form, and hide all registered secrets.
 
-    >>> hidden("Cannot connect to https://user:password@host/a.csv?token=1, which is away")
+    >>> redact("Cannot connect to https://user:password@host/a.csv?token=1, which is away")
     'Cannot connect to https://host/a.csv, which is away'
     """
-    remember_environment(os.environ.get(SECRET_URLS, ""), os.environ.get(SECRET_URLS_FILE, ""))
+    register_environment(os.environ.get(SECRET_URLS, ""), os.environ.get(SECRET_URLS_FILE, ""))
     text = public_text(text)
     for secret in sorted(_secrets, key=len, reverse=True):
         if secret in text:
-            # A short one is no part of another word.
-            pattern = re.escape(secret) if len(secret) >= SHORTEST else rf"(?<!\w){re.escape(secret)}(?!\w)"
+            # A short secret is hidden only as a whole word.
+            pattern = re.escape(secret) if len(secret) >= SHORTEST_SECRET else rf"(?<!\w){re.escape(secret)}(?!\w)"
             text = re.sub(pattern, HIDDEN, text)
     return text
 
 
 def public_text(text: str) -> str:
-    """A text in which each URL has its public form; the punctuation after one stays."""
+    """Replace each URL in a text by its public form. Punctuation after a URL stays."""
 
-    def public(found: re.Match[str]) -> str:
-        url = found[0].rstrip(".,:;!)]}")
-        return public_url(url) + found[0][len(url) :]
+    def public(match: re.Match[str]) -> str:
+        url = match[0].rstrip(".,:;!)]}")
+        return public_url(url) + match[0][len(url) :]
 
     return COLLAPSED.sub(r"\1", IN_TEXT.sub(public, text))
 
 
-def secrets_in(params: Any) -> dict[str, str]:
-    """URLs with secrets among settings: the key of each -> its public form. The texts of `probe` are no settings.
+def secrets_in(settings: Any, skip: str | None = None) -> dict[str, str]:
+    """URLs with secrets among settings: key -> public form. The top-level section `skip` is left out.
 
-    >>> secrets_in({"ingest": {"path": "https://user:password@host/a.csv"}})
-    {'ingest.path': 'https://host/a.csv'}
+    >>> secrets_in({"source": {"path": "https://user:password@host/a.csv"}})
+    {'source.path': 'https://host/a.csv'}
     """
-    found, waiting, seen = dict[str, str](), [("", params)], set[int]()
+    found, waiting, seen = dict[str, str](), [("", settings)], set[int]()
     while waiting:
         place, value = waiting.pop()
         if isinstance(value, str):
@@ -267,26 +223,28 @@ def secrets_in(params: Any) -> dict[str, str]:
             if WHOLE.match(url) and public_url(url) != url:
                 found[place] = public_url(url)
         elif isinstance(value, dict | list) and id(value) not in seen:
-            # YAML can repeat a part without end.
+            # YAML aliases can repeat a part without end.
             seen.add(id(value))
             inside = value.items() if isinstance(value, dict) else enumerate(value)
-            waiting += [(f"{place}.{key}".lstrip("."), each) for key, each in inside if (place, key) != ("", "probe")]
+            waiting += [(f"{place}.{key}".lstrip("."), item) for key, item in inside if place or key != skip]
     return found
 
 
 def bare_address(url: str) -> bool:
-    """Whether a web address names a host only: the path of a webhook is its secret."""
+    """Whether a web address names only a host. The path of a webhook is its secret."""
     return re.fullmatch(r"https?://[^/?#@\s]+/?", url) is not None
 
 
-def refusal(key: str, url: str) -> str:
-    """Why a URL with secrets is no setting of a file that git tracks, and where its secrets belong."""
-    ways = {
-        # DVC itself looks at this one.
-        "ingest.path": "put user and password into ~/.netrc, or write remote://NAME/path of a DVC remote with credentials in"
-        " .dvc/config.local, or download the file first",
-    }
-    return (
-        f"{key} is a URL with user info, a query or a fragment, which git and DVC would keep; write {url} and"
-        f" {ways.get(key, f'put the full URL into the environment variable {SECRET_URLS}')}"
+def refusal(key: str, url: str, *, from_environment: bool = True) -> str:
+    """Explain that a setting must not hold a URL with secrets, given its public form, and where the secrets belong.
+
+    from_environment : whether the secrets of this setting can come from the environment.
+    """
+    remedy = (
+        f"put the full URL into the environment variable {SECRET_URLS}"
+        if from_environment
+        else "put user and password into ~/.netrc, or write remote://NAME/path and keep the credentials in the local"
+        " configuration of that remote, or download the file first"
     )
+    problem = f"{key} is a URL with user info, a query or a fragment, which would end up under version control"
+    return f"{problem}; write {url} and {remedy}"

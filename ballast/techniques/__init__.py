@@ -10,7 +10,7 @@ from types import ModuleType
 
 import numpy as np
 
-from ballast.exceptions import UserError, nearest
+from ballast.exceptions import UserError, suggestion
 from ballast.labels import by_label, check_labels
 from ballast.technique import Technique
 
@@ -23,7 +23,7 @@ def known() -> list[str]:
 def module_of(technique: str) -> ModuleType:
     """The module of a technique; raises UserError with the known names."""
     if technique not in known():
-        raise UserError(f"unknown technique {technique!r}: {nearest(technique, known())}")
+        raise UserError(f"unknown technique {technique!r}: {suggestion(technique, known())}")
     return importlib.import_module(f"{__name__}.{technique}")
 
 
@@ -39,7 +39,7 @@ def check_parameters(technique: str, parameters: Mapping[str, object]) -> None:
     for name in parameters:
         if name not in accepted:
             raise UserError(
-                f"unknown parameter {name!r} of {technique}: {nearest(name, accepted) if accepted else 'it takes none'}"
+                f"unknown parameter {name!r} of {technique}: {suggestion(name, accepted) if accepted else 'it takes none'}"
             )
     lacking = [n for n, each in accepted.items() if each.default is inspect.Parameter.empty and n not in parameters]
     if lacking:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ballast.exceptions import UserError, nearest
+from ballast.exceptions import UserError, suggestion
 from ballast.parameters import require_positive
 from ballast.technique import Technique, TrainingData, TrainingSettings, no_prior
 
@@ -23,7 +23,7 @@ def build(counts: np.ndarray, labels: Sequence[str], *, trained_on: str | None =
     if len(labels) != 2:
         raise UserError(f"one_class is for two classes, not {len(labels)}")
     if trained_on is not None and trained_on not in labels:
-        raise UserError(f"one_class.trained_on names the class {trained_on!r}: {nearest(str(trained_on), labels)}")
+        raise UserError(f"one_class.trained_on names the class {trained_on!r}: {suggestion(str(trained_on), labels)}")
     target = int(counts.argmax()) if trained_on is None else list(labels).index(trained_on)
     outliers = require_positive("one_class.nu", nu, at_most=1)
 

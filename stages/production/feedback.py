@@ -17,7 +17,7 @@ from pyarrow import parquet
 
 from ballast.cli import parser, run
 from ballast.data.splitting import SPLITS
-from ballast.exceptions import UserError, nearest
+from ballast.exceptions import UserError, suggestion
 from ballast.io.paths import real_folder, regular_file
 from ballast.labels import label_name
 from stages.store.checked import read_frame, read_table, write_table
@@ -77,7 +77,7 @@ def read_labels(known: list[str]) -> pd.Series:
             found = column_names(path, kind)
             for name in ("id", "label"):
                 if name not in found:
-                    raise UserError(f"{path}: no column {name!r}: {nearest(name, found)}")
+                    raise UserError(f"{path}: no column {name!r}: {suggestion(name, found)}")
                 if found.count(name) > 1:
                     raise UserError(f"{path}: more than one column {name!r}")
             table = read_columns(path, kind, ["id", "label"])
@@ -95,7 +95,7 @@ def read_labels(known: list[str]) -> pd.Series:
             raise UserError(f"{path}: row {int(nameless.argmax()) + 1} has no id; expected that of a scored message")
         if (wrong := given & ~labels.isin(known).to_numpy()).any():
             row = int(wrong.argmax())
-            raise UserError(f"{path}: row {row + 1} has the label {labels[row]!r}: {nearest(labels[row], known)}")
+            raise UserError(f"{path}: row {row + 1} has the label {labels[row]!r}: {suggestion(labels[row], known)}")
         parts.append(pd.Series(labels[given].to_numpy(dtype=object), index=ids[given].to_numpy(dtype=object)))
     every = pd.concat(parts)
     return every[~every.index.duplicated(keep="last")]

@@ -22,7 +22,7 @@ from fsspec.implementations.local import LocalFileSystem
 from pyarrow import parquet
 
 import ballast.io.digest as digest
-from ballast.exceptions import UserError, is_transient, nearest, user_error
+from ballast.exceptions import UserError, is_transient, suggestion, user_error
 from ballast.io.paths import check_source
 from ballast.io.urls import file_path, public_url
 from stages.store.ids import EXACT, SPELT, malformed_number
@@ -66,7 +66,7 @@ class Columns:
     def missing(self, source: str, name: str, found: list[str]) -> UserError:
         """The error of a source without a column."""
         return UserError(
-            f"{source}: no column {name!r} ({self.settings[name]}): {nearest(name, found) if found else 'it is empty'}"
+            f"{source}: no column {name!r} ({self.settings[name]}): {suggestion(name, found) if found else 'it is empty'}"
         )
 
     def check(self, source: str, found: list[str]) -> None:

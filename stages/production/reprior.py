@@ -16,7 +16,7 @@ from scipy.special import ndtri
 from ballast.evaluation.evaluate import Labelled, Protocol, SeedScores, adjusted, intervals, pooled_draws
 from ballast.evaluation.metrics import Decisions
 from ballast.evaluation.operating_point import Rule, cost_matrix
-from ballast.exceptions import UserError, nearest
+from ballast.exceptions import UserError, suggestion
 from ballast.io.digest import file_sha256
 from ballast.io.paths import regular_file
 from ballast.labels import check_all_labels
@@ -35,7 +35,7 @@ def estimated_prior(window: str, labels: list[str]) -> dict[str, float]:
     known = [path.stem for path in WATCH.glob("*.json")]
     path = WATCH / f"{window}.json"
     if window not in known:
-        raise UserError(f"no watched window {window!r} in {WATCH}; {nearest(window, known)}")
+        raise UserError(f"no watched window {window!r} in {WATCH}; {suggestion(window, known)}")
     try:
         shares = {str(label): float(share) for label, share in read_json(path)["estimated_prior"].items()}
     except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -23,7 +23,7 @@ from scipy.special import softmax
 from ballast.cli import parser, run
 from ballast.evaluation.operating_point import cost_matrix
 from ballast.evaluation.priors import correct
-from ballast.exceptions import UserError, nearest
+from ballast.exceptions import UserError, suggestion
 from ballast.monitoring.challenge import Contender, challenge
 from stages.production.checkouts import bring, changed_since, git, remove_checkout
 from stages.production.deployed import REFERENCE, Version, current_version, read_version
@@ -96,7 +96,7 @@ def prepare(key: str, window: str | None) -> None:
     params, version = read_params(), read_version(current_version())
     metric, known = params.production.retrain.metric, list(version.manifest["operating_point"]["test"])
     if metric not in known:
-        raise UserError(f"params.yaml: production.retrain.metric {metric!r} is none of decisions: {nearest(metric, known)}")
+        raise UserError(f"params.yaml: production.retrain.metric {metric!r} is none of decisions: {suggestion(metric, known)}")
     home = RETRAIN / key
     worktree = home / "worktree"
     ready = home / "prepared.json"

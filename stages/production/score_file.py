@@ -16,7 +16,7 @@ from pyarrow import parquet
 import ballast.io.digest as digest
 from ballast.exceptions import UserError, user_error
 from ballast.io.digest import file_sha256
-from ballast.io.urls import remember
+from ballast.io.urls import register_secrets
 from ballast.models.base import Model
 from stages.production.deployed import Version
 from stages.production.incoming import read_file
@@ -114,7 +114,7 @@ class Scorer:
     def result(self, source: str, path: str, name: str) -> dict[str, Any]:
         """What became of a file: how many rows, whether it was scored anew, or an error, which costs no other file anything."""
         # On another machine, which has not opened the source's URL.
-        remember(path)
+        register_secrets(path)
         try:
             return {"source": source, "error": "", **self.score(source, path, name)}
         except UserError as error:

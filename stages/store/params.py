@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_ori
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from ballast.cli import parser, run
-from ballast.exceptions import UserError, nearest
+from ballast.exceptions import UserError, suggestion
 from ballast.io.paths import regular_file
 from ballast.io.urls import bare_address
 from ballast.io.yaml_text import LARGEST_BYTES, yaml_mapping
@@ -350,7 +350,7 @@ class Params(Section):
     def known_entries(self) -> Params:
         for name in self.nodes.gpus_of:
             if name not in self.techniques:
-                raise ValueError(f"nodes.gpus_of names {name!r}: {nearest(name, self.techniques)}")
+                raise ValueError(f"nodes.gpus_of names {name!r}: {suggestion(name, self.techniques)}")
         return self
 
 
@@ -383,7 +383,7 @@ def complaint(error: ValidationError, model: type[BaseModel]) -> str:
     place = tuple(part for part in first["loc"] if not UNION_BRANCH.fullmatch(str(part)))
     where = ".".join(map(str, place)) or "the file"
     if first["type"] == "extra_forbidden":
-        return f"unknown key {where!r}: {nearest(str(place[-1]), known_keys(model, place[:-1]))}"
+        return f"unknown key {where!r}: {suggestion(str(place[-1]), known_keys(model, place[:-1]))}"
     if first["type"] == "missing":
         return f"missing key {where!r}"
     if first["type"] == "value_error":

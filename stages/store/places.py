@@ -8,7 +8,8 @@ from typing import Any
 
 from ballast.exceptions import UserError
 from ballast.io.paths import regular_file
-from ballast.io.urls import CHAIN, full_url, hidden, parts_of, unambiguous
+from ballast.io.secret_urls import full_url
+from ballast.io.urls import CHAIN, parts_of, redact, unambiguous
 
 # A DVC remote, whose URL and credentials are in .dvc/config and .dvc/config.local.
 REMOTE = "remote://"
@@ -76,4 +77,4 @@ def one_line(error: BaseException) -> str:
         error = error.__cause__
     # Of too many redirects aiohttp says no word.
     words = "" if getattr(error, "status", None) == 0 else " ".join(str(error).split())
-    return hidden(words)[:300] or type(error).__name__
+    return redact(words)[:300] or type(error).__name__

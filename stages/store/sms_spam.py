@@ -14,7 +14,7 @@ from pathlib import Path
 from ballast.exceptions import TransientError, UserError
 from ballast.io.digest import file_sha256
 from ballast.io.paths import check_folder
-from ballast.io.urls import hidden
+from ballast.io.urls import redact
 from stages.store.files import replaced
 
 FILE = "SMSSpamCollection"
@@ -119,7 +119,7 @@ def origin_of(path: Path) -> str:
     words = origin.read_text(encoding="utf-8", errors="replace").strip()
     if words not in WAYS:
         raise UserError(
-            f"{origin}: is {hidden(words)!r}, expected {' or '.join(map(repr, WAYS))}; delete it, then run `dvc repro`"
+            f"{origin}: is {redact(words)!r}, expected {' or '.join(map(repr, WAYS))}; delete it, then run `dvc repro`"
         )
     return words
 

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ballast.exceptions import UserError, nearest
+from ballast.exceptions import UserError, suggestion
 from ballast.io.urls import public_url
 from ballast.labels import label_name
 from stages.store import sms_spam
@@ -59,6 +59,6 @@ def mapped(labels: pa.ChunkedArray, label_map: dict[str | int | bool, str] | Non
     if row >= 0:
         label = labels[row].as_py()
         raise UserError(
-            f"{served_by}: row {row + 1} has the label {label!r}, which ingest.label_map lacks: {nearest(label, known)}"
+            f"{served_by}: row {row + 1} has the label {label!r}, which ingest.label_map lacks: {suggestion(label, known)}"
         )
     return pa.chunked_array([pa.array(list(known.values()), pa.large_string()).take(at.combine_chunks())])

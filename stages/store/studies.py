@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from ballast.exceptions import UserError, nearest
+from ballast.exceptions import UserError, suggestion
 from stages.store.files import INGEST, read_json
 from stages.store.params import PARAMS, Params, Section, checked, read_params, read_yaml
 from stages.store.values import Count, Name, Seed
@@ -105,7 +105,7 @@ def known_studies() -> list[str]:
 def read_study(name: str) -> Study:
     """The settings of a study; raises UserError."""
     if not params_path(name).is_file():
-        raise UserError(f"unknown study {name!r}: {nearest(name, known_studies())}")
+        raise UserError(f"unknown study {name!r}: {suggestion(name, known_studies())}")
     return checked(Study, read_yaml(params_path(name)), str(params_path(name)))
 
 
@@ -149,7 +149,7 @@ def read_variants(name: str) -> dict[str, Variant]:
             content = overridden(content, {"production": {"prior": production_prior()}})
         made[variant] = Variant(content=content, params=checked(Params, content, f"{path}: variants.{variant}"))
     if study.reference is not None and study.reference not in made:
-        raise UserError(f"{path}: reference: no variant {study.reference!r}: {nearest(study.reference, made)}")
+        raise UserError(f"{path}: reference: no variant {study.reference!r}: {suggestion(study.reference, made)}")
     return made
 
 

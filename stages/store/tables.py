@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from pyarrow import csv, json, parquet
 
 import ballast.io.digest as digest
-from ballast.exceptions import UserError, nearest, user_error
+from ballast.exceptions import UserError, suggestion, user_error
 from ballast.io.digest import file_sha256
 from ballast.io.urls import file_name, file_path, public_url
 from stages.store.places import check_file, file_system, is_url, one_line
@@ -145,7 +145,7 @@ def require_columns(path: str, found: list[str], wanted: dict[str, str]) -> None
     """Raise UserError for a wanted column (params key -> name) that a file lacks or holds twice."""
     for key, name in wanted.items():
         if name not in found:
-            raise UserError(f"{path}: no column {name!r} (ingest.{key}): {nearest(name, found)}")
+            raise UserError(f"{path}: no column {name!r} (ingest.{key}): {suggestion(name, found)}")
         if found.count(name) > 1:
             raise UserError(f"{path}: more than one column {name!r} (ingest.{key})")
 

@@ -17,7 +17,7 @@ import numpy as np
 from ruamel.yaml import YAML
 
 from ballast.cli import parser, run
-from ballast.exceptions import UserError, nearest
+from ballast.exceptions import UserError, suggestion
 from stages import ingest, resample, techniques, train
 from stages.store.checked import read_frame, write_table
 from stages.store.files import FEEDBACK, INGEST, LOGITS, MESSAGES, MODELS, SAMPLES, read_json, replaced_folder, write_json
@@ -87,7 +87,7 @@ def train_all(variant: Variant) -> None:
 def main(study: str, variant: str) -> None:
     variants = read_variants(study)
     if variant not in variants:
-        raise UserError(f"{params_path(study)}: no variant {variant!r}: {nearest(variant, variants)}")
+        raise UserError(f"{params_path(study)}: no variant {variant!r}: {suggestion(variant, variants)}")
     check(study, variants)
     chosen = variants[variant]
     with tempfile.TemporaryDirectory(prefix="ballast-study-") as temporary:
