@@ -31,7 +31,7 @@ COMMAND = "make test-kills"
 # A rerun that takes as many times the seconds of the undisturbed run, and a minute more, is blocked.
 PATIENCE = 10
 # What a flow does for each of the trainings that it runs side by side.
-TRAIN = "python -m flows.leftovers && exec dvc --wait-for-lock repro --single-item train@tfidf-{seed}"
+TRAIN = "python -m flows.recovery.cleanup && exec dvc --wait-for-lock repro --single-item train@tfidf-{seed}"
 
 
 @dataclass(frozen=True)

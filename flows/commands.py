@@ -21,14 +21,14 @@ from pathlib import Path
 from prefect.exceptions import PrefectHTTPStatusError, TerminationSignal
 from prefect.settings import PREFECT_API_URL
 
-import flows.guard  # noqa: F401
+import flows.prefect_server.secured_environment  # noqa: F401
 from ballast.exceptions import TEMPORARY, UserError
 from ballast.io.printable import one_line, printable
 from ballast.io.urls import redact
 
 LAST_LINES = 20
 # Characters of a line of those.
-LONGEST_TOLD = 2000
+MAX_LINE_CHARACTERS = 2000
 GRACE_SECONDS = 5.0
 # From an interrupt to the end of a flow whose server does not answer; Prefect's own farewell takes a few.
 LEAVE_SECONDS = 30.0
@@ -45,7 +45,7 @@ BUSY = "is busy, it is being blocked by"
 TRIES, TRY_AGAIN_SECONDS = 3, 30.0
 LOGS_OF_RUNS = ("prefect.flow_runs", "prefect.task_runs")
 # A killed flow's commands would go on, in the way of those of the next run.
-LIFELINE = [sys.executable, "-IS", str(Path(__file__).with_name("lifeline.py"))]
+LIFELINE = [sys.executable, "-IS", str(Path(__file__).with_name("die_with_parent.py"))]
 
 _running: set[subprocess.Popen[bytes]] = set()
 _starting = threading.Lock()
@@ -104,7 +104,7 @@ def run_command(
                     if line:
                         # Whatever the command is, DVC included: PostgreSQL takes no NUL, a terminal obeys what it is shown.
                         line = printable(line, lines=True)
-                        last.append(line if len(line) <= LONGEST_TOLD else one_line(line, LONGEST_TOLD))
+                        last.append(line if len(line) <= MAX_LINE_CHARACTERS else one_line(line, MAX_LINE_CHARACTERS))
                         log(line)
             except (KeyboardInterrupt, SystemExit, TerminationSignal):
                 # To leave the block would be to wait for the child. Ray ends a task whose pipeline is gone by SystemExit.
@@ -120,7 +120,9 @@ def run_command(
         raise StageFailed(stage, code, list(last))
 
 
-def run_until_had(stage: str, command: Sequence[str], log: Callable[[str], object], seconds: float = TRY_AGAIN_SECONDS) -> None:
+def run_with_retries(
+    stage: str, command: Sequence[str], log: Callable[[str], object], seconds: float = TRY_AGAIN_SECONDS
+) -> None:
     """Run a command, and a few times more while what it reads is out of reach for a moment; raises StageFailed."""
     for tries_left in reversed(range(TRIES)):
         try:
@@ -133,7 +135,7 @@ def run_until_had(stage: str, command: Sequence[str], log: Callable[[str], objec
 
 
 def _start(command: Sequence[str], environment: Mapping[str, str], folder: Path | None) -> subprocess.Popen[bytes]:
-    """Start a command, in a process group of its own if `stay_in_group` was not called, unless the flow is being stopped."""
+    """Start a command in a new process group, or in ours after `share_process_group`; raises StageFailed if the flow stops."""
     with _starting:
         if stopped.is_set():
             raise StageFailed(command[0], -signal.SIGTERM, ["the flow was stopped before this began"])
@@ -165,7 +167,7 @@ def stopping_commands(*, within: bool = False) -> Iterator[None]:
 
     within : of a flow within another one, which is the one that ends this process.
     """
-    printable_logs()
+    escape_logs()
     try:
         yield
     except (KeyboardInterrupt, TerminationSignal) as interrupt:
@@ -192,7 +194,7 @@ def leave(code: int) -> None:
     os._exit(code)
 
 
-def stay_in_group() -> None:
+def share_process_group() -> None:
     """Commands stay in this process's group from now on, and end with it: Ray kills the group of a worker that ends."""
     global _own_groups
     _own_groups = False
@@ -215,7 +217,7 @@ def stop_commands() -> None:
 
 
 @contextmanager
-def one_at_a_time(path: Path, *, wait: bool = False) -> Iterator[None]:
+def single_instance(path: Path, *, wait: bool = False) -> Iterator[None]:
     """Hold a lock that ends with this process; when another one has it, wait for its end or raise UserError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as lock:
@@ -229,7 +231,7 @@ def one_at_a_time(path: Path, *, wait: bool = False) -> Iterator[None]:
 @contextmanager
 def readable() -> Iterator[None]:
     """Around a flow's main: a failed stage's last lines come last on standard error; raises UserError with the headline."""
-    no_tracebacks()
+    hide_tracebacks()
     try:
         with understood():
             yield
@@ -264,13 +266,13 @@ def understood() -> Iterator[None]:
         raise
 
 
-def no_tracebacks() -> None:
+def hide_tracebacks() -> None:
     """Prefect logs errors that say themselves what is wrong without a traceback, in this process."""
     for name in LOGS_OF_RUNS:
         logging.getLogger(name).addFilter(_without_traceback)
 
 
-def printable_logs() -> None:
+def escape_logs() -> None:
     """Prefect logs what a terminal or a database cannot take as its escape, in this process."""
     for name in LOGS_OF_RUNS:
         logging.getLogger(name).addFilter(_printable)

@@ -22,10 +22,10 @@ from ballast.exceptions import UserError
 from ballast.io.digest import file_sha256
 from ballast.models.folder import MANIFEST
 from ballast.training.launching import check_gpus
-from flows.commands import no_tracebacks, run_command, stay_in_group, stopping_commands
-from flows.commits import at_commit, uncommitted
-from flows.leftovers import mend
-from flows.remote import check_remote, drop_entry, lock_entries, pull, push, take_entries
+from flows.commands import hide_tracebacks, run_command, share_process_group, stopping_commands
+from flows.nodes.commits import at_commit, uncommitted
+from flows.nodes.remote import check_remote, lock_entries, merge_lock_entries, pull, push, remove_lock_entry
+from flows.recovery.cleanup import recover
 
 # What decides a training beside what DVC carries: the cards hold the sources of techniques, but only as hashes.
 SOURCES = ("dvc.yaml", "ballast", "stages")
@@ -72,12 +72,12 @@ def train(
         with at_commit(root, commit, data):
             if changed := uncommitted(root, *SOURCES, "params.yaml", untracked=True):
                 raise UserError(f"{changed[0]} is not as in commit {commit[:12]}; commit or restore it")
-            mend(log, root)
+            recover(log, root)
             check_remote(root)
             check_gpus(gpus)
-            take_entries(root, inputs)
+            merge_lock_entries(root, inputs)
             # Of an entry that came with the commit DVC would say that nothing changed, and have no result to show.
-            drop_entry(root, stage)
+            remove_lock_entry(root, stage)
 
             def note(line: str) -> None:
                 lines.append(line)
@@ -109,15 +109,15 @@ def on_this_machine(root: str) -> Iterator[None]:
 @task(name="train on a node", task_run_name="{stage}", cache_policy=NO_CACHE)
 def on_ray(stage: str, commit: str, data: str, inputs: dict[str, Any], paths: list[str], gpus: float) -> dict[str, Any]:
     """As a task of Ray, which has set the threads and the GPU."""
-    no_tracebacks()
-    stay_in_group()
+    hide_tracebacks()
+    share_process_group()
     return train(stage, commit, data, inputs, paths, gpus, get_run_logger().info)
 
 
 @flow(name="train", flow_run_name="{stage}")
 def on_worker(stage: str, commit: str, data: str, inputs: dict[str, Any], paths: list[str], gpus: float = 0.0) -> None:
     """As the flow of a deployment; the answer is an artifact, because a pod's results stay in the pod."""
-    no_tracebacks()
+    hide_tracebacks()
     with stopping_commands():
         answer = train(stage, commit, data, inputs, paths, gpus, get_run_logger().info)
     create_table_artifact([answer], key=ANSWER, description=f"{stage} on {answer['node']}")

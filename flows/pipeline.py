@@ -28,7 +28,7 @@ from ballast.io.printable import LONGEST_TITLE, one_line
 from ballast.parameters import YEAR_HOURS, check_number
 from flows import artifacts
 from flows.commands import StageFailed, readable, run_command, stopping_commands
-from flows.leftovers import mend
+from flows.recovery.cleanup import recover
 from flows.settings import check_before_dvc, nodes
 from flows.state import read_state
 
@@ -79,7 +79,7 @@ def repro(name: str, stages: list[str], threads: int | None = None) -> None:
     """Bring stages up to date with `dvc repro`; raises StageFailed."""
     # The flag lets siblings wait for each other's short locks; their order is ours, so no stage looks at those before it.
     command = ["dvc", "--wait-for-lock", "repro", "--single-item", *stages]
-    mend(get_run_logger().warning)
+    recover(get_run_logger().warning)
     share = {} if threads is None else {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
     run_command(name, command, get_run_logger().info, share)
 
@@ -116,7 +116,7 @@ def pipeline(
     check_number("retries", retries, 0, 1000, whole=True)
     check_number("retry_delay_seconds", retry_delay_seconds, 0, 3600 * YEAR_HOURS)
     check_before_dvc()
-    mend(get_run_logger().warning)
+    recover(get_run_logger().warning)
     families, outputs = plan(targets or [])
     attempt = repro.with_options(retries=retries, retry_delay_seconds=retry_delay_seconds)
     try:
@@ -127,7 +127,7 @@ def pipeline(
                     continue
                 if name == SIDE_BY_SIDE:
                     # Imported only where needed: seconds. What follows then finds all of them up to date.
-                    from flows.nodes import train_elsewhere
+                    from flows.nodes.dispatch import train_elsewhere
 
                     train_elsewhere(stages, retries)
                 attempt.submit(name, stages).result()

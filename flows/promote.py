@@ -27,7 +27,7 @@ from ballast.io.printable import LONGEST_TITLE, one_line
 from ballast.parameters import YEAR_HOURS, check_number
 from flows import artifacts
 from flows.alarms import NAMESPACE, tell
-from flows.commands import one_at_a_time, readable, run_command, stopping_commands
+from flows.commands import readable, run_command, single_instance, stopping_commands
 from flows.settings import production
 from flows.state import read_bytes, read_state, write_state
 
@@ -156,7 +156,7 @@ def announce_all(version: str, note: str) -> None:
 
     note : a person's, on the switch to `version`.
     """
-    with one_at_a_time(ANNOUNCED.with_suffix(".lock"), wait=True):
+    with single_instance(ANNOUNCED.with_suffix(".lock"), wait=True):
         for at, switch in list(enumerate(switches()))[announced() :]:
             announce(at, note if switch["version"] == version else "")
             write_state(ANNOUNCED, {"announced": at + 1})
@@ -169,11 +169,11 @@ def reviewed(proposal: Mapping[str, Any], patience_seconds: int) -> str:
             "production.promote is review, but no Prefect server is set (PREFECT_API_URL) in which somebody could approve;"
             " look at `python -m stages.production.promote --dry-run` and repeat the command with --approve"
         )
-    artifacts.markdown(in_words(proposal), key="proposal", description="what would be deployed")
+    artifacts.markdown(proposal_markdown(proposal), key="proposal", description="what would be deployed")
     get_run_logger().info("production.promote is review: resume this run with approve true or false")
     try:
         answer = pause_flow_run(
-            Approval.with_initial_data(description=in_words(proposal), approve=False),
+            Approval.with_initial_data(description=proposal_markdown(proposal), approve=False),
             timeout=patience_seconds,
             poll_interval=POLL_SECONDS,
         )
@@ -186,7 +186,7 @@ def reviewed(proposal: Mapping[str, Any], patience_seconds: int) -> str:
     return answer.note
 
 
-def in_words(proposal: Mapping[str, Any]) -> str:
+def proposal_markdown(proposal: Mapping[str, Any]) -> str:
     """A proposal beside what is deployed, as a Markdown table."""
     new, old = proposal["candidate"], proposal["deployed"]
     forced = f"**Forced**: {proposal['refused']}\n\n" if proposal["refused"] else ""

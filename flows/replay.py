@@ -24,7 +24,7 @@ from ballast.cli import parser, run
 from ballast.exceptions import UserError, short
 from ballast.io.secret_urls import add_secret_url
 from ballast.parameters import SEEDS, check_number
-from flows.commands import one_at_a_time, readable, run_command, stopping_commands
+from flows.commands import readable, run_command, single_instance, stopping_commands
 from flows.promote import promote
 from flows.retrain import RETRAIN, decision_of, finish, not_home, ours, retrain
 from flows.score import no_secrets, score
@@ -61,7 +61,7 @@ def replay(
     options += [] if source is None else ["--source", source]
     with stopping_commands():
         run_command("draw", ["python", "-m", "stages.production.draw", *options, *map(str, schedule)], logger.info)
-        with one_at_a_time(RETRAIN / ".lock"):
+        with single_instance(RETRAIN / ".lock"):
             for path in RETRAIN.glob("replay-*"):
                 forget(path)
         promote(keep_newer=True)

@@ -11,8 +11,8 @@ from pathlib import Path
 import psutil  # type: ignore[import-untyped]
 
 from ballast.cli import parser, run
-from flows.dvc_lock import PAUSE_SECONDS, keep_written
-from flows.leftovers import mend
+from flows.recovery.cleanup import recover
+from flows.recovery.lock_backup import PAUSE_SECONDS, back_up_written
 from flows.settings import check_before_dvc
 
 ASK_SECONDS = 0.25
@@ -29,7 +29,7 @@ def terminate(pid: int) -> None:
 
 def main(targets: list[str]) -> None:
     check_before_dvc()
-    mend(lambda line: print(f"repro: {line}", file=sys.stderr, flush=True))
+    recover(lambda line: print(f"repro: {line}", file=sys.stderr, flush=True))
     # A terminal interrupts DVC as well, whose end is waited for.
     signal.signal(signal.SIGINT, lambda *_: None)
     with subprocess.Popen(["dvc", "repro", *targets]) as dvc:
@@ -37,9 +37,9 @@ def main(targets: list[str]) -> None:
         while dvc.poll() is None:
             with suppress(subprocess.TimeoutExpired):
                 dvc.wait(ASK_SECONDS)
-            keep_written(Path())
+            back_up_written(Path())
     # A dvc that was killed may have been writing.
-    keep_written(Path(), pause=0.0 if dvc.returncode >= 0 else PAUSE_SECONDS)
+    back_up_written(Path(), pause=0.0 if dvc.returncode >= 0 else PAUSE_SECONDS)
     if dvc.returncode:
         sys.exit(dvc.returncode if dvc.returncode > 0 else 128 - dvc.returncode)
 

@@ -21,7 +21,7 @@ from ballast.io.digest import file_sha256
 from ballast.io.printable import LONGEST_TITLE, one_line
 from flows import artifacts
 from flows.alarms import tell
-from flows.commands import one_at_a_time, readable, run_command, stopping_commands
+from flows.commands import readable, run_command, single_instance, stopping_commands
 from flows.promote import CURRENT, NotApproved, deployed, promote
 from flows.state import read_state
 
@@ -50,7 +50,7 @@ def retrain(window: str | None = None, key: str | None = None) -> str:
     key = key or window or datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%S")
     check_key(key)
     home, logger = RETRAIN / key, get_run_logger()
-    with one_at_a_time(RETRAIN / ".lock"), stopping_commands():
+    with single_instance(RETRAIN / ".lock"), stopping_commands():
         if decided := decision_of(home):
             logger.info("%s has been decided: %s", key, decided)
             if (home / "worktree").exists():
@@ -83,7 +83,7 @@ def retrain(window: str | None = None, key: str | None = None) -> str:
         except NotApproved as answer:
             logger.warning("%s", answer)
             instead = REFUSED
-        artifacts.markdown(in_words(result), key="challenge", description=f"challenger of {result['champion']}")
+        artifacts.markdown(comparison_markdown(result), key="challenge", description=f"challenger of {result['champion']}")
         if not result["not_worse"] and not outdated:
             # Before the end, for nothing is repeated after it: rather twice than never.
             version = deployed()["version"]
@@ -150,7 +150,7 @@ def not_home(home: Path) -> bool:
     return path.exists() and read_state(path).get("brought_home") is False
 
 
-def in_words(result: dict[str, Any]) -> str:
+def comparison_markdown(result: dict[str, Any]) -> str:
     """The comparison as Markdown."""
     said = "is promoted: it is not worse" if result["not_worse"] else "is not promoted: it may be worse"
     head = f"| {result['metric']} of the challenger | of the champion | difference (paired interval) |"

@@ -19,7 +19,7 @@ from ballast.exceptions import UserError
 from ballast.io.printable import LONGEST_TITLE, one_line
 from ballast.io.secret_urls import add_secret_url
 from ballast.io.urls import SECRET_URLS, public_url, refusal, secrets_in
-from flows.commands import readable, run_until_had, stopping_commands
+from flows.commands import readable, run_with_retries, stopping_commands
 from flows.settings import PARAMS, scoring, window_name
 
 STAGE = [sys.executable, "-m", "stages.production.score"]
@@ -61,7 +61,7 @@ def score(source: str | None = None, window: str | None = None, announce: bool =
     no_secrets(source)
     source, window = window_of(source, window, flow_run.scheduled_start_time or datetime.now(UTC))
     with stopping_commands():
-        run_until_had("score", [*STAGE, "--window", window, "--", source], get_run_logger().info)
+        run_with_retries("score", [*STAGE, "--window", window, "--", source], get_run_logger().info)
     if announce:
         emit_event("window.scored", {"prefect.resource.id": f"ballast.window.{window}"}, payload={"window": window})
 

@@ -28,7 +28,8 @@ from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, get_curre
 
 from ballast.cli import parser, run
 from ballast.exceptions import UserError
-from flows.access import (
+from flows.commands import understood
+from flows.prefect_server.auth import (
     ADDRESS_FILE,
     ANY_ADDRESS,
     AUTH_FILE,
@@ -37,20 +38,19 @@ from flows.access import (
     LOOPBACK,
     SERVER,
     client_settings,
-    given_auth_string,
-    home_of_server,
-    in_brackets,
-    kept_auth_string,
+    configured_auth_string,
+    host_names,
     make_private,
-    names_of,
     open_private,
+    server_home,
     server_settings,
+    stored_auth_string,
+    url_host,
     write_private,
 )
-from flows.commands import understood
-from flows.guard import OWN
-from flows.lost_runs import watch_anew
-from flows.pool import DEPLOYMENTS, POOL, TEMPLATE, deploy, prepare, table
+from flows.prefect_server.secured_environment import OWN
+from flows.prefect_server.work_pool import DEPLOYMENTS, POOL, TEMPLATE, deploy, prepare, table
+from flows.prefect_server.zombie_runs import restart_monitoring
 
 START_SECONDS = 180.0
 # Twice what a flow gives its commands to end, and time to tell the server.
@@ -178,7 +178,7 @@ async def begin(server: Service | None, environment: Mapping[str, str], login: s
         await ready(client, server)
         await prepare(client)
         await asyncio.to_thread(deploy, environment)
-        await watch_anew(client)
+        await restart_monitoring(client)
         say(f"Prefect: {str(client.api_url).rstrip('/').removesuffix('/api')}\n{login}")
         say("\n".join(await table(client)))
 
@@ -240,9 +240,9 @@ def main(host: str, port: int, name: Sequence[str]) -> None:
         return
     forget_own_server()
     check_port(host, port)
-    home = home_of_server()
+    home = server_home()
     with alone(home) as lock:
-        reached = f"http://{'127.0.0.1' if host in ANY_ADDRESS else in_brackets(host)}:{port}"
+        reached = f"http://{'127.0.0.1' if host in ANY_ADDRESS else url_host(host)}:{port}"
         word, login = auth_string(home, f"{reached}/api")
         settings = get_current_settings()
         client = {"PREFECT_HOME": str(home), "PREFECT_API_URL": f"{reached}/api", **client_settings(settings, word)}
@@ -250,10 +250,10 @@ def main(host: str, port: int, name: Sequence[str]) -> None:
             {name: value for name, value in os.environ.items() if not name.startswith(OF_THE_SERVER)} | common | client
         )
         guarded = {**os.environ, **environment} | server_settings(
-            settings, word, [f"http://{each}:{port}" for each in names_of(host, name)]
+            settings, word, [f"http://{each}:{port}" for each in host_names(host, name)]
         )
         services = [own_server(host, port, name, home, lock, guarded), Service("worker", worker, environment, lock)]
-        if in_brackets(host) not in LOOPBACK:
+        if url_host(host) not in LOOPBACK:
             say(f"warning: {host} is not only this machine, and nothing is encrypted; infra/README.md has a tunnel and a proxy")
         with temporary_settings({PREFECT_API_URL: f"{reached}/api", PREFECT_API_AUTH_STRING: word}):
             keep(services, home, environment, mark, login)
@@ -276,9 +276,9 @@ def auth_string(home: Path, url: str) -> tuple[str, str]:
     """The auth string of the server at an address, which a user has set or its home keeps, and how one logs in with it."""
     # A flow that is started by hand takes the string from its file, for this address only.
     (home / ADDRESS_FILE).unlink(missing_ok=True)
-    if (given := given_auth_string(get_current_settings())) is not None:
+    if (given := configured_auth_string(get_current_settings())) is not None:
         return given, f"Log in with the auth string that you set as {SERVER} or {CLIENT}."
-    word = kept_auth_string(home)
+    word = stored_auth_string(home)
     write_private(home / ADDRESS_FILE, url)
     return word, f"Log in with the auth string that `cat {home / AUTH_FILE}` shows."
 

@@ -19,8 +19,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ballast.cli import parser, run
 from ballast.exceptions import UserError
-from flows.access import SERVER, names_of
-from flows.guard import OWN
+from flows.prefect_server.auth import SERVER, host_names
+from flows.prefect_server.secured_environment import OWN
 
 HEADERS = {
     # Prefect's pages would otherwise tell others what a user does in them. They have scripts and styles within them.
@@ -68,7 +68,7 @@ def main(host: str, port: int, name: Sequence[str]) -> None:
         raise UserError(f"{SERVER} is not set; it is what the server asks for, user:password")
     settings = get_current_settings().server
     uvicorn.run(
-        application(names_of(host, name)),
+        application(host_names(host, name)),
         host=host,
         port=port,
         timeout_keep_alive=settings.api.keepalive_timeout,

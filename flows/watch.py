@@ -56,7 +56,7 @@ def watch(window: str | None = None, occasion: str = "") -> str:
                 tell("window.missing", f"ballast.window.{name}", {"window": name}, labels={"ballast.window": name})
             raise
     result = read_state(WATCH / f"{name}.json")
-    artifacts.markdown(in_words(result), key="class-prior", description=f"{name}: {result['decision']}")
+    artifacts.markdown(decision_markdown(result), key="class-prior", description=f"{name}: {result['decision']}")
     create_link_artifact((WATCH / f"{name}.html").resolve().as_uri(), link_text=f"drift of {name}", key="drift")
     create_link_artifact((WATCH / "index.html").resolve().as_uri(), link_text="all windows", key="time-line")
     decision = str(result["decision"])
@@ -84,7 +84,7 @@ def correct_deployed(window: str, model: str) -> None:
         )
 
 
-def in_words(result: dict[str, Any]) -> str:
+def decision_markdown(result: dict[str, Any]) -> str:
     """The decision, its reasons and the estimates beside the naive count, as Markdown."""
     lines = [f"**{result['decision']}**: {'; '.join(result['reasons'])}", ""]
     if result["estimated_prior"] is not None:

@@ -15,9 +15,17 @@ from prefect.settings import Settings
 from prefect.workers.process import ProcessJobConfiguration
 
 from ballast.exceptions import UserError
-from flows import access
-from flows.access import CLIENT, SERVER, kept_auth_string, known_auth_string, make_private, names_of, own_settings
-from flows.pool import TEMPLATE
+from flows.prefect_server import auth as access
+from flows.prefect_server.auth import (
+    CLIENT,
+    SERVER,
+    auth_string_for,
+    host_names,
+    make_private,
+    missing_settings,
+    stored_auth_string,
+)
+from flows.prefect_server.work_pool import TEMPLATE
 from tests.project import ROOT
 
 WORD = "ballast:word"
@@ -42,12 +50,12 @@ def home(tmp_path: Path) -> Path:
 def test_the_string_is_made_once_for_its_owner_only(home: Path) -> None:
     before = os.umask(0)
     try:
-        word = kept_auth_string(home)
+        word = stored_auth_string(home)
     finally:
         os.umask(before)
     assert access.FORM.fullmatch(word) and len(word) > 40
     assert (home / "auth_string").stat().st_mode & 0o777 == 0o600
-    assert kept_auth_string(home) == word, "kept over restarts"
+    assert stored_auth_string(home) == word, "kept over restarts"
     assert access.new_auth_string() != word
     assert [path.name for path in home.iterdir()] == ["auth_string"]
 
@@ -56,7 +64,7 @@ def test_the_string_is_made_once_for_its_owner_only(home: Path) -> None:
 def test_what_is_no_auth_string_is_refused(home: Path, content: str) -> None:
     access.write_private(home / "auth_string", content)
     with pytest.raises(UserError, match=r"auth_string: expected user:password .* delete it, the next start makes one$"):
-        kept_auth_string(home)
+        stored_auth_string(home)
     assert (home / "auth_string").read_text() == content + "\n"
 
 
@@ -64,22 +72,22 @@ def test_undecodable_bytes_are_no_auth_string(home: Path) -> None:
     access.write_private(home / "auth_string", "")
     (home / "auth_string").write_bytes(b"ballast:\xff\xfe")
     with pytest.raises(UserError, match=r"auth_string: expected user:password"):
-        kept_auth_string(home)
+        stored_auth_string(home)
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620])
 def test_a_string_that_others_can_read_is_refused(home: Path, mode: int) -> None:
-    word = kept_auth_string(home)
+    word = stored_auth_string(home)
     (home / "auth_string").chmod(mode)
     with pytest.raises(UserError, match=rf"others can read it \(mode 0{mode:o}, expected 0600\); delete it") as caught:
-        kept_auth_string(home)
+        stored_auth_string(home)
     assert word not in str(caught.value)
 
 
 def test_a_folder_in_its_place_is_refused(home: Path) -> None:
     (home / "auth_string").mkdir()
     with pytest.raises(UserError, match="expected a file with user:password"):
-        kept_auth_string(home)
+        stored_auth_string(home)
 
 
 def test_what_an_older_version_left_open_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,14 +108,14 @@ def test_what_an_older_version_left_open_is_closed(tmp_path: Path, monkeypatch: 
 
 
 def test_a_run_without_a_server_gets_one_that_asks(monkeypatch: pytest.MonkeyPatch) -> None:
-    made, another = own_settings(Settings()), own_settings(Settings())
+    made, another = missing_settings(Settings()), missing_settings(Settings())
     assert made[SERVER] == made[CLIENT] != another[CLIENT]
     for name, value in made.items():
         monkeypatch.setenv(name, value)
     settings = Settings()
     assert settings.server.api.cors_allowed_origins == access.NO_ORIGIN
     assert settings.server.api.csrf_protection_enabled and settings.client.csrf_support_enabled
-    assert own_settings(settings)[SERVER] == made[SERVER], "a command that it starts uses the same"
+    assert missing_settings(settings)[SERVER] == made[SERVER], "a command that it starts uses the same"
 
 
 def test_what_a_user_sets_counts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,50 +123,50 @@ def test_what_a_user_sets_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PREFECT_SERVER_CSRF_PROTECTION_ENABLED", "false")
     for name in (SERVER, CLIENT):
         monkeypatch.setenv(name, WORD)
-        made = own_settings(Settings())
+        made = missing_settings(Settings())
         assert (made[SERVER], made[CLIENT]) == (WORD, WORD)
         monkeypatch.delenv(name)
     assert made["PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS"] == "https://mine.example"
     assert made["PREFECT_SERVER_API_CSRF_PROTECTION_ENABLED"] == "false"
     monkeypatch.setenv("PREFECT_API_URL", "http://elsewhere:4200/api")
-    assert own_settings(Settings()) == {}
+    assert missing_settings(Settings()) == {}
 
 
 def test_strings_that_differ_or_are_none_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(SERVER, WORD)
     monkeypatch.setenv(CLIENT, "ballast:other")
     with pytest.raises(UserError, match=f"{SERVER} and {CLIENT} differ") as caught:
-        own_settings(Settings())
+        missing_settings(Settings())
     assert "other" not in str(caught.value)
     monkeypatch.setenv(CLIENT, "password")
     monkeypatch.delenv(SERVER)
     with pytest.raises(UserError, match="expected user:password") as caught:
-        own_settings(Settings())
+        missing_settings(Settings())
     assert "password" not in str(caught.value).replace("user:password", "")
 
 
 def test_nobody_but_the_server_here_is_told_the_string(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    word = kept_auth_string(home)
+    word = stored_auth_string(home)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/api"
-        assert known_auth_string(home, url) is None, "nothing says whose server that is"
+        assert auth_string_for(home, url) is None, "nothing says whose server that is"
         access.write_private(home / "address", url)
         (home / "serve.lock").write_text(f"serve 1\nserver {os.getpid()}\n")
-        assert known_auth_string(home, url) == known_auth_string(home, f"{url}/") == word
+        assert auth_string_for(home, url) == auth_string_for(home, f"{url}/") == word
         monkeypatch.setenv("PREFECT_API_URL", url)
-        assert own_settings(Settings()) == {CLIENT: word, "PREFECT_CLIENT_CSRF_SUPPORT_ENABLED": "true"}
+        assert missing_settings(Settings()) == {CLIENT: word, "PREFECT_CLIENT_CSRF_SUPPORT_ENABLED": "true"}
         for other in (url.replace("127.0.0.1", "localhost"), url.replace("http", "https"), "http://127.0.0.1:1/api"):
-            assert known_auth_string(home, other) is None
+            assert auth_string_for(home, other) is None
         (home / "serve.lock").write_text(f"serve 1\nserver {os.getppid()}\n")
-        assert known_auth_string(home, url) is None, "another process listens there"
+        assert auth_string_for(home, url) is None, "another process listens there"
     (home / "serve.lock").write_text(f"serve 1\nserver {os.getpid()}\n")
-    assert known_auth_string(home, url) is None, "it has ended"
+    assert auth_string_for(home, url) is None, "it has ended"
 
 
 def test_the_names_of_a_server() -> None:
-    assert names_of("127.0.0.1", []) == ["127.0.0.1", "localhost", "[::1]"]
-    assert names_of("10.0.0.7", ["ballast.example"]) == ["127.0.0.1", "localhost", "[::1]", "10.0.0.7", "ballast.example"]
-    everywhere = names_of("0.0.0.0", [])
+    assert host_names("127.0.0.1", []) == ["127.0.0.1", "localhost", "[::1]"]
+    assert host_names("10.0.0.7", ["ballast.example"]) == ["127.0.0.1", "localhost", "[::1]", "10.0.0.7", "ballast.example"]
+    everywhere = host_names("0.0.0.0", [])
     assert len([name for name in everywhere if name.count(":") == 5 and len(name) == 19]) == 0, "no address of hardware"
     assert socket.gethostname() in everywhere and "*" not in everywhere and "0.0.0.0" not in everywhere
 

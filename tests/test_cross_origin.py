@@ -17,7 +17,7 @@ import pytest
 from playwright.sync_api import Browser, Page
 from prefect.workers.process import ProcessWorker
 
-from flows.pool import POOL, TEMPLATE
+from flows.prefect_server.work_pool import POOL, TEMPLATE
 from tests.browser import chromium
 from tests.project import ROOT
 from tests.serve_fixtures import Served, belonging, served, site
@@ -255,10 +255,10 @@ def test_a_pool_of_an_older_version_gets_the_template(running: Served) -> None:
     assert running.ask("PATCH", f"work_pools/{POOL}", json={"base_job_template": older}).status_code == 204
     done = by_hand(
         running,
-        "import asyncio, flows.commands, flows.pool, prefect",
+        "import asyncio, flows.commands, flows.prefect_server.work_pool, prefect",
         "async def prepared():",
         "    async with prefect.get_client() as client:",
-        "        await flows.pool.prepare(client)",
+        "        await flows.prefect_server.work_pool.prepare(client)",
         "asyncio.run(prepared())",
     )
     assert done.returncode == 0, done.stderr

@@ -21,7 +21,7 @@ import pytest
 from joblib import cpu_count
 
 from ballast.exceptions import UserError
-from flows.commands import INTERRUPTED, LAST_LINES, LONGEST_TOLD, StageFailed, printable_logs, run_command, run_until_had
+from flows.commands import INTERRUPTED, LAST_LINES, MAX_LINE_CHARACTERS, StageFailed, escape_logs, run_command, run_with_retries
 from flows.pipeline import pipeline, plan
 from tests.flow_fixtures import Server, StandIn, eventually, prefect_server, stand_in
 from tests.project import ROOT
@@ -348,7 +348,7 @@ def test_a_source_that_is_away_for_a_moment_is_read_again(code: int, failures: i
     count, shown = tmp_path / "runs", list[str]()
     script = f"echo run >> {count}; [ $(wc -l < {count}) -gt {failures} ] || {{ echo 'error: away'; exit {code}; }}"
     with contextlib.nullcontext() if failures < runs else pytest.raises(StageFailed, match=f"exit code {code}: away"):
-        run_until_had("score", ["sh", "-c", script], shown.append, 0.01)
+        run_with_retries("score", ["sh", "-c", script], shown.append, 0.01)
     assert len(count.read_text().splitlines()) == runs
     assert sum("tried again in 0.01 s" in line for line in shown) == min(runs - 1, failures)
 
@@ -359,9 +359,9 @@ def test_what_a_command_says_is_printable_and_its_lines_have_an_end() -> None:
     with pytest.raises(StageFailed) as failed:
         run_command("step", ["python", "-c", code], shown.append, {"PYTHONIOENCODING": "utf-8"})
     assert shown[0] == r"a\x1b[31m\x00\u202eb" + "\t."
-    assert len(shown[1]) == 100_000 and len(failed.value.lines[1]) <= LONGEST_TOLD
+    assert len(shown[1]) == 100_000 and len(failed.value.lines[1]) <= MAX_LINE_CHARACTERS
     record = logging.LogRecord("prefect.flow_runs", logging.INFO, "", 0, "window %s", ("\0\x1b",), None)
-    printable_logs()
+    escape_logs()
     assert logging.getLogger("prefect.flow_runs").filter(record)
     assert record.getMessage() == r"window \x00\x1b"
 

@@ -13,8 +13,8 @@ from prefect._internal.schemas.validators import validate_cron_string
 from prefect.cli.deploy._models import DeploymentConfig, PrefectYamlModel, RawScheduleConfig
 from prefect.cli.deploy._triggers import _initialize_deployment_triggers
 
-from flows.lost_runs import lost_runs
-from flows.pool import POOL, QUEUES
+from flows.prefect_server.work_pool import POOL, QUEUES
+from flows.prefect_server.zombie_runs import zombie_run_automations
 from tests.project import ROOT, yaml
 
 INFRA = ROOT / "infra"
@@ -101,7 +101,7 @@ def test_a_run_works_in_the_checkout_that_its_worker_names() -> None:
 
 
 def test_a_run_that_was_killed_or_never_begins_has_crashed() -> None:
-    silent, unbegun = lost_runs()
+    silent, unbegun = zombie_run_automations()
     assert silent.trigger.within.total_seconds() == 90
     assert unbegun.trigger.within.total_seconds() == 600
     assert silent.trigger.for_each == unbegun.trigger.for_each == {"prefect.resource.id"}

@@ -18,10 +18,11 @@ import pytest
 from zc.lockfile import LockFile
 
 from ballast.exceptions import UserError
-from flows import dvc_lock, leftovers
-from flows.commits import at_commit, head
-from flows.dvc_processes import lives, program
-from flows.leftovers import GUARD, REPOSITORY, RWLOCK, mend
+from flows.nodes.commits import at_commit, head
+from flows.recovery import cleanup as leftovers
+from flows.recovery import lock_backup as dvc_lock
+from flows.recovery.cleanup import GUARD, REPOSITORY, RWLOCK, recover
+from flows.recovery.dvc_processes import is_alive, program
 from stages.store.files import replaced, replaced_folder, write_json
 from tests.flow_fixtures import StandIn, eventually, stand_in
 from tests.project import ROOT
@@ -68,7 +69,7 @@ def write_rwlock(checkout: Path, *pids: int) -> None:
 
 def mended(checkout: Path) -> list[str]:
     lines: list[str] = []
-    mend(lines.append, checkout)
+    recover(lines.append, checkout)
     return lines
 
 
@@ -81,7 +82,7 @@ def mended(checkout: Path) -> list[str]:
         (["/env/bin/dvc", "repro"], "dvc"),
         (["python", "-c", "pass", "dvc", "repro"], ""),
         (["python", "-m", "flows.repro", "dvc"], "repro"),
-        (["python", "lifeline.py", "3", "dvc", "repro"], "lifeline"),
+        (["python", "die_with_parent.py", "3", "dvc", "repro"], "die_with_parent"),
         (["sleep", "dvc"], "sleep"),
         (["python"], ""),
         (["python", "-m"], ""),
@@ -150,8 +151,8 @@ def test_a_living_dvc_that_began_after_the_list_was_written_has_no_entry_there(
 ) -> None:
     pid = start(checkout, str(tmp_path / "bin/dvc"), "repro").pid
     began = psutil.Process(pid).create_time()
-    assert lives(entry(pid), checkout, began)
-    assert not lives(entry(pid), checkout, began - 3600)
+    assert is_alive(entry(pid), checkout, began)
+    assert not is_alive(entry(pid), checkout, began - 3600)
     write_rwlock(checkout, pid)
     os.utime(checkout / RWLOCK, (began - 3600, began - 3600))
     assert len(mended(checkout)) == 1
@@ -164,13 +165,13 @@ def test_a_program_that_uses_dvc_as_a_library_keeps_its_entries(
     (tmp_path / "notebook.py").write_text(SLEEPS)
     pid = start(tmp_path, str(tmp_path / "notebook.py"), "a", "b").pid
     now = time.time()
-    assert lives(entry(pid, f"{tmp_path}/notebook.py a b"), checkout, now)
-    assert not lives(entry(pid, f"{tmp_path}/notebook.py a"), checkout, now)
-    assert not lives(entry(pid, f"{tmp_path}/other.py a b"), checkout, now)
+    assert is_alive(entry(pid, f"{tmp_path}/notebook.py a b"), checkout, now)
+    assert not is_alive(entry(pid, f"{tmp_path}/notebook.py a"), checkout, now)
+    assert not is_alive(entry(pid, f"{tmp_path}/other.py a b"), checkout, now)
 
 
 def test_half_copied_files_of_a_killed_dvc_are_removed(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leftovers, "at_work", lambda root=None: iter([]))
+    monkeypatch.setattr(leftovers, "running_dvc", lambda root=None: iter([]))
     (checkout / RWLOCK).touch()
     names = [".dvc/cache/files/md5/ab/.abcdefghijklmnopqrstuv.tmp", "logits/.ABCDEFGHIJKLMNOPQRSTU-.tmp", "a.tmp", ".short.tmp"]
     for name in names:
@@ -303,7 +304,7 @@ def test_the_last_one_that_stood_for_a_moment_is_kept_and_restored(checkout: Pat
         os.utime(path, (time.time() - seconds, time.time() - seconds))
         if text == LOCK:
             mended(checkout)
-        dvc_lock.keep_written(checkout)
+        dvc_lock.back_up_written(checkout)
     assert len(mended(checkout)) == 1
     assert path.read_text() == more
 
@@ -339,7 +340,9 @@ def test_make_repro_goes_on_after_a_kill(tmp_path: Path) -> None:
     assert repository.steps == ["start ingest", "end ingest", "start sample@a-0"]
     (tmp_path / "dvc.lock").write_text("<<<<<<< ours\nschema: '2.0'\n")
     assert repository.run(sys.executable, "-m", "flows.repro").error.startswith("error: dvc.lock: row 2: not valid YAML")
-    assert repository.run(sys.executable, "-m", "flows.leftovers").error.startswith("error: dvc.lock: row 2: not valid YAML")
+    assert repository.run(sys.executable, "-m", "flows.recovery.cleanup").error.startswith(
+        "error: dvc.lock: row 2: not valid YAML"
+    )
 
 
 FLOW = "from flows.commands import run_command; run_command('step', ['sh', '-c', {!r}], print)"

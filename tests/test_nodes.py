@@ -34,12 +34,12 @@ from ballast.exceptions import UserError
 from ballast.io.digest import file_sha256
 from ballast.training.launching import check_gpus
 from flows.commands import StageFailed
-from flows.commits import at_commit, head
-from flows.engines import Order, check_address, check_server, engine_of
-from flows.lost_runs import silent_runs
 from flows.node import on_worker, train
-from flows.nodes import Reads, check_committed, collect, gpus_for, stale, train_elsewhere, train_on_nodes
-from flows.remote import check_remote, lock_entries
+from flows.nodes.commits import at_commit, head
+from flows.nodes.dispatch import Reads, check_committed, collect, gpus_for, stale, train_elsewhere, train_on_nodes
+from flows.nodes.engine import TrainingRequest, check_address, check_server, engine_of
+from flows.nodes.remote import check_remote, lock_entries
+from flows.prefect_server.zombie_runs import silent_run_automation
 from stages.store.files import LEADERBOARD, MODELS, read_json
 from tests.flow_fixtures import Server, eventually, free_port, prefect_server
 from tests.project import ROOT, TINY_TRAINING, Outcome, Project, corpus, environment, project_copy, yaml
@@ -345,7 +345,7 @@ def test_the_deployment_is_one_that_prefect_understands_and_takes_an_order() -> 
     assert set(deployment) <= set(DeploymentConfig.model_fields)
     assert deployment["entrypoint"] == f"flows/node.py:{on_worker.fn.__name__}"
     assert f"{on_worker.name}/{deployment['name']}" == yaml.load(ROOT / "params.yaml")["nodes"]["deployment"]
-    assert list(on_worker.parameters.properties) == [field.name for field in fields(Order)]
+    assert list(on_worker.parameters.properties) == [field.name for field in fields(TrainingRequest)]
     assert content["pull"] == yaml.load(ROOT / "infra/prefect.yaml")["pull"]
 
 
@@ -380,7 +380,7 @@ def test_a_connection_that_fails_is_tried_again(failures: int, monkeypatch: pyte
         "train_on_nodes": flow,
         **dict.fromkeys(("run_command", "check_committed", "check_remote"), lambda *arguments: None),
     }.items():
-        monkeypatch.setattr(f"flows.nodes.{name}", value)
+        monkeypatch.setattr(f"flows.nodes.dispatch.{name}", value)
     expected = (
         pytest.raises(UserError, match="ray://head:10001 answers, but Ray does not connect")
         if failures > 2
@@ -395,7 +395,7 @@ def test_a_cluster_elsewhere_needs_a_prefect_server_that_it_reaches(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setitem(sys.modules, "prefect_ray", types.ModuleType("prefect_ray"))
-    monkeypatch.setattr("flows.engines.get_run_logger", lambda: logging.getLogger("test"))
+    monkeypatch.setattr("flows.nodes.engine.get_run_logger", lambda: logging.getLogger("test"))
     engine = engine_of({"train": "ray", "address": f"127.0.0.1:{free_port()}", "cpus": 1, "wait_minutes": 0})
     with (
         temporary_settings(restore_defaults={PREFECT_API_URL}),
@@ -455,7 +455,7 @@ class Pair:
         """What the pipeline here asks the machine there to do."""
         subprocess.run(["dvc", "push", "--quiet", "data"], cwd=self.here, check=True)
         inputs = {"data": lock_entries(self.here)["data"]}
-        order = Order(stage=stage, commit=head(self.here), data="of today", inputs=inputs, paths=["data"], gpus=0)
+        order = TrainingRequest(stage=stage, commit=head(self.here), data="of today", inputs=inputs, paths=["data"], gpus=0)
         return {**asdict(order), "log": print}
 
     def corrupt(self, path: str) -> None:
@@ -514,7 +514,7 @@ def pair(tmp_path: Path, checking_store: tuple[str, Any, dict[str, str]], monkey
     subprocess.run(["dvc", "repro", "--quiet", "data"], cwd=here, check=True)
     monkeypatch.chdir(here)
     monkeypatch.setenv("BALLAST_ROOT", str(there))
-    monkeypatch.setattr("flows.nodes.get_run_logger", lambda: logging.getLogger("test"))
+    monkeypatch.setattr("flows.nodes.dispatch.get_run_logger", lambda: logging.getLogger("test"))
     return Pair(here, there, store)
 
 
@@ -557,7 +557,7 @@ def test_two_trainings_go_on_at_once_in_one_clone(pair: Pair) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("returns", [True, False])
 def test_a_store_that_is_away_costs_no_training(pair: Pair, monkeypatch: pytest.MonkeyPatch, returns: bool) -> None:
-    monkeypatch.setattr("flows.remote.TRY_AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr("flows.nodes.remote.TRY_AGAIN_SECONDS", 0.0)
     away, tries = pair.there / ".dvc/config.local", []
 
     def store(line: str) -> None:
@@ -581,15 +581,15 @@ class ThisProcess:
     """An engine that trains here, one after the other, and breaks as it is told to where a training's answer is asked for."""
 
     def __init__(self, broken: dict[str, Exception]) -> None:
-        self.broken, self.orders = broken, dict[str, Order]()
+        self.broken, self.orders = broken, dict[str, TrainingRequest]()
 
-    def require(self, orders: list[Order]) -> None:
+    def require(self, orders: list[TrainingRequest]) -> None:
         self.orders = {order.stage: order for order in orders}
 
-    def submit(self, order: Order) -> str:
+    def submit(self, order: TrainingRequest) -> str:
         return order.stage
 
-    def first(self, running: dict[str, Order]) -> str:
+    def first(self, running: dict[str, TrainingRequest]) -> str:
         return next(iter(running))
 
     def answer(self, stage: str) -> dict[str, Any]:
@@ -602,7 +602,7 @@ class ThisProcess:
 def test_whatever_goes_wrong_with_one_training_the_others_go_on(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     (pair.here / "params.yaml").write_text("nodes: {train: ray, gpus: 0, gpus_of: {}}")
     engine = ThisProcess({STAGE: httpx.ConnectError("the server is away")})
-    monkeypatch.setattr("flows.nodes.engine_of", lambda wanted: engine)
+    monkeypatch.setattr("flows.nodes.dispatch.engine_of", lambda wanted: engine)
     monkeypatch.setattr("flows.artifacts.create_table_artifact", lambda table, **names: None)
     stages = (STAGE, "train@b-0")
     with pytest.raises(UserError, match=f"{STAGE}: ConnectError: the server is away"):
@@ -651,7 +651,7 @@ def test_what_a_commit_says_of_a_training_is_no_result(pair: Pair) -> None:
 
 @pytest.mark.slow
 def test_a_store_that_is_away_while_results_are_brought_has_lost_none(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flows.remote.TRY_AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr("flows.nodes.remote.TRY_AGAIN_SECONDS", 0.0)
     answer = train(**pair.order())
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     with pytest.raises(StageFailed, match="Could not connect") as raised:
@@ -817,8 +817,8 @@ def test_a_training_waits_for_a_node_as_long_as_it_may(monkeypatch: pytest.Monke
     import ray
     from prefect_ray.task_runners import PrefectRayFuture
 
-    monkeypatch.setattr("flows.engines.ASK_SECONDS", 0.2)
-    order = Order(stage=STAGE, commit="", data="", inputs={}, paths=[], gpus=1)
+    monkeypatch.setattr("flows.nodes.engine.ASK_SECONDS", 0.2)
+    order = TrainingRequest(stage=STAGE, commit="", data="", inputs={}, paths=[], gpus=1)
     ray.init(address="local", num_cpus=1, num_gpus=0, include_dashboard=False, log_to_driver=False)
     try:
         wanted = {"train": "ray", "address": None, "cpus": 1}
@@ -874,7 +874,7 @@ def test_a_work_pool_trains_with_the_same_code_and_a_run_that_was_killed_is_sent
     assert "the pool gpu is without a worker" in idle.error
     (deployment,) = site.server.all("deployments")
     (found,) = site.server.all("automations")
-    assert found["name"] == silent_runs(UUID(deployment["id"])).name
+    assert found["name"] == silent_run_automation(UUID(deployment["id"])).name
     assert found["trigger"]["match_related"]["prefect.resource.id"] == f"prefect.deployment.{deployment['id']}"
 
     with (first.parent / "worker.log").open("wb") as log:

@@ -22,10 +22,10 @@ from ballast.io.digest import file_sha256
 from ballast.models.folder import MANIFEST, read_manifest
 from flows import artifacts
 from flows.commands import StageFailed, run_command, stopping_commands
-from flows.commits import git, head, uncommitted
-from flows.engines import Answer, Lost, Order, engine_of, first_line
 from flows.node import SOURCES
-from flows.remote import check_remote, drop_entry, lock_entries, pull, push, take_entries
+from flows.nodes.commits import head, run_git, uncommitted
+from flows.nodes.engine import Answer, NodeLost, TrainingRequest, engine_of, first_line
+from flows.nodes.remote import check_remote, lock_entries, merge_lock_entries, pull, push, remove_lock_entry
 from flows.settings import PARAMS, nodes, params, settings
 
 HERE = Path()
@@ -75,7 +75,7 @@ def send(reads: dict[str, Reads], retries: int) -> None:
     read = {name: entries[name] for producers in reads.values() for name in producers}
     data = hashlib.sha256(json.dumps(read, sort_keys=True).encode()).hexdigest()
     orders = [
-        Order(
+        TrainingRequest(
             stage=stage,
             commit=commit,
             data=data,
@@ -101,7 +101,7 @@ def send(reads: dict[str, Reads], retries: int) -> None:
         try:
             try:
                 answer = engine.answer(future)
-            except (Lost, StageFailed) as failure:
+            except (NodeLost, StageFailed) as failure:
                 if isinstance(failure, StageFailed) and not failure.transient:
                     raise
                 lost[stage] += 1
@@ -165,7 +165,7 @@ def check_committed(stages: Iterable[str]) -> None:
     """
     if changed := uncommitted(HERE, *SOURCES, untracked=True):
         raise UserError(f"{changed[0]} is not as in the last commit, so that a node would not see it; commit it")
-    committed = settings(git(HERE, "show", f"HEAD:./{PARAMS}").encode())
+    committed = settings(run_git(HERE, "show", f"HEAD:./{PARAMS}").encode())
     if committed.get("train") != params().get("train"):
         raise UserError(f"{PARAMS}: train is not as in the last commit, so that a node would not see it; commit it")
     for stage in stages:
@@ -187,7 +187,7 @@ def gpus_for(stage: str, wanted: Mapping[str, Any]) -> float:
 
 def collect(stage: str, answer: Answer) -> None:
     """Bring a node's result here; raises UserError when it cannot be had or is not what the node trained."""
-    take_entries(HERE, {stage: answer["entry"]})
+    merge_lock_entries(HERE, {stage: answer["entry"]})
     try:
         pull(HERE, stage, [stage], [out["path"] for out in answer["entry"]["outs"]], get_run_logger().info)
         for folder, expected in answer["manifests"].items():
@@ -200,5 +200,5 @@ def collect(stage: str, answer: Answer) -> None:
             raise UserError(f"{stage}: {answer['node']} trained it from other inputs than those that are here now; run again")
     except BaseException:
         # Else the next run would find up to date what nobody has proven.
-        drop_entry(HERE, stage)
+        remove_lock_entry(HERE, stage)
         raise

@@ -27,21 +27,21 @@ ALIVE = {"heartbeat", "Paused", "Suspended"}
 WATCHED = {StateType.RUNNING: "heartbeat", StateType.PENDING: "Pending"}
 
 
-def lost_runs() -> list[AutomationCore]:
+def zombie_run_automations() -> list[AutomationCore]:
     """The automations that call a run crashed when it no longer says that it goes on, or never began.
 
     A worker or a machine that was killed cannot say so, and the run would keep its place in the queue for ever.
     """
     unbegun = f"it did not begin within {BEGIN_SECONDS} s: its worker was killed"
     return [
-        silent_runs(),
+        silent_run_automation(),
         crash_when_missing(
             "ballast: runs that never begin", {"Pending", "Submitting"}, ALIVE | {"Running"}, BEGIN_SECONDS, unbegun
         ),
     ]
 
 
-def silent_runs(deployment: UUID | None = None) -> AutomationCore:
+def silent_run_automation(deployment: UUID | None = None) -> AutomationCore:
     """The automation that calls a run, of a deployment or any, crashed when it no longer says that it goes on."""
     message = f"it was silent for {SILENT_SECONDS} s: its process or its machine was killed"
     name, of = "ballast: silent runs have crashed", {}
@@ -73,7 +73,7 @@ def in_state(state: StateType) -> FlowRunFilter:
     return FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[state])))
 
 
-async def watch_anew(client: PrefectClient) -> None:
+async def restart_monitoring(client: PrefectClient) -> None:
     """Have the automations watch all runs from now on that have begun or are about to; those that live go on saying so.
 
     A server that was killed forgets what it heard last, and one that was away for minutes what it should have noticed then.

@@ -84,14 +84,14 @@ def lock_entries(root: Path) -> dict[str, dict[str, object]]:
         raise UserError(f"{root / LOCK}: not as DVC writes it; restore it with `git checkout {LOCK}`") from error
 
 
-def take_entries(root: Path, entries: dict[str, dict[str, object]]) -> None:
+def merge_lock_entries(root: Path, entries: dict[str, dict[str, object]]) -> None:
     """Put another machine's entries into dvc.lock, while no DVC command here reads or writes it."""
     with Repo(str(root), _wait_for_lock=True) as repo, repo.lock, modify_yaml(root / LOCK) as content:
         content.setdefault("schema", "2.0")
         content.setdefault("stages", {}).update(entries)
 
 
-def drop_entry(root: Path, stage: str) -> None:
+def remove_lock_entry(root: Path, stage: str) -> None:
     """Take a stage out of dvc.lock, so that it counts as never run."""
     with Repo(str(root), _wait_for_lock=True) as repo, repo.lock, modify_yaml(root / LOCK) as content:
         content["stages"].pop(stage, None)
@@ -114,7 +114,7 @@ def pull(root: Path, stage: str, targets: Sequence[str], outputs: Sequence[str],
             raise
         raise UserError(
             f"{stage}: {', '.join(missing)} cannot be had from the DVC remote: missing there, or not what was pushed; delete"
-            f" what is there of {', '.join(spoiled(root, missing))}, and run again"
+            f" what is there of {', '.join(corrupt_objects(root, missing))}, and run again"
         ) from failure
 
 
@@ -135,10 +135,10 @@ def named(failure: StageFailed, outputs: Sequence[str]) -> list[str]:
     return [line for line in failure.lines if line in outputs]
 
 
-def spoiled(root: Path, outputs: Sequence[str]) -> Iterator[str]:
-    """The objects of outputs that the remote lacks, or has otherwise than they were pushed, by their addresses.
+def corrupt_objects(root: Path, outputs: Sequence[str]) -> Iterator[str]:
+    """Yield the URLs of the outputs' objects that are missing or corrupt in the remote.
 
-    With them, as DVC would not push a file anew while it is there, the list of files of a folder in which one is spoiled.
+    If a file of a folder is corrupt, its list of files is included: DVC pushes no file of a folder while the list exists.
     """
     with Repo(str(root)) as repo:
         remote = repo.cloud.get_remote()

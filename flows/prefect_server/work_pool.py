@@ -25,7 +25,7 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 
 from ballast.exceptions import UserError
-from flows.lost_runs import in_state, lost_runs
+from flows.prefect_server.zombie_runs import in_state, zombie_run_automations
 
 DEPLOYMENTS, TEMPLATE = Path("infra/prefect.yaml"), Path("infra/process-template.json")
 POOL, KIND = "ballast", "process"
@@ -50,7 +50,7 @@ async def prepare(client: PrefectClient) -> None:
             queue = await client.create_work_queue(name, work_pool_name=POOL)
         if queue.concurrency_limit != limit:
             await client.update_work_queue(queue.id, concurrency_limit=limit)
-    for automation in lost_runs():
+    for automation in zombie_run_automations():
         if not await client.read_automations_by_name(automation.name):
             await client.create_automation(automation)
 

@@ -77,7 +77,7 @@ def copy(path: Path, target: Path, *, only_whole: bool = False) -> None:
         temporary.replace(target)
 
 
-def keep_written(root: Path, pause: float = PAUSE_SECONDS) -> None:
+def back_up_written(root: Path, pause: float = PAUSE_SECONDS) -> None:
     """Keep each dvc.lock that nobody has written to for a moment, without a proof; cheap, for who calls it all the time."""
     for name in locks(root):
         with suppress(FileNotFoundError):
@@ -86,7 +86,7 @@ def keep_written(root: Path, pause: float = PAUSE_SECONDS) -> None:
                 copy(root / name, root / WRITTEN / name)
 
 
-def proven(root: Path, guard: Callable[[], AbstractContextManager[None]]) -> list[str]:
+def back_up_or_restore(root: Path, guard: Callable[[], AbstractContextManager[None]]) -> list[str]:
     """Keep each dvc.lock that is whole, and put the last whole one in the place of one that a kill cut off: what was restored.
 
     guard : holds DVC's lock of the checkout, so that a file which a living dvc writes just now is not taken for one cut off.

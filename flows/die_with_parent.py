@@ -1,4 +1,4 @@
-"""Run a command that ends with whoever started it, also when that is killed: `python lifeline.py DESCRIPTOR COMMAND...`.
+"""Run a command that ends with whoever started it, also when that is killed: `python die_with_parent.py DESCRIPTOR COMMAND...`.
 
 The descriptor is the reading end of a pipe whose other end only the starter has, so that it closes when the starter is gone. A
 signal to the starter's group would not reach the command, which has a group of its own. Imports nothing of ours: it is started

@@ -12,10 +12,10 @@ from prefect.context import refresh_global_settings_context
 from prefect.settings import get_current_settings
 
 from ballast.exceptions import UserError
-from flows.access import own_settings
+from flows.prefect_server.auth import missing_settings
 
 try:
-    OWN = {name: value for name, value in own_settings(get_current_settings()).items() if not os.environ.get(name)}
+    OWN = {name: value for name, value in missing_settings(get_current_settings()).items() if not os.environ.get(name)}
 except UserError as error:
     # Not raised: an import has nobody who would make one line of it.
     sys.exit(f"error: {error}")

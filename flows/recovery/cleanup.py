@@ -24,8 +24,8 @@ from zc.lockfile import LockError, LockFile  # type: ignore[import-untyped]
 
 from ballast.cli import parser, run
 from ballast.exceptions import UserError
-from flows.dvc_lock import proven
-from flows.dvc_processes import at_work, checkout_of, lives
+from flows.recovery.dvc_processes import checkout_of, is_alive, running_dvc
+from flows.recovery.lock_backup import back_up_or_restore
 
 TMP = Path(".dvc/tmp")
 RWLOCK = TMP / "rwlock"
@@ -42,20 +42,20 @@ SKIPPED = (".git", ".venv")
 Locks = dict[str, Any]
 
 
-def mend(tell: Callable[[str], object], root: Path = Path()) -> None:
+def recover(tell: Callable[[str], object], root: Path = Path()) -> None:
     """Remove and restore what a killed command left in a checkout, and tell of each kind of thing in a line.
 
     Nothing of a living process is touched. Raises UserError for what a person must decide.
     """
-    if (hardlinks := hardlinked(root)) and outlived(root / REPOSITORY) and not any(at_work(root)):
-        raise UserError(outlived_in_words(root / REPOSITORY))
+    if (hardlinks := hardlinked(root)) and is_stale_lock(root / REPOSITORY) and not any(running_dvc(root)):
+        raise UserError(stale_lock_message(root / REPOSITORY))
     if (root / RWLOCK).exists() and (line := mend_rwlock(root, hardlinks, tell)):
         tell(line)
         if count := remove_temporaries(root):
             tell(f"{count} half-copied file{'s' * (count != 1)} of a killed dvc removed")
     # Where a living dvc is at dvc.lock, DVC waits for it, or says so.
     with suppress(TimeoutError):
-        for line in proven(root, lambda: guarded(root / REPOSITORY, hardlinks, root)):
+        for line in back_up_or_restore(root, lambda: guarded(root / REPOSITORY, hardlinks, root)):
             tell(line)
 
 
@@ -70,9 +70,9 @@ def mend_rwlock(root: Path, hardlinks: bool, tell: Callable[[str], object]) -> s
             if (found := entries(path)) is not None:
                 return remove_entries(found, root, path)
         # Of those who live nobody knows what they write; they fail at their ends, for they cannot read the list either.
-        if any(at_work(root)):
+        if any(running_dvc(root)):
             tell(f"{path}: unreadable, as a killed dvc left it; waiting for the dvc that still runs in this checkout")
-        while any(at_work(root)):
+        while any(running_dvc(root)):
             time.sleep(ASK_SECONDS)
         with guarded(root / GUARD, hardlinks, root):
             if entries(path) is None:
@@ -117,7 +117,7 @@ def stale(found: Locks, root: Path, path: Path) -> set[tuple[int, str]]:
         written = path.stat().st_mtime
     except FileNotFoundError:
         return set()
-    return {key for key, each in distinct.items() if not lives(each, root, written)}
+    return {key for key, each in distinct.items() if not is_alive(each, root, written)}
 
 
 def remove_entries(found: Locks, root: Path, path: Path) -> str:
@@ -142,7 +142,7 @@ def remove_entries(found: Locks, root: Path, path: Path) -> str:
 
 @contextmanager
 def guarded(path: Path, hardlinks: bool, root: Path) -> Iterator[None]:
-    """Hold a lock of DVC as DVC does; raises TimeoutError, and UserError where it may be one that outlived its process."""
+    """Hold a lock of DVC as DVC does; raises TimeoutError, and UserError where it may be one that is_stale_lock its process."""
     if hardlinks:
         # Slow import, needed only where DVC keeps its locks on a network file system.
         from dvc.lock import LockError as DvcLockError
@@ -152,9 +152,9 @@ def guarded(path: Path, hardlinks: bool, root: Path) -> Iterator[None]:
             with make_lock(str(path), tmp_dir=str(path.parent), hardlink_lock=True):
                 yield
         except DvcLockError as error:
-            if any(at_work(root)):
+            if any(running_dvc(root)):
                 raise TimeoutError(str(path)) from error
-            raise UserError(outlived_in_words(path)) from error
+            raise UserError(stale_lock_message(path)) from error
         return
     # A clone in which DVC has not run yet lacks the folder.
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -173,7 +173,7 @@ def guarded(path: Path, hardlinks: bool, root: Path) -> Iterator[None]:
         lock.close()
 
 
-def outlived(path: Path) -> bool:
+def is_stale_lock(path: Path) -> bool:
     """Whether a lock has been there for longer than DVC waits for one."""
     try:
         return time.time() - path.stat().st_ctime > GUARD_SECONDS
@@ -181,7 +181,7 @@ def outlived(path: Path) -> bool:
         return False
 
 
-def outlived_in_words(path: Path) -> str:
+def stale_lock_message(path: Path) -> str:
     """What to do about a lock that nobody on this machine holds."""
     return (
         f"{path}: held, but no dvc runs here; with core.hardlink_lock a killed dvc leaves its lock. When none runs in this"
@@ -203,7 +203,7 @@ def hardlinked(root: Path) -> bool:
 
 def remove_temporaries(root: Path) -> int:
     """Remove what a killed dvc was copying, unless a dvc runs somewhere on this machine: checkouts may share a cache."""
-    if any(at_work()):
+    if any(running_dvc()):
         return 0
     count = 0
     for folder, folders, files in os.walk(root):
@@ -225,7 +225,7 @@ def remove_index_lock(root: Path) -> None:
 
 
 def main() -> None:
-    mend(lambda line: print(f"leftovers: {line}", file=sys.stderr))
+    recover(lambda line: print(f"leftovers: {line}", file=sys.stderr))
 
 
 if __name__ == "__main__":

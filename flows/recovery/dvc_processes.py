@@ -1,4 +1,4 @@
-"""Which processes run dvc, and in which checkout: an entry in DVC's lock files counts only while its process lives."""
+"""Which processes run dvc, and in which checkout: an entry in DVC's lock files counts only while its process is_alive."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def program(words: Sequence[str]) -> str:
     return Path(words[at]).stem if at < len(words) else ""
 
 
-def at_work(root: Path | None = None) -> Iterator[psutil.Process]:
+def running_dvc(root: Path | None = None) -> Iterator[psutil.Process]:
     """The running commands dvc, of one checkout or of all; one of another user, whose folder is secret, is of any."""
     for process in psutil.process_iter():
         with suppress(psutil.Error):
@@ -51,7 +51,7 @@ def at_work(root: Path | None = None) -> Iterator[psutil.Process]:
                     yield process
 
 
-def lives(entry: Mapping[str, Any], root: Path, written: float) -> bool:
+def is_alive(entry: Mapping[str, Any], root: Path, written: float) -> bool:
     """Whether the process of an entry {pid, cmd} in a lock file is still the one that made it; in doubt it is.
 
     written : the last change of the file. A process that began later made none of its entries.

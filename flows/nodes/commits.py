@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ballast.exceptions import UserError
-from flows.leftovers import remove_index_lock
+from flows.recovery.cleanup import remove_index_lock
 
 # DVC writes it wherever it works; what it says can be had again.
 WRITTEN_BY_DVC = "dvc.lock"
@@ -19,7 +19,7 @@ WRITTEN_BY_DVC = "dvc.lock"
 ASK_SECONDS = 0.5
 
 
-def git(root: Path, *arguments: str) -> str:
+def run_git(root: Path, *arguments: str) -> str:
     """What a git command prints in a clone; raises UserError when it fails."""
     # A question at a terminal would wait for an answer, while nobody else gets at the clone. A status that is killed while it
     # refreshes the index would leave a lock on it.
@@ -32,12 +32,12 @@ def git(root: Path, *arguments: str) -> str:
 
 def head(root: Path) -> str:
     """The commit that is checked out; raises UserError where there is none."""
-    return git(root, "rev-parse", "--verify", "HEAD^{commit}")
+    return run_git(root, "rev-parse", "--verify", "HEAD^{commit}")
 
 
 def uncommitted(root: Path, *paths: str, untracked: bool = False) -> list[str]:
     """The files, of all or of some paths, that differ from the commit; new ones too where asked for."""
-    listed = git(
+    listed = run_git(
         root, "status", "--porcelain", "-z", "--no-renames", f"--untracked-files={'all' if untracked else 'no'}", "--", *paths
     )
     return [line[3:] for line in listed.split("\0") if line]
@@ -83,19 +83,19 @@ def check_out(root: Path, commit: str) -> None:
         raise UserError(f"{where}, and {changed[0]} was changed here; commit or restore it")
     if not has(root, commit):
         try:
-            git(root, "fetch", "--quiet", "--all")
+            run_git(root, "fetch", "--quiet", "--all")
             if not has(root, commit):
-                git(root, "fetch", "--quiet", "origin", commit)
+                run_git(root, "fetch", "--quiet", "origin", commit)
         except UserError as error:
             raise UserError(f"{where}, which cannot be fetched ({error})") from error
         if not has(root, commit):
             raise UserError(f"{where}, which was not among what it fetched; push it")
-    if git(root, "ls-files", WRITTEN_BY_DVC):
-        git(root, "checkout", "--quiet", "--", WRITTEN_BY_DVC)
+    if run_git(root, "ls-files", WRITTEN_BY_DVC):
+        run_git(root, "checkout", "--quiet", "--", WRITTEN_BY_DVC)
     else:
         (root / WRITTEN_BY_DVC).unlink(missing_ok=True)
     # Not by force: a new file that is in the way is somebody's work as well.
-    git(root, "checkout", "--quiet", "--detach", commit)
+    run_git(root, "checkout", "--quiet", "--detach", commit)
 
 
 def has(root: Path, commit: str) -> bool:

@@ -33,7 +33,7 @@ ANY_ADDRESS = ("0.0.0.0", "::")
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
-def home_of_server() -> Path:
+def server_home() -> Path:
     """The folder of the server that `make serve` starts here."""
     return Path(os.environ.get("PREFECT_HOME") or HOME).expanduser().resolve()
 
@@ -43,7 +43,7 @@ def new_auth_string() -> str:
     return f"ballast:{secrets.token_urlsafe(32)}"
 
 
-def kept_auth_string(home: Path) -> str:
+def stored_auth_string(home: Path) -> str:
     """The auth string of a server's home, made where there is none; raises UserError where others can read it or it is none."""
     path = home / AUTH_FILE
     if not path.exists():
@@ -56,12 +56,12 @@ def kept_auth_string(home: Path) -> str:
             f"{path}: others can read it (mode {stat.S_IMODE(status.st_mode):04o}, expected 0600);"
             " delete it, the next start makes a new one"
         )
-    return checked(
+    return checked_auth_string(
         path.read_bytes().decode("utf-8", errors="replace").strip(), str(path), "delete it, the next start makes one"
     )
 
 
-def checked(word: str, where: str, remedy: str) -> str:
+def checked_auth_string(word: str, where: str, remedy: str) -> str:
     """An auth string; raises UserError when it is not user:password."""
     if not FORM.fullmatch(word):
         raise UserError(f"{where}: expected user:password in printable ASCII without spaces; {remedy}")
@@ -98,17 +98,17 @@ def make_private(home: Path) -> None:
         raise UserError(f"{error.filename or home}: cannot be kept from others ({error.strerror}); who owns it?") from error
 
 
-def names_of(host: str, others: Sequence[str]) -> list[str]:
+def host_names(host: str, others: Sequence[str]) -> list[str]:
     """The host names of a server: that on which it listens, all of this machine where it listens everywhere, and given ones."""
     own = [host]
     if host in ANY_ADDRESS:
         found = [each for addresses in psutil.net_if_addrs().values() for each in addresses]
         addresses = [each.address.partition("%")[0] for each in found if each.family in (socket.AF_INET, socket.AF_INET6)]
         own = [socket.gethostname(), socket.getfqdn(), *addresses]
-    return list(dict.fromkeys(in_brackets(name) for name in (*LOOPBACK, *own, *others)))
+    return list(dict.fromkeys(url_host(name) for name in (*LOOPBACK, *own, *others)))
 
 
-def in_brackets(host: str) -> str:
+def url_host(host: str) -> str:
     """A host as it stands in a URL."""
     return f"[{host}]" if ":" in host and not host.startswith("[") else host
 
@@ -131,30 +131,30 @@ def client_settings(settings: Settings, word: str) -> dict[str, str]:
     return {CLIENT: word, "PREFECT_CLIENT_CSRF_SUPPORT_ENABLED": str(csrf).lower()}
 
 
-def given_auth_string(settings: Settings) -> str | None:
+def configured_auth_string(settings: Settings) -> str | None:
     """The auth string that a user has set; raises UserError when that of server and client differ, or Prefect refuses it."""
     given = {SERVER: settings.server.api.auth_string, CLIENT: settings.api.auth_string}
     words = {name: word.get_secret_value() for name, word in given.items() if word}
     for name, word in words.items():
-        checked(word, name, "for example ballast: and 40 random letters")
+        checked_auth_string(word, name, "for example ballast: and 40 random letters")
     if len(set(words.values())) > 1:
         raise UserError(f"{SERVER} and {CLIENT} differ; set one of them, or both to the same user:password")
     return next(iter(words.values()), None)
 
 
-def own_settings(settings: Settings) -> dict[str, str]:
+def missing_settings(settings: Settings) -> dict[str, str]:
     """What this process's environment lacks: the auth string of its server, or guards for the one Prefect starts for a run."""
     url = settings.api.url
     if url is None:
-        word = given_auth_string(settings) or new_auth_string()
+        word = configured_auth_string(settings) or new_auth_string()
         return server_settings(settings, word, [NO_ORIGIN]) | client_settings(settings, word)
     if settings.api.auth_string is not None or settings.api.key is not None:
         return {}
-    known = known_auth_string(home_of_server(), url)
+    known = auth_string_for(server_home(), url)
     return {} if known is None else client_settings(settings, known)
 
 
-def known_auth_string(home: Path, url: str) -> str | None:
+def auth_string_for(home: Path, url: str) -> str | None:
     """The auth string for an address, if the server of a home is what listens there now; nobody else is told it."""
     try:
         if (home / ADDRESS_FILE).read_text(encoding="utf-8").strip() != url.rstrip("/"):
@@ -165,4 +165,4 @@ def known_auth_string(home: Path, url: str) -> str | None:
     except (OSError, ValueError, psutil.Error):
         return None
     listening = {each.laddr.port for each in connections if each.status == psutil.CONN_LISTEN}
-    return kept_auth_string(home) if urlsplit(url).port in listening else None
+    return stored_auth_string(home) if urlsplit(url).port in listening else None

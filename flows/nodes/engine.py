@@ -30,8 +30,8 @@ import flows
 from ballast.exceptions import UserError, suggestion
 from flows import HEARTBEAT
 from flows.commands import stopped
-from flows.lost_runs import silent_runs
 from flows.node import ANSWER, on_ray
+from flows.prefect_server.zombie_runs import silent_run_automation
 from flows.settings import PARAMS
 
 # How often the cluster is asked whether it still has what the waiting trainings need.
@@ -44,12 +44,12 @@ THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 Answer = dict[str, Any]
 
 
-class Lost(UserError):  # noqa: N818
+class NodeLost(UserError):  # noqa: N818
     """The machine of a training is gone, and with it the training."""
 
 
 @dataclass(frozen=True)
-class Order:
+class TrainingRequest:
     """A training to be done elsewhere: the arguments of `flows.node.train`."""
 
     stage: str
@@ -66,17 +66,17 @@ class Engine(Protocol):
     def task_runner(self) -> TaskRunner[Any]:
         """What Prefect runs the tasks of `submit` with."""
 
-    def require(self, orders: Iterable[Order]) -> None:
+    def require(self, orders: Iterable[TrainingRequest]) -> None:
         """Raise UserError when an order would wait for ever."""
 
-    def submit(self, order: Order) -> PrefectFuture[Any]:
+    def submit(self, order: TrainingRequest) -> PrefectFuture[Any]:
         """Begin a training."""
 
-    def first(self, running: Mapping[PrefectFuture[Any], Order]) -> PrefectFuture[Any]:
+    def first(self, running: Mapping[PrefectFuture[Any], TrainingRequest]) -> PrefectFuture[Any]:
         """The first of the running ones to end, or to wait for what is no longer there."""
 
     def answer(self, future: PrefectFuture[Any]) -> Answer:
-        """What `flows.node.train` returned; raises what it raised, or Lost."""
+        """What `flows.node.train` returned; raises what it raised, or NodeLost."""
 
 
 def engine_of(wanted: Mapping[str, Any]) -> Engine:
@@ -114,32 +114,32 @@ class RayCluster:
         code = [str(Path(str(package.__file__)).parent) for package in (ballast, flows)]
         return RayTaskRunner(self.address, {"runtime_env": {"py_modules": code}})
 
-    def require(self, orders: Iterable[Order]) -> None:
+    def require(self, orders: Iterable[TrainingRequest]) -> None:
         for order in orders:
             if not self.patience and (refusal := self.refusal(order)) is not None:
                 raise refusal
 
-    def refusal(self, order: Order) -> UserError | None:
+    def refusal(self, order: TrainingRequest) -> UserError | None:
         """What to say of a training that no node of the cluster, as it is now, can do."""
         import ray
 
         alive, needs = [node for node in ray.nodes() if node["Alive"]], {"CPU": self.cpus, "GPU": order.gpus}
         if any(all(node["Resources"].get(kind, 0) >= count for kind, count in needs.items()) for node in alive):
             return None
-        has = "; ".join(f"{node['NodeManagerHostname']}: {in_words(node['Resources'])}" for node in alive)
+        has = "; ".join(f"{node['NodeManagerHostname']}: {describe_resources(node['Resources'])}" for node in alive)
         return UserError(
-            f"{order.stage} asks for a node with {in_words(needs)} (nodes.cpus, nodes.gpus, nodes.gpus_of),"
+            f"{order.stage} asks for a node with {describe_resources(needs)} (nodes.cpus, nodes.gpus, nodes.gpus_of),"
             f" the Ray cluster has {has or 'no node'}; one that adds nodes wants nodes.wait_minutes"
         )
 
-    def submit(self, order: Order) -> PrefectFuture[Any]:
+    def submit(self, order: TrainingRequest) -> PrefectFuture[Any]:
         from prefect_ray.context import remote_options
 
         # A lost training is sent again by us, who then ask first whether the cluster still can.
         with remote_options(num_cpus=self.cpus, num_gpus=order.gpus, max_retries=0):
             return on_ray.submit(**asdict(order))
 
-    def first(self, running: Mapping[PrefectFuture[Any], Order]) -> PrefectFuture[Any]:
+    def first(self, running: Mapping[PrefectFuture[Any], TrainingRequest]) -> PrefectFuture[Any]:
         import ray
 
         by_reference = {future.wrapped_future: future for future in running}  # type: ignore[attr-defined]
@@ -167,7 +167,7 @@ class RayCluster:
         try:
             return dict(future.result())
         except (NodeDiedError, ObjectLostError, OutOfMemoryError, WorkerCrashedError, CrashedRun) as error:
-            raise Lost(first_line(error)) from error
+            raise NodeLost(first_line(error)) from error
         except RuntimeEnvSetupError as error:
             raise UserError(f"a node of the Ray cluster cannot take our code: {first_line(error)}") from error
 
@@ -196,7 +196,7 @@ def check_address(address: str) -> None:
         raise UserError(f"{PARAMS}: nodes.address: no Ray cluster answers at {address} ({error})") from error
 
 
-def in_words(resources: Mapping[str, float]) -> str:
+def describe_resources(resources: Mapping[str, float]) -> str:
     """Cores and GPUs of a node."""
     return f"{resources.get('CPU', 0):g} CPU and {resources.get('GPU', 0):g} GPU"
 
@@ -215,7 +215,7 @@ class WorkPool:
     def task_runner(self) -> TaskRunner[Any]:
         return ThreadPoolTaskRunner()
 
-    def require(self, orders: Iterable[Order]) -> None:
+    def require(self, orders: Iterable[TrainingRequest]) -> None:
         check_server("kubernetes")
         with get_client(sync_client=True) as client:
             try:
@@ -232,7 +232,7 @@ class WorkPool:
                     f"nodes.deployment: the runs of {self.deployment} tell nobody that they live; set {HEARTBEAT} in"
                     f" the template of the pool {pool.name}, as infra/kubernetes/job-template.json does"
                 )
-            if not client.read_automations_by_name((silent := silent_runs(found.id)).name):
+            if not client.read_automations_by_name((silent := silent_run_automation(found.id)).name):
                 client.create_automation(silent)
         if pool.status != WorkPoolStatus.READY or pool.is_paused:
             raise UserError(
@@ -240,10 +240,10 @@ class WorkPool:
                 f" start one: `prefect worker start --pool {pool.name}`"
             )
 
-    def submit(self, order: Order) -> PrefectFuture[Any]:
-        return in_pool.submit(self.deployment, asdict(order))
+    def submit(self, order: TrainingRequest) -> PrefectFuture[Any]:
+        return run_in_pool.submit(self.deployment, asdict(order))
 
-    def first(self, running: Mapping[PrefectFuture[Any], Order]) -> PrefectFuture[Any]:
+    def first(self, running: Mapping[PrefectFuture[Any], TrainingRequest]) -> PrefectFuture[Any]:
         return next(as_completed(list(running)))
 
     def answer(self, future: PrefectFuture[Any]) -> Answer:
@@ -251,8 +251,8 @@ class WorkPool:
 
 
 @task(task_run_name="{order[stage]}", cache_policy=NO_CACHE)
-def in_pool(deployment: str, order: dict[str, Any]) -> Answer:
-    """Run a deployment for a training and wait for its answer; raises Lost when the run crashed, UserError when it failed."""
+def run_in_pool(deployment: str, order: dict[str, Any]) -> Answer:
+    """Run a deployment for a training and wait for its answer; raises NodeLost if the run crashed, UserError if it failed."""
     variables = {"gpus": int(order["gpus"])}
     run = run_deployment(deployment, parameters=order, job_variables=variables, flow_run_name=order["stage"], timeout=0)
     assert isinstance(run, FlowRun)  # a coroutine where the caller is one
@@ -269,7 +269,7 @@ def in_pool(deployment: str, order: dict[str, Any]) -> Answer:
                     if error.response.status_code < httpx.codes.INTERNAL_SERVER_ERROR:
                         raise
         if state.type == StateType.CRASHED:
-            raise Lost(str(state.message))
+            raise NodeLost(str(state.message))
         if state.type != StateType.COMPLETED:
             raise UserError(f"{order['stage']}: {state.message or state.name}")
         (found,) = client.read_artifacts(
