@@ -180,7 +180,7 @@ def draw(stages: Mapping[str, Mapping[str, Any]]) -> None:
             sizes = sorted(map(int, each["measured"]))
             values = [each["measured"][str(size)][key] for size in sizes]
             axis.plot(sizes, values, marker="o", markersize=3, color=pyplot.get_cmap("tab20")(at), label=name)
-        sizes = sorted({int(size) for each in stages.store.values() for size in each["measured"]})
+        sizes = sorted({int(size) for each in stages.values() for size in each["measured"]})
         whole = np.array(sizes, dtype=float)
         if key == "seconds":
             line = whole * np.log(whole)

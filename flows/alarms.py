@@ -41,7 +41,7 @@ def logger() -> logging.Logger | logging.LoggerAdapter[logging.Logger]:
 def tell(
     event: str, resource: str, payload: Mapping[str, Any], *, labels: Mapping[str, str] | None = None, id: UUID | None = None
 ) -> None:
-    """Emit an event about a resource, such as ballast.models.base.0003, and post it to `production.webhook`, if that is set.
+    """Emit an event about a resource, such as ballast.model.0003, and post it to `production.webhook`, if that is set.
 
     labels : of the resource; a deployment's trigger can match them.
     id : of the event; Prefect takes an equal id only once in half an hour.

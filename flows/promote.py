@@ -238,7 +238,7 @@ def announce(at: int, note: str) -> None:
     }
     labels = {"prefect.resource.name": f"model {version}", "ballast.reason": reason}
     event = uuid5(NAMESPACE, f"{version}/{reason}/{history[at]['at']}")
-    tell("model.promoted", f"ballast.models.base.{version}", payload, labels=labels, id=event)
+    tell("model.promoted", f"ballast.model.{version}", payload, labels=labels, id=event)
     earlier = DEPLOYED / str(previous) / "manifest.json"
     titles = {f"deployed {version}": manifest}
     if earlier.exists():

@@ -88,7 +88,7 @@ def retrain(window: str | None = None, key: str | None = None) -> str:
             # Before the end, for nothing is repeated after it: rather twice than never.
             version = deployed()["version"]
             payload = {name: result[name] for name in (*PAYLOAD, "window", "champion")} | {"version": version}
-            tell("model.kept", f"ballast.models.base.{version}", payload)
+            tell("model.kept", f"ballast.model.{version}", payload)
         return finish(key, instead)
 
 

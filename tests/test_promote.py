@@ -648,7 +648,7 @@ def inside(project: Project, server: Server, monkeypatch: pytest.MonkeyPatch, qu
 
 def events(server: Server, version: str) -> list[dict[str, Any]]:
     """What was told of a version."""
-    wanted = {"event": {"name": ["model.promoted"]}, "resource": {"id": [f"ballast.models.base.{version}"]}}
+    wanted = {"event": {"name": ["model.promoted"]}, "resource": {"id": [f"ballast.model.{version}"]}}
     answer = httpx.post(f"{server.url}/events/filter", json={"filter": wanted}, timeout=30)
     answer.raise_for_status()
     return list(answer.json()["events"])
@@ -784,19 +784,19 @@ def test_people_are_told_by_the_webhook(
 ) -> None:
     address, received = hook
     payload = {"version": "0007", "production_prior": {"ham": 0.5}}
-    tell("model.promoted", "ballast.models.base.0007", payload)
+    tell("model.promoted", "ballast.model.0007", payload)
     assert received == []
     inside.edit({"production.webhook": address})
-    tell("model.promoted", "ballast.models.base.0007", payload, labels={"ballast.reason": "promote"})
+    tell("model.promoted", "ballast.model.0007", payload, labels={"ballast.reason": "promote"})
     assert received.pop() == {
         "text": 'model.promoted: version 0007, production_prior {"ham": 0.5}',
         "event": "model.promoted",
-        "resource": "ballast.models.base.0007",
+        "resource": "ballast.model.0007",
         "labels": {"ballast.reason": "promote"},
         "payload": payload,
     }
     inside.edit({"production.webhook": "$BALLAST_HOOK"})
-    tell("model.promoted", "ballast.models.base.0007", payload)
+    tell("model.promoted", "ballast.model.0007", payload)
     assert "has no variable BALLAST_HOOK" in caplog.text and received == []
     for wrong, words in (
         (f"{address}/fails", "it answered 500"),
@@ -805,7 +805,7 @@ def test_people_are_told_by_the_webhook(
         ("nowhere", "not one of http or https"),
     ):
         monkeypatch.setenv("BALLAST_HOOK", wrong)
-        tell("model.promoted", "ballast.models.base.0007", payload)
+        tell("model.promoted", "ballast.model.0007", payload)
         assert words in caplog.text and wrong not in caplog.text
     # One that fails, and one that is elsewhere.
     assert len(received) == 2
@@ -819,7 +819,7 @@ def test_a_webhook_is_a_secret(
     def warned(setting: str) -> str:
         caplog.clear()
         inside.edit({"production.webhook": setting})
-        tell("model.promoted", "ballast.models.base.0007", {"version": "0007"})
+        tell("model.promoted", "ballast.model.0007", {"version": "0007"})
         assert "token" not in caplog.text
         return caplog.text
 

@@ -117,8 +117,8 @@ def locked_stages(lock: Path = LOCK) -> dict[str, Any]:
     """What a dvc.lock says of each stage; raises UserError."""
     stages: Any = read_yaml(lock, LARGEST_LOCK_BYTES).get("stages")
     try:
-        paths = [each["path"] for entry in stages.store.values() for kind in ("deps", "outs") for each in entry.get(kind, [])]
-        digests = [each["md5"] for entry in stages.store.values() for each in entry.get("outs", [])]
+        paths = [each["path"] for entry in stages.values() for kind in ("deps", "outs") for each in entry.get(kind, [])]
+        digests = [each["md5"] for entry in stages.values() for each in entry.get("outs", [])]
         if not all(isinstance(each, str) for each in (*paths, *digests)):
             raise TypeError
     except (AttributeError, KeyError, TypeError) as error:
