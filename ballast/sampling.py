@@ -12,7 +12,7 @@ from ballast.exceptions import UserError
 LEAST_RATIO = 0.01
 
 
-def every_row(labels: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def all_rows(labels: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Each row once with weight 1: `labels` (n,) -> rows (n,), weights (n,)."""
     return np.arange(len(labels)), np.ones(len(labels))
 
@@ -38,7 +38,7 @@ def rows_per_class(labels: np.ndarray, wanted: np.ndarray, rng: np.random.Genera
     return np.sort(np.concatenate(chosen))
 
 
-def reweighted(labels: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def importance_weights(labels: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Weights (m,) that keep each class's share of the loss: n_c / m_c, after rounding of m_c.
 
     Source: Google's course on imbalanced data, downsampling and upweighting.
@@ -62,7 +62,7 @@ def upsampled_counts(counts: np.ndarray, ratio: float) -> np.ndarray:
     return np.maximum(counts, np.round(counts.max() / ratio)).astype(np.int64)
 
 
-def resampler(
+def make_sampler(
     wanted: np.ndarray, *, keep_expected_loss: bool
 ) -> Callable[[np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]]:
     """A technique's `sample` that draws `wanted` (K,) rows of each class.
@@ -72,6 +72,6 @@ def resampler(
 
     def sample(labels: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         rows = rows_per_class(labels, wanted, rng)
-        return rows, reweighted(labels, rows) if keep_expected_loss else np.ones(len(rows))
+        return rows, importance_weights(labels, rows) if keep_expected_loss else np.ones(len(rows))
 
     return sample

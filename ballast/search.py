@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ballast.evaluation.metrics import Metrics, Scored, higher_is_better
+from ballast.evaluation.metrics import LabelledScores, Metrics, higher_is_better
 from ballast.exceptions import UserError
 from ballast.technique import Technique, plain_batches, plain_texts
 from ballast.techniques import build
@@ -142,7 +142,7 @@ def value_of(technique: Technique, data: Embedded, metric: str, seed: int) -> fl
     if not np.isfinite(logits).all():
         raise UserError("the logits of a head are not finite; narrow the space")
     one_group = np.zeros(len(logits), dtype=np.int64)
-    scored = Scored(data.labels, data.validation_classes, logits, one_group, np.ones(len(data.labels)))
+    scored = LabelledScores(data.labels, data.validation_classes, logits, one_group, np.ones(len(data.labels)))
     return float(Metrics(scored)(np.ones((1, 1)))[metric][0])
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ballast.compute.batching import shuffled_batches
-from ballast.sampling import every_row
+from ballast.sampling import all_rows
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -107,7 +107,7 @@ class Technique:
     fit : trains a model of its own; None fine-tunes the encoder that the settings name.
     """
 
-    sample: Callable[[np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]] = every_row
+    sample: Callable[[np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]] = all_rows
     texts: Callable[[Sequence[str], np.ndarray, np.random.Generator], Sequence[str]] = plain_texts
     batches: Callable[[np.ndarray, np.ndarray, int, np.random.Generator], list[np.ndarray]] = plain_batches
     class_weights: np.ndarray | None = None

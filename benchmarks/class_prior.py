@@ -20,8 +20,8 @@ from safetensors.numpy import load_file
 from scipy.stats import binom, binomtest
 
 from ballast.data.descriptors import NAMES, descriptors
-from ballast.monitoring.decision import Policy, judge
-from ballast.monitoring.label_shift import Scored
+from ballast.monitoring.decision import Policy, assess_window
+from ballast.monitoring.label_shift import ScoredMessages
 from ballast.monitoring.quantification import classify_and_count, estimate_prior, posterior_conditionals
 from benchmarks.measuring import surroundings, write_result
 from stages.production.deployed import REFERENCE, VOCABULARY, Version, current_version, indices, read_version
@@ -80,10 +80,10 @@ class Population:
         counts = rng.multinomial(size, self.prior(share))
         return np.concatenate([rng.choice(rows, count) for rows, count in zip(self.rows, counts, strict=True)])
 
-    def take(self, rows: np.ndarray) -> Scored:
+    def take(self, rows: np.ndarray) -> ScoredMessages:
         """Messages by row, each a draw of its own."""
         columns = {name: values[rows] for name, values in self.scored.descriptors.items()}
-        return Scored(posteriors=self.scored.posteriors[rows], groups=np.arange(len(rows)), descriptors=columns)
+        return ScoredMessages(posteriors=self.scored.posteriors[rows], groups=np.arange(len(rows)), descriptors=columns)
 
 
 def decisions(
@@ -93,7 +93,7 @@ def decisions(
     rng = np.random.default_rng(seed)
     rows = population.labelled_rows(rng)
     window = population.take(population.window_rows(share, size, rng))
-    verdict = judge(
+    verdict = assess_window(
         population.take(rows),
         population.classes[rows],
         window,
@@ -198,13 +198,13 @@ def other_kind(population: Population, version: Version, policy: Policy, windows
             count = round(other * 1000)
             own = population.take(population.window_rows(STEADY, 1000 - count, rng))
             theirs = rng.choice(len(texts), count, replace=count > len(texts))
-            window = Scored(
+            window = ScoredMessages(
                 posteriors=np.concatenate([own.posteriors, posteriors[theirs]]),
                 groups=np.arange(1000),
                 descriptors={name: np.concatenate([own.descriptors[name], found[name].to_numpy()[theirs]]) for name in NAMES},
             )
             none = np.zeros(len(population.labels), dtype=int)
-            verdict = judge(
+            verdict = assess_window(
                 population.take(rows),
                 population.classes[rows],
                 window,

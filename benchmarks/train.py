@@ -24,9 +24,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, DataCollatorWithPadding, Trainer, TrainingArguments
 
 from ballast.compute.precision import in_bf16
-from ballast.evaluation.bootstrap import Draws, resampled
+from ballast.evaluation.bootstrap import Draws, bootstrap_draws
 from ballast.evaluation.comparison import compare, with_seed_variation
-from ballast.evaluation.metrics import Decisions, Scored
+from ballast.evaluation.metrics import Decisions, LabelledScores
 from ballast.models.base import Model
 from ballast.models.encoder import EncoderModel, choose_device
 from ballast.models.frozen_layers import Arrays, freeze
@@ -158,10 +158,10 @@ def f1_difference(ours: list[np.ndarray], theirs: list[np.ndarray], messages: Me
     metric = f"{label}.f1"
     draws = {}
     for name, of_seeds in {"ours": ours, "theirs": theirs}.items():
-        scored = [Scored(messages.names, classes, each, groups, np.ones(len(messages.names))) for each in of_seeds]
+        scored = [LabelledScores(messages.names, classes, each, groups, np.ones(len(messages.names))) for each in of_seeds]
         statistics = [Decisions(each) for each in scored]
         everything = np.ones((1, groups.max() + 1), dtype=np.float32)
-        values = resampled(
+        values = bootstrap_draws(
             lambda counts, of=statistics: {metric: np.mean([each(counts)[metric] for each in of], axis=0)},
             int(groups.max()) + 1,
             RESAMPLES,

@@ -18,10 +18,10 @@ from scipy.special import softmax
 
 from ballast.cli import parser, run
 from ballast.evaluation.bootstrap import Draws
-from ballast.evaluation.claims import PROBE, claims, judge_both, nothing_helps
+from ballast.evaluation.claims import PROBE, assess_raw_and_corrected, claims, nothing_helps
 from ballast.evaluation.comparison import compare, reference_of, with_seed_variation
 from ballast.evaluation.metrics import LOSSES
-from ballast.evaluation.priors import correct
+from ballast.evaluation.priors import correct_prior
 from ballast.io.digest import file_sha256
 from stages.store.checked import FILES, read_pinned
 from stages.store.files import (
@@ -109,7 +109,7 @@ def probabilities(
             "text": np.repeat(texts, len(labels)),
             "label": np.tile(labels, len(texts)),
             "raw": softmax(scores, axis=1).ravel().round(6),
-            "corrected": softmax(correct(scores, effective, target), axis=1).ravel().round(6),
+            "corrected": softmax(correct_prior(scores, effective, target), axis=1).ravel().round(6),
         }
         parts.append(pd.DataFrame(columns))
     return pd.concat(parts)
@@ -193,7 +193,7 @@ def main() -> None:
     write_plain_json(METRICS, short_metrics(board))
     tuned = params.search.trials > 0 and "focal" in params.search.spaces
     stated = [*claims(rarest, tuned=tuned), nothing_helps(names, board["reference"])]
-    judged = judge_both(stated, probed["raw"], probed["corrected"], params.evaluate.confidence)
+    judged = assess_raw_and_corrected(stated, probed["raw"], probed["corrected"], params.evaluate.confidence)
     # What no entry of the main pipeline can show, a study may have shown.
     shown = {claim["claim"]: claim for study in study_results().values() if study is not None for claim in study.claims}
     write_plain_json(CLAIMS, [claim if claim["parts"] else shown.get(claim["claim"], claim) for claim in judged])

@@ -17,13 +17,13 @@ from ballast.cli import parser, run
 from ballast.evaluation.error_analysis import (
     LEAST_IN_SLICE,
     beats_majority,
-    in_slices,
-    label_suspects,
+    most_confident_errors,
     nearest_neighbours,
+    slice_metrics,
     slices,
-    surest_mistakes,
+    suspected_label_errors,
 )
-from ballast.evaluation.priors import correct
+from ballast.evaluation.priors import correct_prior
 from stages.store.files import ERRORS, EVALUATIONS, read_json, write_json
 from stages.store.logits import Corrected
 from stages.store.messages import Messages, read_messages
@@ -52,7 +52,7 @@ def called(corrected: Corrected, name: str, seeds: list[int], shares: np.ndarray
     return Called(
         predicted=np.stack([each.argmax(axis=1) for each in logits]),
         posterior=np.mean([softmax(each, axis=1) for each in logits], axis=0),
-        own_shares=np.mean([softmax(correct(each, corrected.production, shares), axis=1) for each in logits], axis=0),
+        own_shares=np.mean([softmax(correct_prior(each, corrected.production, shares), axis=1) for each in logits], axis=0),
     )
 
 
@@ -123,9 +123,9 @@ def main() -> None:
     for name in names:
         found = called(corrected, name, params.train.seeds, shares)
         predicted = found.posterior.argmax(axis=1)
-        rows = surest_mistakes(found.posterior, classes, most)
+        rows = most_confident_errors(found.posterior, classes, most)
         mistakes[name] = {"count": int((predicted != classes).sum()), "shown": named.entries(rows, found.posterior)}
-        in_slice[name] = in_slices(found.predicted, classes, groups, masks, labels, params.evaluate.confidence)
+        in_slice[name] = slice_metrics(found.predicted, classes, groups, masks, labels, params.evaluate.confidence)
         if beats_majority(predicted, classes):
             counted.append(name)
             wrong_by_all &= predicted != classes
@@ -140,7 +140,7 @@ def main() -> None:
         rows = np.flatnonzero(wrong_by_all)
         rows = rows[np.argsort(production[rows, classes[rows]], kind="stable")]
         shared = {"count": len(rows), "shown": named.entries(rows[:most], production)}
-        doubted, quality, issues = label_suspects(own_shares, classes)
+        doubted, quality, issues = suspected_label_errors(own_shares, classes)
         shown = [
             {**entry, "quality": round(float(quality[at]), DIGITS), "issue": bool(issues[at])}
             for at, entry in enumerate(named.entries(doubted[:most], own_shares))

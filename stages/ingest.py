@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from ballast.cli import parser, run
 from ballast.data.near_duplicates import fingerprints, near_duplicate_groups
-from ballast.data.splitting import SPLITS, stratified_grouped_fold, stratified_grouped_split, within_share
+from ballast.data.splitting import SPLITS, nested_subsample, stratified_grouped_fold, stratified_grouped_split
 from ballast.exceptions import UserError, suggestion
 from ballast.io.digest import file_sha256
 from ballast.io.urls import refusal, secrets_in
@@ -107,7 +107,7 @@ def with_train_share(table: pa.Table, settings: Ingest, dropped: dict[str, int])
     train = pc.equal(table["split"], "train").to_numpy()
     labels, units, names = splittable(table, settings)
     doomed = train.copy()
-    doomed[train] = ~within_share(labels[train], units[train], settings.train_share, settings.seed, names)
+    doomed[train] = ~nested_subsample(labels[train], units[train], settings.train_share, settings.seed, names)
     dropped["beyond_train_share"] = 0
     return drop(table, doomed, "beyond_train_share", dropped)
 

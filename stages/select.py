@@ -11,7 +11,7 @@ import sys
 
 from ballast.cli import parser, run
 from ballast.evaluation.metrics import higher_is_better
-from ballast.evaluation.selection import judged, select
+from ballast.evaluation.selection import metric_of, select
 from ballast.io.digest import file_sha256
 from stages.pages.model_card.view import model_card
 from stages.store.files import (
@@ -54,7 +54,7 @@ def main() -> None:
         "technique": name,
         "seed": int(seed),
         "folder": (MODELS / name / seed).as_posix(),
-        "value": judged(technique, rule.metric, rule.at),
+        "value": metric_of(technique, rule.metric, rule.at),
         "labels": board["labels"],
         **rule.model_dump(),
         **priors,

@@ -13,8 +13,8 @@ from scipy.special import softmax
 
 from ballast.data.descriptors import NAMES, descriptors, vocabulary
 from ballast.monitoring.challenge import Contender, challenge
-from ballast.monitoring.decision import Drop, Policy, Verdict, judge, recall_drops
-from ballast.monitoring.label_shift import Scored, findings, least_alike, score_finding
+from ballast.monitoring.decision import Policy, RecallDrop, WindowDecision, assess_window, recall_drops
+from ballast.monitoring.label_shift import ScoredMessages, findings, most_atypical, score_finding
 from ballast.monitoring.quantification import classify_and_count, design_effect, emq, estimate_prior, posterior_conditionals
 
 POLICY = Policy(confidence=0.95, false_alarm=0.005, negligible=0.01, tolerance=0.15, minimum_labels=20, margin=0.01)
@@ -22,17 +22,19 @@ PRIOR = np.array([0.87, 0.13])
 LABELS = ["ham", "spam"]
 
 
-def messages(counts: tuple[int, ...], seed: int, *, sure: float = 2.5, length: float = 0.0) -> tuple[Scored, np.ndarray]:
+def messages(
+    counts: tuple[int, ...], seed: int, *, sure: float = 2.5, length: float = 0.0
+) -> tuple[ScoredMessages, np.ndarray]:
     """Made-up scores of as many messages of each class, and their classes; the last class's texts are longer."""
     rng = np.random.default_rng(seed)
     classes = np.repeat(np.arange(len(counts)), counts)
     logits = rng.normal(size=(len(classes), len(counts))) + 2 * sure * np.eye(len(counts))[classes]
     long = rng.normal(size=len(classes)) + (classes == len(counts) - 1) + length
-    made = Scored(posteriors=softmax(logits, axis=1), groups=np.arange(len(classes)), descriptors={"length": long})
+    made = ScoredMessages(posteriors=softmax(logits, axis=1), groups=np.arange(len(classes)), descriptors={"length": long})
     return made, classes
 
 
-def window(share: float, size: int, seed: int, **changes: float) -> Scored:
+def window(share: float, size: int, seed: int, **changes: float) -> ScoredMessages:
     rare = round(share * size)
     return messages((size - rare, rare), seed, **changes)[0]
 
@@ -40,8 +42,10 @@ def window(share: float, size: int, seed: int, **changes: float) -> Scored:
 REFERENCE, CLASSES = messages((870, 130), 0)
 
 
-def verdict(seen: Scored, *, labels: tuple[int, int] = (0, 0), drops: list[Drop] | None = None, **policy: float) -> Verdict:
-    return judge(
+def verdict(
+    seen: ScoredMessages, *, labels: tuple[int, int] = (0, 0), drops: list[RecallDrop] | None = None, **policy: float
+) -> WindowDecision:
+    return assess_window(
         REFERENCE,
         CLASSES,
         seen,
@@ -220,12 +224,12 @@ def test_a_drop_of_recall_asks_for_labels_or_a_retraining() -> None:
 
 def test_what_is_least_alike_comes_first_and_once_a_group() -> None:
     usual, odd = window(0.13, 300, 5), window(0.13, 20, 6, length=6.0)
-    seen = Scored(
+    seen = ScoredMessages(
         posteriors=np.concatenate([usual.posteriors, odd.posteriors]),
         groups=np.concatenate([usual.groups, 1000 + np.arange(20) // 2]),
         descriptors={"length": np.concatenate([usual.descriptors["length"], odd.descriptors["length"]])},
     )
-    rows = least_alike(REFERENCE, seen, 8)
+    rows = most_atypical(REFERENCE, seen, 8)
     assert len(rows) == 8 and (rows >= 300).all()
     assert len(set(seen.groups[rows])) == 8
 

@@ -16,21 +16,21 @@ from statsmodels.stats.multitest import multipletests
 
 from ballast.evaluation.bootstrap import Draws
 from ballast.evaluation.calibration import Calibration
-from ballast.evaluation.claims import CONTRADICTED, INCONCLUSIVE, SUPPORTED, Claim, Part, claims, judge, nothing_helps
+from ballast.evaluation.claims import CONTRADICTED, INCONCLUSIVE, SUPPORTED, Claim, Part, assess_claims, claims, nothing_helps
 from ballast.evaluation.comparison import (
-    bootstrap_p,
+    bootstrap_p_value,
     compare,
     holm,
-    mcnemar_over_seeds,
-    mcnemar_p,
+    mcnemar_p_value,
+    mcnemar_p_value_over_seeds,
     verdict,
     with_seed_variation,
 )
 from ballast.evaluation.metrics import macro_f1
 from ballast.evaluation.operating_point import macro_f1_offsets
-from ballast.evaluation.post_hoc import Head, Scores, arms
+from ballast.evaluation.post_hoc import LinearHead, SplitLogits, post_hoc_logits
 from ballast.evaluation.prior_grid import RATIOS, prior_grid
-from ballast.evaluation.priors import correct, fit_shift
+from ballast.evaluation.priors import correct_prior, fit_shift
 
 RNG = np.random.default_rng(0)
 
@@ -70,7 +70,7 @@ def test_an_unstable_technique_is_seldom_called_different() -> None:
             f"t{at}": Draws(values={"f1": np.full(400, each.mean())}, seeds={"f1": each}, correct=np.ones((3, 1), bool))
             for at, each in enumerate(of_seeds)
         }
-        false += bootstrap_p(with_seed_variation(techniques)["t0"].values["f1"]) < 0.05
+        false += bootstrap_p_value(with_seed_variation(techniques)["t0"].values["f1"]) < 0.05
     assert false < 0.1 * 400
 
 
@@ -80,12 +80,12 @@ def test_one_seed_adds_nothing() -> None:
 
 
 def test_bootstrap_p_is_small_only_beyond_zero() -> None:
-    assert bootstrap_p(RNG.normal(size=2000)) > 0.9 or bootstrap_p(RNG.normal(0, 1, 2000)) > 0.9
-    assert math.isclose(bootstrap_p(RNG.normal(1.96, 1, size=200_000)), 0.05, abs_tol=3e-3)
-    assert bootstrap_p(np.ones(1999)) == 2 / 2000
-    assert bootstrap_p(np.zeros(10)) == 1
+    assert bootstrap_p_value(RNG.normal(size=2000)) > 0.9 or bootstrap_p_value(RNG.normal(0, 1, 2000)) > 0.9
+    assert math.isclose(bootstrap_p_value(RNG.normal(1.96, 1, size=200_000)), 0.05, abs_tol=3e-3)
+    assert bootstrap_p_value(np.ones(1999)) == 2 / 2000
+    assert bootstrap_p_value(np.zeros(10)) == 1
     # Beyond what 2,000 resamples can count, so that a correction for 50 techniques leaves something to show.
-    assert 50 * bootstrap_p(RNG.normal(5, 1, size=2000)) < 0.01
+    assert 50 * bootstrap_p_value(RNG.normal(5, 1, size=2000)) < 0.01
 
 
 @given(st.integers(0, 30), st.integers(0, 30))
@@ -93,20 +93,20 @@ def test_bootstrap_p_is_small_only_beyond_zero() -> None:
 def test_mcnemar_is_the_mid_p_of_the_discordant(gained: int, lost: int) -> None:
     own = np.array([True] * gained + [False] * lost + [True, False])
     other = np.array([False] * gained + [True] * lost + [True, False])
-    found = mcnemar_p(own, other)
+    found = mcnemar_p_value(own, other)
     if gained + lost:
         exact = binomtest(min(gained, lost), gained + lost).pvalue
         assert found <= exact + 1e-12 and found >= 0.4 * exact
     else:
         assert found == 1
-    assert math.isclose(found, mcnemar_p(other, own))
+    assert math.isclose(found, mcnemar_p_value(other, own))
 
 
 def test_seeds_share_one_mcnemar_p() -> None:
     same, apart = np.tile([True, False], 50), np.ones(100, bool)
-    assert mcnemar_over_seeds(np.stack([same]), np.stack([same])) == 1
-    one = mcnemar_p(apart, same)
-    assert math.isclose(mcnemar_over_seeds(np.stack([apart] * 3), np.stack([same] * 3)), 2 * one)
+    assert mcnemar_p_value_over_seeds(np.stack([same]), np.stack([same])) == 1
+    one = mcnemar_p_value(apart, same)
+    assert math.isclose(mcnemar_p_value_over_seeds(np.stack([apart] * 3), np.stack([same] * 3)), 2 * one)
 
 
 def test_holm_by_hand() -> None:
@@ -150,7 +150,7 @@ def test_a_comparison_is_paired_and_adjusted() -> None:
 
 def judged(direction: str, own: float, other: float, *, seeds: int = 3, spread: float = 0.002) -> str:
     claim = Claim(words="", source="", parts=[Part(technique="focal", metric="spam.f1", direction=direction)])
-    [found] = judge([claim], {"focal": draws(own, spread, seeds), "baseline": draws(other, spread, seeds)}, 0.95)
+    [found] = assess_claims([claim], {"focal": draws(own, spread, seeds), "baseline": draws(other, spread, seeds)}, 0.95)
     return found["verdict"]
 
 
@@ -181,11 +181,11 @@ def test_a_claim_of_several_parts_needs_them_all() -> None:
 
     def of(*names: str) -> str:
         parts = [Part(technique=name, metric="spam.f1", direction="higher") for name in names]
-        return judge([Claim(words="", source="", parts=parts)], techniques, 0.95)[0]["verdict"]
+        return assess_claims([Claim(words="", source="", parts=parts)], techniques, 0.95)[0]["verdict"]
 
     assert of("up") == SUPPORTED and of("up", "same") == INCONCLUSIVE and of("up", "down") == CONTRADICTED
     assert of("up", "absent") == INCONCLUSIVE
-    [absent] = judge(
+    [absent] = assess_claims(
         [Claim(words="", source="", parts=[Part(technique="absent", metric="spam.f1", direction="higher")])], techniques, 0.95
     )
     assert absent["effect"] is None and "absent" in absent["note"]
@@ -234,17 +234,17 @@ def test_offsets_raise_macro_f1(classes: int, seed: int) -> None:
 def test_arms_do_what_their_names_say() -> None:
     labels = np.repeat([0, 1], [900, 100])
     logits = RNG.normal(size=(1000, 2)) + 2 * np.eye(2)[labels]
-    scores = Scores(validation=logits, classes=labels, test=logits)
+    scores = SplitLogits(validation=logits, classes=labels, test=logits)
     production = np.array([0.9, 0.1])
-    head = Head(norms=np.array([1.0, 1.0]), bias=np.zeros(2))
-    made = arms(scores, production, Calibration(temperature=1.0, bias=np.zeros(2)), production, head)
+    head = LinearHead(norms=np.array([1.0, 1.0]), bias=np.zeros(2))
+    made = post_hoc_logits(scores, production, Calibration(temperature=1.0, bias=np.zeros(2)), production, head)
     assert set(made) == {"logit_adjustment", "temperature", "threshold", "tau_normalisation"}
-    np.testing.assert_allclose(made["logit_adjustment"], correct(logits, production, np.array([0.5, 0.5])))
+    np.testing.assert_allclose(made["logit_adjustment"], correct_prior(logits, production, np.array([0.5, 0.5])))
     np.testing.assert_allclose(made["temperature"], logits)
-    fair = correct(logits + fit_shift(logits, labels), production, production)
+    fair = correct_prior(logits + fit_shift(logits, labels), production, production)
     np.testing.assert_allclose(made["tau_normalisation"], fair)
     assert macro_f1(made["threshold"].argmax(axis=1), labels) >= macro_f1(logits.argmax(axis=1), labels)
-    assert set(arms(scores, production, Calibration(temperature=2.0, bias=np.zeros(2)), production, None)) == {
+    assert set(post_hoc_logits(scores, production, Calibration(temperature=2.0, bias=np.zeros(2)), production, None)) == {
         "logit_adjustment", "temperature", "threshold",
     }  # fmt: skip
     np.testing.assert_allclose(softmax(logit(np.array([[0.2], [0.8]])), axis=0).sum(), 1)
@@ -253,9 +253,9 @@ def test_arms_do_what_their_names_say() -> None:
 def test_tau_undoes_a_head_whose_norms_follow_the_class_sizes() -> None:
     labels = np.repeat([0, 1], [900, 100])
     fair = RNG.normal(size=(1000, 2)) + 2 * np.eye(2)[labels]
-    head = Head(norms=np.array([4.0, 1.0]), bias=np.array([1.0, -1.0]))
-    scores = Scores(validation=fair * head.norms + head.bias, classes=labels, test=fair * head.norms + head.bias)
+    head = LinearHead(norms=np.array([4.0, 1.0]), bias=np.array([1.0, -1.0]))
+    scores = SplitLogits(validation=fair * head.norms + head.bias, classes=labels, test=fair * head.norms + head.bias)
     production = np.array([0.9, 0.1])
-    made = arms(scores, production, Calibration(temperature=1.0, bias=np.zeros(2)), production, head)
+    made = post_hoc_logits(scores, production, Calibration(temperature=1.0, bias=np.zeros(2)), production, head)
     plain = macro_f1(scores.test.argmax(axis=1), labels)
     assert macro_f1(made["tau_normalisation"].argmax(axis=1), labels) > plain + 0.05

@@ -17,12 +17,12 @@ from ballast.evaluation.bootstrap import wilson_interval
 from ballast.evaluation.error_analysis import (
     LEAST_IN_SLICE,
     beats_majority,
-    class_in_slice,
-    in_slices,
-    label_suspects,
+    class_metrics,
+    most_confident_errors,
     nearest_neighbours,
+    slice_metrics,
     slices,
-    surest_mistakes,
+    suspected_label_errors,
 )
 from stages.pages.report.errors_view import NEIGHBOUR_CHARACTERS, SHOWN_CHARACTERS, errors, rows_of
 from stages.pages.report.view import HERE, percent
@@ -36,9 +36,9 @@ HOSTILE = "<script>broken = 1</script></style></td></table>\u202e\u2066{{ 7 * 7 
 def test_mistakes_are_wrong_and_the_surest_first() -> None:
     posterior = np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.3, 0.7], [0.2, 0.8]])
     classes = np.array([1, 0, 0, 1, 0])
-    assert surest_mistakes(posterior, classes, 5).tolist() == [0, 2, 4], "ties stay in the order of the messages"
-    assert surest_mistakes(posterior, classes, 1).tolist() == [0]
-    assert surest_mistakes(posterior[[1, 3]], classes[[1, 3]], 5).tolist() == []
+    assert most_confident_errors(posterior, classes, 5).tolist() == [0, 2, 4], "ties stay in the order of the messages"
+    assert most_confident_errors(posterior, classes, 1).tolist() == [0]
+    assert most_confident_errors(posterior[[1, 3]], classes[[1, 3]], 5).tolist() == []
 
 
 def test_only_what_always_answers_the_largest_class_is_no_better_than_that() -> None:
@@ -57,7 +57,7 @@ def test_swapped_labels_are_the_suspects() -> None:
     swapped = rng.choice(sure, 12, replace=False)
     given_labels = truth.copy()
     given_labels[swapped] = (truth[swapped] + 1) % 3
-    rows, quality, issues = label_suspects(posterior, given_labels)
+    rows, quality, issues = suspected_label_errors(posterior, given_labels)
     assert set(rows[:12].tolist()) == set(swapped.tolist()) and issues[:12].mean() > 0.8
     assert quality.tolist() == sorted(quality.tolist())
     assert quality == pytest.approx(posterior[rows, given_labels[rows]])
@@ -65,7 +65,7 @@ def test_swapped_labels_are_the_suspects() -> None:
 
 def test_labels_that_are_all_likely_have_no_suspects() -> None:
     classes = np.repeat([0, 1], [20, 5])
-    rows, quality, issues = label_suspects(np.where(np.eye(2)[classes] > 0, 0.9, 0.1), classes)
+    rows, quality, issues = suspected_label_errors(np.where(np.eye(2)[classes] > 0, 0.9, 0.1), classes)
     assert len(rows) == len(quality) == len(issues) == 0
 
 
@@ -121,7 +121,7 @@ def test_metrics_of_a_slice_are_those_of_its_counts(seed: int, seeds: int) -> No
     rng = np.random.default_rng(seed)
     truth = rng.random(60) < 0.4
     predicted = rng.random((seeds, 60)) < rng.random()
-    found = class_in_slice(predicted, truth, np.arange(60), 0.95)
+    found = class_metrics(predicted, truth, np.arange(60), 0.95)
     assert (found is None) == (truth.sum() < LEAST_IN_SLICE)
     if found is None:
         return
@@ -139,8 +139,8 @@ def test_metrics_of_a_slice_are_those_of_its_counts(seed: int, seeds: int) -> No
 
 def test_near_duplicates_tell_as_much_as_one_message() -> None:
     truth, predicted = np.ones(40, dtype=bool), np.tile([True, True, True, False], 10)[None]
-    apart = class_in_slice(predicted, truth, np.arange(40), 0.95)
-    together = class_in_slice(predicted, truth, np.arange(40) // 4, 0.95)
+    apart = class_metrics(predicted, truth, np.arange(40), 0.95)
+    together = class_metrics(predicted, truth, np.arange(40) // 4, 0.95)
     assert apart is not None and together is not None
     for key in ("recall", "f1"):
         wide, narrow = together[key], apart[key]
@@ -151,7 +151,7 @@ def test_near_duplicates_tell_as_much_as_one_message() -> None:
 def test_every_slice_and_class_has_an_entry() -> None:
     classes = np.repeat([0, 1], [30, 5])
     masks = {"all": np.ones(35, dtype=bool), "few": np.arange(35) < 4}
-    found = in_slices(classes[None], classes, np.arange(35), masks, ["ham", "spam"], 0.95)
+    found = slice_metrics(classes[None], classes, np.arange(35), masks, ["ham", "spam"], 0.95)
     assert found["few"] == {"ham": None, "spam": None} and found["all"]["spam"] is None
     ham = found["all"]["ham"]
     assert ham is not None and ham["recall"] is not None and ham["recall"]["value"] == 1

@@ -10,7 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import log_softmax, softmax
 
-from ballast.evaluation.operating_point import Rule, choose, cost_matrix, decide, margins, named_costs, threshold, weighted
+from ballast.evaluation.operating_point import (
+    Rule,
+    choose_operating_point,
+    cost_matrix,
+    decide,
+    log_margins,
+    named_costs,
+    threshold,
+    weights_to_costs,
+)
 from ballast.exceptions import UserError
 
 LABELS = ["ham", "spam", "fraud"]
@@ -33,7 +42,7 @@ def test_decisions_cost_the_least(classes: int, seed: int) -> None:
         expected = [sum(row[true] * costs[true, predicted] for true in range(classes)) for predicted in range(classes)]
         assert math.isclose(expected[decided], min(expected))
     weights = rng.exponential(size=classes) + 0.1
-    np.testing.assert_array_equal(decide(posteriors, weighted(weights)), (posteriors * weights).argmax(axis=1))
+    np.testing.assert_array_equal(decide(posteriors, weights_to_costs(weights)), (posteriors * weights).argmax(axis=1))
     np.testing.assert_array_equal(decide(posteriors, 1 - np.eye(classes)), posteriors.argmax(axis=1))
 
 
@@ -50,7 +59,7 @@ def test_two_classes_have_a_threshold(costs: list[float], label: int, probabilit
 
 def brute_force(logits: np.ndarray, positive: np.ndarray, label: int, weights: np.ndarray) -> list[dict[str, float]]:
     """What every cut gives; scores that differ by rounding only are tied."""
-    scores = margins(log_softmax(logits, axis=1), label).round(9)
+    scores = log_margins(log_softmax(logits, axis=1), label).round(9)
     made = []
     for cut in np.unique(scores):
         assigned = scores >= cut
@@ -77,7 +86,7 @@ def test_a_rule_reaches_what_brute_force_does(classes: int, seed: int, kind: str
     class_weights = np.random.default_rng(seed).uniform(0.2, 3, size=classes) if seed % 3 else np.ones(classes)
     weights, positive = class_weights[labels], labels == label
     limit = {"f1": None, "precision": share or 0.5, "budget": 3000 * share}[kind]
-    found = choose(Rule(kind=kind, label=label, limit=limit), logits, labels, class_weights)
+    found = choose_operating_point(Rule(kind=kind, label=label, limit=limit), logits, labels, class_weights)
     assigned = decide(softmax(logits, axis=1), found.costs) == label
     assert assigned.any() and np.isfinite(found.costs).all()
     possible = brute_force(logits, positive, label, weights)
@@ -99,7 +108,7 @@ def test_a_floor_that_nothing_keeps_is_said_and_the_class_still_assigned() -> No
     labels = np.array([0, 1, 0, 1, 0, 0])
     logits = np.stack([np.zeros(6), np.array([3.0, 2.0, 1.0, 0.0, -1.0, -2.0])], axis=1)
     for rule in (Rule(kind="precision", label=1, limit=0.9), Rule(kind="budget", label=1, limit=10)):
-        found = choose(rule, logits, labels, np.ones(2))
+        found = choose_operating_point(rule, logits, labels, np.ones(2))
         assert not found.met
         np.testing.assert_array_equal(decide(softmax(logits, axis=1), found.costs), [1, 1, 1, 1, 0, 0])
 
@@ -107,7 +116,7 @@ def test_a_floor_that_nothing_keeps_is_said_and_the_class_still_assigned() -> No
 def test_costs_are_applied_as_given_whatever_the_scores() -> None:
     logits, labels = messages(0, 3)
     costs = np.array([[0, 5, 1], [2, 0, 1], [9, 9, 0.0]])
-    found = choose(Rule(kind="cost", costs=costs), logits, labels, np.ones(3))
+    found = choose_operating_point(Rule(kind="cost", costs=costs), logits, labels, np.ones(3))
     assert found.met
     np.testing.assert_array_equal(found.costs, costs)
 
@@ -118,7 +127,7 @@ def test_production_shares_move_the_point() -> None:
     logits = np.stack([np.zeros(4000), 2 * rng.normal(size=4000) + 2 * labels], axis=1)
     rule = Rule(kind="precision", label=1, limit=0.8)
     even, rare = (
-        decide(softmax(logits, axis=1), choose(rule, logits, labels, weights).costs).sum()
+        decide(softmax(logits, axis=1), choose_operating_point(rule, logits, labels, weights).costs).sum()
         for weights in (np.ones(2), np.array([1.8, 0.2]))
     )
     assert rare < even / 2
@@ -128,7 +137,7 @@ def test_scores_that_leave_no_doubt_give_finite_costs() -> None:
     labels = np.array([0, 1, 0, 1])
     logits = np.array([[900.0, -900], [-900, 900], [-900, 900], [900, -900]])
     for kind in ("f1", "macro_f1", "precision"):
-        found = choose(Rule(kind=kind, label=1, limit=0.5), logits, labels, np.ones(2))
+        found = choose_operating_point(Rule(kind=kind, label=1, limit=0.5), logits, labels, np.ones(2))
         assert np.isfinite(found.costs).all()
 
 

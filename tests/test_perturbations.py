@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ballast.data.perturbations import HOMOGLYPHS, falls, homoglyphs, leet, perturbations, spacing
+from ballast.data.perturbations import HOMOGLYPHS, homoglyphs, leet, perturbations, probability_drops, spacing
 from ballast.exceptions import UserError
 from stages.compare import PERTURBATION_COLUMNS, perturbation_table
 from stages.pages.report.errors_view import perturbed
@@ -59,10 +59,10 @@ def test_an_unknown_name_is_an_error_before_anything_trains(workspace: Project) 
 def test_falls_are_those_of_the_texts_that_were_called_the_class() -> None:
     original = np.array([[0.2, 0.8], [0.4, 0.6], [0.9, 0.1]])
     changed = np.array([[0.3, 0.7], [0.9, 0.1], [0.8, 0.2]])
-    found = {key: values.tolist() for key, values in falls(original, changed).items()}
+    found = {key: values.tolist() for key, values in probability_drops(original, changed).items()}
     assert found["called"] == [1, 2] and found["still"] == [1, 1]
     assert found["before"] == pytest.approx([0.9, 0.7]) and found["after"] == pytest.approx([0.8, 0.4])
-    nothing = falls(np.empty((0, 2)), np.empty((0, 2)))
+    nothing = probability_drops(np.empty((0, 2)), np.empty((0, 2)))
     assert nothing["called"].tolist() == [0, 0] and np.isnan(nothing["before"]).all()
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ballast.data.near_duplicates import fingerprints, mask, near_duplicate_groups
-from ballast.data.splitting import SPLITS, stratified_grouped_fold, stratified_grouped_split, within_share
+from ballast.data.splitting import SPLITS, nested_subsample, stratified_grouped_fold, stratified_grouped_split
 from ballast.exceptions import UserError
 
 FRACTIONS = {"train": 0.7, "validation": 0.1, "test": 0.2}
@@ -122,7 +122,7 @@ def test_folds_and_shares_keep_the_shares_of_classes(seed: int) -> None:
             for label in (0, 1):
                 assert abs((split[labels == label] == at).mean() - share) < 6 / (labels == label).sum()
     for share in (0.25, 0.5):
-        kept = within_share(labels, groups, share, seed, ["ham", "spam"])
+        kept = nested_subsample(labels, groups, share, seed, ["ham", "spam"])
         for label in (0, 1):
             assert abs(kept[labels == label].mean() - share) < 3 / (labels == label).sum()
 
@@ -134,7 +134,7 @@ def test_shares_are_nested_and_separate_no_group(rows: tuple[np.ndarray, np.ndar
     names = [str(label) for label in range(labels.max() + 1)]
     previous = np.zeros(len(labels), dtype=bool)
     for share in [*sorted(shares), 1.0]:
-        kept = within_share(labels, groups, share, seed, names)
+        kept = nested_subsample(labels, groups, share, seed, names)
         assert not (previous & ~kept).any()
         assert set(labels[kept]) == set(labels)
         assert not set(groups[kept]) & set(groups[~kept])

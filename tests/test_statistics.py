@@ -16,33 +16,35 @@ from sklearn import metrics as reference
 from ballast.evaluation import bootstrap
 from ballast.evaluation.bootstrap import (
     GROUPS_IN_CACHE,
-    by_column,
+    bootstrap_draws,
     percentile_interval,
     resample_counts,
-    resampled,
+    to_column_major,
     wilson_interval,
 )
 from ballast.evaluation.calibration import fit_calibration
 from ballast.evaluation.evaluate import Labelled, Protocol, SeedScores, evaluate
-from ballast.evaluation.metrics import Metrics, Scored, bounds, metric_names, one_vs_rest
-from ballast.evaluation.priors import correct, effective_prior, fit_prior, fit_shift
+from ballast.evaluation.metrics import LabelledScores, Metrics, bounds, metric_names, one_vs_rest
+from ballast.evaluation.priors import correct_prior, effective_prior, fit_prior, fit_shift
 from ballast.evaluation.selection import select
 from ballast.exceptions import UserError
 
 RNG = np.random.default_rng(0)
 
 
-def scored(classes: int, size: int = 400, seed: int = 0) -> Scored:
+def scored(classes: int, size: int = 400, seed: int = 0) -> LabelledScores:
     rng = np.random.default_rng(seed)
     labels = np.concatenate([np.arange(classes), rng.choice(classes, size - classes, p=softmax(-np.arange(classes)))])
     logits = rng.normal(size=(size, classes)) + 1.5 * np.eye(classes)[labels]
-    return Scored(
+    return LabelledScores(
         [f"c{label}" for label in range(classes)], labels, logits, rng.integers(size // 2, size=size), np.ones(classes)
     )
 
 
-def numbered(each: Scored) -> Scored:
-    return Scored(each.names, each.labels, each.logits, np.unique(each.groups, return_inverse=True)[1], each.class_weights)
+def numbered(each: LabelledScores) -> LabelledScores:
+    return LabelledScores(
+        each.names, each.labels, each.logits, np.unique(each.groups, return_inverse=True)[1], each.class_weights
+    )
 
 
 def expected_metrics(labels: np.ndarray, logits: np.ndarray, names: list[str], weights: np.ndarray) -> dict[str, float]:
@@ -83,7 +85,7 @@ def test_metrics_agree_with_scikit_learn(classes: int) -> None:
     each = numbered(scored(classes))
     class_weights = RNG.uniform(0.5, 2, size=classes)
     weights = class_weights[each.labels]
-    each = Scored(each.names, each.labels, each.logits, each.groups, class_weights)
+    each = LabelledScores(each.names, each.labels, each.logits, each.groups, class_weights)
     values = Metrics(each)(np.ones((1, each.groups.max() + 1)))
     assert set(values) == set(metric_names(each.names))
     for name, expected in expected_metrics(each.labels, each.logits, list(each.names), weights).items():
@@ -105,14 +107,14 @@ def test_ties_and_constant_scores_rank_as_in_scikit_learn() -> None:
     labels = np.array([0, 0, 1, 1, 0, 1])
     for column in ([0.0] * 6, [0, 1, 1, 2, 2, 2]):
         logits = np.stack([np.zeros(6), np.array(column, dtype=float)], axis=1)
-        values = Metrics(Scored(["no", "yes"], labels, logits, np.arange(6), np.ones(2)))(np.ones((1, 6)))
+        values = Metrics(LabelledScores(["no", "yes"], labels, logits, np.arange(6), np.ones(2)))(np.ones((1, 6)))
         assert math.isclose(values["yes.pr_auc"][0], reference.average_precision_score(labels, column))
         assert math.isclose(values["yes.roc_auc"][0], reference.roc_auc_score(labels, column))
 
 
 def test_binned_ranking_agrees_with_the_exact_one() -> None:
     each = scored(2, size=60_000)
-    each = Scored(each.names, each.labels, each.logits, np.arange(60_000), each.class_weights)
+    each = LabelledScores(each.names, each.labels, each.logits, np.arange(60_000), each.class_weights)
     values = Metrics(each)(np.ones((1, 60_000)))
     score, positive = one_vs_rest(log_softmax(each.logits, axis=1), 1), each.labels == 1
     assert math.isclose(values["c1.pr_auc"][0], reference.average_precision_score(positive, score), abs_tol=1e-3)
@@ -125,7 +127,7 @@ def test_ranking_of_a_rare_class_among_many_messages(size: int, rare: int) -> No
     rng = np.random.default_rng(1)
     for distance in (1.0, 2.0, 9.0):
         score = rng.normal(size=size) + distance * labels
-        found = Metrics(Scored(["no", "yes"], labels, np.stack([-score, score], axis=1), np.arange(size), np.ones(2)))(
+        found = Metrics(LabelledScores(["no", "yes"], labels, np.stack([-score, score], axis=1), np.arange(size), np.ones(2)))(
             np.ones((1, size))
         )
         assert math.isclose(found["yes.pr_auc"][0], reference.average_precision_score(labels, score), abs_tol=1e-3)
@@ -136,7 +138,7 @@ def test_wilson_counts_groups_and_not_their_weights() -> None:
     labels = np.repeat([0, 1], [500, 100])
     logits = 20.0 * np.eye(2)[labels]
     # Two messages of each class are one group.
-    each = Scored(["ham", "spam"], np.tile(labels, 2), np.tile(logits, (2, 1)), np.arange(1200) // 2, np.ones(2))
+    each = LabelledScores(["ham", "spam"], np.tile(labels, 2), np.tile(logits, (2, 1)), np.arange(1200) // 2, np.ones(2))
     share = np.array([5, 1]) / 6
     for production in (share, np.array([0.5, 0.5]), np.array([0.99, 0.01])):
         found = evaluate({0: seed_scores(each, share)}, protocol(each, production)).summary["pooled"]["corrected"]
@@ -150,7 +152,7 @@ def test_intervals_stay_where_metrics_can_be() -> None:
     """Three seeds of which one is poor: Student's t with two degrees of freedom reaches far."""
     labels, good = gaussians(600, share=0.1, seed=0, prior=0.1)
     poor = good * np.array([1.0, -1.0])
-    each = Scored(["ham", "spam"], labels, good, np.arange(600), np.ones(2))
+    each = LabelledScores(["ham", "spam"], labels, good, np.arange(600), np.ones(2))
     scores = {seed: seed_scores(replace(each, logits=logits), None) for seed, logits in enumerate((good, good, poor))}
     found = evaluate(scores, protocol(each, np.array([0.9, 0.1]))).summary["pooled"]
     touched = 0
@@ -164,7 +166,7 @@ def test_intervals_stay_where_metrics_can_be() -> None:
 
 def test_a_class_that_a_sample_does_not_hold_counts_for_nothing() -> None:
     labels = np.array([0, 0, 1, 1, 2])
-    each = Scored(["a", "b", "c"], labels, 9.0 * np.eye(3)[[0, 1, 1, 1, 2]], np.arange(5), np.ones(3))
+    each = LabelledScores(["a", "b", "c"], labels, 9.0 * np.eye(3)[[0, 1, 1, 1, 2]], np.arange(5), np.ones(3))
     found = Metrics(each)(np.array([[1.0, 1, 1, 1, 0], [1, 1, 1, 1, 1]]))["macro_f1"]
     rows = [0, 1, 2, 3]
     expected = [
@@ -175,7 +177,7 @@ def test_a_class_that_a_sample_does_not_hold_counts_for_nothing() -> None:
 
 def test_ece_by_hand() -> None:
     logits = logit(np.array([0.9, 0.9, 0.9, 0.9, 0.6, 0.6]))
-    each = Scored(
+    each = LabelledScores(
         ["no", "yes"], np.array([1, 1, 1, 0, 1, 0]), np.stack([np.zeros(6), logits], axis=1), np.arange(6), np.ones(2)
     )
     assert math.isclose(Metrics(each)(np.ones((1, 6)))["ece"][0], (4 * abs(0.9 - 0.75) + 2 * abs(0.6 - 0.5)) / 6)
@@ -184,7 +186,7 @@ def test_ece_by_hand() -> None:
 @pytest.mark.parametrize("groups", [1, GROUPS_IN_CACHE, 2 * GROUPS_IN_CACHE + 5])
 def test_a_block_stored_by_column_is_the_same_block(groups: int) -> None:
     block = np.random.default_rng(0).integers(9, size=(3, groups)).astype(np.float32)
-    copied = by_column(block)
+    copied = to_column_major(block)
     assert copied.flags.f_contiguous and copied.dtype == block.dtype
     np.testing.assert_array_equal(copied, block)
 
@@ -199,7 +201,7 @@ def test_resamples_draw_as_many_groups_as_there_are() -> None:
 
 def test_bootstrap_interval_of_a_mean_is_the_normal_one() -> None:
     values = RNG.normal(size=500)
-    draws = resampled(lambda counts: {"mean": counts @ values / counts.sum(axis=1)}, 500, 2000, 0)["mean"]
+    draws = bootstrap_draws(lambda counts: {"mean": counts @ values / counts.sum(axis=1)}, 500, 2000, 0)["mean"]
     low, high = percentile_interval(draws, 0.95)
     margin = 1.96 * values.std() / math.sqrt(500)
     assert math.isclose(high - low, 2 * margin, rel_tol=0.08)
@@ -212,8 +214,8 @@ def test_resampling_groups_widens_the_interval_when_rows_repeat() -> None:
     tenfold = {"labels": np.tile(each.labels, 10), "logits": np.tile(each.logits, (10, 1))}
     widths = []
     for groups in (np.tile(np.arange(100), 10), np.arange(1000)):
-        metrics = Metrics(Scored(each.names, tenfold["labels"], tenfold["logits"], groups, np.ones(2)))
-        low, high = percentile_interval(resampled(metrics, groups.max() + 1, 500, 0)["accuracy"], 0.95)
+        metrics = Metrics(LabelledScores(each.names, tenfold["labels"], tenfold["logits"], groups, np.ones(2)))
+        low, high = percentile_interval(bootstrap_draws(metrics, groups.max() + 1, 500, 0)["accuracy"], 0.95)
         widths.append(high - low)
     assert widths[0] > 2.5 * widths[1]
 
@@ -231,8 +233,8 @@ priors = st.lists(st.floats(0.02, 1), min_size=3, max_size=3).map(lambda shares:
 @settings(max_examples=50, deadline=None)
 def test_correction_is_the_identity_for_one_prior_and_undone_by_its_inverse(first: np.ndarray, second: np.ndarray) -> None:
     logits = np.random.default_rng(1).normal(size=(20, 3))
-    np.testing.assert_allclose(correct(logits, first, first), logits)
-    np.testing.assert_allclose(correct(correct(logits, first, second), second, first), logits, atol=1e-12)
+    np.testing.assert_allclose(correct_prior(logits, first, first), logits)
+    np.testing.assert_allclose(correct_prior(correct_prior(logits, first, second), second, first), logits, atol=1e-12)
 
 
 def gaussians(size: int, share: float, seed: int, prior: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
@@ -245,7 +247,7 @@ def gaussians(size: int, share: float, seed: int, prior: float = 0.5) -> tuple[n
 
 def test_corrected_posteriors_are_those_of_the_target_prior() -> None:
     labels, logits = gaussians(200_000, share=0.1, seed=0, prior=0.5)
-    corrected = softmax(correct(logits, np.array([0.5, 0.5]), np.array([0.9, 0.1])), axis=1)[:, 1]
+    corrected = softmax(correct_prior(logits, np.array([0.5, 0.5]), np.array([0.9, 0.1])), axis=1)[:, 1]
     sure = (corrected > 0.45) & (corrected < 0.55)
     assert abs(labels[sure].mean() - 0.5) < 0.03
     assert abs(corrected.mean() - 0.1) < 0.003
@@ -329,7 +331,7 @@ def test_calibration_of_separable_scores_stays_finite() -> None:
     assert 0.05 <= calibration.temperature <= 20 and np.isfinite(calibration.bias).all()
 
 
-def protocol(each: Scored, production_prior: np.ndarray, resamples: int = 200) -> Protocol:
+def protocol(each: LabelledScores, production_prior: np.ndarray, resamples: int = 200) -> Protocol:
     half = len(each.labels) // 2
     parts = [
         Labelled(classes=each.labels[rows], groups=np.unique(each.groups[rows], return_inverse=True)[1])
@@ -346,7 +348,7 @@ def protocol(each: Scored, production_prior: np.ndarray, resamples: int = 200) -
     )
 
 
-def seed_scores(each: Scored, declared: np.ndarray | None) -> SeedScores:
+def seed_scores(each: LabelledScores, declared: np.ndarray | None) -> SeedScores:
     half = len(each.labels) // 2
     return SeedScores(
         validation=each.logits[:half],
@@ -359,7 +361,7 @@ def seed_scores(each: Scored, declared: np.ndarray | None) -> SeedScores:
 
 def test_evaluation_pools_seeds_and_holds_every_metric() -> None:
     first, second = scored(3, size=1200, seed=0), scored(3, size=1200, seed=0)
-    second = Scored(first.names, first.labels, second.logits * 0.5, first.groups, first.class_weights)
+    second = LabelledScores(first.names, first.labels, second.logits * 0.5, first.groups, first.class_weights)
     share = np.bincount(first.labels) / len(first.labels)
     found = evaluate({0: seed_scores(first, share), 4: seed_scores(second, share)}, protocol(first, share)).summary
     assert set(found["seeds"]) == {"0", "4"}
@@ -381,7 +383,7 @@ def test_evaluation_pools_seeds_and_holds_every_metric() -> None:
 
 def test_a_technique_is_safe_when_its_posteriors_are_right_for_production() -> None:
     labels, logits = gaussians(6000, share=0.1, seed=0, prior=0.5)
-    each = Scored(["ham", "spam"], labels, logits, np.arange(6000), np.ones(2))
+    each = LabelledScores(["ham", "spam"], labels, logits, np.arange(6000), np.ones(2))
     for production, safe in (([0.5, 0.5], True), ([0.9, 0.1], False)):
         found = evaluate({0: seed_scores(each, None)}, protocol(each, np.array(production), resamples=100)).summary
         assert found["pooled"]["safe"] is safe
@@ -397,7 +399,7 @@ def test_whether_a_technique_is_safe_stays_unknown_when_no_message_is_close_to_t
 def test_corrected_metrics_describe_production() -> None:
     """The same posteriors at ten times the share of the rare class: precision rises as Bayes' rule says."""
     labels, logits = gaussians(20_000, share=0.05, seed=0, prior=0.05)
-    each = Scored(["ham", "spam"], labels, logits, np.arange(20_000), np.ones(2))
+    each = LabelledScores(["ham", "spam"], labels, logits, np.arange(20_000), np.ones(2))
     declared = np.array([0.95, 0.05])
     found = evaluate({0: seed_scores(each, declared)}, protocol(each, np.array([0.5, 0.5]))).summary["pooled"]["corrected"]
     fresh_labels, fresh_logits = gaussians(200_000, share=0.5, seed=1, prior=0.5)

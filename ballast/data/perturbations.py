@@ -50,7 +50,7 @@ def perturbations(names: Iterable[str], innocent: str) -> dict[str, Callable[[st
     return {name: known[name] for name in names}
 
 
-def falls(original: np.ndarray, perturbed: np.ndarray) -> dict[str, np.ndarray]:
+def probability_drops(original: np.ndarray, perturbed: np.ndarray) -> dict[str, np.ndarray]:
     """How far the probability of a class falls, over the texts that were called that class unperturbed.
 
     original, perturbed : (m, K) posteriors of the same texts. Gives for each class (K,) the number of texts `called`, those

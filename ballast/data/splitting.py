@@ -73,7 +73,7 @@ def stratified_grouped_split(
     return split_of_group[group]
 
 
-def dealt(sizes: np.ndarray, count: int, first: int) -> np.ndarray:
+def assign_folds(sizes: np.ndarray, count: int, first: int) -> np.ndarray:
     """The fold (g,) of each group: groups of `sizes` (g,) rows, dealt to and fro from the largest, starting at fold `first`."""
     rank = np.empty(len(sizes), dtype=np.int64)
     rank[np.argsort(-sizes, kind="stable")] = np.arange(len(sizes))
@@ -96,7 +96,7 @@ def stratified_grouped_fold(
     for label, members in enumerate(members_of):
         require_groups(labels, label, members, names, least, f"{count} folds")
         # Strata start at different folds: the odd groups of all would else be in the first.
-        in_test = dealt(sizes[members], count, first=label % count) == index
+        in_test = assign_folds(sizes[members], count, first=label % count) == index
         rest = members[~in_test]
         ends = np.cumsum(sizes[rest]) - sizes[rest] / 2
         carved = int(np.clip(np.searchsorted(ends, validation * sizes[members].sum()), 1, len(rest) - 1))
@@ -105,7 +105,7 @@ def stratified_grouped_fold(
     return split_of_group[group]
 
 
-def within_share(labels: np.ndarray, groups: np.ndarray, share: float, seed: int, names: list[str]) -> np.ndarray:
+def nested_subsample(labels: np.ndarray, groups: np.ndarray, share: float, seed: int, names: list[str]) -> np.ndarray:
     """Which rows (n,) of labels (n,) and groups (n,) are in the share: stratified, by whole groups, one of each class at least.
 
     Nested: the rows of a smaller share are among those of a larger one, and a share of 1 holds all.

@@ -35,10 +35,10 @@ def resample_counts(groups: int, resamples: int, seed: int) -> Iterator[np.ndarr
         counts = np.empty((rows, groups), dtype=np.float32)
         for row in counts:
             row[:] = np.bincount(rng.integers(groups, size=groups, dtype=np.uint32), minlength=groups)
-        yield by_column(counts)
+        yield to_column_major(counts)
 
 
-def by_column(block: np.ndarray) -> np.ndarray:
+def to_column_major(block: np.ndarray) -> np.ndarray:
     """A block (b, groups) stored by column; copied strip by strip, because numpy's own copy of a wide one misses the cache."""
     copied = np.empty_like(block, order="F")
     for start in range(0, block.shape[1], GROUPS_IN_CACHE):
@@ -50,7 +50,7 @@ def by_column(block: np.ndarray) -> np.ndarray:
 Name = TypeVar("Name", bound=Hashable)
 
 
-def resampled(
+def bootstrap_draws(
     statistics: Callable[[np.ndarray], dict[Name, np.ndarray]], groups: int, resamples: int, seed: int
 ) -> dict[Name, np.ndarray]:
     """Evaluate `statistics` (counts (b, groups) -> name -> (b,)) on every resample: name -> (resamples,)."""

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ballast.evaluation.bootstrap import MINIMUM_SEEDS, Draws
-from ballast.evaluation.comparison import bootstrap_p, holm, seeds_in_words
+from ballast.evaluation.comparison import bootstrap_p_value, holm, seeds_in_words
 
 SUPPORTED, CONTRADICTED, INCONCLUSIVE = "supported", "contradicted", "inconclusive"
 # Two techniques whose metric differs by less are level for any practical purpose; of a reference that is nearly perfect, less
@@ -138,7 +138,7 @@ class Effect:
         return SUPPORTED if shown else CONTRADICTED if opposite else INCONCLUSIVE
 
 
-def measured(part: Part, techniques: Mapping[str, Draws], confidence: float) -> Effect | None:
+def measure_effect(part: Part, techniques: Mapping[str, Draws], confidence: float) -> Effect | None:
     """The effect of a part; None when an entry or a metric is not there."""
     pair = [techniques.get(name) for name in (part.technique, part.reference)]
     if any(each is None or part.metric not in each.values for each in pair):
@@ -153,13 +153,13 @@ def measured(part: Part, techniques: Mapping[str, Draws], confidence: float) -> 
         value=value,
         low=float(min(low, value)),
         high=float(max(high, value)),
-        p=bootstrap_p(differences),
+        p=bootstrap_p_value(differences),
         seeds=seeds,
         margin=min(MARGIN, max(0.0, 1 - other.point(part.metric)) / 2),
     )
 
 
-def judged(claim: Claim, effects: Sequence[Effect], confidence: float) -> dict[str, Any]:
+def claim_verdict(claim: Claim, effects: Sequence[Effect], confidence: float) -> dict[str, Any]:
     """A claim for JSON: effect and interval of its first part, verdict over all parts, a note where nothing can be said."""
     verdicts = [each.verdict(confidence) for each in effects]
     verdict = (
@@ -203,28 +203,28 @@ def judged(claim: Claim, effects: Sequence[Effect], confidence: float) -> dict[s
     }
 
 
-def judge(stated: Sequence[Claim], techniques: Mapping[str, Draws], confidence: float) -> list[dict[str, Any]]:
+def assess_claims(stated: Sequence[Claim], techniques: Mapping[str, Draws], confidence: float) -> list[dict[str, Any]]:
     """All claims with their verdicts; p-values are adjusted over all parts of all claims (Holm)."""
     effects = {
         f"{at}.{number}": effect
         for at, claim in enumerate(stated)
         for number, part in enumerate(claim.parts)
-        if (effect := measured(part, techniques, confidence)) is not None
+        if (effect := measure_effect(part, techniques, confidence)) is not None
     }
     adjusted = holm({name: each.p for name, each in effects.items()})
     effects = {name: replace(each, p=adjusted[name]) for name, each in effects.items()}
     return [
-        judged(claim, [each for name, each in effects.items() if name.startswith(f"{at}.")], confidence)
+        claim_verdict(claim, [each for name, each in effects.items() if name.startswith(f"{at}.")], confidence)
         for at, claim in enumerate(stated)
     ]
 
 
-def judge_both(
+def assess_raw_and_corrected(
     stated: Sequence[Claim], raw: Mapping[str, Draws], corrected: Mapping[str, Draws], confidence: float
 ) -> list[dict[str, Any]]:
     """All claims judged on raw metrics, as the articles measured them, and beside that on corrected ones."""
-    of_corrected = judge(stated, corrected, confidence)
+    of_corrected = assess_claims(stated, corrected, confidence)
     return [
         {**found, "corrected": {key: other[key] for key in ("effect", "low", "high", "verdict", "parts")}}
-        for found, other in zip(judge(stated, raw, confidence), of_corrected, strict=True)
+        for found, other in zip(assess_claims(stated, raw, confidence), of_corrected, strict=True)
     ]

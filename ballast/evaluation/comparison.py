@@ -42,7 +42,7 @@ def with_seed_variation(techniques: Mapping[str, Draws]) -> dict[str, Draws]:
     return varied
 
 
-def bootstrap_p(differences: np.ndarray) -> float:
+def bootstrap_p_value(differences: np.ndarray) -> float:
     """Two-sided p-value of "no difference" from bootstrap differences (resamples,) (Davison and Hinkley 1997, 4.4).
 
     Where no difference lies on the other side of 0 the tail is a normal one: with the least p-value that so many resamples can
@@ -56,7 +56,7 @@ def bootstrap_p(differences: np.ndarray) -> float:
     return float(min(resolved, 2 * ndtr(-abs(differences.mean()) / deviation)))
 
 
-def mcnemar_p(correct: np.ndarray, reference_correct: np.ndarray) -> float:
+def mcnemar_p_value(correct: np.ndarray, reference_correct: np.ndarray) -> float:
     """McNemar's mid-p value for two classifiers of the same messages, (n,) booleans each (Fagerland et al. 2013)."""
     gained = int((correct & ~reference_correct).sum())
     lost = int((~correct & reference_correct).sum())
@@ -66,9 +66,9 @@ def mcnemar_p(correct: np.ndarray, reference_correct: np.ndarray) -> float:
     return float(min(1.0, 2 * binom.cdf(fewer, discordant, 0.5) - binom.pmf(fewer, discordant, 0.5)))
 
 
-def mcnemar_over_seeds(correct: np.ndarray, reference_correct: np.ndarray) -> float:
+def mcnemar_p_value_over_seeds(correct: np.ndarray, reference_correct: np.ndarray) -> float:
     """One p-value from seeds (seeds, n): twice the median of each seed's (Meinshausen et al., P-values, 2009)."""
-    values = [mcnemar_p(own, other) for own, other in zip(correct, reference_correct, strict=False)]
+    values = [mcnemar_p_value(own, other) for own, other in zip(correct, reference_correct, strict=False)]
     return values[0] if len(values) == 1 else float(min(1.0, 2 * np.median(values)))
 
 
@@ -106,12 +106,12 @@ def compare(
     others = [name for name in techniques if name != reference]
     base = techniques[reference]
     found: dict[str, dict[str, object]] = {name: {"metrics": {}} for name in others}
-    mcnemar = {name: mcnemar_over_seeds(techniques[name].correct, base.correct) for name in others}
+    mcnemar = {name: mcnemar_p_value_over_seeds(techniques[name].correct, base.correct) for name in others}
     for name, adjusted in holm(mcnemar).items():
         found[name]["mcnemar"] = {"p": mcnemar[name], "p_adjusted": adjusted}
     for metric in metrics:
         differences = {name: techniques[name].values[metric] - base.values[metric] for name in others}
-        p_values = {name: bootstrap_p(each) for name, each in differences.items()}
+        p_values = {name: bootstrap_p_value(each) for name, each in differences.items()}
         for name, adjusted in holm(p_values).items():
             value = techniques[name].point(metric) - base.point(metric)
             low, high = np.quantile(differences[name], [(1 - confidence) / 2, (1 + confidence) / 2])

@@ -22,7 +22,7 @@ TERMS = 1 << 19
 Estimate = dict[str, float]
 
 
-def surest_mistakes(posterior: np.ndarray, classes: np.ndarray, most: int) -> np.ndarray:
+def most_confident_errors(posterior: np.ndarray, classes: np.ndarray, most: int) -> np.ndarray:
     """Rows of at most `most` messages that are called wrong, the surest first: posterior (n, K), classes (n,)."""
     wrong = np.flatnonzero(posterior.argmax(axis=1) != classes)
     rows: np.ndarray = wrong[np.argsort(-posterior[wrong].max(axis=1), kind="stable")][:most]
@@ -34,7 +34,7 @@ def beats_majority(predicted: np.ndarray, classes: np.ndarray) -> bool:
     return macro_f1(predicted, classes) > macro_f1(np.full_like(classes, np.bincount(classes).argmax()), classes)
 
 
-def label_suspects(posterior: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def suspected_label_errors(posterior: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Rows (m,) whose label is not the most probable by posterior (n, K), the least likely label first.
 
     With them the probability of each one's label (m,), and whether confident learning finds an issue (m,): some other class is
@@ -108,7 +108,7 @@ def proportion(share: float, trials: float, confidence: float) -> Estimate:
     return {"value": share, "low": min(low, share), "high": max(high, share)}
 
 
-def class_in_slice(
+def class_metrics(
     predicted: np.ndarray, truth: np.ndarray, groups: np.ndarray, confidence: float
 ) -> dict[str, Estimate | None] | None:
     """Precision, recall and F1 of a class in a slice: predicted (S, n) and truth (n,) booleans, groups (n,) from 0.
@@ -133,7 +133,7 @@ def class_in_slice(
     }
 
 
-def in_slices(
+def slice_metrics(
     predicted: np.ndarray,
     classes: np.ndarray,
     groups: np.ndarray,
@@ -141,10 +141,10 @@ def in_slices(
     labels: Sequence[str],
     confidence: float,
 ) -> dict[str, dict[str, dict[str, Estimate | None] | None]]:
-    """Slice -> label -> `class_in_slice`: predicted (S, n), classes and groups (n,), masks (n,) of each slice, K labels."""
+    """Slice -> label -> `class_metrics`: predicted (S, n), classes and groups (n,), masks (n,) of each slice, K labels."""
     return {
         name: {
-            label: class_in_slice(predicted[:, mask] == at, classes[mask] == at, groups[mask], confidence)
+            label: class_metrics(predicted[:, mask] == at, classes[mask] == at, groups[mask], confidence)
             for at, label in enumerate(labels)
         }
         for name, mask in masks.items()

@@ -9,26 +9,26 @@ from typing import Any
 import numpy as np
 from scipy.special import log_softmax, softmax
 
-from ballast.evaluation.bootstrap import Draws, percentile_interval, resampled, seed_noise, wilson_interval
+from ballast.evaluation.bootstrap import Draws, bootstrap_draws, percentile_interval, seed_noise, wilson_interval
 from ballast.evaluation.calibration import Calibration, fit_calibration
 from ballast.evaluation.metrics import (
     CALIBRATION_BINS,
+    ClassSupport,
     Decisions,
-    Members,
+    LabelledScores,
     Metrics,
-    Scored,
     Statistic,
     bounds,
     f1_of_jaccard,
     one_vs_rest,
-    ratio,
-    side_by_side,
-    summed,
+    safe_ratio,
+    stack_columns,
+    weighted_sums,
 )
-from ballast.evaluation.operating_point import OperatingPoint, Rule, choose, expected_costs, named_costs
-from ballast.evaluation.post_hoc import Head, Scores, arms
+from ballast.evaluation.operating_point import OperatingPoint, Rule, choose_operating_point, expected_costs, named_costs
+from ballast.evaluation.post_hoc import LinearHead, SplitLogits, post_hoc_logits
 from ballast.evaluation.prior_grid import prior_grid
-from ballast.evaluation.priors import FittedPrior, correct, effective_prior, fit_prior
+from ballast.evaluation.priors import FittedPrior, correct_prior, effective_prior, fit_prior
 
 # Points of a curve: enough for a smooth line, few enough for a page with dozens of techniques.
 CURVE_POINTS = 200
@@ -53,7 +53,7 @@ class SeedScores:
     train: np.ndarray
     train_classes: np.ndarray
     declared_prior: np.ndarray | None
-    head: Head | None = None
+    head: LinearHead | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,9 +83,9 @@ class Protocol:
         stratified = np.abs(share - self.production_prior).max() < 1 / len(split.classes)
         return np.ones(len(self.names)) if stratified else self.production_prior / share
 
-    def scored(self, logits: np.ndarray, class_weights: np.ndarray) -> Scored:
+    def scored(self, logits: np.ndarray, class_weights: np.ndarray) -> LabelledScores:
         """The test split with logits (n, K) and the weight (K,) of each class's messages."""
-        return Scored(self.names, self.test.classes, logits, self.test.groups, class_weights)
+        return LabelledScores(self.names, self.test.classes, logits, self.test.groups, class_weights)
 
 
 def pooled_draws(families: Mapping[str, Sequence[Statistic]], protocol: Protocol) -> dict[str, dict[str, np.ndarray]]:
@@ -96,17 +96,17 @@ def pooled_draws(families: Mapping[str, Sequence[Statistic]], protocol: Protocol
     keys = [(family, at) for family, by_seed in families.items() for at in range(len(by_seed))]
     each = [families[family][at] for family, at in keys]
     ends = np.cumsum([statistic.sums.shape[1] for statistic in each])[:-1]
-    stacked = side_by_side([statistic.sums for statistic in each], np.float32)
+    stacked = stack_columns([statistic.sums for statistic in each], np.float32)
 
     def of_resamples(counts: np.ndarray) -> dict[tuple[str, str, int], np.ndarray]:
-        pieces = np.split(summed(counts, stacked).astype(np.float64), ends, axis=1)
+        pieces = np.split(weighted_sums(counts, stacked).astype(np.float64), ends, axis=1)
         return {
             (family, name, at): values
             for (family, at), statistic, piece in zip(keys, each, pieces, strict=True)
             for name, values in statistic.of_sums(piece, counts).items()
         }
 
-    drawn = resampled(of_resamples, int(protocol.test.groups.max()) + 1, protocol.resamples, protocol.seed)
+    drawn = bootstrap_draws(of_resamples, int(protocol.test.groups.max()) + 1, protocol.resamples, protocol.seed)
     means: dict[str, dict[str, np.ndarray]] = {family: {} for family in families}
     for (family, name, _), values in drawn.items():
         means[family][name] = means[family].get(name, 0) + values / len(families[family])
@@ -169,7 +169,7 @@ def precision_recall_curve(log_odds: np.ndarray, positive: np.ndarray) -> dict[s
     assigned = np.cumsum(np.bincount(rank)[::-1])
     chosen = np.unique(np.linspace(0, len(scores) - 1, CURVE_POINTS).astype(int))
     chosen = np.union1d(chosen, np.searchsorted(hits, np.linspace(1, hits[-1], CURVE_POINTS // 2)))
-    precision, recall = ratio(hits, assigned)[chosen], (hits / hits[-1])[chosen]
+    precision, recall = safe_ratio(hits, assigned)[chosen], (hits / hits[-1])[chosen]
     return {"recall": [round(float(x), 6) for x in recall], "precision": [round(float(x), 6) for x in precision]}
 
 
@@ -234,7 +234,7 @@ class Adjusted:
         split, rule = protocol.validation, protocol.rule
         weights = protocol.production_weights(split)
         on_validation = Decisions(
-            Scored(protocol.names, split.classes, self.preferences(self.validation), split.groups, weights)
+            LabelledScores(protocol.names, split.classes, self.preferences(self.validation), split.groups, weights)
         )
         everything = np.ones((1, int(split.groups.max()) + 1))
         return {
@@ -248,12 +248,12 @@ class Adjusted:
 
     def post_hoc(self, protocol: Protocol) -> dict[str, np.ndarray]:
         """Test logits (n, K) of the arms that need no training."""
-        scores = Scores(
+        scores = SplitLogits(
             validation=self.scores.validation.astype(np.float64),
             classes=protocol.validation.classes,
             test=self.scores.test.astype(np.float64),
         )
-        return arms(scores, self.effective, self.calibration, protocol.production_prior, self.scores.head)
+        return post_hoc_logits(scores, self.effective, self.calibration, protocol.production_prior, self.scores.head)
 
 
 def adjusted(scores: SeedScores, protocol: Protocol) -> Adjusted:
@@ -262,15 +262,17 @@ def adjusted(scores: SeedScores, protocol: Protocol) -> Adjusted:
     logits = scores.validation.astype(np.float64)
     fitted = fit_prior(logits, validation.classes, validation.groups, confidence=protocol.confidence)
     effective = effective_prior(scores.declared_prior, fitted)
-    corrected = correct(logits, effective, protocol.production_prior)
+    corrected = correct_prior(logits, effective, protocol.production_prior)
     return Adjusted(
         scores=scores,
         fitted=fitted,
         effective=effective,
         calibration=fit_calibration(logits, validation.classes),
-        operating_point=choose(protocol.rule, corrected, validation.classes, protocol.production_weights(validation)),
+        operating_point=choose_operating_point(
+            protocol.rule, corrected, validation.classes, protocol.production_weights(validation)
+        ),
         validation=corrected,
-        test=correct(scores.test.astype(np.float64), effective, protocol.production_prior),
+        test=correct_prior(scores.test.astype(np.float64), effective, protocol.production_prior),
     )
 
 
@@ -303,7 +305,7 @@ def statistics(
     """
     ones, weights = np.ones(len(protocol.names)), protocol.production_weights(protocol.test)
     share = protocol.class_shares(protocol.test)
-    members = Members(protocol.test.classes, protocol.test.groups, len(protocol.names))
+    members = ClassSupport(protocol.test.classes, protocol.test.groups, len(protocol.names))
 
     def decisions(logits: Sequence[np.ndarray], class_weights: np.ndarray) -> list[Statistic]:
         return [Decisions(protocol.scored(each, class_weights), members) for each in logits]
@@ -320,7 +322,7 @@ def statistics(
     for arm in by_arm[0]:
         families[f"post_hoc.{arm}"] = decisions([each[arm] for each in by_arm], weights)
     for ratio_name, prior in grid.items():
-        moved = [correct(each.scores.test.astype(np.float64), each.effective, prior) for each in fitted]
+        moved = [correct_prior(each.scores.test.astype(np.float64), each.effective, prior) for each in fitted]
         families[f"raw@{ratio_name}"] = decisions([each.scores.test for each in fitted], prior / share)
         families[f"corrected@{ratio_name}"] = decisions(moved, prior / share)
     return families
@@ -330,7 +332,7 @@ def training_recall(logits: np.ndarray, classes: np.ndarray, names: Sequence[str
     """Recall of each class among training messages with logits (n, K) and classes (n,), by label name."""
     members = np.bincount(classes, minlength=len(names))
     hits = np.bincount(classes, weights=logits.argmax(axis=1) == classes, minlength=len(names))
-    return dict(zip(names, ratio(hits, members).tolist(), strict=True))
+    return dict(zip(names, safe_ratio(hits, members).tolist(), strict=True))
 
 
 def known_of(
@@ -401,7 +403,7 @@ def evaluate(scores: Mapping[int, SeedScores], protocol: Protocol) -> Evaluation
     }
     train = {
         "raw": [each.scores.train for each in fitted],
-        "corrected": [correct(each.scores.train, each.effective, protocol.production_prior) for each in fitted],
+        "corrected": [correct_prior(each.scores.train, each.effective, protocol.production_prior) for each in fitted],
     }
     test = {"raw": [each.scores.test for each in fitted], "corrected": [each.test for each in fitted]}
     known = {}

@@ -24,7 +24,7 @@ SCORE_BINS = 1024
 ROUNDING = 1e-6
 
 
-def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+def safe_ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
     """Numerator / denominator, 0 where the denominator is 0."""
     return np.divide(numerator, denominator, out=np.zeros(np.broadcast(numerator, denominator).shape), where=denominator > 0)
 
@@ -35,7 +35,7 @@ def macro_f1(predicted: np.ndarray, labels: np.ndarray, weights: np.ndarray | No
     weights = np.ones(len(labels)) if weights is None else weights
     hits = np.bincount(labels, weights * (predicted == labels), minlength=classes)
     support, assigned = (np.bincount(each, weights, minlength=classes) for each in (labels, predicted))
-    return float(ratio(2 * hits, support + assigned)[support > 0].mean())
+    return float(safe_ratio(2 * hits, support + assigned)[support > 0].mean())
 
 
 def one_vs_rest(log_posterior: np.ndarray, label: int) -> np.ndarray:
@@ -67,7 +67,7 @@ def indicator(columns: np.ndarray, width: int, values: np.ndarray) -> sparse.csr
 
 
 @dataclass(frozen=True)
-class Scored:
+class LabelledScores:
     """A test set with scores: labels (n,), logits (n, K), groups (n,) numbered from 0, class_weights (K,) of its messages."""
 
     names: Sequence[str]
@@ -88,12 +88,12 @@ def sums_of_cells(groups: np.ndarray, columns: np.ndarray, width: int, values: n
     return np.bincount(columns * height + groups, weights=values, minlength=height * width).reshape(width, height).T
 
 
-def side_by_side(sums: Sequence[np.ndarray], dtype: type = np.float64) -> np.ndarray:
+def stack_columns(sums: Sequence[np.ndarray], dtype: type = np.float64) -> np.ndarray:
     """Sums (groups, m) each, next to each other and stored by column."""
     return np.vstack([each.T for each in sums], dtype=dtype, casting="same_kind").T
 
 
-def summed(counts: np.ndarray, sums: np.ndarray) -> np.ndarray:
+def weighted_sums(counts: np.ndarray, sums: np.ndarray) -> np.ndarray:
     """Sums (b, m) over samples of counts (b, groups) and per-group sums (groups, m), in the precision of the counts."""
     return counts @ sums.astype(counts.dtype, copy=False)
 
@@ -115,10 +115,10 @@ class Statistic(ABC):
 
     def __call__(self, counts: np.ndarray) -> dict[str, np.ndarray]:
         """Metrics of samples: counts (b, groups) -> name -> (b,)."""
-        return self.of_sums(summed(counts, self.sums), counts)
+        return self.of_sums(weighted_sums(counts, self.sums), counts)
 
 
-class Members:
+class ClassSupport:
     """The messages (b, K) of each class in samples, which all statistics of one test set share; the last answer is kept."""
 
     def __init__(self, labels: np.ndarray, groups: np.ndarray, classes: int) -> None:
@@ -133,7 +133,7 @@ class Members:
     def of_samples(self, counts: np.ndarray) -> np.ndarray:
         """Members (b, K) in samples of counts (b, groups)."""
         if counts is not self.counts:
-            self.counts, self.found = counts, summed(counts, self.sums).astype(np.float64)
+            self.counts, self.found = counts, weighted_sums(counts, self.sums).astype(np.float64)
         return self.found
 
 
@@ -143,16 +143,16 @@ class Decisions(Statistic):
     sums : (groups, 2K) right messages of each class, unweighted, and messages wrongly assigned to it.
     """
 
-    def __init__(self, scored: Scored, members: Members | None = None) -> None:
+    def __init__(self, scored: LabelledScores, members: ClassSupport | None = None) -> None:
         classes = len(scored.names)
         predicted = scored.logits.argmax(axis=1)
         weights = scored.class_weights[scored.labels]
         right = predicted == scored.labels
         columns = ((scored.labels, right.astype(np.float64)), (predicted, weights * ~right))
-        self.members = members or Members(scored.labels, scored.groups, classes)
+        self.members = members or ClassSupport(scored.labels, scored.groups, classes)
         self.class_weights = scored.class_weights
         self.names = scored.names
-        self.sums = side_by_side([sums_of_cells(scored.groups, column, classes, values) for column, values in columns])
+        self.sums = stack_columns([sums_of_cells(scored.groups, column, classes, values) for column, values in columns])
         self.trials = {"accuracy": float(len(self.sums))}
         for label, name in enumerate(scored.names):
             of_class = self.members.sums[:, label] > 0
@@ -169,24 +169,24 @@ class Decisions(Statistic):
         hits, support = right * self.class_weights, self.members.of_samples(counts) * self.class_weights
         assigned = hits + wrong
         total = support.sum(axis=1)
-        precision, recall = ratio(hits, assigned), ratio(hits, support)
-        false_positives = ratio(wrong, total[:, None] - support)
-        f1 = ratio(2 * hits, support + assigned)
+        precision, recall = safe_ratio(hits, assigned), safe_ratio(hits, support)
+        false_positives = safe_ratio(wrong, total[:, None] - support)
+        f1 = safe_ratio(2 * hits, support + assigned)
         # A class that a sample holds nothing of says nothing.
         seen = support + assigned > 0
         correct = hits.sum(axis=1)
-        shares = [ratio(each, total[:, None]) for each in (assigned, support)]
-        covariance = ratio(correct, total) - (shares[0] * shares[1]).sum(axis=1)
+        shares = [safe_ratio(each, total[:, None]) for each in (assigned, support)]
+        covariance = safe_ratio(correct, total) - (shares[0] * shares[1]).sum(axis=1)
         # Of one class only nothing but rounding is left.
         variances = [each * (each > ROUNDING) for each in (1 - (share**2).sum(axis=1) for share in shares)]
         spread = np.sqrt(variances[0] * variances[1])
         present = support > 0
         values = {
-            "accuracy": ratio(correct, total),
-            "balanced_accuracy": ratio((recall * present).sum(axis=1), present.sum(axis=1)),
-            "macro_f1": ratio(f1.sum(axis=1), seen.sum(axis=1)),
-            "weighted_f1": ratio((f1 * support).sum(axis=1), total),
-            "mcc": np.clip(ratio(covariance, spread), -1, 1),
+            "accuracy": safe_ratio(correct, total),
+            "balanced_accuracy": safe_ratio((recall * present).sum(axis=1), present.sum(axis=1)),
+            "macro_f1": safe_ratio(f1.sum(axis=1), seen.sum(axis=1)),
+            "weighted_f1": safe_ratio((f1 * support).sum(axis=1), total),
+            "mcc": np.clip(safe_ratio(covariance, spread), -1, 1),
         }
         for label, name in enumerate(self.names):
             values |= {
@@ -194,7 +194,7 @@ class Decisions(Statistic):
                 f"{name}.recall": recall[:, label],
                 f"{name}.f1": f1[:, label],
                 f"{name}.support": support[:, label],
-                f"{name}.share": ratio(assigned[:, label], total),
+                f"{name}.share": safe_ratio(assigned[:, label], total),
                 f"{name}.false_positive_rate": false_positives[:, label],
             }
         return values
@@ -206,7 +206,7 @@ class Probabilities(Statistic):
     sums : (groups, 2 + K + bins) log loss, Brier score, posteriors, confidence less accuracy by bin.
     """
 
-    def __init__(self, scored: Scored, members: Members | None = None) -> None:
+    def __init__(self, scored: LabelledScores, members: ClassSupport | None = None) -> None:
         rows = np.arange(len(scored.labels))
         log_posterior = log_softmax(scored.logits.astype(np.float64), axis=1)
         posterior = np.exp(log_posterior)
@@ -219,18 +219,18 @@ class Probabilities(Statistic):
         columns = [sums_of_cells(scored.groups, np.zeros_like(rows), 1, weights * each) for each in own]
         gap = sums_of_cells(scored.groups, bins, CALIBRATION_BINS, weights * (confidence - (predicted == scored.labels)))
         self.names = scored.names
-        self.members = members or Members(scored.labels, scored.groups, len(scored.names))
+        self.members = members or ClassSupport(scored.labels, scored.groups, len(scored.names))
         self.class_weights = scored.class_weights
-        self.sums = side_by_side([*columns, gap])
+        self.sums = stack_columns([*columns, gap])
 
     def of_sums(self, sums: np.ndarray, counts: np.ndarray) -> dict[str, np.ndarray]:
         log_loss, brier, posterior, gap = np.split(sums, [1, 2, 2 + len(self.names)], axis=1)
         total = (self.members.of_samples(counts) @ self.class_weights)[:, None]
-        means = ratio(posterior, total)
+        means = safe_ratio(posterior, total)
         return {
-            "log_loss": ratio(log_loss, total)[:, 0],
-            "brier": ratio(brier, total)[:, 0],
-            "ece": ratio(np.abs(gap).sum(axis=1), total[:, 0]),
+            "log_loss": safe_ratio(log_loss, total)[:, 0],
+            "brier": safe_ratio(brier, total)[:, 0],
+            "ece": safe_ratio(np.abs(gap).sum(axis=1), total[:, 0]),
             **{f"{name}.mean_probability": means[:, label] for label, name in enumerate(self.names)},
         }
 
@@ -239,14 +239,14 @@ class Probabilities(Statistic):
 Sides = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
-class Order:
+class ScoreOrder:
     """The order of the messages by the scores of each class: weights of the class and of the rest in bins of equal score.
 
     Of two classes the second's bins serve both, the first's scores being the second's reversed; the weights are then left out,
     and a correction to another prior keeps the order.
     """
 
-    def __init__(self, scored: Scored) -> None:
+    def __init__(self, scored: LabelledScores) -> None:
         log_posterior = log_softmax(scored.logits.astype(np.float64), axis=1)
         two = len(scored.names) == 2
         counted = replace(scored, class_weights=np.ones(2)) if two else scored
@@ -264,7 +264,7 @@ class Order:
         if counts is not self.counts:
             self.counts, self.sides = counts, []
             for binned in self.binned:
-                positive, negative = (np.ascontiguousarray(summed(counts, side)) for side in binned)
+                positive, negative = (np.ascontiguousarray(weighted_sums(counts, side)) for side in binned)
                 self.sides.append((positive, negative, at_or_above(positive), at_or_above(negative)))
         return self.sides
 
@@ -275,10 +275,10 @@ class Ranking(Statistic):
     `order` : that of the same scores, where it is known.
     """
 
-    def __init__(self, scored: Scored, order: Order | None = None) -> None:
+    def __init__(self, scored: LabelledScores, order: ScoreOrder | None = None) -> None:
         self.names = scored.names
         self.sums = np.empty((int(scored.groups.max()) + 1, 0))
-        self.order = order or Order(scored)
+        self.order = order or ScoreOrder(scored)
         self.class_weights = scored.class_weights
 
     def of_sums(self, sums: np.ndarray, counts: np.ndarray) -> dict[str, np.ndarray]:
@@ -302,14 +302,14 @@ class Ranking(Statistic):
 class Metrics(Statistic):
     """All metrics of one scored test set; `Metrics(scored)(counts)` gives name -> (b,)."""
 
-    def __init__(self, scored: Scored, members: Members | None = None, order: Order | None = None) -> None:
-        members = members or Members(scored.labels, scored.groups, len(scored.names))
+    def __init__(self, scored: LabelledScores, members: ClassSupport | None = None, order: ScoreOrder | None = None) -> None:
+        members = members or ClassSupport(scored.labels, scored.groups, len(scored.names))
         decisions, ranking = Decisions(scored, members), Ranking(scored, order)
         self.parts: list[Statistic] = [decisions, Probabilities(scored, members), ranking]
         self.order = ranking.order
         self.trials = decisions.trials
         self.ends = np.cumsum([part.sums.shape[1] for part in self.parts])[:-1]
-        self.sums = side_by_side([part.sums for part in self.parts])
+        self.sums = stack_columns([part.sums for part in self.parts])
         # The same memory: of millions of messages a second copy would be gigabytes.
         for part, sums in zip(self.parts, np.split(self.sums, self.ends, axis=1), strict=True):
             part.sums = sums
@@ -333,9 +333,9 @@ def ranking_metrics(sides: Sides, own: float, rest: float) -> tuple[np.ndarray, 
     positives, negatives = positive_above.max(axis=1), negative_above.max(axis=1)
     above = own * positive_above
     precision = above / np.maximum(above + rest * negative_above, np.finfo(above.dtype).tiny)
-    average_precision = ratio(np.einsum("bk,bk->b", positive, precision), positives)
+    average_precision = safe_ratio(np.einsum("bk,bk->b", positive, precision), positives)
     area = np.einsum("bk,bk->b", negative, positive_above) - np.einsum("bk,bk->b", negative, positive) / 2
-    return average_precision, ratio(area, positives.astype(np.float64) * negatives)
+    return average_precision, safe_ratio(area, positives.astype(np.float64) * negatives)
 
 
 # Metrics for which less is better; the last is one of each label, the share of the other classes' messages assigned to it.

@@ -15,14 +15,14 @@ from typing import Literal
 import numpy as np
 from scipy.special import log_softmax
 
-from ballast.evaluation.metrics import ratio
+from ballast.evaluation.metrics import safe_ratio
 from ballast.exceptions import UserError, suggestion
 
 ROUNDING = 1e-9
 # A budget counts messages of the other classes by this many.
-PER = 10_000
+BUDGET_UNIT = 10_000
 # Log odds beyond this are one: their weight would not be a finite number.
-FARTHEST = 500.0
+MAXIMUM_LOG_ODDS = 500.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,7 @@ def decide(posteriors: np.ndarray, costs: np.ndarray) -> np.ndarray:
     return expected_costs(posteriors, costs).argmin(axis=1)
 
 
-def weighted(weights: np.ndarray) -> np.ndarray:
+def weights_to_costs(weights: np.ndarray) -> np.ndarray:
     """Costs (K, K) whose decisions are argmax p_k w_k: a mistake costs the weight (K,) of the class that it misses."""
     costs = np.repeat(weights[:, None], len(weights), axis=1)
     np.fill_diagonal(costs, 0)
@@ -102,14 +102,14 @@ def threshold(costs: np.ndarray, label: int) -> float:
     return float(np.clip(false_alarm / (false_alarm + miss), 0, 1)) if false_alarm + miss > 0 else float(false_alarm > 0)
 
 
-def margins(log_posteriors: np.ndarray, label: int) -> np.ndarray:
+def log_margins(log_posteriors: np.ndarray, label: int) -> np.ndarray:
     """By how much (n,) a label's log posterior exceeds the greatest of the others'; log_posteriors (n, K)."""
     others = np.delete(log_posteriors, label, axis=1)
     return log_posteriors[:, label] - others.max(axis=1)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cuts:
+class Thresholds:
     """Every way to cut a ranking, each of which assigns at least one message to the class, from the fewest to all.
 
     at : (c,) the margin from which a message is assigned, halfway between two neighbours.
@@ -126,12 +126,12 @@ class Cuts:
     @property
     def precision(self) -> np.ndarray:
         """Precision (c,)."""
-        return ratio(self.hits, self.assigned)
+        return safe_ratio(self.hits, self.assigned)
 
     @property
     def f1(self) -> np.ndarray:
         """F1 (c,)."""
-        return ratio(2 * self.hits, self.assigned + self.members)
+        return safe_ratio(2 * self.hits, self.assigned + self.members)
 
     def most_hits(self, keeps: np.ndarray) -> int:
         """Of the cuts that keep a limit (c,) the one of highest recall, and of those the one that assigns the fewest."""
@@ -142,14 +142,14 @@ class Cuts:
         return int(np.lexsort((self.hits, self.precision))[-1])
 
 
-def cuts(scores: np.ndarray, positive: np.ndarray, weights: np.ndarray) -> Cuts:
+def all_thresholds(scores: np.ndarray, positive: np.ndarray, weights: np.ndarray) -> Thresholds:
     """The cuts of scores (n,) with positive (n,) booleans, one of them true, and weights (n,) of the messages."""
     order = np.argsort(-scores, kind="stable")
     falling, heavy = scores[order], weights[order]
     # Scores that are equal but for rounding are assigned together.
     ends = np.flatnonzero(np.append(falling[:-1] - falling[1:] > ROUNDING, True))
     below = np.append(falling[ends[:-1] + 1], falling[-1] - 2)
-    return Cuts(
+    return Thresholds(
         at=(falling[ends] + below) / 2,
         hits=np.cumsum(heavy * positive[order])[ends],
         assigned=np.cumsum(heavy)[ends],
@@ -158,7 +158,7 @@ def cuts(scores: np.ndarray, positive: np.ndarray, weights: np.ndarray) -> Cuts:
     )
 
 
-def choose(rule: Rule, logits: np.ndarray, classes: np.ndarray, class_weights: np.ndarray) -> OperatingPoint:
+def choose_operating_point(rule: Rule, logits: np.ndarray, classes: np.ndarray, class_weights: np.ndarray) -> OperatingPoint:
     """The operating point that a rule picks on validation.
 
     Parameters
@@ -176,22 +176,22 @@ def choose(rule: Rule, logits: np.ndarray, classes: np.ndarray, class_weights: n
     log_posteriors = log_softmax(logits, axis=1)
     if rule.kind == "macro_f1":
         offsets = macro_f1_offsets(log_posteriors, classes, class_weights)
-        return OperatingPoint(costs=weighted(np.exp(np.clip(offsets, -FARTHEST, FARTHEST))), met=True)
-    found = cuts(margins(log_posteriors, rule.label), classes == rule.label, class_weights[classes])
+        return OperatingPoint(costs=weights_to_costs(np.exp(np.clip(offsets, -MAXIMUM_LOG_ODDS, MAXIMUM_LOG_ODDS))), met=True)
+    found = all_thresholds(log_margins(log_posteriors, rule.label), classes == rule.label, class_weights[classes])
     keeps = np.ones(len(found.at), dtype=bool)
     if rule.kind == "f1":
         best = int(found.f1.argmax())
     else:
         assert rule.limit is not None
-        over = found.assigned - found.hits - rule.limit / PER * found.others
+        over = found.assigned - found.hits - rule.limit / BUDGET_UNIT * found.others
         # Sums of weights are exact but for rounding.
         keeps = found.precision >= rule.limit - ROUNDING if rule.kind == "precision" else over <= ROUNDING * found.others
         # Who assigns the wrong messages only keeps a budget, and is of no use.
         keeps &= found.hits > 0
         best = found.most_hits(keeps) if keeps.any() else found.most_precise()
     weights = np.ones(logits.shape[1])
-    weights[rule.label] = np.exp(np.clip(-found.at[best], -FARTHEST, FARTHEST))
-    return OperatingPoint(costs=weighted(weights), met=bool(keeps.any()))
+    weights[rule.label] = np.exp(np.clip(-found.at[best], -MAXIMUM_LOG_ODDS, MAXIMUM_LOG_ODDS))
+    return OperatingPoint(costs=weights_to_costs(weights), met=bool(keeps.any()))
 
 
 def macro_f1_offsets(logits: np.ndarray, labels: np.ndarray, class_weights: np.ndarray, sweeps: int = 2) -> np.ndarray:
@@ -221,7 +221,7 @@ def macro_f1_offsets(logits: np.ndarray, labels: np.ndarray, class_weights: np.n
         hits = np.bincount(rival, weights=heavy * (labels == rival), minlength=classes) - right.cumsum(axis=0)
         assigned[:, label] = np.concatenate([[0], heavy[order].cumsum()])
         hits[:, label] = np.concatenate([[0], (heavy * (labels == label))[order].cumsum()])
-        macro = ratio(2 * hits, assigned + support).mean(axis=1)
+        macro = safe_ratio(2 * hits, assigned + support).mean(axis=1)
         ends = np.concatenate([needed[order], [np.inf]])
         # Needs that are equal but for rounding move together, so only the last of them is a choice.
         macro[1:][np.diff(ends) < ROUNDING] = -1

@@ -19,14 +19,14 @@ FAMILIES = ("raw", "corrected")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judged:
+class PooledDecisions:
     """A technique's metrics (value, low, high) by family, and the draws by family from which it is compared."""
 
     metrics: Mapping[str, Mapping[str, Mapping[str, float]]]
     draws: Mapping[str, Draws]
 
 
-def judged(raw: Sequence[np.ndarray], corrected: Sequence[np.ndarray], protocol: Protocol) -> Judged:
+def pooled_decisions(raw: Sequence[np.ndarray], corrected: Sequence[np.ndarray], protocol: Protocol) -> PooledDecisions:
     """Metrics of decisions on the protocol's test set from logits (n, K), one a training, raw and on the production prior.
 
     Raw numbers describe the test set as it is, corrected ones weigh it to the production prior.
@@ -41,7 +41,7 @@ def judged(raw: Sequence[np.ndarray], corrected: Sequence[np.ndarray], protocol:
     }
     draws = pooled_draws(families, protocol)
     found = {name: intervals(families[name], points[name], draws[name], protocol) for name in FAMILIES}
-    return Judged(
+    return PooledDecisions(
         metrics=found,
         draws={
             name: Draws(

@@ -44,12 +44,12 @@ class FittedPrior:
         return True if widest <= np.log(UNINFORMATIVE_ODDS_RATIO) else None
 
 
-def correct(logits: np.ndarray, from_prior: np.ndarray, to_prior: np.ndarray) -> np.ndarray:
+def correct_prior(logits: np.ndarray, from_prior: np.ndarray, to_prior: np.ndarray) -> np.ndarray:
     """Put posteriors on another prior: logits (n, K) + log(to / from), (K,) each (Saerens et al., equation 2.4)."""
     return logits + np.log(to_prior) - np.log(from_prior)
 
 
-def information(posterior: np.ndarray) -> np.ndarray:
+def fisher_information(posterior: np.ndarray) -> np.ndarray:
     """Fisher information (K, K) of a shift: sum over messages of diag(p) - p p', posteriors (n, K).
 
     Its rows sum to 0, so the diagonal follows from the rest, which loses nothing where posteriors are close to 0 and 1.
@@ -77,7 +77,7 @@ def fit_shift(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
         gradient = share - posterior.mean(axis=0)
         if np.abs(gradient).max() < GRADIENT_TOLERANCE:
             break
-        hessian = information(posterior) / len(labels)
+        hessian = fisher_information(posterior) / len(labels)
         step = np.linalg.lstsq(hessian + 1e-12 * np.eye(classes), gradient, rcond=None)[0]
         step *= min(1.0, 10.0 / np.abs(step).max())
         while (value := log_likelihood(shift + step)) < best and np.abs(step).max() > 1e-12:
@@ -109,7 +109,7 @@ def fit_prior(logits: np.ndarray, labels: np.ndarray, groups: np.ndarray, *, con
     np.add.at(of_groups, group, residual)
     # Only differences between classes are determined: the last class stays where it is.
     bread = np.zeros((classes, classes))
-    bread[:-1, :-1] = np.linalg.inv(information(posterior)[:-1, :-1] + LEAST_INFORMATION * np.eye(classes - 1))
+    bread[:-1, :-1] = np.linalg.inv(fisher_information(posterior)[:-1, :-1] + LEAST_INFORMATION * np.eye(classes - 1))
     sandwich = bread @ (of_groups.T @ of_groups) @ bread
     # The log odds of class c are eta_c - log sum of the others' exp(eta), eta = log share - b.
     log_prior = log_softmax(np.log(share) - shift)

@@ -13,14 +13,14 @@ from ballast.evaluation.metrics import higher_is_better, metric_names
 from ballast.exceptions import UserError
 
 
-def judged(technique: Mapping[str, Any], metric: str, at: str) -> Mapping[str, float]:
+def metric_of(technique: Mapping[str, Any], metric: str, at: str) -> Mapping[str, float]:
     """A metric's value and interval `at` the operating point, where it is one of decisions; else the corrected one."""
     found: Mapping[str, float] = {**technique["corrected"], **technique[at]}[metric]
     return found
 
 
 def difference(technique: Mapping[str, Any], metric: str, at: str) -> Mapping[str, Any] | None:
-    """How a metric differs from the reference's where `judged` takes it; None of the reference or of a metric not compared."""
+    """Difference of a metric from the reference, or None for the reference itself and for metrics that are not compared."""
     found = technique["comparison"]
     return None if found is None else {**found["corrected"]["metrics"], **found[at]["metrics"]}.get(metric)
 
@@ -30,12 +30,12 @@ def satisfies(value: float, metric: str, limit: float) -> bool:
     return value >= limit if higher_is_better(metric) else value <= limit
 
 
-def in_words(metric: str, limit: float) -> str:
+def as_inequality(metric: str, limit: float) -> str:
     """A constraint as an inequality."""
     return f"{metric} {'>=' if higher_is_better(metric) else '<='} {limit:g}"
 
 
-def allowed(
+def eligible(
     techniques: Mapping[str, Mapping[str, Any]], *, at: str, constraints: Mapping[str, float], safe_only: bool
 ) -> list[str]:
     """Names of the techniques that satisfy the constraints by their values; the intervals are for the reader."""
@@ -43,25 +43,25 @@ def allowed(
         name
         for name, each in techniques.items()
         if (not safe_only or each["safe"])
-        and all(satisfies(judged(each, metric, at)["value"], metric, limit) for metric, limit in constraints.items())
+        and all(satisfies(metric_of(each, metric, at)["value"], metric, limit) for metric, limit in constraints.items())
     ]
 
 
 def best_of(techniques: Mapping[str, Mapping[str, Any]], metric: str, at: str) -> tuple[str, float]:
     """The technique with the best value of a metric, and that value."""
-    values = {name: judged(each, metric, at)["value"] for name, each in techniques.items()}
+    values = {name: metric_of(each, metric, at)["value"] for name, each in techniques.items()}
     name = (max if higher_is_better(metric) else min)(values, key=lambda each: values[each])
     return name, values[name]
 
 
-def nothing_allowed(
+def no_candidate_message(
     techniques: Mapping[str, Mapping[str, Any]], at: str, constraints: Mapping[str, float], safe_only: bool
 ) -> str:
     """Why no technique is left, with the best that there is for each constraint."""
     wanted = []
     for metric, limit in constraints.items():
         name, value = best_of(techniques, metric, at)
-        wanted.append(f"{in_words(metric, limit)} (the best is {value:.4g}, {name})")
+        wanted.append(f"{as_inequality(metric, limit)} (the best is {value:.4g}, {name})")
     if safe_only:
         safe = sum(bool(each["safe"]) for each in techniques.values())
         wanted.append(f"safe_only ({safe} of {len(techniques)} techniques are safe)")
@@ -100,11 +100,11 @@ def select(
     for name in (metric, *constraints):
         if name not in known:
             raise UserError(f"select: unknown metric {name!r}; known: {', '.join(known)}")
-    names = allowed(techniques, at=at, constraints=constraints, safe_only=safe_only)
+    names = eligible(techniques, at=at, constraints=constraints, safe_only=safe_only)
     if not names:
-        raise UserError(nothing_allowed(techniques, at, constraints, safe_only))
+        raise UserError(no_candidate_message(techniques, at, constraints, safe_only))
     sign = 1 if higher_is_better(metric) else -1
-    values = {name: sign * judged(techniques[name], metric, at)["value"] for name in names}
+    values = {name: sign * metric_of(techniques[name], metric, at)["value"] for name in names}
     best = max(values.values())
     tied = [name for name in names if best - values[name] <= tolerance]
     return min(tied, key=lambda name: (techniques[name]["parameters"], -values[name], name))

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ballast.evaluation.bootstrap import percentile_interval, resampled
-from ballast.evaluation.metrics import Decisions, Members, Scored, higher_is_better
+from ballast.evaluation.bootstrap import bootstrap_draws, percentile_interval
+from ballast.evaluation.metrics import ClassSupport, Decisions, LabelledScores, higher_is_better
 from ballast.evaluation.operating_point import expected_costs
 
 
@@ -57,16 +57,16 @@ def challenge(
     Paired bootstrap over groups: both are measured on the same resamples.
     """
     weights = prior / (np.bincount(classes, minlength=len(names)) / len(classes))
-    members = Members(classes, groups, len(names))
+    members = ClassSupport(classes, groups, len(names))
 
     def decisions(contender: Contender) -> Decisions:
         preferences = -expected_costs(contender.posteriors, contender.costs)
-        return Decisions(Scored(names, classes, preferences, groups, weights), members)
+        return Decisions(LabelledScores(names, classes, preferences, groups, weights), members)
 
     of = {"champion": decisions(champion), "challenger": decisions(challenger)}
     count = int(groups.max()) + 1
     found = {name: float(each(np.ones((1, count)))[metric][0]) for name, each in of.items()}
-    draws = resampled(lambda counts: {name: each(counts)[metric] for name, each in of.items()}, count, resamples, seed)
+    draws = bootstrap_draws(lambda counts: {name: each(counts)[metric] for name, each in of.items()}, count, resamples, seed)
     difference = found["challenger"] - found["champion"]
     low, high = percentile_interval(draws["challenger"] - draws["champion"], confidence)
     low, high = min(low, difference), max(high, difference)

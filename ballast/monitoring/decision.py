@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import ndtri
 from scipy.stats import binomtest, fisher_exact
 
-from ballast.monitoring.label_shift import Finding, Scored, findings
+from ballast.monitoring.label_shift import Finding, ScoredMessages, findings
 from ballast.monitoring.quantification import PriorEstimate, estimate_prior, posterior_conditionals
 
 # The normal approximation of means says nothing of fewer messages.
@@ -32,7 +32,7 @@ class Policy:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drop:
+class RecallDrop:
     """Recall of a class on labelled feedback, against that on the labelled messages of the deployed model."""
 
     label: int
@@ -42,7 +42,7 @@ class Drop:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
+class WindowDecision:
     """The decision with its reasons, one sentence each; estimate and findings are None and empty where there is no message.
 
     unexplained : the findings that no shift of the prior explains.
@@ -55,7 +55,7 @@ class Verdict:
     unexplained: list[str]
 
 
-def moved_from(
+def shifted_classes(
     estimate: PriorEstimate, prior: np.ndarray, deviation: np.ndarray, size: int, confidence: float, negligible: float
 ) -> np.ndarray:
     """Classes (K,) whose share has moved from a prior (K,) by more than chance and more than is negligible.
@@ -73,7 +73,7 @@ def moved_from(
 
 def recall_drops(
     classes: np.ndarray, called: np.ndarray, fed_classes: np.ndarray, fed_called: np.ndarray, policy: Policy, count: int
-) -> list[Drop]:
+) -> list[RecallDrop]:
     """The classes whose recall on labelled feedback fell by more than the margin (Fisher's exact test, Bonferroni).
 
     Recall does not depend on the class prior. classes, called : (m,) of the labelled messages; fed_* : (n,) of the feedback.
@@ -86,22 +86,22 @@ def recall_drops(
         table = [[now.sum(), (~now).sum()], [before.sum(), (~before).sum()]]
         p = fisher_exact(table, alternative="less").pvalue
         if p < policy.false_alarm / KINDS / count and before.mean() - now.mean() > policy.margin:
-            drops.append(Drop(label=label, expected=float(before.mean()), found=float(now.mean()), support=len(now)))
+            drops.append(RecallDrop(label=label, expected=float(before.mean()), found=float(now.mean()), support=len(now)))
     return drops
 
 
-def judge(
-    reference: Scored,
+def assess_window(
+    reference: ScoredMessages,
     classes: np.ndarray,
-    window: Scored,
+    window: ScoredMessages,
     prior: np.ndarray,
     policy: Policy,
     *,
     labels: list[str],
     new_labels: np.ndarray,
-    drops: list[Drop],
+    drops: list[RecallDrop],
     deviation: np.ndarray | None = None,
-) -> Verdict:
+) -> WindowDecision:
     """Decide on a window.
 
     Parameters
@@ -116,7 +116,7 @@ def judge(
     """
     if len(window.groups) == 0:
         reason = "the window has no messages"
-        return Verdict(decision="investigate", reasons=[reason], estimate=None, findings=[], unexplained=[])
+        return WindowDecision(decision="investigate", reasons=[reason], estimate=None, findings=[], unexplained=[])
     conditionals = posterior_conditionals(reference.posteriors, classes, reference.groups)
     size, known = len(window.groups), np.zeros(len(prior)) if deviation is None else deviation
     # Bonferroni over the shares; that of two classes is one.
@@ -125,11 +125,11 @@ def judge(
         estimate_prior(window.posteriors, window.groups, conditionals, confidence=each) for each in (policy.confidence, strict)
     )
     few = size < LEAST_MESSAGES
-    moved = ~np.array([few] * len(prior)) & moved_from(wide, prior, known, size, strict, policy.negligible)
+    moved = ~np.array([few] * len(prior)) & shifted_classes(wide, prior, known, size, strict, policy.negligible)
     moved_by_message = moved
     if len(np.unique(window.groups)) < size:
         by_message = estimate_prior(window.posteriors, np.arange(size), conditionals, confidence=strict)
-        moved_by_message = moved_from(by_message, prior, known, size, strict, policy.negligible)
+        moved_by_message = shifted_classes(by_message, prior, known, size, strict, policy.negligible)
     found = [] if few else findings(reference, classes, window, estimate.prior)
     # Half of theirs is for the scores, half for the descriptors.
     unexplained = [each for each in found if each.rejects(policy.false_alarm / KINDS / 2)]
@@ -142,7 +142,7 @@ def judge(
     decision: Decision
     if unexplained:
         decision = "investigate"
-        reasons = [f"no shift of the class prior explains the {said(each)}" for each in unexplained]
+        reasons = [f"no shift of the class prior explains the {describe(each)}" for each in unexplained]
     elif not few and not moved.any() and moved_by_message.any():
         _, sizes = np.unique(window.groups, return_counts=True)
         decision = "investigate"
@@ -166,12 +166,12 @@ def judge(
             if few
             else "the class prior is within chance of that of the deployed model"
         ]
-    return Verdict(
+    return WindowDecision(
         decision=decision, reasons=reasons, estimate=estimate, findings=found, unexplained=[each.name for each in unexplained]
     )
 
 
-def said(finding: Finding) -> str:
+def describe(finding: Finding) -> str:
     """A finding in words."""
     name = finding.name.replace("_", " ")
     if finding.name == "scores":

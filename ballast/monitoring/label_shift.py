@@ -28,7 +28,7 @@ MOST_DEVIATIONS = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scored:
+class ScoredMessages:
     """Messages as a model sees them: posteriors (n, K), near-duplicate groups (n,), descriptors by name (n,)."""
 
     posteriors: np.ndarray
@@ -59,7 +59,7 @@ def log_odds(posteriors: np.ndarray) -> np.ndarray:
     return -logit(np.maximum(np.sort(posteriors, axis=1)[:, :-1].sum(axis=1), LEAST_ODDS))
 
 
-def score_bins(reference: np.ndarray, posteriors: np.ndarray) -> tuple[np.ndarray, int]:
+def posterior_bins(reference: np.ndarray, posteriors: np.ndarray) -> tuple[np.ndarray, int]:
     """The bin (n,) of each message by its posteriors (n, K), and the number of bins.
 
     A bin is the most probable class and how sure that is; of the labelled ones, posteriors (m, K), each holds as many.
@@ -76,18 +76,18 @@ def score_bins(reference: np.ndarray, posteriors: np.ndarray) -> tuple[np.ndarra
     return bins, first
 
 
-def score_finding(reference: Scored, classes: np.ndarray, window: Scored) -> Finding:
+def score_finding(reference: ScoredMessages, classes: np.ndarray, window: ScoredMessages) -> Finding:
     """Whether the window's scores fit any mixture of those of the labelled messages, classes (m,).
 
     Minimum chi-square over the prior, for not knowing the classes' distributions too, and for groups (Rao and Scott 1981).
     """
     labels = reference.posteriors.shape[1]
-    bins, count = score_bins(reference.posteriors, reference.posteriors)
+    bins, count = posterior_bins(reference.posteriors, reference.posteriors)
     if count <= labels:
         return Finding(name="scores", p=1.0, effect=0.0, negligible=NEGLIGIBLE_SHARE)
     one_hot = np.eye(count)
     conditionals = class_conditionals(one_hot[bins], classes, reference.groups, labels, one_hot)
-    of_window = one_hot[score_bins(reference.posteriors, window.posteriors)[0]]
+    of_window = one_hot[posterior_bins(reference.posteriors, window.posteriors)[0]]
     found = of_window.mean(axis=0)
     effect = np.mean([design_effect(column, window.groups) for column in of_window.T])
     prior = np.full(labels, 1 / labels)
@@ -111,20 +111,22 @@ def score_finding(reference: Scored, classes: np.ndarray, window: Scored) -> Fin
     )
 
 
-def ranks(reference: np.ndarray, values: np.ndarray) -> np.ndarray:
+def relative_ranks(reference: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Share (n,) of the reference (m,) below each value (n,), with half of its equals: one odd message moves no mean rank."""
     ordered = np.sort(reference)
     return (np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right")) / (2 * len(ordered))
 
 
-def descriptor_finding(name: str, reference: Scored, classes: np.ndarray, window: Scored, prior: np.ndarray) -> Finding:
+def descriptor_finding(
+    name: str, reference: ScoredMessages, classes: np.ndarray, window: ScoredMessages, prior: np.ndarray
+) -> Finding:
     """Whether a descriptor's mean rank is that of the mixture by the window's prior (K,), which is itself estimated.
 
     What the classes differ in is taken off along the posteriors, whose means give the prior: the rest has one mean in all
     classes, whatever the prior (a linear control variate).
     """
     labels = reference.posteriors.shape[1]
-    values, found = (ranks(reference.descriptors[name], each.descriptors[name]) for each in (reference, window))
+    values, found = (relative_ranks(reference.descriptors[name], each.descriptors[name]) for each in (reference, window))
     columns = np.column_stack([values, reference.posteriors[:, :-1]])
     means = class_conditionals(columns, classes, reference.groups, labels).mean
     slope = np.linalg.lstsq(means[:-1, 1:] - means[-1, 1:], means[:-1, 0] - means[-1, 0], rcond=None)[0]
@@ -145,20 +147,20 @@ def descriptor_finding(name: str, reference: Scored, classes: np.ndarray, window
     )
 
 
-def findings(reference: Scored, classes: np.ndarray, window: Scored, prior: np.ndarray) -> list[Finding]:
+def findings(reference: ScoredMessages, classes: np.ndarray, window: ScoredMessages, prior: np.ndarray) -> list[Finding]:
     """Every test of whether label shift explains the window, with its p-value multiplied by the number of tests of its kind."""
     each = [descriptor_finding(name, reference, classes, window, prior) for name in reference.descriptors]
     together = [replace(one, p=min(1.0, one.p * len(each))) for one in each]
     return [score_finding(reference, classes, window), *together]
 
 
-def deviations(reference: np.ndarray, values: np.ndarray) -> np.ndarray:
+def z_scores(reference: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Values (n,) in standard deviations from the mean of the reference (m,)."""
     spread = reference.std()
     return np.clip((values - reference.mean()) / (spread if spread > 0 else 1.0), -MOST_DEVIATIONS, MOST_DEVIATIONS)
 
 
-def least_alike(reference: Scored, window: Scored, count: int) -> np.ndarray:
+def most_atypical(reference: ScoredMessages, window: ScoredMessages, count: int) -> np.ndarray:
     """Rows of the window, at most `count` and one of each group, that are least like the labelled messages, the least first.
 
     A logistic regression tells window from reference by the descriptors and the surest class's log odds, each in standard
@@ -167,7 +169,7 @@ def least_alike(reference: Scored, window: Scored, count: int) -> np.ndarray:
     odds = log_odds(reference.posteriors)
     columns = [(odds, log_odds(window.posteriors))]
     columns += [(values, window.descriptors[name]) for name, values in reference.descriptors.items()]
-    table = np.column_stack([np.concatenate([deviations(known, known), deviations(known, new)]) for known, new in columns])
+    table = np.column_stack([np.concatenate([z_scores(known, known), z_scores(known, new)]) for known, new in columns])
     features = np.column_stack([table, np.abs(table)])
     source = np.repeat([0, 1], [len(reference.groups), len(window.groups)])
     model = LogisticRegression(class_weight="balanced", max_iter=1000).fit(features, source)

@@ -157,11 +157,11 @@ def estimate_prior(
             ends[:, label] = np.clip([inside - margin(inside), inside + margin(inside)], 0, 1)
             continue
         for at, end in enumerate((0.0, 1.0)):
-            ends[at, label] = end if kept(end) else bisected(kept, inside, end)
+            ends[at, label] = end if kept(end) else bisect(kept, inside, end)
     return PriorEstimate(prior=prior, low=np.minimum(ends[0], prior), high=np.maximum(ends[1], prior))
 
 
-def bisected(kept: Callable[[float], bool], inside: float, outside: float) -> float:
+def bisect(kept: Callable[[float], bool], inside: float, outside: float) -> float:
     """Where between two shares a test begins to reject."""
     for _ in range(BISECTIONS):
         middle = (inside + outside) / 2

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ballast.parameters import require_positive
-from ballast.sampling import resampler, upsampled_counts
+from ballast.sampling import make_sampler, upsampled_counts
 from ballast.technique import Technique, no_prior
 
 
@@ -58,4 +58,4 @@ def build(counts: np.ndarray, labels: Sequence[str], *, ratio: float = 1.0, stre
     def texts(texts: Sequence[str], repeated: np.ndarray, rng: np.random.Generator) -> list[str]:
         return [augmented(text, share, rng) if again else text for text, again in zip(texts, repeated, strict=True)]
 
-    return Technique(sample=resampler(wanted, keep_expected_loss=False), texts=texts, declared_prior=no_prior)
+    return Technique(sample=make_sampler(wanted, keep_expected_loss=False), texts=texts, declared_prior=no_prior)

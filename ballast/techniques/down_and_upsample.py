@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ballast.parameters import require_positive
-from ballast.sampling import resampler
+from ballast.sampling import make_sampler
 from ballast.technique import Technique
 
 
@@ -28,4 +28,4 @@ def combined_counts(counts: np.ndarray, ratio: float) -> np.ndarray:
 def build(counts: np.ndarray, labels: Sequence[str], *, ratio: float = 2.0) -> Technique:
     """Drop messages of the larger classes and repeat those of the smaller, until the largest has `ratio` times the smallest."""
     wanted = combined_counts(counts, require_positive("down_and_upsample.ratio", ratio, at_least=1))
-    return Technique(sample=resampler(wanted, keep_expected_loss=False))
+    return Technique(sample=make_sampler(wanted, keep_expected_loss=False))

@@ -12,7 +12,7 @@ import numpy as np
 
 from ballast.exceptions import UserError
 from ballast.parameters import require_positive
-from ballast.sampling import downsampled_counts, resampler
+from ballast.sampling import downsampled_counts, make_sampler
 from ballast.technique import Technique
 
 
@@ -32,4 +32,4 @@ def build(counts: np.ndarray, labels: Sequence[str], *, ratio: float = 1.0, keep
             f"downsample.ratio {ratio:g} needs {needed:,.0f} messages beside the {kept[smallest]:,} of {labels[smallest]!r},"
             f" and the largest class has {counts.max():,}; downsample.keep may be {possible:g} at most"
         )
-    return Technique(sample=resampler(downsampled_counts(kept, ratio), keep_expected_loss=False))
+    return Technique(sample=make_sampler(downsampled_counts(kept, ratio), keep_expected_loss=False))

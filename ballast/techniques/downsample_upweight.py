@@ -10,11 +10,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from ballast.parameters import require_positive
-from ballast.sampling import downsampled_counts, resampler
+from ballast.sampling import downsampled_counts, make_sampler
 from ballast.technique import Technique
 
 
 def build(counts: np.ndarray, labels: Sequence[str], *, ratio: float = 1.0) -> Technique:
     """Cut every class to at most `ratio` times the smallest; a kept message weighs n_c / m_c."""
     wanted = downsampled_counts(counts, require_positive("downsample_upweight.ratio", ratio))
-    return Technique(sample=resampler(wanted, keep_expected_loss=True))
+    return Technique(sample=make_sampler(wanted, keep_expected_loss=True))

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from ballast.parameters import require_positive
-from ballast.sampling import resampler, upsampled_counts
+from ballast.sampling import make_sampler, upsampled_counts
 from ballast.technique import Technique
 
 
 def build(counts: np.ndarray, labels: Sequence[str], *, ratio: float = 1.0) -> Technique:
     """Repeat messages until the largest class is at most `ratio` times any other; no weights."""
     wanted = upsampled_counts(counts, require_positive("upsample.ratio", ratio))
-    return Technique(sample=resampler(wanted, keep_expected_loss=False))
+    return Technique(sample=make_sampler(wanted, keep_expected_loss=False))

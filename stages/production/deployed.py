@@ -16,7 +16,7 @@ from scipy.special import softmax
 import ballast
 import ballast.io.digest as digest
 from ballast.evaluation.operating_point import cost_matrix, decide
-from ballast.evaluation.priors import correct
+from ballast.evaluation.priors import correct_prior
 from ballast.exceptions import UserError
 from ballast.io.digest import file_sha256
 from ballast.io.paths import regular_file
@@ -57,7 +57,7 @@ class Version:
 
     def posteriors(self, logits: np.ndarray) -> np.ndarray:
         """Probabilities (n, K) float64 on the production prior, from the model's own logits (n, K)."""
-        return softmax(correct(logits.astype(np.float64), self.effective_prior, self.production_prior), axis=1)
+        return softmax(correct_prior(logits.astype(np.float64), self.effective_prior, self.production_prior), axis=1)
 
     def decisions(self, posteriors: np.ndarray) -> np.ndarray:
         """Classes (n,) of least expected cost at the operating point, from posteriors (n, K)."""

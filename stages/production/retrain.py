@@ -22,7 +22,7 @@ from scipy.special import softmax
 
 from ballast.cli import parser, run
 from ballast.evaluation.operating_point import cost_matrix
-from ballast.evaluation.priors import correct
+from ballast.evaluation.priors import correct_prior
 from ballast.exceptions import UserError, suggestion
 from ballast.monitoring.challenge import Contender, challenge
 from stages.production.checkouts import bring, changed_since, git, remove_checkout
@@ -175,10 +175,10 @@ def judge(key: str) -> None:
     metric = params.production.retrain.metric
     outcome = challenge(
         Contender(
-            posteriors=softmax(correct(logits, champion.effective_prior, prior), axis=1), costs=cost_matrix(costs, labels)
+            posteriors=softmax(correct_prior(logits, champion.effective_prior, prior), axis=1), costs=cost_matrix(costs, labels)
         ),
         Contender(
-            posteriors=softmax(correct(challenger_logits, effective, prior), axis=1),
+            posteriors=softmax(correct_prior(challenger_logits, effective, prior), axis=1),
             costs=cost_matrix(point["costs"], labels),
         ),
         classes,

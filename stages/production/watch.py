@@ -20,8 +20,8 @@ from ballast.cli import parser, run
 from ballast.data.descriptors import NAMES, descriptors
 from ballast.evaluation.calibration import Calibration
 from ballast.exceptions import UserError
-from ballast.monitoring.decision import Policy, Verdict, judge, recall_drops
-from ballast.monitoring.label_shift import Scored, least_alike
+from ballast.monitoring.decision import Policy, WindowDecision, assess_window, recall_drops
+from ballast.monitoring.label_shift import ScoredMessages, most_atypical
 from ballast.monitoring.quantification import adjusted_count, classify_and_count, emq, posterior_conditionals
 from stages.pages.evidently import with_shares
 from stages.pages.watch.evidently import Columns, window_page
@@ -70,20 +70,20 @@ def version_of(name: str, noted: Mapping[str, Any]) -> Version:
     return version
 
 
-def reference_of(version: Version, table: pd.DataFrame) -> Scored:
+def reference_of(version: Version, table: pd.DataFrame) -> ScoredMessages:
     """The labelled held-out messages as the deployed model sees them."""
     logits = table[[f"logit_{label}" for label in version.labels]].to_numpy(dtype=np.float64)
-    return Scored(
+    return ScoredMessages(
         posteriors=version.posteriors(logits),
         groups=table["group"].to_numpy(),
         descriptors={name: table[name].to_numpy() for name in NAMES},
     )
 
 
-def window_of(version: Version, table: pd.DataFrame) -> Scored:
+def window_of(version: Version, table: pd.DataFrame) -> ScoredMessages:
     """A window as the deployed model sees it."""
     found = descriptors(table["text"].tolist(), load_file(version.folder / VOCABULARY)["words"])
-    return Scored(
+    return ScoredMessages(
         posteriors=table[[f"p_{label}" for label in version.labels]].to_numpy(dtype=np.float64),
         groups=table["group"].to_numpy(),
         descriptors={name: found[name].to_numpy() for name in NAMES},
@@ -148,7 +148,7 @@ def policy_of(production: Production) -> Policy:
     )
 
 
-def told(verdict: Verdict, policy: Policy, labels: list[str]) -> dict[str, Any]:
+def told(verdict: WindowDecision, policy: Policy, labels: list[str]) -> dict[str, Any]:
     """The verdict as the file has it."""
     estimate = verdict.estimate
     prior = dict.fromkeys(("estimated_prior", "low", "high"))
@@ -171,7 +171,7 @@ def told(verdict: Verdict, policy: Policy, labels: list[str]) -> dict[str, Any]:
 
 
 def estimates(
-    version: Version, reference: Scored, classes: np.ndarray, validation: np.ndarray, window: Scored
+    version: Version, reference: ScoredMessages, classes: np.ndarray, validation: np.ndarray, window: ScoredMessages
 ) -> dict[str, dict[str, float]] | None:
     """The window's class shares by each method, classify-and-count among them; None without a message."""
     if len(window.groups) == 0:
@@ -188,13 +188,18 @@ def estimates(
 
 
 def evidently_page(
-    result: Mapping[str, Any], version: Version, reference: Scored, classes: np.ndarray, window: Scored, most: int
+    result: Mapping[str, Any],
+    version: Version,
+    reference: ScoredMessages,
+    classes: np.ndarray,
+    window: ScoredMessages,
+    most: int,
 ) -> str:
     """Evidently's page of a window, of which at most so many messages are drawn, against the production shares."""
     rng = np.random.default_rng(0)
     rows = rng.permutation(len(window.groups))[:most]
 
-    def columns(messages: Scored, rows: np.ndarray) -> Columns:
+    def columns(messages: ScoredMessages, rows: np.ndarray) -> Columns:
         return Columns(
             decided=version.decisions(messages.posteriors[rows]),
             probability=messages.posteriors[rows],
@@ -265,7 +270,7 @@ def main(window: str) -> None:
         # The rows that came after those that the deployed model was trained with.
         new = feedback[feedback["new"] & ~trained_with(version, feedback["text"]) & feedback["label"].isin(labels)]
         new_labels = np.bincount(indices(new["label"], labels), minlength=len(labels))
-        verdict = judge(
+        verdict = assess_window(
             reference,
             classes,
             scored,
@@ -278,7 +283,7 @@ def main(window: str) -> None:
         )
         rows = np.empty(0, dtype=int)
         if verdict.decision == "investigate" and len(table):
-            rows = least_alike(reference, scored, params.production.watch.messages)
+            rows = most_atypical(reference, scored, params.production.watch.messages)
         result = {
             "window": window,
             "n": len(table),

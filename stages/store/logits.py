@@ -8,8 +8,8 @@ import numpy as np
 
 from ballast.evaluation.bootstrap import Draws
 from ballast.evaluation.evaluate import Labelled, SeedScores
-from ballast.evaluation.post_hoc import Head
-from ballast.evaluation.priors import correct
+from ballast.evaluation.post_hoc import LinearHead
+from ballast.evaluation.priors import correct_prior
 from stages.store.checked import read_arrays
 from stages.store.files import (
     EVALUATIONS,
@@ -30,7 +30,7 @@ class Corrected:
         effective = self.evaluations[name]["seeds"][str(seed)]["effective_prior"]
         scores, _ = seed_scores(name, seed)
         logits = scores.validation if split == "validation" else scores.test
-        return correct(logits.astype(np.float64), np.array([effective[label] for label in self.labels]), self.production)
+        return correct_prior(logits.astype(np.float64), np.array([effective[label] for label in self.labels]), self.production)
 
 
 def labelled(messages: Messages, split: str) -> Labelled:
@@ -51,7 +51,7 @@ def seed_scores(name: str, seed: int) -> tuple[SeedScores, int]:
             train=saved["train"],
             train_classes=saved["train_classes"],
             declared_prior=None if np.isnan(declared).any() else declared,
-            head=Head(norms=saved["head_norms"], bias=saved["head_bias"]) if "head_norms" in saved else None,
+            head=LinearHead(norms=saved["head_norms"], bias=saved["head_bias"]) if "head_norms" in saved else None,
         )
         return scores, int(saved["parameters"])
     except KeyError as error:

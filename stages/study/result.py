@@ -17,11 +17,11 @@ import numpy as np
 import pandas as pd
 
 from ballast.cli import parser, run
-from ballast.evaluation.claims import claims, judge_both
+from ballast.evaluation.claims import assess_raw_and_corrected, claims
 from ballast.evaluation.comparison import compare, reference_of, with_seed_variation
 from ballast.evaluation.evaluate import Labelled, Protocol, adjusted
 from ballast.evaluation.metrics import LOSSES
-from ballast.evaluation.pooled import FAMILIES, Judged, judged
+from ballast.evaluation.pooled import FAMILIES, PooledDecisions, pooled_decisions
 from ballast.exceptions import UserError
 from stages.store.files import INGEST, read_json, write_json
 from stages.store.logits import labelled, seed_scores
@@ -132,7 +132,10 @@ def pooled(study: str, variants: Mapping[str, Variant], tested: Mapping[str, Tes
 
 
 def differences(
-    own: Mapping[str, Mapping[str, Judged]], groups: Mapping[str, list[tuple[str, str]]], metrics: list[str], confidence: float
+    own: Mapping[str, Mapping[str, PooledDecisions]],
+    groups: Mapping[str, list[tuple[str, str]]],
+    metrics: list[str],
+    confidence: float,
 ) -> dict[tuple[str, str], dict[str, Any]]:
     """By variant and technique: differences by family and metric from the first row of its group, paired and adjusted."""
     found: dict[tuple[str, str], dict[str, Any]] = {}
@@ -171,9 +174,10 @@ def result(study: str) -> Result:
     settings, variants = read_study(study), read_variants(study)
     tested = {name: read_tested(variant_folder(study, name), variant) for name, variant in variants.items()}
     tested = pooled(study, variants, tested)
-    own: dict[str, dict[str, Judged]] = {
+    own: dict[str, dict[str, PooledDecisions]] = {
         variant: {
-            name: judged(each.logits["raw"][name], each.logits["corrected"][name], each.protocol) for name in each.training
+            name: pooled_decisions(each.logits["raw"][name], each.logits["corrected"][name], each.protocol)
+            for name in each.training
         }
         for variant, each in tested.items()
     }
@@ -206,7 +210,9 @@ def result(study: str) -> Result:
         with_seed_variation({variant: draws[family] for variant, draws in singles.items()}) if singles else {}
         for family in FAMILIES
     )
-    stated = [claim for claim in judge_both(claims(rarest, tuned=False), raw, corrected, confidence) if claim["parts"]]
+    stated = [
+        claim for claim in assess_raw_and_corrected(claims(rarest, tuned=False), raw, corrected, confidence) if claim["parts"]
+    ]
     return Result(
         data=read_json(INGEST)["sha256"],
         settings=settings_digest(),

@@ -14,8 +14,8 @@ from markupsafe import Markup
 from ballast.data.splitting import SPLITS
 from ballast.evaluation.bootstrap import MINIMUM_SEEDS
 from ballast.evaluation.comparison import seeds_in_words
-from ballast.evaluation.operating_point import PER, cost_matrix, threshold
-from ballast.evaluation.selection import difference, in_words
+from ballast.evaluation.operating_point import BUDGET_UNIT, cost_matrix, threshold
+from ballast.evaluation.selection import as_inequality, difference
 
 HERE = Path(__file__).parent
 FAMILIES = ("raw", "corrected", "operating_point")
@@ -53,7 +53,8 @@ def rule_in_words(point: Mapping[str, Any]) -> str:
         "macro_f1": "the highest macro F1 on validation",
         "cost": "the least expected cost, by the costs that were given",
         "precision": f"the highest recall of {label} whose precision on validation is at least {limit}",
-        "budget": f"the highest recall of {label} that gives it at most {limit} of {PER:,} other messages of validation",
+        "budget": f"the highest recall of {label} that gives it at most {limit} of {BUDGET_UNIT:,}"
+        " other messages of validation",
     }[point["rule"]]
     return said if point["met"] else f"{said}; nothing keeps that there, so it is the point of highest precision"
 
@@ -95,10 +96,10 @@ def limits(name: str, board: Mapping[str, Any], ingest: Mapping[str, Any], point
     )
     if point["rule"] == "budget":
         others = sum(on.values()) - on[point["label"]]
-        if point["limit"] * others < PER:
+        if point["limit"] * others < BUDGET_UNIT:
             said.append(
-                f"Validation has {others:,} messages that are not {point['label']}: one of them is {PER / others:.0f}"
-                f" of {PER:,}, so a budget of {point['limit']:g} cannot be told from none there."
+                f"Validation has {others:,} messages that are not {point['label']}: one of them is {BUDGET_UNIT / others:.0f}"
+                f" of {BUDGET_UNIT:,}, so a budget of {point['limit']:g} cannot be told from none there."
             )
     if not point["met"]:
         said.append(f"No threshold kept the {point['rule']} that was asked for on validation.")
@@ -183,7 +184,7 @@ def model_card(
         dropped=[f"{count:,} {reason.replace('_', ' ')}" for reason, count in ingest["dropped"].items()],
         metric=metric_name(pointer["metric"]),
         conditions=[
-            *(in_words(metric, limit) for metric, limit in pointer["constraints"].items()),
+            *(as_inequality(metric, limit) for metric, limit in pointer["constraints"].items()),
             *(["raw probabilities that are safe"] if pointer["safe_only"] else []),
         ],
         comparison=comparison(name, board, rarest, pointer["at"]),

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from ballast.data.perturbations import falls
+from ballast.data.perturbations import probability_drops
 from stages.pages.drawing import shared_axis
 
 # Longer messages would make the tables unreadable; a neighbour is only there to be compared.
@@ -127,7 +127,7 @@ def by_text(table: pd.DataFrame, family: str, labels: Sequence[str]) -> pd.DataF
 
 
 def fall(found: Mapping[str, Any], skipped: str) -> dict[str, Any]:
-    """A cell: what `falls` found of one class, the change in hundredths, and which texts were left out."""
+    """A cell: what `probability_drops` found of one class, the change in hundredths, and which texts were left out."""
     return {**found, "change": round(100 * (found["after"] - found["before"])) if found["called"] else 0, "skipped": skipped}
 
 
@@ -151,7 +151,7 @@ def perturbed(
             for kind in kinds:
                 part = of_technique[of_technique["perturbation"] == kind]
                 after = by_text(part, family, labels) if len(part) else before.iloc[:0]
-                found.append(falls(before.loc[after.index].to_numpy(), after.to_numpy()))
+                found.append(probability_drops(before.loc[after.index].to_numpy(), after.to_numpy()))
             for index in range(len(labels)):
                 row = [
                     fall({key: each[key][index].item() for key in each}, skipped.get((name, kind), ""))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ballast.evaluation.operating_point import PER, cost_matrix, threshold
+from ballast.evaluation.operating_point import BUDGET_UNIT, cost_matrix, threshold
 from stages.pages.drawing import shared_axis
 from stages.pages.model_card.view import decision_in_words, rule_in_words
 
@@ -61,7 +61,7 @@ def operating_point(
         "seeds": len(points[names[0]]),
         "missed": [name for name in names if not all(point["met"] for point in points[name])],
         "boundary": "From" if len(labels) == 2 else "Weight",
-        "per": PER,
+        "per": BUDGET_UNIT,
         "tables": tables,
     }
 

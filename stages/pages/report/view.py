@@ -23,7 +23,7 @@ from ballast.evaluation.bootstrap import MINIMUM_SEEDS
 from ballast.evaluation.claims import MARGIN
 from ballast.evaluation.metrics import LOSSES, higher_is_better
 from ballast.evaluation.priors import UNINFORMATIVE_ODDS_RATIO
-from ballast.evaluation.selection import allowed, best_of, difference, judged
+from ballast.evaluation.selection import best_of, difference, eligible, metric_of
 from stages.pages.drawing import (
     CURVE_UNITS,
     LEAST_IN_BIN,
@@ -191,10 +191,10 @@ def rule_in_words(results: Results) -> str:
     limits = [f"{metric_words(key)} {sign[key]} {limit:g}" for key, limit in rule.constraints.items()]
     limits += ["safe probabilities"] if rule.safe_only else []
     among = f" among those with {words(limits)}" if limits else ""
-    kept = allowed(techniques, at=rule.at, constraints=rule.constraints, safe_only=rule.safe_only)
+    kept = eligible(techniques, at=rule.at, constraints=rule.constraints, safe_only=rule.safe_only)
     _, best = best_of({name: techniques[name] for name in kept}, rule.metric, rule.at)
     kind = f"corrected {metric}" if rule.at == "corrected" else f"{metric} at its operating point"
-    if judged(techniques[results.selected["technique"]], rule.metric, rule.at)["value"] == best:
+    if metric_of(techniques[results.selected["technique"]], rule.metric, rule.at)["value"] == best:
         return f"it has the best {kind}{among}"
     return f"it is the smallest model within {rule.tolerance:g} of the best {kind} ({best:.3f}){among}"
 
@@ -225,7 +225,7 @@ def against_reference(results: Results) -> str:
 def answer(results: Results) -> dict[str, str]:
     """The page's answer in a few sentences, with what may be concluded from it."""
     chosen, label, at = results.selected["technique"], results.rarest, results.params.select.at
-    found = judged(results.board["techniques"][chosen], f"{label}.f1", at)
+    found = metric_of(results.board["techniques"][chosen], f"{label}.f1", at)
     support = results.ingest["splits"]["test"][label]
     seeds = len(results.params.train.seeds)
     few = f"{'One seed' if seeds == 1 else f'{seeds} seeds'}: differences between techniques are inconclusive."
