@@ -70,7 +70,7 @@ readme: setup browser   ## put the results of the last run into README.md
 	python -m stages.pages.readme
 
 clean:   ## free the disk: environment, caches and all that the pipeline wrote, but not data/raw and production
-	rm -rf $(VENV) .dvc/cache .dvc/tmp .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .dvc/cache .dvc/tmp .pytest_cache .mypy_cache .ruff_cache .hypothesis build ballast.egg-info
 	rm -rf data/messages.parquet data/validation.json data/data_docs data/search.json
 	rm -rf data/techniques data/sources data/samples data/states
 	rm -rf models logits curves durations checkpoints evaluations probes selected dvc_plots studies/*/variants
