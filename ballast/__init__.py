@@ -16,8 +16,8 @@ __version__ = "0.2.0"
 def load(folder: str | os.PathLike[str]) -> Model:
     """Load a trained model from its folder.
 
-    The model gives raw probabilities, which are right for the class prior that its training implies. `load_deployed` applies the
-    production prior and the operating point too.
+    The model gives raw probabilities, which are right for the class prior that its training implies. `load_deployed` applies
+    the production prior and the operating point too.
 
     Parameters
     ----------
@@ -54,8 +54,9 @@ def load_deployed(folder: str | os.PathLike[str]) -> DeployedModel:
 
     Returns
     -------
-    A model with `labels` (K names; `classes_` as an array), `predict_proba(texts) -> (n, K)` float64 on the production prior and
-    `predict(texts) -> (n,)` labels of least expected cost at the operating point. Both equal what `python -m flows.score` writes.
+    A model with `labels` (K names; `classes_` as an array), `predict_proba(texts) -> (n, K)` float64 on the production prior
+    and `predict(texts) -> (n,)` labels of least expected cost at the operating point. Both equal what `python -m flows.score`
+    writes.
 
     Raises
     ------

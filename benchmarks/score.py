@@ -15,14 +15,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from transformers import pipeline
 
 from ballast import load
 from ballast.io.digest import file_sha256
+from ballast.models.base import Model
+from ballast.models.deployed import Version
 from benchmarks.measuring import ROOT, measured, read_result, shortest, surroundings, write_result
 from stages.production.incoming import Columns, read_rows
-from stages.production.score import scored
 from stages.store.files import write_json
 
 ROWS_AT_ONCE = 10_000
@@ -77,14 +77,20 @@ def texts_of(path: str) -> Iterator[str]:
         yield row.text
 
 
-class Even:
-    """Stands for a deployed version whose priors are those of its model."""
-
-    def posteriors(self, logits: np.ndarray) -> np.ndarray:
-        return torch.from_numpy(logits).double().softmax(dim=1).numpy()
-
-    def decisions(self, posteriors: np.ndarray) -> np.ndarray:
-        return posteriors.argmax(axis=1)
+def even_version(model: Model) -> Version:
+    """A deployed version of a model with even priors and costs."""
+    count = len(model.labels)
+    prior, costs = np.full(count, 1 / count), 1.0 - np.eye(count)
+    return Version(
+        name="even",
+        folder=Path("even"),
+        manifest={},
+        sha256="",
+        labels=model.labels,
+        effective_prior=prior,
+        production_prior=prior,
+        costs=costs,
+    )
 
 
 def speed(encoder: Path, distinct: np.ndarray, count: int, times: int) -> dict[str, object]:
@@ -92,17 +98,18 @@ def speed(encoder: Path, distinct: np.ndarray, count: int, times: int) -> dict[s
     texts = list(distinct[: round(count * (1 - REPEATS))])
     texts += list(np.random.default_rng(0).choice(np.array(texts, dtype=object), count - len(texts)))
     model = load(encoder)
+    version = even_version(model)
     theirs = pipeline("text-classification", model=str(encoder))
     found = shortest(
         {
-            "ours": lambda: scored(texts, model, Even()),
+            "ours": lambda: version.score(model, texts),
             "ours_without_repeats": lambda: model.logits(texts),
             "pipeline": lambda: theirs(texts),
         },
         times,
     )
     seconds = found["clock"]
-    labels = np.array(model.labels)[scored(texts, model, Even())[1]]
+    labels = np.array(model.labels)[version.score(model, texts)[1]]
     agreement = np.mean([each["label"] == label for each, label in zip(theirs(texts), labels, strict=True)])
     return {
         "messages": count,

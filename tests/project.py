@@ -44,6 +44,12 @@ WORDS = [a + b for a, b in product(SYLLABLES, SYLLABLES)]
 OWN = 8
 
 
+def stage_module(name: str) -> str:
+    """The module of a stage of the graph or of a step of production."""
+    shelf = "" if (ROOT / f"stages/{name}.py").is_file() else "production."
+    return f"stages.{shelf}{name}"
+
+
 def corpus(counts: Mapping[str, int], *, seed: int = 0, twins: float = 0.1, noise: float = 0.1) -> pd.DataFrame:
     """Made-up messages (text, label), as many of each class as asked for, all different, shuffled.
 
@@ -169,11 +175,11 @@ class Project:
 
     def stage(self, name: str, *arguments: str, **changes: str) -> Outcome:
         """Run a stage as a user does."""
-        return self.run(sys.executable, "-m", f"stages.{name}", *arguments, **changes)
+        return self.run(sys.executable, "-m", stage_module(name), *arguments, **changes)
 
     def stage_here(self, name: str, /, **arguments: Any) -> Outcome:
         """Run a stage of the checkout within this process, which saves its imports."""
-        main = import_module(f"stages.{name}").main
+        main = import_module(stage_module(name)).main
         stderr, stdout = io.StringIO(), io.StringIO()
         code: str | int | None = 0
         with contextlib.chdir(self.folder), contextlib.redirect_stderr(stderr), contextlib.redirect_stdout(stdout):

@@ -87,7 +87,10 @@ def test_the_package_declares_what_it_imports(wheel: Path) -> None:
     distributions = packages_distributions()
     extra_of = {file: extra for extra, files in OPTIONAL.items() for file in files}
     imports = {relative(file): imported_packages(file) for file in files_of("ballast")}
-    named = {file: {canonicalize_name(min(distributions[package], key=len)) for package in packages} for file, packages in imports.items()}
+    named = {
+        file: {canonicalize_name(min(distributions[package], key=len)) for package in packages}
+        for file, packages in imports.items()
+    }
     required = set().union(*(names for file, names in named.items() if file not in extra_of))
     expected = {"": required}
     for extra, files in OPTIONAL.items():

@@ -436,7 +436,7 @@ def test_killed_in_between_the_next_run_loses_nothing_and_leaves_nothing(
     before = scored_file(cheap).read_bytes()
     scored_file(cheap).write_bytes(b"of an earlier run")
     slow = (
-        "import time; from stages import score; score.CHUNK_ROWS = 100; table = score.scored_table\n"
+        "import time; from stages.production import score; score.CHUNK_ROWS = 100; table = score.scored_table\n"
         "def slowly(*a): print('chunk', flush=True); time.sleep(0.2); return table(*a)\n"
         "score.scored_table = slowly; score.main('messages.csv', 'w')"
     )

@@ -1,8 +1,8 @@
 """A deployed model: its files, checked against their digests, and the probabilities and decisions that it gives.
 
 A folder of versions (`production/deployed`) holds `current.json`, which names the deployed version and pins the sha256 of its
-manifest, and one folder per version. A version holds `manifest.json` (labels, priors, calibration, operating point, and the sha256
-of every other file) and the folder `model/`.
+manifest, and one folder per version. A version holds `manifest.json` (labels, priors, calibration, operating point, and the
+sha256 of every other file) and the folder `model/`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from scipy.special import softmax
 
 import ballast.io.digest as digest
 from ballast.evaluation.operating_point import cost_matrix, decide
-from ballast.evaluation.priors import correct
+from ballast.evaluation.priors import correct_prior
 from ballast.exceptions import UserError
 from ballast.io.digest import file_sha256
 from ballast.io.paths import real_folder, regular_file
@@ -78,7 +78,7 @@ class Version:
 
     def corrected(self, logits: np.ndarray) -> np.ndarray:
         """Logits (n, K) float64 on the production prior, from the model's own logits (n, K)."""
-        return correct(logits.astype(np.float64), self.effective_prior, self.production_prior)
+        return correct_prior(logits.astype(np.float64), self.effective_prior, self.production_prior)
 
     def posteriors(self, logits: np.ndarray) -> np.ndarray:
         """Probabilities (n, K) float64 on the production prior, from the model's own logits (n, K)."""
@@ -220,7 +220,7 @@ def read_manifest(path: Path, pin: str | None) -> tuple[dict[str, Any], str]:
 
 
 def prior_of(shares: Mapping[str, float], labels: list[str], where: str) -> np.ndarray:
-    """A class prior (K,) in the order of the labels; raises UserError that begins with `where` for an unknown or missing label."""
+    """A class prior (K,) in the order of the labels; raises UserError for an unknown or missing label, which begins `where`."""
     check_all_labels(where, shares, labels)
     return np.array([shares[label] for label in labels], dtype=np.float64)
 

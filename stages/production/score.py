@@ -149,15 +149,6 @@ def first_of_id(chunk: list[Row], seen: Seen, quarantine: Quarantine) -> list[Ro
     return [row for row, again in zip(chunk, repeated, strict=True) if not again]
 
 
-def scored(texts: list[str], model: Model, version: Version) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities (n, K) and classes (n,) of texts (n,); a text that occurs more than once is scored once."""
-    rows, unique = pd.factorize(np.array(texts, dtype=object))
-    posteriors = version.posteriors(model.logits(list(unique)))
-    if not np.isfinite(posteriors).all():
-        raise UserError(f"{version.folder}: the model gives probabilities that are no numbers; roll back or promote again")
-    return posteriors[rows], version.decisions(posteriors)[rows]
-
-
 def schema(version: Version) -> pa.Schema:
     """The columns of a scored window."""
     probabilities = [(f"p_{label}", pa.float64()) for label in version.labels]
@@ -176,7 +167,7 @@ def schema(version: Version) -> pa.Schema:
 def scored_table(chunk: list[Row], model: Model, version: Version) -> pa.Table:
     """The rows of a chunk with what the model says of them."""
     texts = [row.text for row in chunk]
-    probabilities, classes = scored(texts, model, version)
+    probabilities, classes = version.score(model, texts)
     groups = groups_of(texts)
     columns = [
         [str(row.id) for row in chunk],
@@ -315,7 +306,7 @@ def answer(line: str | LongLine, longest: int, model: Model, version: Version) -
     text = line.rstrip("\r\n")
     if reason := malformed_text(text, longest):
         return {"error": reason}
-    probabilities, classes = scored([text], model, version)
+    probabilities, classes = version.score(model, [text])
     return {
         "label": version.labels[int(classes[0])],
         "probabilities": dict(zip(version.labels, probabilities[0].tolist(), strict=True)),
