@@ -74,7 +74,7 @@ def promote(project: Project, **given: Any) -> str:
     """Deploy what is selected, or what else is asked for: the version."""
     arguments = {"source": Path(), "reason": "promote", "window": None, "reprior": None, "only": None}
     flags = dict.fromkeys(("rollback", "listing", "dry_run"), False)
-    done = project.stage_here("promote", **{**arguments, **flags, **given})
+    done = project.stage_here("production.promote", **{**arguments, **flags, **given})
     assert done.code == 0, done.stderr
     return done.stdout.strip()
 
@@ -88,7 +88,7 @@ def traffic(counts: Mapping[str, int], seed: int = 1) -> pd.DataFrame:
 def score(project: Project, window: str, messages: pd.DataFrame) -> None:
     """Score messages (id, text) as a window."""
     project.write(f"incoming/{window}.parquet", messages[["id", "text"]])
-    done = project.stage_here("score", source=f"incoming/{window}.parquet", window=window)
+    done = project.stage_here("production.score", source=f"incoming/{window}.parquet", window=window)
     assert done.code == 0, done.stderr
 
 

@@ -38,7 +38,7 @@ def done(outcome: Outcome) -> str:
 
 
 def step(project: Project, name: str, key: str = "w1", **given: Any) -> Outcome:
-    return project.stage_here("retrain", step=name, key=key, **{"window": key, "version": None, **given})
+    return project.stage_here("production.retrain", step=name, key=key, **{"window": key, "version": None, **given})
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def test_the_result_of_a_promoted_retraining_is_that_of_this_checkout(project: P
     assert not any(path.is_symlink() for path in (project.folder / KEPT / "home").rglob("*"))
     assert len(pd.read_parquet(project.folder / FEEDBACK)) == 400
     assert project.repro() == set(), "there is nothing to do"
-    again = project.stage_here("promote", **PROMOTE)
+    again = project.stage_here("production.promote", **PROMOTE)
     assert (again.code, again.stdout) == (0, "0002\n") and "already deployed as 0002" in again.stderr
     done(step(project, "conclude", version="0002"))
     decision = read_json(project.folder / KEPT / "decision.json")
@@ -168,7 +168,7 @@ def test_what_was_edited_here_is_not_overwritten_and_the_old_model_not_promoted(
     assert files_here(project) == before
     if case not in ("params", "feedback"):
         return
-    refused = project.stage_here("promote", **PROMOTE).error
+    refused = project.stage_here("production.promote", **PROMOTE).error
     assert "0002 stays deployed" in refused and command in refused
     # The checkout of the retraining is gone, what it found is not.
     assert not (project.folder / KEPT / "worktree").exists()
@@ -178,7 +178,7 @@ def test_what_was_edited_here_is_not_overwritten_and_the_old_model_not_promoted(
     assert (decision["brought_home"], decision["in_the_way"]) == (True, [])
     former = [path.name for path in (project.folder / KEPT).glob("former/*/*")]
     assert former == ([Path(name).name] if name in map(str, EDITED) else [])
-    assert "already deployed as 0002" in project.stage_here("promote", **PROMOTE).stderr
+    assert "already deployed as 0002" in project.stage_here("production.promote", **PROMOTE).stderr
 
 
 def test_params_that_were_merged_stay(project: Project) -> None:
@@ -201,7 +201,7 @@ def test_the_next_replay_keeps_what_waits_to_be_brought_home(project: Project) -
         forget(KEPT)
         [waits] = RETRAIN.glob("waiting-*")
     assert not (project.folder / KEPT).exists() and waits.name.endswith("-w1")
-    assert f"bring-home {waits.name}`" in project.stage_here("promote", **PROMOTE).error
+    assert f"bring-home {waits.name}`" in project.stage_here("production.promote", **PROMOTE).error
     assert "is brought home" in done(step(project, "bring-home", key=waits.name, force=True))
     with contextlib.chdir(project.folder):
         forget(waits)

@@ -49,7 +49,7 @@ def built(tmp_path_factory: pytest.TempPathFactory, quick_python: Path) -> Proje
     )
     project.repro()
     for command in (["promote"], ["score", "incoming/w1.csv", "--window", "w1"]):
-        assert (done := project.run("python", "-m", f"stages.{command[0]}", *command[1:])).code == 0, done.stderr
+        assert (done := project.run("python", "-m", f"stages.production.{command[0]}", *command[1:])).code == 0, done.stderr
     return project
 
 
@@ -199,7 +199,7 @@ def test_a_retraining_that_is_killed_goes_on_and_promotes_once(
 ) -> None:
     deliver(project)
     for stage, arguments in (("feedback", []), ("watch", ["--window", "w1"])):
-        assert (done := project.run("python", "-m", f"stages.{stage}", *arguments)).code == 0, done.stderr
+        assert (done := project.run("python", "-m", f"stages.production.{stage}", *arguments)).code == 0, done.stderr
     assert read_json(project.folder / WATCH / "w1.json")["decision"] == "retrain"
     home = project.folder / RETRAIN / "w1"
     cache = project.folder / ".dvc/cache"

@@ -52,15 +52,6 @@ from tests.project import Outcome, Project, corpus, project_copy
 
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")
 
-ARGUMENTS = {
-    "reason": "promote",
-    "window": None,
-    "reprior": None,
-    "rollback": False,
-    "listing": False,
-    "dry_run": False,
-    "only": None,
-}
 COPIED = ("dvc.lock", "model_card.md", "params.yaml")
 
 
@@ -78,7 +69,18 @@ def built(tmp_path_factory: pytest.TempPathFactory, quick_python: Path) -> Proje
         }
     )
     # The stages here and only their lock by DVC, which spares a dozen starts.
-    for stage in ("ingest", "search", "techniques", "resample", "train", "evaluate", "probe", "compare", "select"):
+    for stage in (
+        "store.sources",
+        "ingest",
+        "search",
+        "techniques",
+        "resample",
+        "train",
+        "evaluate",
+        "probe",
+        "compare",
+        "select",
+    ):
         entry = {"name": "tfidf"} if stage in ("resample", "train", "evaluate") else {}
         done = project.stage_here(stage, **entry, **({"seed": 0} if stage in ("resample", "train") else {}))
         assert done.code == 0, done.stderr
@@ -95,7 +97,7 @@ def project(built: Project, tmp_path: Path) -> Project:
 
 
 def promote(project: Project, **given: Any) -> Outcome:
-    return project.stage_here("promote", **{"source": Path(), **ARGUMENTS, **given})
+    return project.stage_here("production.promote", **given)
 
 
 def promoted(project: Project, **given: Any) -> str:
@@ -210,7 +212,7 @@ def test_what_is_deployed_already_is_not_deployed_again(project: Project) -> Non
     # What is broken is no reason not to deploy.
     spoil(project.folder / DEPLOYED / "0001/model/model.safetensors")
     mended = promote(project)
-    assert mended.stdout == "0002\n" and "the deployed version is broken" in mended.stderr
+    assert mended.stdout == "0002\n" and "the deployed version is damaged" in mended.stderr
     with contextlib.chdir(project.folder):
         read_version("0002")
 
@@ -366,12 +368,12 @@ def test_a_window_without_an_estimate_is_refused(project: Project, content: Mapp
 
 
 def test_going_back_goes_further_back_each_time(project: Project) -> None:
-    assert "there is no version to go back to" in promote(project, rollback=True).error
+    assert "there is no earlier version to roll back to" in promote(project, rollback=True).error
     assert "no model is deployed" in promote(project, reprior="w").error
     for window, share in ((None, 0), ("w1", 0.2), ("w2", 0.3)):
         promoted(project) if window is None else promoted(project, reprior=watched(project, window, share))
     assert [promoted(project, rollback=True) for _ in range(2)] == ["0002", "0001"]
-    assert "there is no version to go back to" in promote(project, rollback=True).error
+    assert "there is no earlier version to roll back to" in promote(project, rollback=True).error
     # A number is given once, and what was gone back from is not on the way back.
     assert promoted(project, reprior="w2") == "0004"
     assert promoted(project, rollback=True) == "0001"
@@ -398,10 +400,10 @@ def test_a_spoilt_version_is_neither_gone_back_to_nor_corrected(project: Project
 # What the process that is killed is doing, and what then is deployed.
 KILLED = {
     "while it copies": ("stages.production.candidate", "check_files", "0001"),
-    "between copy and switch": ("stages.production.promote", "switch", "0001"),
-    "before the manifest is there": ("stages.production.promote", "write_json", "0001"),
+    "between copy and switch": ("stages.production.deploy", "switch", "0001"),
+    "before the manifest is there": ("stages.production.deploy", "write_json", "0001"),
     "while it writes the switch": ("stages.production.versions", "write_json", "0001"),
-    "after the switch": ("stages.production.promote", "prune", "0002"),
+    "after the switch": ("stages.production.deploy", "prune", "0002"),
     "while it deletes": ("shutil", "rmtree", "0002"),
 }
 DIES = """
@@ -413,7 +415,7 @@ def dies(*arguments, **options):
     print("dies", flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
 setattr(module, {function!r}, dies)
-promote.main(Path(), "retrain", None, None, False, False, False, None)
+promote.main(reason="retrain")
 """
 
 
@@ -459,7 +461,7 @@ def test_old_versions_are_deleted_but_not_the_deployed_one_and_the_one_before(pr
     promoted(project, reprior=watched(project, "w2", 0.3))
     assert versions(project) == ["0002", "0003"]
     assert promoted(project, rollback=True) == "0002"
-    assert "there is no version to go back to" in promote(project, rollback=True).error
+    assert "there is no earlier version to roll back to" in promote(project, rollback=True).error
     assert promoted(project, reprior=watched(project, "w3", 0.4)) == "0004"
     assert versions(project) == ["0002", "0003", "0004"], "0002 is the one before"
     # The weights of 0001 have other names still.
@@ -491,6 +493,18 @@ def test_a_dry_run_says_what_would_be_deployed_and_changes_nothing(project: Proj
     assert (again["new"], again["content"], again["deployed"]["version"]) == (False, first["content"], "0001")
 
 
+def test_the_result_file_says_which_version_is_deployed_and_what_would_be(project: Project) -> None:
+    result = project.folder / "result.json"
+    proposal = json.loads(promote(project, dry_run=True, result=result).stdout)
+    assert read_json(result) == proposal and proposal["new"]
+    for new in (True, False):
+        promoted(project, result=result)
+        assert read_json(result) == {"version": "0001", "new": new}
+    promoted(project, reprior=watched(project, "w1", 0.4))
+    promoted(project, rollback=True, result=result)
+    assert read_json(result) == {"version": "0001", "new": True}
+
+
 def test_nothing_takes_the_place_of_another_version_than_it_was_compared_with(project: Project) -> None:
     assert promoted(project) == "0001"
     for window, spam in (("w1", 0.4), ("w2", 0.3)):
@@ -498,7 +512,7 @@ def test_nothing_takes_the_place_of_another_version_than_it_was_compared_with(pr
     assert promoted(project, reprior="w1", base="0001") == "0002"
     assert promoted(project, reprior="w1", base="0001") == "0002", "the same once more"
     error = promote(project, reprior="w2", base="0001").error
-    assert error == "error: 0002 was deployed since 0001 was looked at; nothing was deployed"
+    assert error == "error: 0002 was deployed after 0001 was compared; nothing was deployed"
     assert versions(project) == ["0001", "0002"] and deployed(project) == "0002"
 
 
@@ -531,7 +545,7 @@ def test_an_older_model_is_not_promoted_unless_forced(project: Project) -> None:
     proposal = json.loads(promote(project, dry_run=True, force=True).stdout)
     assert proposal["new"] and "which 0002 has replaced since" in proposal["refused"]
     forced = promote(project, force=True)
-    assert forced.stdout == "0003\n" and "promote: forced, though what is selected is version 0001" in forced.stderr
+    assert forced.stdout == "0003\n" and "promote: forced, although what is selected is version 0001" in forced.stderr
     assert [entry["content"] for entry in read_json(project.folder / CURRENT)["history"]][::2] == [old, old]
 
 

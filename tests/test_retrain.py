@@ -51,8 +51,10 @@ def project(built: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return copied(built, tmp_path / "project", monkeypatch)
 
 
-def step(project: Project, name: str, key: str = "w1", window: str | None = "w1", version: str | None = None) -> Outcome:
-    return project.stage_here("retrain", step=name, key=key, window=window, version=version)
+def step(
+    project: Project, name: str, key: str = "w1", window: str | None = "w1", version: str | None = None, **given: Any
+) -> Outcome:
+    return project.stage_here("production.retrain", step=name, key=key, window=window, version=version, **given)
 
 
 def done(outcome: Outcome) -> str:
@@ -174,8 +176,10 @@ def test_a_better_challenger_is_found_on_messages_that_neither_was_trained_on(pr
     assert read_json(project.folder / RETRAIN / "w1/challenge.json") == found
 
     assert promote(project, source=checkout.folder, reason="retrain", window="w1") == "0002"
-    assert "promoted, 0002 is deployed" in done(step(project, "conclude", version="0002"))
+    result = project.folder / "result.json"
+    assert "promoted, 0002 is deployed" in done(step(project, "conclude", version="0002", result=result))
     decision = read_json(project.folder / RETRAIN / "w1/decision.json")
+    assert read_json(result) == decision
     assert decision == {**found, "decision": "promoted", "version": "0002"}
     assert worktrees(project) == [] and not checkout.folder.exists()
     done(step(project, "conclude", version="0002"))
@@ -206,7 +210,10 @@ def test_a_worse_challenger_is_kept_out_and_the_prior_answered_by_a_correction(p
 
 def test_a_window_of_an_earlier_version_is_outdated_and_trains_nothing(project: Project) -> None:
     promote(project, reprior="w1")
-    assert "w1 was scored by 0001, 0002 is deployed since; nothing to do" in done(step(project, "prepare"))
+    result = project.folder / "result.json"
+    prepared = step(project, "prepare", result=result)
+    assert "w1 was scored by 0001, 0002 is deployed since; nothing to do" in done(prepared)
+    assert read_json(result) == {"prepared": False}
     assert not (project.folder / RETRAIN / "w1/decision.json").exists(), "the window may be scored again"
     assert worktrees(project) == [] and not (project.folder / WORKTREE).exists()
 

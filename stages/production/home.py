@@ -70,11 +70,13 @@ def was_brought(home: Path) -> bool:
     return (home / STATE).exists() and bool(read_json(home / STATE)["brought_home"])
 
 
-def bring_home(key: str, *, force: bool, unless_edited: bool) -> None:
-    """Bring the result of a retraining home; raises UserError unless its version is deployed.
+def bring_home(key: str, *, force: bool, unless_edited: bool) -> dict[str, Any]:
+    """Bring the result of a retraining home: {brought_home, in_the_way}, the latter the files that were edited here since.
 
-    Where files were edited here since, nothing is touched: an error, or only a line where `unless_edited`; with `force` the
-    retraining's take their place, and the former ones are kept.
+    Edited files are never overwritten silently: without `force` nothing is changed, which is an error unless `unless_edited`;
+    with `force` the retraining's files take their place, and the former ones are kept.
+
+    Raises UserError unless the version of this retraining is deployed.
     """
     home, version = RETRAIN / key, read_version(current_version())
     result = home / HOME
@@ -97,7 +99,7 @@ def bring_home(key: str, *, force: bool, unless_edited: bool) -> None:
         if not unless_edited:
             raise UserError(line)
         print(f"retrain: {line}", file=sys.stderr)
-        return
+        return {"brought_home": brought, "in_the_way": edits}
     nothing_new = brought and all(sha256(path) == sha256(result / path) for path in EDITED)
     for path in files_of(result):
         if force or not merged(path, prepared, result):
@@ -108,6 +110,7 @@ def bring_home(key: str, *, force: bool, unless_edited: bool) -> None:
     prune(set(params.techniques), set(params.train.seeds))
     note(home, brought=True, edits=[])
     print(f"retrain: the result of {key} is here" if nothing_new else summary(key, prepared, result), file=sys.stderr)
+    return {"brought_home": True, "in_the_way": []}
 
 
 def pack(home: Path) -> None:

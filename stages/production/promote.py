@@ -1,45 +1,38 @@
-"""Deploy the selected model as a new version, correct the deployed one to another class prior, or go back to the one before.
+"""Deploy the selected model as a new version, correct the deployed one to another class prior, or roll back.
 
-Reads `selected/` with its model, logits and messages, or `production/watch/<window>.json`; writes the version's folder in
-`production/deployed/`, then, in one step, `production/deployed/current.json`, which says what is deployed. Prints the version.
+Reads `selected/` with its model, logits and messages, or `production/watch/<window>.json`. Writes the version's folder in
+`production/deployed/` and then, in one step, `production/deployed/current.json`, which names the deployed version. Prints the
+version.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 from ballast.cli import parser, run
 from ballast.exceptions import UserError
 from stages.production.candidate import of_source
+from stages.production.deploy import Older, Request, deploy
 from stages.production.deployed import CURRENT, MANIFEST, current_version, history, read_manifest, read_version
-from stages.production.refused import refusal
-from stages.production.reprior import estimated_prior, of_deployed, prior_deviation
+from stages.production.reprior import estimated_prior, of_deployed
 from stages.production.versions import (
     ROLLBACK,
     Manifest,
-    being_made,
-    content,
     disk_use,
     megabytes,
-    next_name,
-    prune,
     shares_in_words,
     sizes,
     switch,
     tidy,
     version_names,
     way_here,
-    with_contents,
 )
 from stages.store.files import DEPLOYED, locked, write_json
 from stages.store.params import read_params
-
-# An error, the deployed version stays, or it is deployed.
-Older = Literal["refuse", "keep", "deploy"]
 
 
 def print_versions() -> None:
@@ -62,140 +55,93 @@ def print_versions() -> None:
     print(disk_use())
 
 
-def deploy(
-    make: Callable[[Path, str], Manifest],
-    reason: str,
-    window: str | None,
-    *,
-    keep: int,
-    dry_run: bool,
-    only: str | None,
-    base: str | None,
-    older: Older | None = None,
-) -> None:
-    """Make a version and switch to it, unless just that is deployed already; nothing has changed when this raises an error.
-
-    make : fills an empty folder for a version of a name; its manifest but for the occasion.
-    only : the content that may be deployed; None is any.
-    base : the version that it was compared with, which is to be the deployed one still; None is any.
-    older : what comes of an older model than the deployed one, or one that knows fewer labels; None does not ask.
-    """
-    version, deployed = next_name(), deployed_manifest()
-    with being_made(version) as folder:
-        manifest = {**make(folder, version), "version": version, "reason": reason, "window": window}
-        if window is not None:
-            manifest["prior_deviation"] = prior_deviation(window, manifest["labels"])
-        found = content(manifest)
-        known = deployed is not None and content(deployed) == found
-        refused = None
-        if older is not None and not known:
-            refused = refusal(with_contents(history()), found, folder, deployed, also_rolled_back=older == "keep")
-        if refused and older == "refuse":
-            raise UserError(refused)
-        stays = f"already deployed as {current_version()}" if known else refused if older == "keep" else None
-        if dry_run:
-            proposal = {"content": found, "new": stays is None, "candidate": manifest, "deployed": deployed}
-            print(json.dumps({**proposal, "refused": refused}))
-            return
-        if only is not None and found != only:
-            raise UserError("what would be deployed is not what was approved; nothing was deployed, ask for approval again")
-        if stays is not None:
-            print(f"promote: {stays}", file=sys.stderr)
-            print(current_version())
-            return
-        if base is not None and current_version() != base:
-            raise UserError(f"{current_version()} was deployed since {base} was looked at; nothing was deployed")
-        write_json(folder / MANIFEST, manifest)
-        folder.rename(DEPLOYED / version)
-        switch(version, reason)
-    if refused:
-        print(f"promote: forced, though {refused}", file=sys.stderr)
-    prune(keep, way_here(history())[-2:])
-    prior = shares_in_words(manifest["production_prior"])
-    print(f"promote: {version} is deployed: {manifest['technique']}, {prior}; {disk_use()}", file=sys.stderr)
-    print(version)
-
-
-def deployed_manifest() -> Manifest | None:
-    """The manifest of the deployed version; None where there is none, or its files are not what they were."""
-    if not history():
-        return None
-    try:
-        return read_version(current_version()).manifest
-    except UserError as error:
-        print(f"promote: the deployed version is broken: {error}", file=sys.stderr)
-        return None
-
-
-def correct_to(window: str, *, keep: int, dry_run: bool, only: str | None, base: str | None) -> None:
-    """Deploy the deployed version anew on the class prior of a window."""
+def correct_to(window: str, request: Request) -> dict[str, Any]:
+    """Deploy the weights of the deployed version on the class prior of a window."""
     deployed = read_version(current_version())
     prior = estimated_prior(window, deployed.labels)
 
     def make(folder: Path, version: str) -> Manifest:
-        # Corrected to it already; its card, which names a window, need not change.
+        # If the prior is the same, keep the model card too, which names a window.
         same = prior == deployed.manifest["production_prior"]
         return deployed.manifest if same else of_deployed(deployed, prior, window, version, folder)
 
-    deploy(make, "reprior", window, keep=keep, dry_run=dry_run, only=only, base=base)
+    return deploy(make, request)
 
 
-def go_back() -> None:
+def roll_back() -> dict[str, Any]:
     """Deploy the version before the deployed one again."""
     earlier = [name for name in way_here(history())[:-1] if (DEPLOYED / name).is_dir()]
     if not earlier:
-        raise UserError("there is no version to go back to: `python -m flows.promote --list` shows those that are kept")
+        raise UserError("there is no earlier version to roll back to; `python -m flows.promote --list` lists the versions")
     version = read_version(earlier[-1]).name
     switch(version, ROLLBACK)
-    print(f"promote: went back to {version}; {disk_use()}", file=sys.stderr)
-    print(version)
+    print(f"promote: rolled back to {version}; {disk_use()}", file=sys.stderr)
+    return {"version": version, "new": True}
 
 
-def main(
-    source: Path,
-    reason: str,
-    window: str | None,
-    reprior: str | None,
-    rollback: bool,
-    listing: bool,
-    dry_run: bool,
-    only: str | None,
-    base: str | None = None,
-    force: bool = False,
-    keep_newer: bool = False,
-) -> None:
-    if listing:
-        print_versions()
-        return
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """The options of the command; see its --help."""
+
+    reprior: str | None = None
+    rollback: bool = False
+    listing: bool = False
+    force: bool = False
+    keep_newer: bool = False
+    source: Path = Path()
+    reason: str = "promote"
+    window: str | None = None
+    dry_run: bool = False
+    only: str | None = None
+    base: str | None = None
+    result: Path | None = None
+
+
+def promoted(options: Options) -> dict[str, Any]:
+    """Do what the options ask for, under the lock: {version, new}, or the proposal of a dry run."""
     keep = read_params().production.keep.versions
+    conditions: dict[str, Any] = {"keep": keep, "dry_run": options.dry_run, "only": options.only, "base": options.base}
     with locked(CURRENT):
         tidy()
-        if rollback:
-            go_back()
-        elif reprior is not None:
-            correct_to(reprior, keep=keep, dry_run=dry_run, only=only, base=base)
-        else:
+        if options.rollback:
+            return roll_back()
+        if options.reprior is not None:
+            return correct_to(options.reprior, Request(reason="reprior", window=options.reprior, **conditions))
+        older: Older = "deploy" if options.force else "keep" if options.keep_newer else "refuse"
+        request = Request(reason=options.reason, window=options.window, older=older, **conditions)
+        return deploy(lambda folder, _: of_source(options.source, folder), request)
 
-            def selected(folder: Path, _: str) -> Manifest:
-                return of_source(source, folder)
 
-            older: Older = "deploy" if force else "keep" if keep_newer else "refuse"
-            deploy(selected, reason, window, keep=keep, dry_run=dry_run, only=only, base=base, older=older)
+def main(**given: Any) -> None:
+    options = Options(**given)
+    if options.listing:
+        print_versions()
+        return
+    outcome = promoted(options)
+    if options.result is not None:
+        write_json(options.result, outcome)
+    print(outcome["version"] if "version" in outcome else json.dumps(outcome))
 
 
 if __name__ == "__main__":
     arguments = parser(__doc__)
     what = arguments.add_mutually_exclusive_group()
-    what.add_argument("--reprior", metavar="WINDOW", help="the deployed weights on the class prior estimated for a window")
-    what.add_argument("--rollback", action="store_true", help="go back to the version before")
+    what.add_argument("--reprior", metavar="WINDOW", help="deploy the same weights on the class prior estimated for a window")
+    what.add_argument("--rollback", action="store_true", help="deploy the version before again")
     what.add_argument("--list", action="store_true", dest="listing", help="list the versions")
     older = arguments.add_mutually_exclusive_group()
-    older.add_argument("--force", action="store_true", help="also an older model, or one that knows fewer labels")
-    older.add_argument("--keep-newer", action="store_true", help="no error where that would be so: the deployed one stays")
-    arguments.add_argument("--from", type=Path, default=Path(), dest="source", metavar="FOLDER", help="of another checkout")
-    arguments.add_argument("--reason", choices=["promote", "retrain"], default="promote", help="what the manifest says")
-    arguments.add_argument("--window", help="the window that gave occasion")
-    arguments.add_argument("--dry-run", action="store_true", help="check all and print what would be deployed, as JSON")
-    arguments.add_argument("--only", metavar="SHA256", help="deploy nothing but this content, as --dry-run names it")
-    arguments.add_argument("--base", metavar="VERSION", help="deploy only while this version is the deployed one")
+    older.add_argument("--force", action="store_true", help="deploy even an older model, or one trained on fewer labels")
+    older.add_argument("--keep-newer", action="store_true", help="keep the deployed version in that case, without an error")
+    arguments.add_argument("--from", type=Path, default=Path(), dest="source", metavar="FOLDER", help="another checkout")
+    arguments.add_argument("--reason", choices=["promote", "retrain"], default="promote", help="the reason in the manifest")
+    arguments.add_argument("--window", help="the window that triggered it")
+    arguments.add_argument("--dry-run", action="store_true", help="check everything and print the proposal as JSON")
+    arguments.add_argument("--only", metavar="SHA256", help="deploy only this content, as --dry-run names it")
+    arguments.add_argument("--base", metavar="VERSION", help="deploy only while this version is deployed")
+    arguments.add_argument(
+        "--result",
+        type=Path,
+        metavar="FILE",
+        help="write {version, new}, or the proposal of a dry run, to a JSON file",
+    )
     run(main, arguments.parse_args())

@@ -13,6 +13,7 @@ import contextlib
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -91,8 +92,11 @@ def feedback_so_far() -> pd.DataFrame:
     return pd.concat([*earlier, came]).astype("str").drop_duplicates(["id", "text"], keep="last")
 
 
-def prepare(key: str, window: str | None) -> None:
-    """Make the checkout of a retraining, unless it is there."""
+def prepare(key: str, window: str | None) -> dict[str, Any]:
+    """Make the checkout of a retraining, unless it exists already.
+
+    Returns {prepared}: false if another version has been deployed since the window was scored, in which case nothing is made.
+    """
     params, version = read_params(), read_version(current_version())
     metric, known = params.production.retrain.metric, list(version.manifest["operating_point"]["test"])
     if metric not in known:
@@ -102,12 +106,12 @@ def prepare(key: str, window: str | None) -> None:
     ready = home / "prepared.json"
     if ready.exists():
         print(f"retrain: going on in {worktree}", file=sys.stderr)
-        return
+        return {"prepared": True}
     prior = prior_for(window, version)
     if window is not None and (scored_by := read_json(WATCH / f"{window}.json")["model"]) != version.name:
         # Its answer would be to a question that another version has answered since.
         print(f"retrain: {window} was scored by {scored_by}, {version.name} is deployed since; nothing to do", file=sys.stderr)
-        return
+        return {"prepared": False}
     if folder := git("rev-parse", "--show-prefix"):
         raise UserError(f"{folder} is a folder of its git repository; a retraining needs a repository of the project's own")
     remove_checkout(worktree)
@@ -131,6 +135,7 @@ def prepare(key: str, window: str | None) -> None:
     about = {"window": window, "prior": prior, "shifted": shifted, "feedback": len(feedback), "champion": version.name}
     write_json(ready, {**about, "base": base})
     print(f"retrain: {worktree}: {len(feedback):,} labelled messages from feedback", file=sys.stderr)
+    return {"prepared": True}
 
 
 def never_seen(test: pd.DataFrame, champion: Version) -> np.ndarray:
@@ -143,8 +148,11 @@ def never_seen(test: pd.DataFrame, champion: Version) -> np.ndarray:
     return np.isin(groups, held_out["group"]) | (test["source"] == "feedback").to_numpy()
 
 
-def judge(key: str) -> None:
-    """Compare the model that was selected in the checkout with the deployed one, on the test messages there."""
+def compare(key: str) -> dict[str, Any]:
+    """Compare the model that was selected in the checkout with the deployed one, on the test messages there.
+
+    Writes and returns `challenge.json`.
+    """
     params = read_params()
     home = RETRAIN / key
     prepared = read_json(home / "prepared.json")
@@ -157,10 +165,10 @@ def judge(key: str) -> None:
     if labels != champion.labels or labels != pointer["labels"]:
         raise UserError(f"{home}: its labels are {', '.join(labels)}, those deployed {', '.join(champion.labels)}")
     test = messages.of("test")
-    fair = never_seen(test, champion)
-    if left_out := int((~fair).sum()):
+    unseen = never_seen(test, champion)
+    if left_out := int((~unseen).sum()):
         print(f"retrain: {left_out:,} test messages are left out, the champion may have been trained on them", file=sys.stderr)
-    test, challenger_logits = test[fair], scores.test[fair].astype(np.float64)
+    test, logits = test[unseen], scores.test[unseen].astype(np.float64)
     if gone := set(labels) - set(test["label"]):
         raise UserError(
             f"{home}: no test message of {', '.join(sorted(gone))} is one that the champion surely was not trained on, for"
@@ -168,68 +176,78 @@ def judge(key: str) -> None:
         )
     prior = np.array([prepared["prior"][label] for label in labels])
     effective = np.array([pointer["effective_prior"][label] for label in labels])
-    # The champion as it would be without a retraining: corrected to the new prior, its operating point chosen anew.
-    costs = operating_point_for(prepared["prior"], champion)["costs"]
-    logits = champion.load().logits(test["text"].tolist()).astype(np.float64)
+    challenger = Contender(
+        posteriors=softmax(correct_prior(logits, effective, prior), axis=1), costs=cost_matrix(point["costs"], labels)
+    )
     classes = test["class"].to_numpy()
-    metric = params.production.retrain.metric
     outcome = challenge(
-        Contender(
-            posteriors=softmax(correct_prior(logits, champion.effective_prior, prior), axis=1), costs=cost_matrix(costs, labels)
-        ),
-        Contender(
-            posteriors=softmax(correct_prior(challenger_logits, effective, prior), axis=1),
-            costs=cost_matrix(point["costs"], labels),
-        ),
+        corrected_champion(champion, test["text"].tolist(), prepared["prior"]),
+        challenger,
         classes,
         np.unique(test["group"], return_inverse=True)[1],
         labels,
         prior=prior,
-        metric=metric,
+        metric=params.production.retrain.metric,
         margin=params.production.retrain.margin,
         resamples=params.evaluate.resamples,
         confidence=params.evaluate.confidence,
         seed=params.evaluate.seed,
     )
-    fresh = (test["source"] == "feedback").to_numpy()
-
-    def counts(rows: np.ndarray) -> dict[str, int]:
-        return dict(zip(labels, np.bincount(classes[rows], minlength=len(labels)).tolist(), strict=True))
-
-    result: dict[str, Any] = {
+    from_feedback = (test["source"] == "feedback").to_numpy()
+    result = {
         **{name: value for name, value in prepared.items() if name != "base"},
         "champion_metric": outcome.champion,
         "challenger_metric": outcome.challenger,
         **{name: getattr(outcome, name) for name in ("difference", "low", "high", "not_worse")},
-        "metric": metric,
-        "margin": params.production.retrain.margin,
+        **params.production.retrain.model_dump(include={"metric", "margin"}),
         "technique": pointer["technique"],
         "seed": pointer["seed"],
         "left_out": left_out,
-        "test": counts(np.ones(len(test), dtype=bool)),
-        "test_from_feedback": counts(fresh),
+        "test": counts_by_label(classes, labels),
+        "test_from_feedback": counts_by_label(classes[from_feedback], labels),
     }
     write_json(home / "challenge.json", result)
-    said = "not worse than" if outcome.not_worse else "not shown to be as good as"
-    print(
-        f"retrain: {metric} {outcome.challenger:.3f} is {said} the champion's {outcome.champion:.3f}:"
-        f" difference {outcome.difference:+.3f} ({outcome.low:+.3f} to {outcome.high:+.3f}), margin {result['margin']:g}",
-        file=sys.stderr,
+    print(f"retrain: {summary(result)}", file=sys.stderr)
+    return result
+
+
+def corrected_champion(champion: Version, texts: list[str], prior: dict[str, float]) -> Contender:
+    """The deployed version as it would be without a retraining: on the new prior, its operating point chosen anew."""
+    shares = np.array([prior[label] for label in champion.labels])
+    costs = operating_point_for(prior, champion)["costs"]
+    logits = champion.load().logits(texts).astype(np.float64)
+    posteriors = softmax(correct_prior(logits, champion.effective_prior, shares), axis=1)
+    return Contender(posteriors=posteriors, costs=cost_matrix(costs, champion.labels))
+
+
+def counts_by_label(classes: np.ndarray, labels: list[str]) -> dict[str, int]:
+    """Messages of each class, from classes (n,)."""
+    return dict(zip(labels, np.bincount(classes, minlength=len(labels)).tolist(), strict=True))
+
+
+def summary(result: Mapping[str, Any]) -> str:
+    """One line on the comparison."""
+    verdict = "not worse than" if result["not_worse"] else "not shown to be as good as"
+    return (
+        f"{result['metric']} {result['challenger_metric']:.3f} is {verdict} the champion's {result['champion_metric']:.3f}:"
+        f" difference {result['difference']:+.3f} ({result['low']:+.3f} to {result['high']:+.3f}), margin {result['margin']:g}"
     )
 
 
-def conclude(key: str, version: str, instead: str | None) -> None:
-    """Write the decision, with the version that is deployed now, and remove the checkout.
+def conclude(key: str, version: str, instead: str | None) -> dict[str, Any]:
+    """Write `decision.json`, with the version that is deployed now, and remove the checkout; returns what was written.
 
-    instead : of the comparison's decision.
+    instead : the decision if it is not that of the comparison.
     """
     home = RETRAIN / key
-    result = read_json(home / "challenge.json")
-    decision = instead or ("promoted" if result["not_worse"] else "kept")
+    comparison = read_json(home / "challenge.json")
+    decision = instead or ("promoted" if comparison["not_worse"] else "kept")
     state = read_json(home / STATE) if decision == "promoted" and (home / STATE).exists() else {}
-    write_json(home / "decision.json", {**result, "decision": decision, "version": version, **state})
+    result = {**comparison, "decision": decision, "version": version, **state}
+    write_json(home / "decision.json", result)
     remove_checkout(home / "worktree")
     print(f"retrain: {decision}, {version} is deployed", file=sys.stderr)
+    return result
 
 
 def main(
@@ -240,6 +258,7 @@ def main(
     instead: str | None = None,
     force: bool = False,
     unless_edited: bool = False,
+    result: Path | None = None,
 ) -> None:
     if not WINDOW.fullmatch(key):
         raise UserError(
@@ -247,15 +266,17 @@ def main(
         )
     with locked(RETRAIN / key):
         if step == "prepare":
-            prepare(key, window)
+            outcome = prepare(key, window)
         elif step == "challenge":
-            judge(key)
+            outcome = compare(key)
         elif step == "bring-home":
-            bring_home(key, force=force, unless_edited=unless_edited)
+            outcome = bring_home(key, force=force, unless_edited=unless_edited)
         else:
             if version is None:
                 raise UserError("conclude needs --version, the one that is deployed now")
-            conclude(key, version, instead)
+            outcome = conclude(key, version, instead)
+    if result is not None:
+        write_json(result, outcome)
 
 
 if __name__ == "__main__":
@@ -267,4 +288,5 @@ if __name__ == "__main__":
     arguments.add_argument("--instead", choices=["outdated", "refused"], help="conclude: why the comparison does not count")
     arguments.add_argument("--force", action="store_true", help="bring-home: also where files were edited here; those are kept")
     arguments.add_argument("--unless-edited", action="store_true", help="bring-home: no error where files were edited here")
+    arguments.add_argument("--result", type=Path, metavar="FILE", help="write the outcome of the step to a JSON file")
     run(main, arguments.parse_args())
