@@ -94,7 +94,7 @@ def score(project: Project, window: str, messages: pd.DataFrame) -> None:
 
 def watch(project: Project, window: str) -> dict[str, Any]:
     """Take in labels and watch a scored window: what the watch wrote."""
-    for stage, given in (("feedback", {}), ("watch", {"window": window})):
+    for stage, given in (("production.feedback", {}), ("production.watch", {"window": window})):
         done = project.stage_here(stage, **given)
         assert done.code == 0, done.stderr
     return dict(read_json(project.folder / WATCH / f"{window}.json"))

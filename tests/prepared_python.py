@@ -32,7 +32,18 @@ with socket.socket(socket.AF_UNIX) as server:
     server.sendall(request)
     sys.exit(int(server.makefile().read()))
 """
-MAIN_STAGES = ("ingest", "validate", "search", "resample", "train", "probe", "errors", "report", "study", "study_result")
+MAIN_STAGES = (
+    "ingest",
+    "validate",
+    "search",
+    "resample",
+    "train",
+    "probe",
+    "errors",
+    "report",
+    "study.variant",
+    "study.result",
+)
 IMPORTED_WHEN_NEEDED = ("ballast.training.fine_tune", "ballast.models.embedding", "transformers.models.bert.modeling_bert")
 
 
