@@ -18,7 +18,8 @@ from typing import Any
 from tqdm import tqdm
 
 from benchmarks.measuring import ROOT, logged, measured, read_result, recording_python, surroundings, write_result
-from stages.store.files import DURATIONS, read_json
+from stages.store.files import read_json
+from stages.store.project import PROJECT
 from tests.project import TINY_TRAINING, Project, corpus, project_copy, tiny_encoder, yaml
 
 RAW = Path("data/raw")
@@ -55,7 +56,7 @@ def families(log: list[dict[str, Any]], whole: float, folder: Path) -> dict[str,
         family["stages"] += 1
         for key in ("seconds", "processor_seconds"):
             family[key] += each[key]
-    done = [read_json(path) for path in (folder / DURATIONS).glob("*/*.json")]
+    done = [read_json(path) for path in (folder / PROJECT.durations).glob("*/*.json")]
     train = made["train"]
     train["training"] = sum(each["training_seconds"] for each in done)
     train["scoring"] = sum(each["scoring_seconds"] for each in done)

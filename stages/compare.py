@@ -24,24 +24,10 @@ from ballast.evaluation.metrics import LOSSES
 from ballast.evaluation.priors import correct_prior
 from ballast.io.digest import file_sha256
 from stages.store.checked import FILES, read_pinned
-from stages.store.files import (
-    CLAIMS,
-    CURVES,
-    EVALUATIONS,
-    LEADERBOARD,
-    METRICS,
-    PERTURBATION_TABLE,
-    PRECISION_RECALL,
-    PROBE_TABLE,
-    PROBES,
-    TRAINING_LOSS,
-    read_json,
-    replaced,
-    write_json,
-    write_plain_json,
-)
+from stages.store.files import read_json, replaced, write_json, write_plain_json
 from stages.store.logits import read_draws
 from stages.store.params import read_params
+from stages.store.project import PROJECT
 from stages.store.studies import study_results
 
 FAMILIES = ("raw", "corrected")
@@ -154,7 +140,7 @@ def training_loss(names: list[str], seeds: list[int]) -> pd.DataFrame:
     parts = [pd.DataFrame({"technique": [], "seed": [], "step": [], "loss": []})]
     for name in names:
         for seed in seeds:
-            folder = CURVES / name / str(seed)
+            folder = PROJECT.curves / name / str(seed)
             path = folder / "plots" / "metrics" / "loss.tsv"
             if path.is_file():
                 pinned = read_json(folder / FILES)["files"][path.relative_to(folder).as_posix()]
@@ -172,10 +158,10 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
 def main() -> None:
     params = read_params()
     names = list(params.techniques)
-    evaluations = {name: read_json(EVALUATIONS / f"{name}.json") for name in names}
+    evaluations = {name: read_json(PROJECT.evaluations / f"{name}.json") for name in names}
     labels = next(iter(evaluations.values()))["labels"]
     rarest = min(labels, key=lambda label: evaluations[names[0]]["production_prior"][label])
-    probes = {name: read_json(PROBES / f"{name}.json") for name in names}
+    probes = {name: read_json(PROJECT.probes / f"{name}.json") for name in names}
     tables = {name: probe_table(name, probes[name], evaluations[name]) for name in names}
     compared, probed = {}, {}
     for family in FAMILIES:
@@ -190,20 +176,22 @@ def main() -> None:
     of_decisions = [metric for metric in compared_metrics(labels) if metric in decided[names[0]].values]
     compared["operating_point"] = compare(decided, reference_of(names), of_decisions, params.evaluate.confidence, LOSSES)
     board = leaderboard(evaluations, {name: {family: each.get(name) for family, each in compared.items()} for name in names})
-    write_plain_json(METRICS, short_metrics(board))
+    write_plain_json(PROJECT.metrics, short_metrics(board))
     tuned = params.search.trials > 0 and "focal" in params.search.spaces
     stated = [*claims(rarest, tuned=tuned), nothing_helps(names, board["reference"])]
     judged = assess_raw_and_corrected(stated, probed["raw"], probed["corrected"], params.evaluate.confidence)
     # What no entry of the main pipeline can show, a study may have shown.
     shown = {claim["claim"]: claim for study in study_results().values() if study is not None for claim in study.claims}
-    write_plain_json(CLAIMS, [claim if claim["parts"] else shown.get(claim["claim"], claim) for claim in judged])
-    write_table(pd.concat(tables.values()), PROBE_TABLE)
-    write_table(pd.concat([perturbation_table(name, probes[name], evaluations[name]) for name in names]), PERTURBATION_TABLE)
-    write_table(precision_recall(evaluations), PRECISION_RECALL)
-    write_table(training_loss(names, params.train.seeds), TRAINING_LOSS)
+    write_plain_json(PROJECT.claims, [claim if claim["parts"] else shown.get(claim["claim"], claim) for claim in judged])
+    write_table(pd.concat(tables.values()), PROJECT.probe_table)
+    write_table(
+        pd.concat([perturbation_table(name, probes[name], evaluations[name]) for name in names]), PROJECT.perturbation_table
+    )
+    write_table(precision_recall(evaluations), PROJECT.precision_recall)
+    write_table(training_loss(names, params.train.seeds), PROJECT.training_loss)
     # Last, with the digests of what the report reads beside it.
-    pinned = {path.as_posix(): file_sha256(path) for path in (CLAIMS, PROBE_TABLE, PERTURBATION_TABLE)}
-    write_json(LEADERBOARD, {**board, "files": pinned})
+    pinned = {path.as_posix(): file_sha256(path) for path in (PROJECT.claims, PROJECT.probe_table, PROJECT.perturbation_table)}
+    write_json(PROJECT.leaderboard, {**board, "files": pinned})
 
 
 if __name__ == "__main__":

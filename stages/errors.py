@@ -24,10 +24,11 @@ from ballast.evaluation.error_analysis import (
     suspected_label_errors,
 )
 from ballast.evaluation.priors import correct_prior
-from stages.store.files import ERRORS, EVALUATIONS, read_json, write_json
+from stages.store.files import read_json, write_json
 from stages.store.logits import Corrected
 from stages.store.messages import Messages, read_messages
 from stages.store.params import read_params
+from stages.store.project import PROJECT
 
 NEIGHBOURS = 3
 DIGITS = 6
@@ -112,7 +113,7 @@ def main() -> None:
     labels, test = messages.names, messages.of("test")
     classes, groups = test["class"].to_numpy(), np.unique(test["group"], return_inverse=True)[1]
     shares = messages.counts("test") / len(test)
-    evaluations = {name: read_json(EVALUATIONS / f"{name}.json") for name in names}
+    evaluations = {name: read_json(PROJECT.evaluations / f"{name}.json") for name in names}
     prior = evaluations[names[0]]["production_prior"]
     corrected = Corrected(evaluations, labels, np.array([prior[label] for label in labels]))
     named, masks = Named(test, labels), slices(test["text"].tolist())
@@ -166,7 +167,7 @@ def main() -> None:
             "techniques": rounded(in_slice),
         },
     }
-    write_json(ERRORS, content)
+    write_json(PROJECT.errors, content)
 
 
 if __name__ == "__main__":

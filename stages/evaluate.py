@@ -17,10 +17,11 @@ from ballast.cli import parser, run
 from ballast.evaluation.bootstrap import Draws
 from ballast.evaluation.evaluate import Protocol, evaluate
 from stages.store.checked import write_arrays
-from stages.store.files import CARDS, EVALUATIONS, INGEST, read_json, replaced, write_json
+from stages.store.files import read_json, replaced, write_json
 from stages.store.logits import labelled, seed_scores
 from stages.store.messages import read_messages
 from stages.store.params import read_params
+from stages.store.project import PROJECT
 from stages.store.protocol import operating_rule, production_prior
 from stages.store.values import entry_name
 
@@ -42,10 +43,10 @@ def write_draws(families: Mapping[str, Draws], path: Path) -> None:
 
 def main(name: str) -> None:
     params = read_params()
-    technique = read_json(CARDS / f"{entry_name(name)}.json")["technique"]
+    technique = read_json(PROJECT.cards / f"{entry_name(name)}.json")["technique"]
     messages = read_messages(["group"])
     scores = {seed: seed_scores(name, seed) for seed in params.train.seeds}
-    production = production_prior(params.production.prior, read_json(INGEST)["labels"])
+    production = production_prior(params.production.prior, read_json(PROJECT.ingest)["labels"])
     protocol = Protocol(
         names=messages.names,
         validation=labelled(messages, "validation"),
@@ -64,8 +65,8 @@ def main(name: str) -> None:
         limit = f"{params.operating_point.rule} {protocol.rule.limit:g} of {messages.names[protocol.rule.label]}"
         print(f"evaluate: {name}: nothing keeps {limit} on validation{where}; taken is the highest precision", file=sys.stderr)
     families = {"raw": evaluated.raw, "corrected": evaluated.corrected, "operating_point": evaluated.operating_point}
-    write_draws(families, EVALUATIONS / f"{name}.npz")
-    write_json(EVALUATIONS / f"{name}.json", {**evaluated.summary, "technique": technique, "parameters": parameters})
+    write_draws(families, PROJECT.evaluations / f"{name}.npz")
+    write_json(PROJECT.evaluations / f"{name}.json", {**evaluated.summary, "technique": technique, "parameters": parameters})
 
 
 if __name__ == "__main__":

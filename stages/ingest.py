@@ -21,8 +21,9 @@ from ballast.io.digest import file_sha256
 from ballast.io.urls import refusal, secrets_in
 from stages.store.checked import read_table, write_table
 from stages.store.columns import as_strings, check_label_names
-from stages.store.files import FEEDBACK, INGEST, MESSAGES, replaced, write_json
-from stages.store.params import PARAMS, Ingest, read_params
+from stages.store.files import replaced, write_json
+from stages.store.params import Ingest, read_params
+from stages.store.project import PROJECT
 from stages.store.source import mapped, read_source
 
 # DVC sets it for the commands that it runs.
@@ -123,17 +124,17 @@ def read_feedback(labels: pa.Array) -> pa.Table:
     """Columns id, text, label and split of the feedback; raises UserError for what a column may not hold, with the row."""
     known = {"id": None, "text": None, "label": labels, "split": pa.array(SPLITS, pa.large_string())}
     # Somebody may have put it together elsewhere; then it has no digest.
-    table = read_table(FEEDBACK, list(known), required=False)
+    table = read_table(PROJECT.feedback, list(known), required=False)
     columns = {}
     for name, values in known.items():
         if name not in table.column_names:
-            raise UserError(f"{FEEDBACK}: no column {name!r}; expected {', '.join(known)}")
-        columns[name] = as_strings(table[name], name, str(FEEDBACK))
+            raise UserError(f"{PROJECT.feedback}: no column {name!r}; expected {', '.join(known)}")
+        columns[name] = as_strings(table[name], name, str(PROJECT.feedback))
         accepted = pc.is_valid(columns[name]) if values is None else pc.is_in(columns[name], values)
         row = pc.index(accepted, False).as_py()
         if row >= 0:
             expected = "expected text" if values is None else suggestion(str(columns[name][row]), values.to_pylist())
-            raise UserError(f"{FEEDBACK}: row {row + 1} has the {name} {columns[name][row].as_py()!r}: {expected}")
+            raise UserError(f"{PROJECT.feedback}: row {row + 1} has the {name} {columns[name][row].as_py()!r}: {expected}")
     return pa.table(columns)
 
 
@@ -142,7 +143,7 @@ def joined(base: pa.Table, feedback: pa.Table, settings: Ingest, dropped: dict[s
     feedback = feedback.append_column("source", pa.repeat("feedback", len(feedback)))
     columns = [name for name in base.column_names if name != "group"]
     table = without_repeats(
-        pa.concat_tables([base.select(columns), feedback.select(columns)]), settings, dropped, str(FEEDBACK)
+        pa.concat_tables([base.select(columns), feedback.select(columns)]), settings, dropped, str(PROJECT.feedback)
     )
     groups = near_duplicate_groups(table["text"])
     frame = pd.DataFrame({"group": groups, "split": table["split"].to_numpy()})
@@ -158,8 +159,8 @@ def split_counts(table: pa.Table, labels: list[str]) -> pd.DataFrame:
     counts = counts.reindex(index=list(SPLITS), columns=labels, fill_value=0)
     for split, label in counts.stack().loc[lambda count: count == 0].index:
         raise UserError(
-            f"{FEEDBACK}: class {label!r} has no message left in the split {split}, because texts of two labels are dropped;"
-            " mend the labels there"
+            f"{PROJECT.feedback}: class {label!r} has no message left in the split {split}, because texts of two labels are"
+            " dropped; correct the labels there"
         )
     return counts
 
@@ -167,7 +168,7 @@ def split_counts(table: pa.Table, labels: list[str]) -> pd.DataFrame:
 def refuse_secrets(settings: Ingest) -> None:
     """Raise UserError for a URL with secrets: where DVC runs this, it writes the settings into dvc.lock, which git tracks."""
     for key, url in secrets_in({"ingest": settings.model_dump()}).items():
-        raise UserError(f"{PARAMS}: {refusal(key, url, from_environment=False)}")
+        raise UserError(f"{PROJECT.params}: {refusal(key, url, from_environment=False)}")
 
 
 def main() -> None:
@@ -192,11 +193,11 @@ def main() -> None:
         # Its folds say what is in training.
         table = with_train_share(with_fold(table, settings, served_by), settings, dropped)
     counts = split_counts(table, sorted(labels.to_pylist()))
-    with replaced(MESSAGES) as temporary:
+    with replaced(PROJECT.messages) as temporary:
         write_table(temporary, table, compression="zstd")
     groups = pc.count_distinct(table["group"]).as_py()
     write_json(
-        INGEST,
+        PROJECT.ingest,
         {
             "served_by": served_by,
             "rows": len(rows),
@@ -206,7 +207,7 @@ def main() -> None:
             "labels": counts.sum().to_dict(),
             "splits": {name: counts.loc[name].to_dict() for name in SPLITS},
             "feedback": pc.sum(pc.equal(table["source"], "feedback")).as_py(),
-            "sha256": file_sha256(MESSAGES),
+            "sha256": file_sha256(PROJECT.messages),
         },
     )
     print(f"ingest: {len(table):,} messages in {groups:,} groups of near duplicates; dropped {dropped}", file=sys.stderr)

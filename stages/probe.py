@@ -21,8 +21,9 @@ from ballast.data.perturbations import perturbations
 from ballast.exceptions import UserError
 from ballast.models.base import Model
 from stages.store.checked import of_model
-from stages.store.files import MODELS, PROBES, replaced_folder, write_json
+from stages.store.files import replaced_folder, write_json
 from stages.store.params import Params, read_params
+from stages.store.project import PROJECT
 
 
 def load(folder: Path) -> Model:
@@ -63,7 +64,7 @@ def skipped(model: Model, texts: list[str], changed: list[str]) -> dict[str, str
 def probed(name: str, params: Params) -> dict[str, Any]:
     """The logits of one technique's models; raises UserError for a text that is too long for them."""
     texts = params.probe.texts
-    models = {seed: load(MODELS / name / str(seed)) for seed in params.train.seeds}
+    models = {seed: load(PROJECT.models / name / str(seed)) for seed in params.train.seeds}
     first = next(iter(models.values()))
     check_lengths(name, first, texts)
     perturbed: dict[str, dict[str, Any]] = {}
@@ -87,7 +88,7 @@ def probed(name: str, params: Params) -> dict[str, Any]:
 
 def main() -> None:
     params = read_params()
-    with replaced_folder(PROBES) as folder:
+    with replaced_folder(PROJECT.probes) as folder:
         for name in tqdm(params.techniques, desc="probing", unit="technique", disable=None, leave=False):
             write_json(folder / f"{name}.json", probed(name, params))
 

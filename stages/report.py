@@ -22,25 +22,11 @@ from stages.pages.evidently import drift_page, techniques_page, with_shares
 from stages.pages.report.errors_view import rows_of
 from stages.pages.report.view import Results, page
 from stages.store.checked import read_pinned
-from stages.store.files import (
-    CLAIMS,
-    ERRORS,
-    EVALUATIONS,
-    INGEST,
-    LEADERBOARD,
-    MODEL_CARD,
-    PERTURBATION_TABLE,
-    PROBE_TABLE,
-    REPORTS,
-    SEARCH,
-    SELECTED,
-    VALIDATION,
-    read_json,
-    replaced,
-)
+from stages.store.files import read_json, replaced
 from stages.store.logits import Corrected, seed_scores
 from stages.store.messages import Messages, read_messages
 from stages.store.params import read_params
+from stages.store.project import PROJECT
 from stages.store.studies import study_results
 
 
@@ -89,12 +75,12 @@ def read_probe(content: bytes) -> pd.DataFrame:
 def read_results(messages: Messages) -> tuple[Results, Corrected]:
     """Everything that the earlier stages found, and the logits behind it."""
     params = read_params()
-    board = read_json(LEADERBOARD)
+    board = read_json(PROJECT.leaderboard)
     labels, names = board["labels"], list(params.techniques)
-    evaluations = {name: read_json(EVALUATIONS / f"{name}.json") for name in names}
+    evaluations = {name: read_json(PROJECT.evaluations / f"{name}.json") for name in names}
     production = np.array([board["production_prior"][label] for label in labels])
     corrected = Corrected(evaluations, labels, production)
-    selected = read_json(SELECTED / "model.json")
+    selected = read_json(PROJECT.selected / "model.json")
     pinned = board.pop("files") | selected["files"]
     test = messages.of("test")
     classes = test["class"].to_numpy()
@@ -102,24 +88,24 @@ def read_results(messages: Messages) -> tuple[Results, Corrected]:
     called = np.bincount(posterior.argmax(axis=1), minlength=len(labels))
     bounds = zip(*count_bounds(production, len(test), params.validate_.false_alarm), strict=True)
     first = params.train.seeds[0]
-    errors = read_json(ERRORS)
+    errors = read_json(PROJECT.errors)
     shown = rows_of(errors) if params.report.show_texts else []
     results = Results(
         params=params,
-        ingest=read_json(INGEST),
-        validation=read_json(VALIDATION),
+        ingest=read_json(PROJECT.ingest),
+        validation=read_json(PROJECT.validation),
         board=board,
         evaluations=evaluations,
-        claims=json.loads(read_pinned(CLAIMS, pinned[CLAIMS.as_posix()])),
-        search=read_json(SEARCH) if params.search.trials else {},
+        claims=json.loads(read_pinned(PROJECT.claims, pinned[PROJECT.claims.as_posix()])),
+        search=read_json(PROJECT.search) if params.search.trials else {},
         studies=study_results(),
         calibration={name: raw_calibration(seed_scores(name, first)[0].test, classes, labels) for name in names},
-        probe=read_probe(read_pinned(PROBE_TABLE, pinned[PROBE_TABLE.as_posix()])),
-        perturbations=read_probe(read_pinned(PERTURBATION_TABLE, pinned[PERTURBATION_TABLE.as_posix()])),
+        probe=read_probe(read_pinned(PROJECT.probe_table, pinned[PROJECT.probe_table.as_posix()])),
+        perturbations=read_probe(read_pinned(PROJECT.perturbation_table, pinned[PROJECT.perturbation_table.as_posix()])),
         selected=selected,
         errors=errors,
         texts=dict(zip(shown, messages.table.loc[shown, "text"], strict=True)),
-        model_card=read_pinned(MODEL_CARD, pinned[MODEL_CARD.as_posix()]).decode(),
+        model_card=read_pinned(PROJECT.model_card, pinned[PROJECT.model_card.as_posix()]).decode(),
         called=dict(zip(labels, called.tolist(), strict=True)),
         bounds={label: (int(low), int(high)) for label, (low, high) in zip(labels, bounds, strict=True)},
     )
@@ -130,9 +116,9 @@ def main() -> None:
     messages = read_messages(["text"])
     results, corrected = read_results(messages)
     for name, content in {"index.html": page(results), **evidently_pages(results, corrected, messages)}.items():
-        with replaced(REPORTS / name) as temporary:
+        with replaced(PROJECT.reports / name) as temporary:
             temporary.write_text(content, encoding="utf-8")
-    print(f"report: {REPORTS / 'index.html'}", file=sys.stderr)
+    print(f"report: {PROJECT.reports / 'index.html'}", file=sys.stderr)
 
 
 if __name__ == "__main__":

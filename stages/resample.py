@@ -12,8 +12,9 @@ from ballast.cli import parser, run
 from ballast.parameters import SEEDS, check_number
 from stages.store.cards import read_card
 from stages.store.checked import write_table
-from stages.store.files import SAMPLES, replaced
+from stages.store.files import replaced
 from stages.store.messages import read_messages
+from stages.store.project import PROJECT
 
 
 def main(name: str, seed: int) -> None:
@@ -22,7 +23,7 @@ def main(name: str, seed: int) -> None:
     train = messages.of("train")
     technique = read_card(name).build(messages.counts("train"), messages.names)
     rows, weights = technique.sample(train["class"].to_numpy(), np.random.default_rng(seed))
-    with replaced(SAMPLES / name / f"{seed}.parquet") as temporary:
+    with replaced(PROJECT.samples / name / f"{seed}.parquet") as temporary:
         write_table(temporary, pd.DataFrame({"row": train.index.to_numpy()[rows], "weight": weights}))
 
 

@@ -16,9 +16,10 @@ from ballast.cli import parser, run
 from ballast.evaluation.metrics import check_metric
 from ballast.exceptions import UserError, suggestion
 from ballast.search import Embedded, best, check_spaces, reference_value, search
-from stages.store.files import INGEST, SEARCH, read_json, write_json
+from stages.store.files import read_json, write_json
 from stages.store.messages import read_messages
 from stages.store.params import Params, read_params
+from stages.store.project import PROJECT
 
 Spaces = dict[str, dict[str, Any]]
 
@@ -101,11 +102,11 @@ def main() -> None:
     params = read_params()
     found = {}
     if params.search.trials:
-        check(params, read_json(INGEST))
+        check(params, read_json(PROJECT.ingest))
         data = embedded(params)
         baseline = reference_value(data, params.search.metric, params.search.seed)
         found = {name: searched(params, name, data) | {"baseline": baseline} for name in params.search.spaces}
-    write_json(SEARCH, found)
+    write_json(PROJECT.search, found)
 
 
 if __name__ == "__main__":

@@ -14,23 +14,14 @@ from ballast.evaluation.metrics import higher_is_better
 from ballast.evaluation.selection import metric_of, select
 from ballast.io.digest import file_sha256
 from stages.pages.model_card.view import model_card
-from stages.store.files import (
-    EVALUATIONS,
-    INGEST,
-    LEADERBOARD,
-    MODEL_CARD,
-    MODELS,
-    SELECTED,
-    read_json,
-    replaced_folder,
-    write_json,
-)
+from stages.store.files import read_json, replaced_folder, write_json
 from stages.store.params import read_params
+from stages.store.project import PROJECT
 
 
 def main() -> None:
     params = read_params()
-    board = read_json(LEADERBOARD)
+    board = read_json(PROJECT.leaderboard)
     rule = params.select
     name = select(
         board["techniques"],
@@ -41,7 +32,7 @@ def main() -> None:
         at=rule.at,
         safe_only=rule.safe_only,
     )
-    seeds = read_json(EVALUATIONS / f"{name}.json")["seeds"]
+    seeds = read_json(PROJECT.evaluations / f"{name}.json")["seeds"]
     technique = board["techniques"][name]
     # The technique is chosen by the mean over seeds on test, where its interval is known; among its seeds test must not choose.
     on_validation = {seed: each["operating_point"]["validation"] for seed, each in seeds.items()}
@@ -53,7 +44,7 @@ def main() -> None:
     pointer = {
         "technique": name,
         "seed": int(seed),
-        "folder": (MODELS / name / seed).as_posix(),
+        "folder": (PROJECT.models / name / seed).as_posix(),
         "value": metric_of(technique, rule.metric, rule.at),
         "labels": board["labels"],
         **rule.model_dump(),
@@ -61,12 +52,12 @@ def main() -> None:
     }
     # Test is that of the leaderboard: the mean over seeds, with its interval.
     point = {**fitted["operating_point"], **priors, "labels": board["labels"], "test": technique["operating_point"]}
-    with replaced_folder(SELECTED) as folder:
+    with replaced_folder(PROJECT.selected) as folder:
         write_json(folder / "calibration.json", fitted["calibration"])
         write_json(folder / "operating_point.json", point)
-        card = model_card(pointer, point, board, read_json(INGEST))
-        (folder / MODEL_CARD.name).write_text(card, encoding="utf-8")
-        files = {MODEL_CARD.as_posix(): file_sha256(folder / MODEL_CARD.name)}
+        card = model_card(pointer, point, board, read_json(PROJECT.ingest))
+        (folder / PROJECT.model_card.name).write_text(card, encoding="utf-8")
+        files = {PROJECT.model_card.as_posix(): file_sha256(folder / PROJECT.model_card.name)}
         write_json(folder / "model.json", {**pointer, "files": files})
     print(f"select: {name}, {rule.metric} {pointer['value']['value']:.3f}", file=sys.stderr)
     if not point["met"]:

@@ -19,20 +19,9 @@ from ballast.exceptions import UserError
 from ballast.io.digest import file_sha256
 from ballast.techniques import module_of
 from stages.store.cards import Card
-from stages.store.files import (
-    CARDS,
-    CURVES,
-    EVALUATIONS,
-    INGEST,
-    LOGITS,
-    MODELS,
-    SAMPLES,
-    SEARCH,
-    read_json,
-    replaced_folder,
-    write_json,
-)
+from stages.store.files import read_json, replaced_folder, write_json
 from stages.store.params import Params, read_params
+from stages.store.project import PROJECT
 from stages.store.protocol import operating_rule, production_prior
 from stages.store.sources import transitive_imports
 from stages.store.values import finite_value
@@ -53,10 +42,10 @@ def found_by_search(params: Params) -> dict[str, dict[str, object]]:
     """The parameters that the search found, by entry; nothing while it is off. Raises UserError where a result is missing."""
     if not params.search.trials:
         return {}
-    found = read_json(SEARCH)
+    found = read_json(PROJECT.search)
     missing = [name for name in params.search.spaces if name not in found]
     if missing:
-        raise UserError(f"{SEARCH}: no result for the entry {missing[0]!r} of search.spaces; run `dvc repro`")
+        raise UserError(f"{PROJECT.search}: no result for the entry {missing[0]!r} of search.spaces; run `dvc repro`")
     return {name: found[name]["best"] for name in params.search.spaces}
 
 
@@ -85,7 +74,7 @@ def check_names(params: Params, counts: dict[str, int]) -> None:
 
 def prune(names: set[str], seeds: set[int]) -> None:
     """Remove what stands on disk for entries and seeds that params no longer name."""
-    for folder in (SAMPLES, MODELS, LOGITS, CURVES, EVALUATIONS):
+    for folder in (PROJECT.samples, PROJECT.models, PROJECT.logits, PROJECT.curves, PROJECT.evaluations):
         for entry in folder.glob("*"):
             keep = entry.name.split(".")[0] in names
             for path in (
@@ -108,7 +97,7 @@ def remove(path: Path) -> None:
 
 def main() -> None:
     params = read_params()
-    ingested = read_json(INGEST)
+    ingested = read_json(PROJECT.ingest)
     labels = list(ingested["labels"])
     counts = np.array([ingested["splits"]["train"][label] for label in labels])
     check_names(params, ingested["labels"])
@@ -116,7 +105,7 @@ def main() -> None:
     found = found_by_search(params)
     entries = {name: {**(entry or {}), **found.get(name, {})} for name, entry in params.techniques.items()}
     cards = [card_of(name, entry, counts, labels) for name, entry in entries.items()]
-    with replaced_folder(CARDS) as folder:
+    with replaced_folder(PROJECT.cards) as folder:
         for card in cards:
             write_json(folder / f"{card.name}.json", card.as_json())
     prune({card.name for card in cards}, set(params.train.seeds))

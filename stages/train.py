@@ -34,21 +34,11 @@ from ballast.technique import Technique, TrainingData, TrainingSettings, weighte
 from ballast.training.launching import is_first, launched
 from stages.store.cards import Card, read_card
 from stages.store.checked import FILES, read_frame, write_arrays
-from stages.store.files import (
-    CHECKPOINTS,
-    CURVES,
-    DURATIONS,
-    LOGITS,
-    MODELS,
-    SAMPLES,
-    remove_partial,
-    replaced,
-    replaced_folder,
-    write_json,
-)
+from stages.store.files import remove_partial, replaced, replaced_folder, write_json
 from stages.store.frozen_states import kept
 from stages.store.messages import read_messages
 from stages.store.params import read_params
+from stages.store.project import PROJECT
 
 # Training messages of each class that are scored, to see how far a technique fits them better than those of test.
 TRAIN_SCORED = 500
@@ -112,7 +102,7 @@ def main(name: str, seed: int) -> None:
     technique = card.build(messages.counts("train"), messages.names)
     if technique.fit is None and launched(section.processes, section.device, main, name, seed):
         return
-    sample = read_frame(SAMPLES / name / f"{seed}.parquet")
+    sample = read_frame(PROJECT.samples / name / f"{seed}.parquet")
     drawn = messages.table.loc[sample["row"]]
     repeated = sample["row"].duplicated().to_numpy()
     data = TrainingData(
@@ -127,18 +117,18 @@ def main(name: str, seed: int) -> None:
         # Seconds of imports that only an encoder needs.
         from ballast.training.checkpoint import Checkpoint
 
-        path = CHECKPOINTS / name / f"{seed}.safetensors"
+        path = PROJECT.checkpoints / name / f"{seed}.safetensors"
         checkpoint = Checkpoint(path, section.checkpoint_minutes, fingerprint(card, data, settings, seed))
     if not is_first():
         trained(technique, data, TrainingSettings(**settings, seed=seed, keep=kept, checkpoint=checkpoint))
         return
-    for path in (CURVES / name / str(seed), MODELS / name / str(seed), LOGITS / name / f"{seed}.npz"):
+    for path in (PROJECT.curves / name / str(seed), PROJECT.models / name / str(seed), PROJECT.logits / name / f"{seed}.npz"):
         remove_partial(path)
     share = weighted_share(data.labels, data.weights, technique.class_weights, len(messages.names))
     declared = technique.declared_prior(share)
     tenths = 0
 
-    with replaced_folder(CURVES / name / str(seed)) as curves, live_curves(curves) as live:
+    with replaced_folder(PROJECT.curves / name / str(seed)) as curves, live_curves(curves) as live:
 
         def on_step(step: int, steps: int, loss: float, learning_rate: float) -> None:
             nonlocal tenths
@@ -163,7 +153,7 @@ def main(name: str, seed: int) -> None:
         log_loss = -log_softmax(logits["validation"].astype(float), axis=1)[np.arange(len(classes)), classes].mean()
         live.summary["validation_log_loss"] = float(log_loss)
 
-    with replaced_folder(MODELS / name / str(seed)) as folder:
+    with replaced_folder(PROJECT.models / name / str(seed)) as folder:
         details = {
             "technique": card.technique,
             "seed": seed,
@@ -171,7 +161,7 @@ def main(name: str, seed: int) -> None:
             "params": {"technique": {**card.parameters}, "train": settings},
         }
         models.save(model, folder, details)
-    with replaced(LOGITS / name / f"{seed}.npz") as temporary:
+    with replaced(PROJECT.logits / name / f"{seed}.npz") as temporary:
         prior = np.full(len(messages.names), np.nan) if declared is None else declared
         train_classes = messages.table.loc[train_rows, "class"].to_numpy()
         arrays = {
@@ -189,7 +179,7 @@ def main(name: str, seed: int) -> None:
         "scoring_seconds": scored - ready,
         "scored": scored_texts,
     }
-    write_json(DURATIONS / name / f"{seed}.json", durations)
+    write_json(PROJECT.durations / name / f"{seed}.json", durations)
     if checkpoint is not None:
         checkpoint.remove()
     rate = durations["message_passes"] / durations["training_seconds"]

@@ -27,10 +27,10 @@ from ballast.data.splitting import SPLITS
 from ballast.exceptions import UserError
 from stages.pages.data_docs.view import index_page, markdown, offline
 from stages.store.checked import read_frame
-from stages.store.files import MESSAGES, VALIDATION, replaced_folder, write_json
+from stages.store.files import replaced_folder, write_json
 from stages.store.params import Params, read_params
+from stages.store.project import PROJECT
 
-DATA_DOCS = Path("data/data_docs")
 WORDS = {"min_value": "at least", "max_value": "at most", "value_set": "one of", "column_set": "exactly"}
 COLUMNS = ("id", "text", "label", "group", "split", "source")
 
@@ -155,12 +155,12 @@ def write_data_docs(folder: Path, results: Mapping[str, list[dict[str, Any]]]) -
 def main() -> None:
     params = read_params()
     logging.getLogger("great_expectations").setLevel(logging.ERROR)
-    messages = read_frame(MESSAGES)
+    messages = read_frame(PROJECT.messages)
     groups = messages.groupby("group", as_index=False).agg(splits=("split", "nunique"))
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
     context.data_sources.add_pandas("data")
-    with replaced_folder(DATA_DOCS) as folder:
+    with replaced_folder(PROJECT.data_docs) as folder:
         add_site(context, folder)
         results = {
             "messages": check(context, "messages", messages, message_expectations(messages, params)),
@@ -170,13 +170,13 @@ def main() -> None:
     every = [each for of_table in results.values() for each in of_table]
     failed = [each for each in every if not each["success"]]
     critical = [each for each in failed if each["severity"] == FailureSeverity.CRITICAL.value]
-    write_json(VALIDATION, {"success": not critical, "expectations": every})
+    write_json(PROJECT.validation, {"success": not critical, "expectations": every})
     if failed:
         print(table_of(failed), file=sys.stderr)
     if critical:
         names = "; ".join(f"{each['name']} (observed {each['observed']}, expected {each['expected']})" for each in critical)
         raise UserError(
-            f"validation: {len(critical)} of {len(every)} expectations failed: {names}; see {DATA_DOCS / 'index.html'}"
+            f"validation: {len(critical)} of {len(every)} expectations failed: {names}; see {PROJECT.data_docs / 'index.html'}"
         )
     print(f"validate: {len(every) - len(failed)} of {len(every)} expectations hold", file=sys.stderr)
 

@@ -14,7 +14,8 @@ from ballast.models import folder as models
 from ballast.models.base import Model
 from ballast.models.prior import PriorModel
 from ballast.models.tfidf import fit_tfidf
-from stages.store.files import DEPLOYED, LABELS, WATCH, read_json, write_json
+from stages.store.files import read_json, write_json
+from stages.store.project import PROJECT
 from tests.project import Project, corpus, project_copy
 
 
@@ -31,7 +32,7 @@ def prior_model(shares: Mapping[str, float]) -> Model:
 
 def deploy(folder: Path, model: Model, version: str = "0001", **changes: Any) -> Path:
     """Deploy a model under the folder, with changes of its manifest; by default no class is dearer or rarer than another."""
-    made = folder / DEPLOYED / version
+    made = folder / PROJECT.deployed / version
     (made / "model").mkdir(parents=True)
     models.save(model, made / "model", {})
     labels, even = model.labels, dict.fromkeys(model.labels, 1 / len(model.labels))
@@ -51,7 +52,7 @@ def deploy(folder: Path, model: Model, version: str = "0001", **changes: Any) ->
     write_json(made / "manifest.json", manifest)
     pin = {"sha256": file_sha256(made / "manifest.json")}
     history = [{"version": version, "at": "2026-01-31T00:00:00+00:00", "reason": "promote", **pin}]
-    write_json(folder / DEPLOYED / "current.json", {"version": version, "history": history})
+    write_json(folder / PROJECT.deployed / "current.json", {"version": version, "history": history})
     return made
 
 
@@ -97,9 +98,9 @@ def watch(project: Project, window: str) -> dict[str, Any]:
     for stage, given in (("production.feedback", {}), ("production.watch", {"window": window})):
         done = project.stage_here(stage, **given)
         assert done.code == 0, done.stderr
-    return dict(read_json(project.folder / WATCH / f"{window}.json"))
+    return dict(read_json(project.folder / PROJECT.watch / f"{window}.json"))
 
 
 def label(project: Project, name: str, messages: pd.DataFrame) -> None:
     """Deliver the labels of messages (id, label)."""
-    project.write(f"{LABELS}/{name}.csv", messages[["id", "label"]])
+    project.write(f"{PROJECT.labels}/{name}.csv", messages[["id", "label"]])

@@ -17,7 +17,8 @@ from benchmarks import score_folder
 from benchmarks.growth import FASTEST, exponent, write_csv
 from benchmarks.measuring import logged, measured, recording_python
 from benchmarks.overhead import families
-from stages.store.files import DURATIONS, write_json
+from stages.store.files import write_json
+from stages.store.project import PROJECT
 from tests.deployed import tfidf
 from tests.project import corpus
 
@@ -58,7 +59,7 @@ def test_the_made_up_messages_are_the_same_each_time_and_some_are_near_duplicate
 
 
 def test_where_a_run_went_adds_up_to_the_whole(tmp_path: Path) -> None:
-    write_json(tmp_path / DURATIONS / "baseline/0.json", {"training_seconds": 5.0, "scoring_seconds": 2.0})
+    write_json(tmp_path / PROJECT.durations / "baseline/0.json", {"training_seconds": 5.0, "scoring_seconds": 2.0})
     commands = {"stages.ingest": 3.0, "stages.train": 10.0, "stages.evaluate": 4.0}
     log = [{"command": ["python", "-m", name], "seconds": took, "processor_seconds": took} for name, took in commands.items()]
     found = families(log, 20.0, tmp_path)

@@ -17,7 +17,7 @@ from ballast.techniques import build
 from ballast.training import fine_tune as training
 from ballast.training.checkpoint import Checkpoint
 from ballast.training.fine_tune import fine_tune
-from stages.store.files import CHECKPOINTS, CURVES, LOGITS, MODELS
+from stages.store.project import PROJECT
 from tests.project import Project, corpus
 from tests.trainings import sampled_project, started, wait_until
 
@@ -171,14 +171,14 @@ def test_a_stage_that_is_killed_goes_on_to_the_same_files(tmp_path: Path, tiny_e
     changes = {"train.epochs": 60, "train.processes": processes}
     project: Project = sampled_project(tmp_path, tiny_encoder, "lade", changes)
     assert (done := project.stage("train", "lade", "0")).code == 0, done.stderr
-    assert not (tmp_path / CHECKPOINTS).exists()
-    curves = [path.relative_to(tmp_path) for path in sorted((tmp_path / CURVES / "lade/0").rglob("*.tsv"))]
-    files = [MODELS / "lade/0/model.safetensors", LOGITS / "lade/0.npz", *curves]
+    assert not (tmp_path / PROJECT.checkpoints).exists()
+    curves = [path.relative_to(tmp_path) for path in sorted((tmp_path / PROJECT.curves / "lade/0").rglob("*.tsv"))]
+    files = [PROJECT.models / "lade/0/model.safetensors", PROJECT.logits / "lade/0.npz", *curves]
     expected = {path: (tmp_path / path).read_bytes() for path in files}
     assert [path.name for path in curves] == ["learning_rate.tsv", "loss.tsv"]
     for path in files:
         (tmp_path / path).unlink()
-    checkpoint = tmp_path / CHECKPOINTS / "lade/0.safetensors"
+    checkpoint = tmp_path / PROJECT.checkpoints / "lade/0.safetensors"
     project.edit({"train.checkpoint_minutes": ALWAYS})
     with started(project, "lade") as training:
         wait_until(checkpoint.exists, training)

@@ -24,7 +24,8 @@ from benchmarks.flips import built, tried
 from flows import state
 from stages.production.score_file import Target
 from stages.store.checked import read_arrays, read_frame, read_pinned, read_table, table_writer, write_arrays, write_table
-from stages.store.files import DEPLOYED, SCORED, WATCH, read_json, write_json
+from stages.store.files import read_json, write_json
+from stages.store.project import PROJECT
 from stages.store.remedies import remedy
 from tests.deployed import deploy, prior_model
 from tests.project import ROOT, Project
@@ -167,8 +168,8 @@ OF_FLOWS = [name for name in REMEDIES if "retrain" in name or "deployed" in name
 
 
 def test_the_remedy_is_that_of_the_file(tmp_path: Path) -> None:
-    (tmp_path / WATCH).mkdir(parents=True)
-    (tmp_path / WATCH / "w1.json").write_text("{}")
+    (tmp_path / PROJECT.watch).mkdir(parents=True)
+    (tmp_path / PROJECT.watch / "w1.json").write_text("{}")
     with contextlib.chdir(tmp_path):
         assert {name: remedy(Path(name)) for name in REMEDIES} == REMEDIES
         assert {name: state.remedy(Path(name)) for name in OF_FLOWS} == {name: REMEDIES[name] for name in OF_FLOWS}
@@ -196,12 +197,12 @@ def test_a_deployed_version_is_what_current_json_pins(workspace: Project) -> Non
         write_json(folder / "manifest.json", manifest | change)
         error = workspace.stage_here("score", source="a.csv", window="w1").error
         assert "0001/manifest.json: its sha256 is" in error and "`python -m flows.promote --rollback`" in error
-    assert not (workspace.folder / SCORED / "w1.parquet").exists()
+    assert not (workspace.folder / PROJECT.scored / "w1.parquet").exists()
 
 
 def test_a_version_of_before_manifests_had_digests_has_its_pin(workspace: Project) -> None:
     folder = deploy(workspace.folder, prior_model({"ham": 0.5, "spam": 0.5}))
-    current = workspace.folder / DEPLOYED / "current.json"
+    current = workspace.folder / PROJECT.deployed / "current.json"
     (folder / "manifest.json").write_text(json.dumps(read_json(folder / "manifest.json")))
     content = read_json(current)
     content["history"][0].pop("sha256")
@@ -223,15 +224,15 @@ def test_windows_of_an_earlier_version_are_taken_over_as_they_are(workspace: Pro
     deploy(workspace.folder, prior_model({"ham": 0.5, "spam": 0.5}))
     workspace.write("a.csv", b"text\nhello\nyou\n")
     assert workspace.stage_here("score", source="a.csv", window="w1").code == 0
-    path, watched = workspace.folder / SCORED / "w1.parquet", workspace.folder / WATCH / "w1.json"
+    path, watched = workspace.folder / PROJECT.scored / "w1.parquet", workspace.folder / PROJECT.watch / "w1.json"
     table = read_table(path)
     with parquet.ParquetWriter(path, table.schema.remove_metadata(), store_schema=False) as writer:
         writer.write_table(table.replace_schema_metadata(None))
         writer.add_key_value_metadata(table.schema.metadata)
-    workspace.write(str(WATCH / "w1.json"), b'{"window": "w1"}')
+    workspace.write(str(PROJECT.watch / "w1.json"), b'{"window": "w1"}')
     assert workspace.stage_here("verify", adopt=True).stdout.splitlines() == [
-        str(WATCH / "w1.json"),
-        str(SCORED / "w1.parquet"),
+        str(PROJECT.watch / "w1.json"),
+        str(PROJECT.scored / "w1.parquet"),
     ]
     assert read_table(path).equals(table, check_metadata=True) and read_json(watched) == {"window": "w1"}
     flipped(path, 40, 1)

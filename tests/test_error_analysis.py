@@ -26,8 +26,9 @@ from ballast.evaluation.error_analysis import (
 )
 from stages.pages.report.errors_view import NEIGHBOUR_CHARACTERS, SHOWN_CHARACTERS, errors, rows_of
 from stages.pages.report.view import HERE, percent
-from stages.store.files import ERRORS, EVALUATIONS, read_json
+from stages.store.files import read_json
 from stages.store.messages import read_messages
+from stages.store.project import PROJECT
 from tests.project import ROOT, Project, corpus, workspace
 
 HOSTILE = "<script>broken = 1</script></style></td></table>\u202e\u2066{{ 7 * 7 }} " + "x" * 10_000
@@ -181,10 +182,10 @@ def analysed(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 def test_the_stage_names_messages_and_holds_no_texts(analysed: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(analysed.folder)
-    found, messages = read_json(ERRORS), read_messages(["id", "text"])
+    found, messages = read_json(PROJECT.errors), read_messages(["id", "text"])
     table = messages.table
     assert found["counted"] == ["tfidf", "tfidf_weak"] or found["counted"] == ["tfidf"]
-    assert not any(text in ERRORS.read_text(encoding="utf-8") for text in table["text"])
+    assert not any(text in PROJECT.errors.read_text(encoding="utf-8") for text in table["text"])
     shown = [entry for each in (found["shared"], found["suspects"], *found["mistakes"].values()) for entry in each["shown"]]
     assert shown
     for entry in shown:
@@ -205,7 +206,7 @@ def test_the_stage_names_messages_and_holds_no_texts(analysed: Project, monkeypa
 
 def test_the_slice_of_all_agrees_with_the_evaluation(analysed: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(analysed.folder)
-    found, evaluation = read_json(ERRORS), read_json(EVALUATIONS / "tfidf.json")
+    found, evaluation = read_json(PROJECT.errors), read_json(PROJECT.evaluations / "tfidf.json")
     confusion = np.sum([each["confusion"]["corrected"] for each in evaluation["seeds"].values()], axis=0)
     of_all = found["slices"]["techniques"]["tfidf"]["all"]["spam"]
     assert of_all["recall"]["value"] == pytest.approx(confusion[1, 1] / confusion[1].sum(), abs=1e-6)
@@ -215,7 +216,7 @@ def test_the_slice_of_all_agrees_with_the_evaluation(analysed: Project, monkeypa
 
 
 def test_the_same_logits_give_the_same_bytes(analysed: Project) -> None:
-    path = analysed.folder / ERRORS
+    path = analysed.folder / PROJECT.errors
     before = path.read_bytes()
     assert analysed.stage_here("errors").code == 0
     assert path.read_bytes() == before
@@ -226,10 +227,10 @@ def test_techniques_that_only_answer_the_largest_class_leave_nothing_to_share(an
     alone = Project(tmp_path / "copy", ROOT)
     alone.edit({"techniques": {"majority": {}}})
     assert alone.stage_here("errors").code == 0
-    found = read_json(alone.folder / ERRORS)
+    found = read_json(alone.folder / PROJECT.errors)
     assert found["counted"] == [] and found["shared"]["shown"] == [] and found["suspects"]["shown"] == []
     assert "No technique has a higher macro F1" in section(found, {})
-    (alone.folder / EVALUATIONS / "majority.json").unlink()
+    (alone.folder / PROJECT.evaluations / "majority.json").unlink()
     assert "majority.json: no such file" in alone.stage_here("errors").error
 
 
@@ -253,7 +254,7 @@ def section(found: dict[str, Any], texts: dict[int, str]) -> str:
 
 
 def test_texts_are_escaped_cut_and_hidden_when_there_are_none(analysed: Project) -> None:
-    found = read_json(analysed.folder / ERRORS)
+    found = read_json(analysed.folder / PROJECT.errors)
     rows = rows_of(found)
     html = section(found, dict.fromkeys(rows, HOSTILE))
     assert "<script>" not in html and "</style>" not in html and "&lt;script&gt;" in html and "{{ 7 * 7 }}" in html
@@ -266,7 +267,7 @@ def test_texts_are_escaped_cut_and_hidden_when_there_are_none(analysed: Project)
 
 
 def test_the_section_says_who_was_counted_and_that_suspects_are_no_errors(analysed: Project) -> None:
-    found = read_json(analysed.folder / ERRORS)
+    found = read_json(analysed.folder / PROJECT.errors)
     html = " ".join(section(found, {}).split())
     count = found["mistakes"]["majority"]["count"]
     assert f"majority: {count} of {found['messages']} wrong" in html

@@ -11,7 +11,8 @@ import pytest
 
 import ballast
 from ballast.models.folder import read_manifest
-from stages.store.files import CARDS, CURVES, EVALUATIONS, INGEST, LOGITS, MESSAGES, MODELS, PROBES, SAMPLES, SEARCH, read_json
+from stages.store.files import read_json
+from stages.store.project import PROJECT
 from tests.project import ROOT, TINY_TRAINING, Outcome, Project, corpus, project_copy, ran, yaml
 
 COUNTS = dict(zip("abcdefgh", (2840, 1080, 640, 320, 180, 120, 75, 41), strict=True))
@@ -24,7 +25,7 @@ TECHNIQUES = {
 }
 STAGES = yaml.load(ROOT / "dvc.yaml")["stages"]
 # Where an entry's files are.
-FOLDERS = (CARDS, SAMPLES, MODELS, LOGITS, CURVES, EVALUATIONS, PROBES)
+FOLDERS = (PROJECT.cards, PROJECT.samples, PROJECT.models, PROJECT.logits, PROJECT.curves, PROJECT.evaluations, PROJECT.probes)
 # What follows the comparison: it runs when the leaderboard has changed.
 DOWNSTREAM = {name for name in ("errors", "select", "report") if name in STAGES}
 MINE = b'''"""Give every message the shares of the training split."""
@@ -87,13 +88,13 @@ def test_training_before_the_first_commit_says_to_commit(workspace: Project, tin
     subprocess.run(["git", "init", "--quiet"], cwd=workspace.folder, check=True)
     workspace.write(".dvc/config", (ROOT / ".dvc/config").read_bytes())
     assert "git commit" in until_trained(workspace, "tfidf", settings(tiny_encoder)).error
-    assert not (workspace.folder / CURVES / "tfidf/0").exists()
+    assert not (workspace.folder / PROJECT.curves / "tfidf/0").exists()
 
 
 @pytest.fixture
 def full_disk(workspace: Project) -> Iterator[Callable[[], None]]:
     """The models' folder is a small disk of its own; calling the fixture's value fills it but for a few kilobytes."""
-    models = workspace.folder / MODELS
+    models = workspace.folder / PROJECT.models
     models.mkdir()
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", models], capture_output=True, text=True, check=False
@@ -114,7 +115,7 @@ def test_a_full_disk_leaves_the_earlier_model_whole(
     workspace: Project, full_disk: Callable[[], None], tiny_encoder: Path, technique: str
 ) -> None:
     assert until_trained(workspace, technique, settings(tiny_encoder)).code == 0
-    folder = workspace.folder / MODELS / technique / "0"
+    folder = workspace.folder / PROJECT.models / technique / "0"
     before = {path: path.read_bytes() for path in folder.iterdir()}
     expected = ballast.load(folder).logits(["bababa", "bebe 7"])
 
@@ -126,7 +127,7 @@ def test_a_full_disk_leaves_the_earlier_model_whole(
     assert (ballast.load(folder).logits(["bababa", "bebe 7"]) == expected).all()
     left = {
         path.name: [each.name for each in (path / technique).iterdir()]
-        for path in map(workspace.folder.joinpath, (MODELS, LOGITS, CURVES))
+        for path in map(workspace.folder.joinpath, (PROJECT.models, PROJECT.logits, PROJECT.curves))
     }
     assert left == {"models": ["0"], "logits": ["0.npz"], "curves": ["0"]}
 
@@ -146,7 +147,7 @@ def built(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path, quick_py
 
 
 def test_every_class_is_in_every_split_and_every_result_is_there(built: Project) -> None:
-    ingested = read_json(built.folder / INGEST)
+    ingested = read_json(built.folder / PROJECT.ingest)
     assert ingested["labels"] == COUNTS
     assert all(count >= 4 for counts in ingested["splits"].values() for count in counts.values())
     board = read_json(built.folder / "reports/leaderboard.json")
@@ -163,12 +164,12 @@ def test_nothing_edited_nothing_runs(built: Project) -> None:
 @pytest.mark.slow
 def test_a_search_retrains_the_entry_that_it_is_for_and_switched_off_all_is_as_before(built: Project) -> None:
     params = (built.folder / "params.yaml").read_bytes()
-    card = built.folder / CARDS / "class_weight.json"
+    card = built.folder / PROJECT.cards / "class_weight.json"
     before = card.read_bytes()
     spaces = {"class_weight": {"weights": {"low": 0.5, "high": 8.0, "log": True, "per_class": True}}}
     built.edit({"search.trials": 2, "search.spaces": spaces})
     assert built.repro() == {"search", "techniques", *of_entry("class_weight"), "probe", "compare", *DOWNSTREAM}
-    found = read_json(built.folder / SEARCH)["class_weight"]
+    found = read_json(built.folder / PROJECT.search)["class_weight"]
     assert read_json(card)["parameters"] == found["best"] != {"weights": WEIGHTS}
     assert "Parameters found on validation" in (built.folder / "reports/index.html").read_text(encoding="utf-8")
     built.write("params.yaml", params)
@@ -214,16 +215,16 @@ def test_another_seed_trains_that_seed_and_another_prior_in_production_nothing(b
     built.edit({"train.seeds": [0, 1], "production.prior": prior})
     again = {*of_entry("mine", (1,)), *of_entry("tfidf", (1,))}
     assert built.repro() == {"techniques", *again, "probe", "compare", *DOWNSTREAM}
-    assert {path.name for path in (built.folder / MODELS / "tfidf").iterdir()} == {"0", "1"}
+    assert {path.name for path in (built.folder / PROJECT.models / "tfidf").iterdir()} == {"0", "1"}
     assert read_json(built.folder / "reports/leaderboard.json")["production_prior"] == prior
 
 
 def test_a_failed_stage_loses_nothing(built: Project) -> None:
     outputs = [
-        MESSAGES,
-        INGEST,
-        MODELS / "mine/0/model.safetensors",
-        LOGITS / "tfidf/0.npz",
+        PROJECT.messages,
+        PROJECT.ingest,
+        PROJECT.models / "mine/0/model.safetensors",
+        PROJECT.logits / "tfidf/0.npz",
         Path("reports/leaderboard.json"),
     ]
     before = [(built.folder / path).read_bytes() for path in outputs]

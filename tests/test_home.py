@@ -21,14 +21,15 @@ with warnings.catch_warnings():
     import stages.production.watch  # noqa: F401
 from stages.production import home as home_module
 from stages.production.home import EDITED, sha256
-from stages.store.files import DEPLOYED, FEEDBACK, LEADERBOARD, RETRAIN, read_json
+from stages.store.files import read_json
+from stages.store.project import PROJECT
 from tests.deployed import label, promote, score, selected_project, traffic, watch
 from tests.project import Outcome, Project, copied
 
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")
 
 SHIFTED = {"ham": 240, "spam": 160}
-KEPT = RETRAIN / "w1"
+KEPT = PROJECT.retrain / "w1"
 
 
 def done(outcome: Outcome) -> str:
@@ -48,7 +49,7 @@ def built(tmp_path_factory: pytest.TempPathFactory, quick_python: Path) -> Proje
     changes = {"techniques": entries, "production.retrain.margin": 1.0, "report.sample": 100}
     project = selected_project(tmp_path_factory.mktemp("home"), quick_python, {"ham": 900, "spam": 150}, **changes)
     assert promote(project) == "0001"
-    assert read_json(project.folder / DEPLOYED / "0001/manifest.json")["technique"] == "tfidf"
+    assert read_json(project.folder / PROJECT.deployed / "0001/manifest.json")["technique"] == "tfidf"
     score(project, "w1", traffic(SHIFTED))
     label(project, "w1", traffic(SHIFTED))
     assert watch(project, "w1")["decision"] == "retrain"
@@ -88,12 +89,12 @@ def test_the_result_of_a_promoted_retraining_is_that_of_this_checkout(project: P
     )
     assert "the result of w1 is here" in done(step(project, "bring-home"))
     found = params(project.folder)
-    manifest = read_json(project.folder / DEPLOYED / "0002/manifest.json")
+    manifest = read_json(project.folder / PROJECT.deployed / "0002/manifest.json")
     assert found["production"]["prior"] == manifest["production_prior"] and list(found["techniques"]) == ["tfidf"]
     assert "  # majority: {}\n" in (project.folder / "params.yaml").read_text()
-    assert list(read_json(project.folder / LEADERBOARD)["techniques"]) == ["tfidf"]
+    assert list(read_json(project.folder / PROJECT.leaderboard)["techniques"]) == ["tfidf"]
     assert not any(path.is_symlink() for path in (project.folder / KEPT / "home").rglob("*"))
-    assert len(pd.read_parquet(project.folder / FEEDBACK)) == 400
+    assert len(pd.read_parquet(project.folder / PROJECT.feedback)) == 400
     assert project.repro() == set(), "there is nothing to do"
     again = project.stage_here("production.promote", **PROMOTE)
     assert (again.code, again.stdout) == (0, "0002\n") and "already deployed as 0002" in again.stderr
@@ -106,7 +107,7 @@ def test_the_result_of_a_promoted_retraining_is_that_of_this_checkout(project: P
     label(project, "w2", traffic(SHIFTED, seed=2))
     assert watch(project, "w2")["new_labels"] == SHIFTED
     done(step(project, "prepare", key="w2", window=None))
-    feedback = pd.read_parquet(project.folder / RETRAIN / "w2/worktree" / FEEDBACK)
+    feedback = pd.read_parquet(project.folder / PROJECT.retrain / "w2/worktree" / PROJECT.feedback)
     assert len(feedback) == 800 and not feedback.duplicated(["id", "text"]).any()
 
 
@@ -132,7 +133,7 @@ def append(name: str, text: str) -> Callable[[Project], Any]:
 
 def another_feedback(project: Project) -> None:
     row = {"id": ["mine"], "text": ["a message of mine"], "label": ["ham"], "split": ["train"]}
-    project.write(str(FEEDBACK), pd.DataFrame(row))
+    project.write(str(PROJECT.feedback), pd.DataFrame(row))
 
 
 def another_commit(project: Project) -> None:
@@ -143,7 +144,7 @@ def another_commit(project: Project) -> None:
 
 EDITS: dict[str, tuple[Callable[[Project], Any], str]] = {
     "params": (append("params.yaml", "# Mine.\n"), "params.yaml"),
-    "a missing file": (lambda project: (project.folder / FEEDBACK).unlink(), "data/feedback.parquet"),
+    "a missing file": (lambda project: (project.folder / PROJECT.feedback).unlink(), "data/feedback.parquet"),
     "feedback": (another_feedback, "data/feedback.parquet"),
     "a lock": (append("dvc.lock", "stages: {}\n"), "dvc.lock"),
     "code": (append("stages/train.py", "# Mine.\n"), "stages/train.py"),
@@ -189,7 +190,7 @@ def test_params_that_were_merged_stay(project: Project) -> None:
     text = (project.folder / "params.yaml").read_bytes()
     done(step(project, "bring-home"))
     assert (project.folder / "params.yaml").read_bytes() == text and set(params(project.folder)["techniques"]) > {"tfidf"}
-    assert len(pd.read_parquet(project.folder / FEEDBACK)) == 400
+    assert len(pd.read_parquet(project.folder / PROJECT.feedback)) == 400
     assert (project.folder / "dvc.lock").read_bytes() == (project.folder / KEPT / "home/dvc.lock").read_bytes()
 
 
@@ -199,7 +200,7 @@ def test_the_next_replay_keeps_what_waits_to_be_brought_home(project: Project) -
     done(step(project, "conclude", version="0002"))
     with contextlib.chdir(project.folder):
         forget(KEPT)
-        [waits] = RETRAIN.glob("waiting-*")
+        [waits] = PROJECT.retrain.glob("waiting-*")
     assert not (project.folder / KEPT).exists() and waits.name.endswith("-w1")
     assert f"bring-home {waits.name}`" in project.stage_here("production.promote", **PROMOTE).error
     assert "is brought home" in done(step(project, "bring-home", key=waits.name, force=True))

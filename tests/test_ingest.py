@@ -15,7 +15,8 @@ import pytest
 import ballast
 from ballast.io.digest import file_sha256
 from stages.store import sms_spam
-from stages.store.files import FEEDBACK, INGEST, MESSAGES, read_json
+from stages.store.files import read_json
+from stages.store.project import PROJECT
 from tests.project import OWN, ROOT, WORDS, Project, corpus
 
 GOOD = corpus({"ham": 20, "spam": 10}, twins=0)
@@ -30,15 +31,15 @@ def extended(*rows: tuple[Any, ...], table: pd.DataFrame = GOOD) -> pd.DataFrame
 
 
 def outputs(workspace: Project) -> list[bytes]:
-    return [(workspace.folder / path).read_bytes() for path in (MESSAGES, INGEST)]
+    return [(workspace.folder / path).read_bytes() for path in (PROJECT.messages, PROJECT.ingest)]
 
 
 def messages(workspace: Project) -> pd.DataFrame:
-    return pd.read_parquet(workspace.folder / MESSAGES)
+    return pd.read_parquet(workspace.folder / PROJECT.messages)
 
 
 def summary(workspace: Project) -> dict[str, Any]:
-    return read_json(workspace.folder / INGEST)
+    return read_json(workspace.folder / PROJECT.ingest)
 
 
 def ingest(
@@ -412,7 +413,7 @@ def with_feedback(
 ) -> pd.DataFrame:
     """Ingest with feedback labels of (text, label, split), whose ids are f0, f1, ..."""
     table = pd.DataFrame([(f"f{number}", *row) for number, row in enumerate(rows)], columns=["id", "text", "label", "split"])
-    workspace.write(str(FEEDBACK), table)
+    workspace.write(str(PROJECT.feedback), table)
     return ingest(workspace, content=content, **settings)
 
 
@@ -459,9 +460,9 @@ def test_feedback_that_leaves_a_split_without_a_class_is_named(workspace: Projec
     before = outputs(workspace)
     rare = base[(base["label"] == "eggs") & (base["split"] == "validation")]
     table = pd.DataFrame({"id": rare.index + "x", "text": rare["text"], "label": "ham", "split": "validation"})
-    workspace.write(str(FEEDBACK), table)
+    workspace.write(str(PROJECT.feedback), table)
     error = workspace.stage_here("ingest").error
-    assert f"{FEEDBACK}: class 'eggs' has no message left in the split validation" in error
+    assert f"{PROJECT.feedback}: class 'eggs' has no message left in the split validation" in error
     assert outputs(workspace) == before
 
 
@@ -492,11 +493,11 @@ def test_bad_feedback_is_named(workspace: Project, table: pd.DataFrame | bytes |
     ingest(workspace)
     before = outputs(workspace)
     if table is None:
-        (workspace.folder / FEEDBACK).unlink()
+        (workspace.folder / PROJECT.feedback).unlink()
     else:
-        workspace.write(str(FEEDBACK), table)
+        workspace.write(str(PROJECT.feedback), table)
     failed = workspace.stage_here("ingest")
-    for words in [str(FEEDBACK), *said]:
+    for words in [str(PROJECT.feedback), *said]:
         assert words in failed.error
     assert outputs(workspace) == before
 
@@ -507,6 +508,6 @@ def test_equal_input_gives_equal_bytes(workspace: Project) -> None:
 
 
 def test_the_empty_feedback_of_a_fresh_clone(workspace: Project) -> None:
-    table = pd.read_parquet(ROOT / FEEDBACK)
+    table = pd.read_parquet(ROOT / PROJECT.feedback)
     assert table.columns.tolist() == ["id", "text", "label", "split"]
     assert len(table) == 0

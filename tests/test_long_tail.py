@@ -11,7 +11,8 @@ import pytest
 from ballast.evaluation.claims import PROBE
 from ballast.evaluation.metrics import metric_names
 from ballast.techniques import known
-from stages.store.files import CLAIMS, EVALUATIONS, INGEST, LEADERBOARD, LOGITS, PROBE_TABLE, SAMPLES, read_json
+from stages.store.files import read_json
+from stages.store.project import PROJECT
 from tests.project import TINY_TRAINING, Project, corpus, workspace
 
 COUNTS = dict(zip("abcdefgh", (2840, 1080, 640, 320, 180, 120, 75, 41), strict=True))
@@ -59,10 +60,10 @@ def test_it_goes_through_the_technique(cards: Project, technique: str) -> None:
     for stage, arguments in {"resample": {"seed": 0}, "train": {"seed": 0}, "evaluate": {}}.items():
         done = cards.stage_here(stage, name=technique, **arguments)
         assert done.code == 0, done.stderr
-    assert (cards.folder / SAMPLES / technique / "0.parquet").is_file()
-    with np.load(cards.folder / LOGITS / technique / "0.npz") as saved:
-        assert saved["test"].shape == (sum(read_json(cards.folder / INGEST)["splits"]["test"].values()), 8)
-    pooled = read_json(cards.folder / EVALUATIONS / f"{technique}.json")["pooled"]
+    assert (cards.folder / PROJECT.samples / technique / "0.parquet").is_file()
+    with np.load(cards.folder / PROJECT.logits / technique / "0.npz") as saved:
+        assert saved["test"].shape == (sum(read_json(cards.folder / PROJECT.ingest)["splits"]["test"].values()), 8)
+    pooled = read_json(cards.folder / PROJECT.evaluations / f"{technique}.json")["pooled"]
     for family in ("raw", "corrected"):
         assert set(pooled[family]) == set(metric_names(list(COUNTS)))
         assert all(each["low"] <= each["value"] <= each["high"] for each in pooled[family].values())
@@ -73,12 +74,12 @@ def test_all_of_them_are_compared(cards: Project) -> None:
     for stage in ("probe", "compare"):
         done = cards.stage_here(stage)
         assert done.code == 0, done.stderr
-    board = read_json(cards.folder / LEADERBOARD)
+    board = read_json(cards.folder / PROJECT.leaderboard)
     assert list(board["techniques"]) == sorted(EVERY) and board["labels"] == list(COUNTS)
     compared = board["techniques"]["tfidf"]["comparison"]["corrected"]["metrics"]
     assert {f"{label}.f1" for label in COUNTS} <= set(compared)
     assert board["techniques"]["tfidf"]["corrected"]["macro_f1"]["value"] > 0.5
-    claims = json.loads((cards.folder / CLAIMS).read_bytes())
+    claims = json.loads((cards.folder / PROJECT.claims).read_bytes())
     named = {part["metric"] for claim in claims for part in claim["parts"] if "." in part["metric"]} - {PROBE}
     assert named and all(metric.startswith("h.") for metric in named)
-    assert (cards.folder / PROBE_TABLE).is_file()
+    assert (cards.folder / PROJECT.probe_table).is_file()

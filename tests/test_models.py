@@ -17,7 +17,8 @@ from ballast.models import folder as models
 from ballast.models.base import Model
 from ballast.models.deployed import DeployedModel
 from ballast.models.tfidf import TfidfModel
-from stages.store.files import DEPLOYED, SCORED, read_json, write_json
+from stages.store.files import read_json, write_json
+from stages.store.project import PROJECT
 from tests.deployed import deploy, prior_model, tfidf, traffic
 from tests.project import Project, corpus
 
@@ -61,7 +62,7 @@ BAD_TEXTS: dict[str, tuple[Any, str]] = {
 def test_wrong_texts_are_named(name: str, model: Model, tmp_path: Path) -> None:
     texts, words = BAD_TEXTS[name]
     deploy(tmp_path, prior_model({"ham": 0.5, "spam": 0.5}))
-    deployed = ballast.load_deployed(tmp_path / DEPLOYED)
+    deployed = ballast.load_deployed(tmp_path / PROJECT.deployed)
     for method in (model.predict, model.predict_proba, deployed.predict, deployed.predict_proba, deployed.logits):
         with pytest.raises(UserError, match=words):
             method(texts)
@@ -85,7 +86,7 @@ def test_a_deployed_model_gives_what_the_pipeline_writes(deployed: Path, workspa
     workspace.write("w.parquet", messages[["id", "text"]])
     done = workspace.stage_here("score", source="w.parquet", window="w")
     assert done.code == 0, done.stderr
-    written = pd.read_parquet(workspace.folder / SCORED / "w.parquet")
+    written = pd.read_parquet(workspace.folder / PROJECT.scored / "w.parquet")
     texts = written["text"].tolist()
     for folder in (deployed, deployed.parent):
         model = ballast.load_deployed(folder)

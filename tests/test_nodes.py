@@ -40,7 +40,8 @@ from flows.nodes.dispatch import Reads, check_committed, collect, gpus_for, stal
 from flows.nodes.engine import TrainingRequest, check_address, check_server, engine_of
 from flows.nodes.remote import check_remote, lock_entries
 from flows.prefect_server.zombie_runs import silent_run_automation
-from stages.store.files import LEADERBOARD, MODELS, read_json
+from stages.store.files import read_json
+from stages.store.project import PROJECT
 from tests.flow_fixtures import Server, eventually, free_port, prefect_server
 from tests.project import ROOT, TINY_TRAINING, Outcome, Project, corpus, environment, project_copy, yaml
 from tests.s3 import ACCESS, CLIENT, answers, s3
@@ -744,7 +745,7 @@ def trained_in(folder: Path) -> set[str]:
 
 
 def manifest(folder: Path, technique: str) -> str:
-    return file_sha256(folder / MODELS / technique / "0/manifest.json")
+    return file_sha256(folder / PROJECT.models / technique / "0/manifest.json")
 
 
 @contextlib.contextmanager
@@ -792,7 +793,7 @@ def test_four_techniques_are_trained_apart_and_only_what_a_killed_node_did_is_tr
 
     for name, row in rows.items():
         assert manifest(site.project.folder, name) == manifest(Path(row["node"].partition(":")[2]), name)
-    board = read_json(site.project.folder / LEADERBOARD)
+    board = read_json(site.project.folder / PROJECT.leaderboard)
     assert set(board["techniques"]) == set(TECHNIQUES)
     assert site.project.run("dvc", "repro", "--pull", **site.environment()).stdout.count("Running stage") == 0
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from stages.store.files import CARDS, INGEST, MESSAGES, MODELS, read_json, write_json
+from stages.store.files import read_json, write_json
 from stages.store.params import read_params
+from stages.store.project import PROJECT
 from tests.project import ROOT, Project, yaml
 
 PARAMS = Path("params.yaml")
@@ -212,7 +213,7 @@ ENTRIES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
 
 
 def with_counts(workspace: Project) -> None:
-    write_json(workspace.folder / INGEST, {"labels": {"ham": 400, "spam": 100}, "splits": SPLITS})
+    write_json(workspace.folder / PROJECT.ingest, {"labels": {"ham": 400, "spam": 100}, "splits": SPLITS})
 
 
 @pytest.mark.parametrize(("entries", "said"), ENTRIES.values(), ids=ENTRIES)
@@ -221,13 +222,13 @@ def test_a_wrong_technique_is_named_and_the_earlier_cards_stay(workspace: Projec
     workspace.edit({"techniques": {"baseline": {}, "mine": GIVEN}})
     assert workspace.stage_here("techniques").code == 0
     workspace.write("models/mine/0/model.safetensors", b"weights")
-    before = {path: path.read_bytes() for path in (workspace.folder / CARDS).iterdir()}
+    before = {path: path.read_bytes() for path in (workspace.folder / PROJECT.cards).iterdir()}
     workspace.edit({"techniques": {"baseline": {}, **entries}})
     error = workspace.stage_here("techniques").error
     for words in ("params.yaml: techniques.", *said):
         assert words in error
-    assert {path: path.read_bytes() for path in (workspace.folder / CARDS).iterdir()} == before
-    assert (workspace.folder / MODELS / "mine/0/model.safetensors").read_bytes() == b"weights"
+    assert {path: path.read_bytes() for path in (workspace.folder / PROJECT.cards).iterdir()} == before
+    assert (workspace.folder / PROJECT.models / "mine/0/model.safetensors").read_bytes() == b"weights"
 
 
 @pytest.mark.parametrize(
@@ -277,7 +278,7 @@ def test_names_that_only_the_data_can_tell_are_checked_before_training(
     error = workspace.stage_here("techniques").error
     for words in ("params.yaml: ", *said):
         assert words in error
-    assert not (workspace.folder / CARDS).exists()
+    assert not (workspace.folder / PROJECT.cards).exists()
 
 
 def test_a_card_holds_what_its_entry_depends_on_and_no_more(workspace: Project) -> None:
@@ -286,7 +287,7 @@ def test_a_card_holds_what_its_entry_depends_on_and_no_more(workspace: Project) 
         {"techniques": {"focal": {"gamma": 1.0}, "first": GIVEN, "second": {**GIVEN, "weights": "inverse"}, "majority": None}}
     )
     assert workspace.stage_here("techniques").code == 0
-    cards = {path.stem: read_json(path) for path in (workspace.folder / CARDS).iterdir()}
+    cards = {path.stem: read_json(path) for path in (workspace.folder / PROJECT.cards).iterdir()}
     assert set(cards) == {"focal", "first", "second", "majority"}
     assert cards["first"]["technique"] == cards["second"]["technique"] == "class_weight"
     assert cards["first"]["sources"] == cards["second"]["sources"] and cards["first"] != cards["second"]
@@ -312,7 +313,7 @@ def test_what_params_no_longer_name_is_removed_from_disk(workspace: Project) -> 
         "data/samples/mine/1.parquet",
         "evaluations/old.json",
     ]
-    others = [str(MESSAGES), "production/deployed/old/model.json", "data/raw/old"]
+    others = [str(PROJECT.messages), "production/deployed/old/model.json", "data/raw/old"]
     for name in [*kept, *doomed, *others]:
         workspace.write(name, b"x")
     assert workspace.stage_here("techniques").code == 0

@@ -15,7 +15,8 @@ from ballast.data.perturbations import HOMOGLYPHS, homoglyphs, leet, perturbatio
 from ballast.exceptions import UserError
 from stages.compare import PERTURBATION_COLUMNS, perturbation_table
 from stages.pages.report.errors_view import perturbed
-from stages.store.files import PROBES, read_json
+from stages.store.files import read_json
+from stages.store.project import PROJECT
 from tests.project import TINY_TRAINING, WORDS, Project, corpus
 
 ALL = ["leet", "spacing", "homoglyphs", "padding"]
@@ -84,7 +85,7 @@ def test_texts_that_would_be_cut_are_errors_and_perturbed_ones_are_left_out(work
     trained(workspace, {"baseline": {}, "smote": {}, "majority": {}}, edits | {"train.max_length": 12})
     done = workspace.stage_here("probe")
     assert done.code == 0, done.stderr
-    probe = read_json(workspace.folder / PROBES / "baseline.json")
+    probe = read_json(workspace.folder / PROJECT.probes / "baseline.json")
     assert probe["texts"] == TEXTS and set(probe["perturbed"]) == set(ALL)
     # Each word of the corpus is one token; apart, each of its letters is one.
     spaced, leeted = probe["perturbed"]["spacing"], probe["perturbed"]["leet"]
@@ -97,7 +98,7 @@ def test_texts_that_would_be_cut_are_errors_and_perturbed_ones_are_left_out(work
         workspace.edit({"techniques": {name: {}}})
         error = workspace.stage_here("probe").error
         assert f"probe.texts entry 2 has 16 tokens, but {name} reads 12 (train.max_length); shorten it" in error
-    assert read_json(workspace.folder / PROBES / "baseline.json") == probe
+    assert read_json(workspace.folder / PROJECT.probes / "baseline.json") == probe
     workspace.edit({"techniques": {"majority": {}}})
     assert workspace.stage_here("probe").code == 0, "it reads texts of any length"
 

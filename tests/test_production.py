@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from stages.store.files import DEPLOYED, RETRAIN, WATCH, read_json
+from stages.store.files import read_json
+from stages.store.project import PROJECT
 from tests.flow_fixtures import eventually
 from tests.project import Outcome, Project, corpus, project_copy
 from tests.serve_fixtures import Served, served
@@ -48,21 +49,21 @@ def replay(running: Served, built: Project, *arguments: str) -> Outcome:
 
 
 def deployed(built: Project) -> dict[str, Any]:
-    version = read_json(built.folder / DEPLOYED / "current.json")["version"]
-    return dict(read_json(built.folder / DEPLOYED / version / "manifest.json"))
+    version = read_json(built.folder / PROJECT.deployed / "current.json")["version"]
+    return dict(read_json(built.folder / PROJECT.deployed / version / "manifest.json"))
 
 
 def test_a_shift_without_labels_is_corrected_and_trains_nothing(running: Served, built: Project) -> None:
     done = replay(running, built, "--schedule", "0.13,0.13,0.40", "--labelled", "0")
     assert done.code == 0, done.stderr
     assert done.stdout.splitlines() == ["0.13 steady", "0.13 steady", "0.40 reprior"]
-    found = read_json(built.folder / WATCH / "replay-03.json")
+    found = read_json(built.folder / PROJECT.watch / "replay-03.json")
     assert found["low"]["spam"] < 0.4 < found["high"]["spam"]
     assert "a retraining needs 20 new labels of each class" in found["reasons"][-1]
     assert deployed(built)["production_prior"] == found["estimated_prior"]
     assert (deployed(built)["reason"], deployed(built)["window"]) == ("reprior", "replay-03")
-    assert "Evidently" in (built.folder / WATCH / "replay-03.html").read_text()
-    assert "replay-03" in (built.folder / WATCH / "index.html").read_text()
+    assert "Evidently" in (built.folder / PROJECT.watch / "replay-03.html").read_text()
+    assert "replay-03" in (built.folder / PROJECT.watch / "index.html").read_text()
     assert running.runs("retrain") == []
 
 
@@ -76,12 +77,12 @@ def test_a_shift_with_labels_is_retrained_once_by_its_event(running: Served, bui
     (run,) = running.runs("retrain")
     assert run["deployment_id"] == running.deployment("retrain")["id"]
     assert running.ends(run["id"]) == "COMPLETED"
-    decision = read_json(built.folder / RETRAIN / "replay-03/decision.json")
+    decision = read_json(built.folder / PROJECT.retrain / "replay-03/decision.json")
     assert (decision["decision"], decision["brought_home"]) == ("promoted", True), decision
     assert decision["feedback"] > 400
     assert sum(decision["test_from_feedback"].values()) > 50
-    assert not (built.folder / RETRAIN / "replay-03/worktree").exists()
-    estimated = read_json(built.folder / WATCH / "replay-03.json")["estimated_prior"]
+    assert not (built.folder / PROJECT.retrain / "replay-03/worktree").exists()
+    estimated = read_json(built.folder / PROJECT.watch / "replay-03.json")["estimated_prior"]
     assert (deployed(built)["reason"], deployed(built)["production_prior"]) == ("retrain", pytest.approx(estimated))
     # The same event once more, and by hand: it has been decided.
     labels = {"ballast.decision": "retrain", "ballast.window": "replay-03"}

@@ -20,7 +20,8 @@ import httpx
 import psutil
 import pytest
 
-from stages.store.files import DEPLOYED, LEADERBOARD, RETRAIN, WATCH, read_json
+from stages.store.files import read_json
+from stages.store.project import PROJECT
 from tests.deployed import traffic
 from tests.flow_fixtures import Server, eventually, prefect_server
 from tests.project import Outcome, Project, corpus, project_copy, ran
@@ -135,8 +136,8 @@ def events(server: Server, event: str, resource: str) -> list[dict[str, Any]]:
 
 def versions(project: Project) -> list[str]:
     """The versions on the disk; every switch led to another one."""
-    history = read_json(project.folder / DEPLOYED / "current.json")["history"]
-    found = sorted(path.name for path in (project.folder / DEPLOYED).glob("[0-9]*"))
+    history = read_json(project.folder / PROJECT.deployed / "current.json")["history"]
+    found = sorted(path.name for path in (project.folder / PROJECT.deployed).glob("[0-9]*"))
     assert [entry["version"] for entry in history] == found
     return found
 
@@ -167,17 +168,17 @@ def test_a_window_that_nobody_scored_is_told_of(project: Project, server: Server
     assert event["payload"] == {"window": "nowhere"} and event["resource"]["ballast.window"] == "nowhere"
     assert [(each["event"], each["payload"]) for each in told] == [("window.missing", {"window": "nowhere"})]
     assert server.last_run()["state_type"] == "FAILED"
-    assert not (project.folder / WATCH / "nowhere.json").exists()
+    assert not (project.folder / PROJECT.watch / "nowhere.json").exists()
 
 
 def test_a_watch_that_is_killed_is_repeated_and_corrects_once(
     project: Project, server: Server, told: list[dict[str, Any]]
 ) -> None:
-    page = project.folder / WATCH
+    page = project.folder / PROJECT.watch
     killed(project, server, lambda: (page / ".w1.html.lock").exists(), "watch", "--window", "w1")
     assert not (page / "w1.json").exists() and versions(project) == ["0001"]
     # Once more, in the middle of the deployment of the correction.
-    killed(project, server, lambda: (project.folder / DEPLOYED / ".0002.partial").exists(), "watch", "--window", "w1")
+    killed(project, server, lambda: (project.folder / PROJECT.deployed / ".0002.partial").exists(), "watch", "--window", "w1")
     result = (page / "w1.json").read_bytes()
     assert read_json(page / "w1.json")["decision"] == "reprior"
     for _ in range(2):
@@ -185,7 +186,7 @@ def test_a_watch_that_is_killed_is_repeated_and_corrects_once(
         assert done.code == 0, done.stderr
         assert versions(project) == ["0001", "0002"] and leftovers(project) == []
     assert (page / "w1.json").read_bytes() == result
-    manifest = read_json(project.folder / DEPLOYED / "0002/manifest.json")
+    manifest = read_json(project.folder / PROJECT.deployed / "0002/manifest.json")
     assert (manifest["reason"], manifest["window"]) == ("reprior", "w1")
     assert manifest["production_prior"] == json.loads(result)["estimated_prior"]
     # The same event is one, however often it is told; it may be the killed run that told of the version.
@@ -200,8 +201,8 @@ def test_a_retraining_that_is_killed_goes_on_and_promotes_once(
     deliver(project)
     for stage, arguments in (("feedback", []), ("watch", ["--window", "w1"])):
         assert (done := project.run("python", "-m", f"stages.production.{stage}", *arguments)).code == 0, done.stderr
-    assert read_json(project.folder / WATCH / "w1.json")["decision"] == "retrain"
-    home = project.folder / RETRAIN / "w1"
+    assert read_json(project.folder / PROJECT.watch / "w1.json")["decision"] == "retrain"
+    home = project.folder / PROJECT.retrain / "w1"
     cache = project.folder / ".dvc/cache"
 
     def trains() -> bool:
@@ -213,7 +214,7 @@ def test_a_retraining_that_is_killed_goes_on_and_promotes_once(
     killed(project, server, trains, "retrain", "--window", "w1")
     assert versions(project) == ["0001"] and not (home / "decision.json").exists()
     prepared, stored = (home / "prepared.json").read_bytes(), {path for path in cache.rglob("*") if path.is_file()}
-    current = project.folder / DEPLOYED / "current.json"
+    current = project.folder / PROJECT.deployed / "current.json"
     killed(project, server, lambda: read_json(current)["version"] == "0002", "retrain", "--window", "w1")
     log = (project.folder / "killed.log").read_text()
     assert "train@tfidf-0" in ran(log) and not {"ingest", "validate", "techniques"} & ran(log), "what was done is not repeated"
@@ -241,7 +242,7 @@ def test_a_retraining_that_is_killed_goes_on_and_promotes_once(
     done = project.run("python", "-m", "stages.production.retrain", "bring-home", "w1")
     assert done.code == 0 and "w1 is brought home: production.prior is ham" in done.stderr, done.stderr
     assert project.repro() == set()
-    assert set(read_json(project.folder / LEADERBOARD)["techniques"]) == {"tfidf"}
+    assert set(read_json(project.folder / PROJECT.leaderboard)["techniques"]) == {"tfidf"}
     done = flow(project, server, "promote")
     assert (done.code, done.stdout.strip().splitlines()[-1]) == (0, "0002"), done.stderr
     decision = (home / "decision.json").read_bytes()
@@ -251,7 +252,7 @@ def test_a_retraining_that_is_killed_goes_on_and_promotes_once(
     done = project.run("python", "-m", "stages.production.score", "incoming/w2.csv", "--window", "w2")
     assert done.code == 0, done.stderr
     assert (done := flow(project, server, "watch", "--window", "w2")).code == 0, done.stderr
-    assert read_json(project.folder / WATCH / "w2.json")["decision"] == "steady"
+    assert read_json(project.folder / PROJECT.watch / "w2.json")["decision"] == "steady"
 
     # The same event once more: it is decided. A late one of another key: it is answered already.
     done = flow(project, server, "retrain", "--window", "w1")

@@ -29,24 +29,11 @@ from ballast.io.digest import file_sha256
 from flows import promote as flow_of_promotion
 from flows.alarms import tell
 from flows.commands import StageFailed
-from stages.production.deployed import CURRENT, MANIFEST, VOCABULARY, read_version
-from stages.production.feedback import FEEDBACK_TABLE
+from stages.production.deployed import MANIFEST, VOCABULARY, read_version
 from stages.production.prune import prune_windows
 from stages.store.checked import read_arrays, write_arrays, write_table
-from stages.store.files import (
-    DEPLOYED,
-    EVALUATIONS,
-    FEEDBACK,
-    LABELS,
-    LEADERBOARD,
-    LOGITS,
-    MESSAGES,
-    QUARANTINE,
-    SCORED,
-    SELECTED,
-    WATCH,
-    read_json,
-)
+from stages.store.files import read_json
+from stages.store.project import PROJECT
 from tests.flow_fixtures import Server, eventually, prefect_server
 from tests.project import Outcome, Project, corpus, project_copy
 
@@ -85,7 +72,7 @@ def built(tmp_path_factory: pytest.TempPathFactory, quick_python: Path) -> Proje
         done = project.stage_here(stage, **entry, **({"seed": 0} if stage in ("resample", "train") else {}))
         assert done.code == 0, done.stderr
     assert (done := project.run("dvc", "commit", "--force", "train@tfidf-0", "select")).code == 0, done.stderr
-    assert read_json(project.folder / SELECTED / "model.json")["technique"] == "tfidf"
+    assert read_json(project.folder / PROJECT.selected / "model.json")["technique"] == "tfidf"
     return project
 
 
@@ -109,21 +96,21 @@ def promoted(project: Project, **given: Any) -> str:
 
 
 def deployed(project: Project) -> str:
-    return str(read_json(project.folder / CURRENT)["version"])
+    return str(read_json(project.folder / PROJECT.current)["version"])
 
 
 def versions(project: Project) -> list[str]:
-    return sorted(path.name for path in (project.folder / DEPLOYED).glob("*") if path.is_dir())
+    return sorted(path.name for path in (project.folder / PROJECT.deployed).glob("*") if path.is_dir())
 
 
 def manifest(project: Project, version: str) -> dict[str, Any]:
-    return dict(read_json(project.folder / DEPLOYED / version / MANIFEST))
+    return dict(read_json(project.folder / PROJECT.deployed / version / MANIFEST))
 
 
 def watched(project: Project, window: str, spam: float) -> str:
     """A window whose estimated prior is known."""
     content = {"window": window, "estimated_prior": {"ham": 1 - spam, "spam": spam}}
-    project.write(f"{WATCH}/{window}.json", content)
+    project.write(f"{PROJECT.watch}/{window}.json", content)
     return window
 
 
@@ -135,7 +122,7 @@ def rewrite(project: Project, path: Path, change: Callable[[Any], Any]) -> None:
 
 def state(project: Project) -> dict[str, bytes]:
     """Every file of what is deployed."""
-    files = (project.folder / DEPLOYED).rglob("*")
+    files = (project.folder / PROJECT.deployed).rglob("*")
     return {str(path): path.read_bytes() for path in files if path.is_file() and path.suffix != ".lock"}
 
 
@@ -149,9 +136,10 @@ def spoil(path: Path) -> None:
 
 def test_a_version_holds_all_that_production_needs(project: Project) -> None:
     assert promoted(project) == "0001"
-    folder, found = project.folder / DEPLOYED / "0001", manifest(project, "0001")
+    folder, found = project.folder / PROJECT.deployed / "0001", manifest(project, "0001")
     selected = {
-        name: read_json(project.folder / SELECTED / f"{name}.json") for name in ("model", "calibration", "operating_point")
+        name: read_json(project.folder / PROJECT.selected / f"{name}.json")
+        for name in ("model", "calibration", "operating_point")
     }
     assert {key: found[key] for key in ("version", "reason", "window", "technique", "seed")} == {
         "version": "0001",
@@ -171,24 +159,24 @@ def test_a_version_holds_all_that_production_needs(project: Project) -> None:
     origin = project.folder / selected["model"]["folder"]
     assert {f"model/{path.name}": file_sha256(path) for path in origin.iterdir()}.items() < files.items()
     for name in COPIED:
-        original = project.folder / (SELECTED / name if name == "model_card.md" else name)
+        original = project.folder / (PROJECT.selected / name if name == "model_card.md" else name)
         assert (folder / name).read_bytes() == original.read_bytes()
 
-    [entry] = read_json(project.folder / CURRENT)["history"]
+    [entry] = read_json(project.folder / PROJECT.current)["history"]
     assert (entry["version"], entry["reason"], entry["at"][-6:]) == ("0001", "promote", "+00:00")
     commit = project.run("git", "rev-parse", "HEAD").stdout.strip()
     lineage = found["lineage"]
     assert (lineage["commit"], lineage["modified"]) == (commit, ["dvc.lock", "params.yaml"])
-    assert lineage["messages"] == file_sha256(project.folder / MESSAGES)
+    assert lineage["messages"] == file_sha256(project.folder / PROJECT.messages)
     assert lineage["model"]["path"] == "models/tfidf/0" and lineage["model"]["md5"].endswith(".dir")
     assert (project.folder / "dvc.lock").read_text().count(lineage["model"]["md5"]) > 0
 
 
 def test_the_reference_is_the_held_out_messages_without_texts(project: Project) -> None:
     promoted(project)
-    folder = project.folder / DEPLOYED / "0001"
+    folder = project.folder / PROJECT.deployed / "0001"
     reference, words = pd.read_parquet(folder / "reference.parquet"), load_file(folder / "vocabulary.safetensors")["words"]
-    messages = pd.read_parquet(project.folder / MESSAGES)
+    messages = pd.read_parquet(project.folder / PROJECT.messages)
     held_out = pd.concat([messages[messages["split"] == split] for split in ("validation", "test")])
     assert list(reference) == ["label", "split", "group", "logit_ham", "logit_spam", *NAMES]
     assert reference[["label", "split"]].to_numpy().tolist() == held_out[["label", "split"]].to_numpy().tolist()
@@ -210,7 +198,7 @@ def test_what_is_deployed_already_is_not_deployed_again(project: Project) -> Non
     assert "already deployed as 0001" in again.stderr
     assert state(project) == before
     # What is broken is no reason not to deploy.
-    spoil(project.folder / DEPLOYED / "0001/model/model.safetensors")
+    spoil(project.folder / PROJECT.deployed / "0001/model/model.safetensors")
     mended = promote(project)
     assert mended.stdout == "0002\n" and "the deployed version is damaged" in mended.stderr
     with contextlib.chdir(project.folder):
@@ -218,7 +206,7 @@ def test_what_is_deployed_already_is_not_deployed_again(project: Project) -> Non
 
 
 def reversed_messages(project: Project) -> None:
-    path = project.folder / MESSAGES
+    path = project.folder / PROJECT.messages
     write_table(path, pd.read_parquet(path).iloc[::-1])
 
 
@@ -231,22 +219,24 @@ def without_lock(change: Callable[[Project], None]) -> Callable[[Project], None]
 
 
 def fewer_logits(project: Project) -> None:
-    path = project.folder / LOGITS / "tfidf/0.npz"
+    path = project.folder / PROJECT.logits / "tfidf/0.npz"
     arrays = read_arrays(path)
     write_arrays(path, {**arrays, "test": arrays["test"][1:]})
 
 
 def other_labels(project: Project) -> None:
-    rewrite(project, SELECTED / "model.json", lambda pointer: pointer | {"labels": ["ham", "spma"]})
+    rewrite(project, PROJECT.selected / "model.json", lambda pointer: pointer | {"labels": ["ham", "spma"]})
 
 
 def other_calibration(project: Project) -> None:
-    rewrite(project, EVALUATIONS / "tfidf.json", lambda found: found["seeds"]["0"]["calibration"].update(temperature=3.0))
+    rewrite(
+        project, PROJECT.evaluations / "tfidf.json", lambda found: found["seeds"]["0"]["calibration"].update(temperature=3.0)
+    )
 
 
 REFUSED: dict[str, tuple[Callable[[Project], object], str]] = {
-    "nothing selected": (lambda project: shutil.rmtree(project.folder / SELECTED), "selected/model.json: no such file"),
-    "no messages": (lambda project: (project.folder / MESSAGES).unlink(), "data/messages.parquet: no such file"),
+    "nothing selected": (lambda project: shutil.rmtree(project.folder / PROJECT.selected), "selected/model.json: no such file"),
+    "no messages": (lambda project: (project.folder / PROJECT.messages).unlink(), "data/messages.parquet: no such file"),
     "a spoilt weight": (
         lambda project: spoil(project.folder / "models/tfidf/0/model.safetensors"),
         "models/tfidf/0/model.safetensors: sha256 is",
@@ -264,7 +254,7 @@ REFUSED: dict[str, tuple[Callable[[Project], object], str]] = {
     "other messages": (reversed_messages, "data/messages.parquet: is not the one that dvc.lock says the model is of"),
     "other logits": (fewer_logits, "logits/tfidf/0.npz: is not the one that dvc.lock says the model is of"),
     "another leaderboard": (
-        lambda project: rewrite(project, LEADERBOARD, lambda board: board | {"reference": "another"}),
+        lambda project: rewrite(project, PROJECT.leaderboard, lambda board: board | {"reference": "another"}),
         "reports/leaderboard.json: is not the one that dvc.lock says the selection is of",
     ),
     "other messages without a lock": (without_lock(reversed_messages), "does not give the messages"),
@@ -285,7 +275,7 @@ def test_another_checkout_is_deployed_here(project: Project, built: Project) -> 
     assert promoted(project, source=built.folder, reason="retrain", window="2026-01-02") == "0001"
     found = manifest(project, "0001")
     assert (found["reason"], found["window"]) == ("retrain", "2026-01-02")
-    assert not (built.folder / DEPLOYED).exists()
+    assert not (built.folder / PROJECT.deployed).exists()
     empty = project.folder / "empty"
     empty.mkdir()
     assert f"{empty}: selected/model.json: no such file" in promote(project, source=empty).error
@@ -300,7 +290,7 @@ def test_another_prior_keeps_the_weights_and_chooses_the_operating_point_anew(pr
     assert {key: first[key] for key in same} == {key: second[key] for key in same}
     assert (second["reason"], second["window"], second["production_prior"]) == ("reprior", "2026-01-01", prior)
     assert {name for name in first["files"] if first["files"][name] != second["files"][name]} == {"model_card.md"}
-    old, new = (project.folder / DEPLOYED / version for version in ("0001", "0002"))
+    old, new = (project.folder / PROJECT.deployed / version for version in ("0001", "0002"))
     assert all((old / name).samefile(new / name) for name in first["files"] if name != "model_card.md")
 
     # By hand: on validation, the threshold of highest F1 of spam when spam is 40%.
@@ -328,7 +318,7 @@ def test_another_prior_keeps_the_weights_and_chooses_the_operating_point_anew(pr
     # And as the stage does it.
     project.edit({"production.prior": prior})
     assert project.stage_here("evaluate", name="tfidf").code == 0
-    evaluated = read_json(project.folder / EVALUATIONS / "tfidf.json")
+    evaluated = read_json(project.folder / PROJECT.evaluations / "tfidf.json")
     point = evaluated["seeds"]["0"]["operating_point"]
     for key in ("rule", "label", "limit", "met", "costs", "validation"):
         assert second["operating_point"][key] == point[key]
@@ -343,7 +333,7 @@ def test_another_prior_keeps_the_weights_and_chooses_the_operating_point_anew(pr
     # The next one's note takes the place of this one.
     assert "already deployed as 0002" in promote(project, reprior="2026-01-01").stderr
     assert promoted(project, reprior=watched(project, "2026-01-02", 0.3)) == "0003"
-    card = (project.folder / DEPLOYED / "0003/model_card.md").read_text()
+    card = (project.folder / PROJECT.deployed / "0003/model_card.md").read_text()
     assert card.count("has the weights of") == 1 and "weights of version 0002" in card
 
 
@@ -361,7 +351,7 @@ def test_a_window_without_an_estimate_is_refused(project: Project, content: Mapp
     promoted(project)
     watched(project, "w0", 0.3)
     if content is not None:
-        project.write(f"{WATCH}/w1.json", content)
+        project.write(f"{PROJECT.watch}/w1.json", content)
     before = state(project)
     assert words in promote(project, reprior="w1").error
     assert state(project) == before
@@ -377,7 +367,7 @@ def test_going_back_goes_further_back_each_time(project: Project) -> None:
     # A number is given once, and what was gone back from is not on the way back.
     assert promoted(project, reprior="w2") == "0004"
     assert promoted(project, rollback=True) == "0001"
-    history = read_json(project.folder / CURRENT)["history"]
+    history = read_json(project.folder / PROJECT.current)["history"]
     reasons = ["promote", "reprior", "reprior", "rollback", "rollback", "reprior", "rollback"]
     assert [entry["reason"] for entry in history] == reasons
     assert versions(project) == ["0001", "0002", "0003", "0004"]
@@ -387,11 +377,11 @@ def test_going_back_goes_further_back_each_time(project: Project) -> None:
 def test_a_spoilt_version_is_neither_gone_back_to_nor_corrected(project: Project, name: str) -> None:
     promoted(project)
     promoted(project, reprior=watched(project, "w1", 0.2))
-    spoil(project.folder / DEPLOYED / "0001" / name)
+    spoil(project.folder / PROJECT.deployed / "0001" / name)
     before = state(project)
     assert f"0001/{name}: " in promote(project, rollback=True).error
     assert (deployed(project), state(project)) == ("0002", before)
-    spoil(project.folder / DEPLOYED / "0002" / name)
+    spoil(project.folder / PROJECT.deployed / "0002" / name)
     before = state(project)
     assert f"0002/{name}: " in promote(project, reprior=watched(project, "w2", 0.3)).error
     assert state(project) == before
@@ -435,7 +425,7 @@ def test_whoever_is_killed_leaves_the_old_version_or_the_new_one(project: Projec
     assert promoted(project) == "0002"
     assert versions(project) == ["0001", "0002"]
     assert promoted(project, rollback=True) == "0001"
-    assert [path.name for path in (project.folder / DEPLOYED).glob(".*")] == [".current.json.lock"]
+    assert [path.name for path in (project.folder / PROJECT.deployed).glob(".*")] == [".current.json.lock"]
 
 
 def test_of_two_at_once_one_waits_for_the_other(project: Project) -> None:
@@ -449,7 +439,7 @@ def test_of_two_at_once_one_waits_for_the_other(project: Project) -> None:
     told = [each.communicate(timeout=60) for each in both]
     assert [(each.returncode, out) for each, (out, _) in zip(both, told, strict=True)] == [(0, "0001\n")] * 2
     assert sum("already deployed" in stderr for _, stderr in told) == 1
-    assert len(read_json(project.folder / CURRENT)["history"]) == 1
+    assert len(read_json(project.folder / PROJECT.current)["history"]) == 1
 
 
 def test_old_versions_are_deleted_but_not_the_deployed_one_and_the_one_before(project: Project) -> None:
@@ -485,7 +475,7 @@ def test_the_list_shows_the_disk_that_is_used(project: Project) -> None:
 def test_a_dry_run_says_what_would_be_deployed_and_changes_nothing(project: Project) -> None:
     first = json.loads(promote(project, dry_run=True).stdout)
     assert (first["new"], first["deployed"], first["candidate"]["technique"]) == (True, None, "tfidf")
-    assert versions(project) == [] and not (project.folder / CURRENT).exists()
+    assert versions(project) == [] and not (project.folder / PROJECT.current).exists()
     assert "not what was approved" in promote(project, only="0" * 64).error
     assert versions(project) == []
     assert promoted(project, only=first["content"]) == "0001"
@@ -528,7 +518,7 @@ def test_an_older_model_is_not_promoted_unless_forced(project: Project) -> None:
     promoted(project)
     promoted(project, reprior=watched(project, "w1", 0.4))
     before = state(project)
-    old = read_json(project.folder / CURRENT)["history"][0]["content"]
+    old = read_json(project.folder / PROJECT.current)["history"][0]["content"]
     expected = (
         f"error: what is selected is version 0001 (content {old[:12]}), which 0002 has replaced since; 0002 stays deployed. Set"
         ' production.prior in params.yaml to the deployed {"ham": 0.6, "spam": 0.4} and run `dvc repro`; or go back with'
@@ -546,14 +536,14 @@ def test_an_older_model_is_not_promoted_unless_forced(project: Project) -> None:
     assert proposal["new"] and "which 0002 has replaced since" in proposal["refused"]
     forced = promote(project, force=True)
     assert forced.stdout == "0003\n" and "promote: forced, although what is selected is version 0001" in forced.stderr
-    assert [entry["content"] for entry in read_json(project.folder / CURRENT)["history"]][::2] == [old, old]
+    assert [entry["content"] for entry in read_json(project.folder / PROJECT.current)["history"]][::2] == [old, old]
 
 
 def without_contents(project: Project) -> None:
     """A history as it was before it had contents."""
-    found = read_json(project.folder / CURRENT)
+    found = read_json(project.folder / PROJECT.current)
     history = [{key: value for key, value in entry.items() if key != "content"} for entry in found["history"]]
-    project.write(str(CURRENT), {"version": found["version"], "history": history})
+    project.write(str(PROJECT.current), {"version": found["version"], "history": history})
 
 
 def test_what_was_only_gone_back_from_may_be_promoted_until_another_version_is(project: Project) -> None:
@@ -579,13 +569,13 @@ def test_what_was_only_gone_back_from_may_be_promoted_until_another_version_is(p
 
 
 def test_a_model_that_knows_fewer_labels_is_not_promoted_unless_forced(project: Project) -> None:
-    nothing = pd.read_parquet(project.folder / FEEDBACK)
+    nothing = pd.read_parquet(project.folder / PROJECT.feedback)
     texts = ["a message that was labelled", "and another one"]
-    project.write(str(FEEDBACK), pd.DataFrame({"id": ["a", "b"], "text": texts, "label": "ham", "split": "train"}))
+    project.write(str(PROJECT.feedback), pd.DataFrame({"id": ["a", "b"], "text": texts, "label": "ham", "split": "train"}))
     promoted(project)
     other_content(project, "Second")
     assert promoted(project) == "0002", "it knows as many"
-    project.write(str(FEEDBACK), nothing)
+    project.write(str(PROJECT.feedback), nothing)
     other_content(project, "Third")
     error = promote(project).error
     assert "does not know 2 labelled messages that 0002 knows; 0002 stays deployed. Run `dvc repro` with the labels" in error
@@ -593,36 +583,36 @@ def test_a_model_that_knows_fewer_labels_is_not_promoted_unless_forced(project: 
     assert promoted(project, force=True) == "0003"
 
 
-@pytest.mark.parametrize("gone", [CURRENT.name, VOCABULARY, MANIFEST])
+@pytest.mark.parametrize("gone", [PROJECT.current.name, VOCABULARY, MANIFEST])
 def test_where_what_is_deployed_cannot_be_read_only_the_same_is_promoted_unless_forced(project: Project, gone: str) -> None:
     promoted(project)
-    folder = (project.folder / CURRENT).parent
-    (folder / gone if gone == CURRENT.name else folder / "0001" / gone).unlink()
-    if gone != CURRENT.name:
+    folder = (project.folder / PROJECT.current).parent
+    (folder / gone if gone == PROJECT.current.name else folder / "0001" / gone).unlink()
+    if gone != PROJECT.current.name:
         assert promoted(project) == "0002", "its content is that of what is deployed"
         (folder / "0002" / gone).unlink()
     first = other_content(project, "Second")
     error = promote(project).error
     assert "nobody can tell whether what is selected" in error and "--force" in error
-    assert ("current.json is missing" in error) == (gone == CURRENT.name)
+    assert ("current.json is missing" in error) == (gone == PROJECT.current.name)
     before = state(project)
     assert promote(project, dry_run=True).code == 1 and state(project) == before
     (project.folder / "params.yaml").write_text(first)
-    assert promoted(project, force=True) == ("0002" if gone == CURRENT.name else "0003")
+    assert promoted(project, force=True) == ("0002" if gone == PROJECT.current.name else "0003")
 
 
 def test_windows_are_deleted_but_for_labels_whose_texts_are_not_kept_yet(tmp_path: Path) -> None:
     project = Project(tmp_path, tmp_path)
     for day in range(1, 7):
         window = f"2026-01-0{day}"
-        project.write(f"{SCORED}/{window}.parquet", pd.DataFrame({"id": [f"{day}a", f"{day}b"]}))
-        project.write(f"{QUARANTINE}/{window}.jsonl", b"{}\n")
-        project.write(f"{WATCH}/{window}.json", b"{}")
-        project.write(f"{WATCH}/{window}.html", b"")
-    project.write(f"{WATCH}/index.html", b"")
-    project.write(f"{LABELS}/first.csv", b"id,label\n1a,spam\n2b,ham\n")
-    project.write(f"{LABELS}/second.jsonl", b'{"id": "6a", "label": "spam"}\n')
-    project.write(str(FEEDBACK_TABLE), pd.DataFrame({"id": ["2b"]}))
+        project.write(f"{PROJECT.scored}/{window}.parquet", pd.DataFrame({"id": [f"{day}a", f"{day}b"]}))
+        project.write(f"{PROJECT.quarantine}/{window}.jsonl", b"{}\n")
+        project.write(f"{PROJECT.watch}/{window}.json", b"{}")
+        project.write(f"{PROJECT.watch}/{window}.html", b"")
+    project.write(f"{PROJECT.watch}/index.html", b"")
+    project.write(f"{PROJECT.labels}/first.csv", b"id,label\n1a,spam\n2b,ham\n")
+    project.write(f"{PROJECT.labels}/second.jsonl", b'{"id": "6a", "label": "spam"}\n')
+    project.write(str(PROJECT.labelled), pd.DataFrame({"id": ["2b"]}))
 
     def left(folder: Path) -> set[str]:
         return {path.name.split(".")[0].removeprefix("2026-01-0") for path in (tmp_path / folder).iterdir()}
@@ -630,14 +620,14 @@ def test_windows_are_deleted_but_for_labels_whose_texts_are_not_kept_yet(tmp_pat
     with contextlib.chdir(tmp_path):
         assert prune_windows(6) == []
         assert prune_windows(3) == ["2026-01-02", "2026-01-03"]
-        assert left(SCORED) == left(QUARANTINE) == {"1", "4", "5", "6"}
-        assert left(WATCH) == {"1", "4", "5", "6", "index"}
-        project.write(str(FEEDBACK_TABLE), pd.DataFrame({"id": ["1a", "2b"]}))
-        project.write(f"{LABELS}/third.csv", b"name\n1\n")
+        assert left(PROJECT.scored) == left(PROJECT.quarantine) == {"1", "4", "5", "6"}
+        assert left(PROJECT.watch) == {"1", "4", "5", "6", "index"}
+        project.write(str(PROJECT.labelled), pd.DataFrame({"id": ["1a", "2b"]}))
+        project.write(f"{PROJECT.labels}/third.csv", b"name\n1\n")
         assert prune_windows(3) == [], "labels that cannot be read may be any window's"
-        (tmp_path / LABELS / "third.csv").unlink()
+        (tmp_path / PROJECT.labels / "third.csv").unlink()
         assert prune_windows(3) == ["2026-01-01"]
-    assert len(list((tmp_path / LABELS).iterdir())) == 2
+    assert len(list((tmp_path / PROJECT.labels).iterdir())) == 2
 
 
 # The flow

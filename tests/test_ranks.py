@@ -27,8 +27,9 @@ from ballast.training.fine_tune import connected, fine_tune
 from ballast.training.gradients import BatchGradients
 from ballast.training.launching import is_first, launch, processes_here
 from ballast.training.ranks import Ranks
-from stages.store.files import CHECKPOINTS, LOGITS, MODELS, read_json
+from stages.store.files import read_json
 from stages.store.params import Train
+from stages.store.project import PROJECT
 from tests.project import TINY_TRAINING, Outcome, Project, corpus
 from tests.project import tiny_encoder as encoder_of
 from tests.trainings import in_training, sampled_project, started
@@ -243,9 +244,9 @@ def test_the_stage_trains_on_two_processes_what_it_trains_on_one(sampled: Projec
         sampled.edit({"train.processes": processes, "train.epochs": 2})
         done = sampled.stage("train", "lade", "0")
         assert done.code == 0, done.stderr
-        manifest = read_json(sampled.folder / MODELS / "lade/0/manifest.json")
+        manifest = read_json(sampled.folder / PROJECT.models / "lade/0/manifest.json")
         assert not set(manifest["params"]["train"]) & Train.PLACE
-        with np.load(sampled.folder / LOGITS / "lade/0.npz") as saved:
+        with np.load(sampled.folder / PROJECT.logits / "lade/0.npz") as saved:
             arrays.append(dict(saved))
     for split in ("validation", "test", "train"):
         np.testing.assert_allclose(arrays[0][split], arrays[1][split], atol=1e-4)
@@ -261,7 +262,7 @@ def test_an_error_on_all_processes_is_one_line(sampled: Project) -> None:
 @pytest.fixture
 def endless(sampled: Project) -> Project:
     """The same, with a training that does not end by itself and writes checkpoints all the time."""
-    shutil.rmtree(sampled.folder / CHECKPOINTS, ignore_errors=True)
+    shutil.rmtree(sampled.folder / PROJECT.checkpoints, ignore_errors=True)
     sampled.edit({"train.processes": 2, "train.epochs": 10_000, "train.checkpoint_minutes": 1e-9})
     return sampled
 
@@ -315,7 +316,9 @@ def test_two_nodes_with_a_clone_each_train_together(tmp_path: Path, tiny_encoder
         assert all(said in each.error for each in done), done
         return
     assert [each.code for each in done] == [0, 0], [each.stderr for each in done]
-    assert (nodes[0].folder / MODELS / "lade/0/model.safetensors").is_file() and not (nodes[1].folder / MODELS).exists()
+    assert (nodes[0].folder / PROJECT.models / "lade/0/model.safetensors").is_file() and not (
+        nodes[1].folder / PROJECT.models
+    ).exists()
     assert nodes[1].stage("train", "lade", "0").code == 0
-    logits = [np.load(node.folder / LOGITS / "lade/0.npz")["test"] for node in nodes]
+    logits = [np.load(node.folder / PROJECT.logits / "lade/0.npz")["test"] for node in nodes]
     np.testing.assert_allclose(*logits, atol=1e-4)

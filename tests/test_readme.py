@@ -10,8 +10,9 @@ import pytest
 import yaml
 
 from stages.pages.readme import MARKDOWN, PICTURES, README, benchmarks_table, filled, results_table, tables
-from stages.store.files import LEADERBOARD, read_json, write_json
+from stages.store.files import read_json, write_json
 from stages.store.params import Ingest, read_params
+from stages.store.project import PROJECT
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / README).read_text(encoding="utf-8")
@@ -39,7 +40,7 @@ def test_every_block_is_shown_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_committed_leaderboard_has_the_techniques_of_the_params() -> None:
-    board = read_json(ROOT / LEADERBOARD)
+    board = read_json(ROOT / PROJECT.leaderboard)
     assert set(board["techniques"]) == set(read_params(ROOT / "params.yaml").techniques)
 
 
@@ -94,7 +95,7 @@ def test_a_benchmark_that_was_never_run_or_lacks_a_number_has_no_row() -> None:
 def test_the_blocks_of_what_was_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "benchmarks").mkdir()
-    for path in (LEADERBOARD, Path("benchmarks/class_prior.json")):
+    for path in (PROJECT.leaderboard, Path("benchmarks/class_prior.json")):
         (tmp_path / path).parent.mkdir(exist_ok=True)
         (tmp_path / path).write_bytes((ROOT / path).read_bytes())
     kills = {"tried": 50, "counts": {"kills": 50, "lost": 0}, "command": "make test-kills", "date": "2026-01-02"}

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 import ballast
-from stages.store.files import INGEST, LEADERBOARD, PROBE_TABLE, read_json
+from stages.store.files import read_json
+from stages.store.project import PROJECT
 from stages.store.sms_spam import FILE, SHA256, restored
 from tests.project import ROOT, Project, project_copy
 
@@ -32,7 +33,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Project:
 def test_the_source_is_the_canonical_one(built: Project) -> None:
     [raw] = (built.folder / "data/raw").glob(FILE)
     assert hashlib.sha256(raw.read_bytes()).hexdigest() == SHA256
-    ingested = read_json(built.folder / INGEST)
+    ingested = read_json(built.folder / PROJECT.ingest)
     assert (ingested["rows"], ingested["kept"], ingested["labels"]) == (5574, 5171, {"ham": 4518, "spam": 653})
 
 
@@ -44,12 +45,12 @@ def test_the_package_is_restored_where_its_words_were_replaced() -> None:
 
 
 def test_both_models_tell_spam_from_ham(built: Project) -> None:
-    board = read_json(built.folder / LEADERBOARD)
+    board = read_json(built.folder / PROJECT.leaderboard)
     assert set(board["techniques"]) == {"baseline", "tfidf"}
     for name, least in {"baseline": 0.88, "tfidf": 0.92}.items():
         f1 = board["techniques"][name]["corrected"]["spam.f1"]
         assert least < f1["value"] and 0.8 < f1["low"] < f1["high"] <= 1, (name, f1)
-    with (built.folder / PROBE_TABLE).open() as file:
+    with (built.folder / PROJECT.probe_table).open() as file:
         rows = [row for row in csv.DictReader(file) if row["text"].startswith("URGENT") and row["label"] == "spam"]
     assert len(rows) == 2 and all(float(row["corrected"]) > 0.5 for row in rows)
 

@@ -29,22 +29,9 @@ from stages.pages.model_card.view import markdown
 from stages.pages.report.operating_point_view import disagreements
 from stages.pages.report.view import COLUMNS, Results, answer, drift, page
 from stages.store.checked import write_arrays
-from stages.store.files import (
-    CARDS,
-    EVALUATIONS,
-    INGEST,
-    LEADERBOARD,
-    LOGITS,
-    MESSAGES,
-    MODEL_CARD,
-    PROBE_TABLE,
-    PROBES,
-    REPORTS,
-    VALIDATION,
-    read_json,
-    write_json,
-)
+from stages.store.files import read_json, write_json
 from stages.store.messages import read_messages
+from stages.store.project import PROJECT
 from tests.browser import CONTRAST, DESKTOP, HOSTILE, HOSTILE_TEXT, PHONE, Watched, watched
 from tests.project import Project, workspace
 
@@ -68,7 +55,7 @@ class Built:
 
     @property
     def reports(self) -> Path:
-        return self.project.folder / REPORTS
+        return self.project.folder / PROJECT.reports
 
     def read(self, path: Path) -> Any:
         return read_json(self.project.folder / path)
@@ -78,7 +65,7 @@ class Built:
 
     @property
     def board(self) -> dict[str, Any]:
-        made: dict[str, Any] = self.read(LEADERBOARD)
+        made: dict[str, Any] = self.read(PROJECT.leaderboard)
         return made
 
     @property
@@ -87,7 +74,7 @@ class Built:
         return min(self.board["labels"], key=lambda label: prior[label])
 
     def evaluation(self, name: str) -> dict[str, Any]:
-        made: dict[str, Any] = self.read(EVALUATIONS / f"{name}.json")
+        made: dict[str, Any] = self.read(PROJECT.evaluations / f"{name}.json")
         return made
 
     def results(self) -> Results:
@@ -128,22 +115,22 @@ def build(
     rows = pd.DataFrame(split_of(counts), columns=["label", "split"])
     rows["text"] = [f"{texts[at % len(texts)]} number {at}" for at in range(len(rows))]
     rows = rows.assign(id=rows.index.astype(str), group=rows.index // 2, source="made up").sample(frac=1, random_state=0)
-    project.write(str(MESSAGES), rows)
+    project.write(str(PROJECT.messages), rows)
     labels = sorted(counts)
     splits = {
         split: {label: int(((rows["split"] == split) & (rows["label"] == label)).sum()) for label in labels} for split in SPLITS
     }
     ingest = {"rows": len(rows) + 5, "kept": len(rows), "dropped": {"duplicate": 4, "conflict": 1}, "groups": len(rows) // 2}
     ingest |= {"feedback": 0, "labels": dict(counts), "splits": splits, "served_by": "made <i>up</i>", "sha256": "ab" * 32}
-    write_json(folder / INGEST, ingest)
+    write_json(folder / PROJECT.ingest, ingest)
     held = {"name": f"enough {labels[0]}", "success": True, "severity": "critical", "observed": 1234, "expected": "at least 3"}
     failed = held | {"name": "is a warning", "success": False, "severity": "warning"}
-    write_json(folder / VALIDATION, {"success": True, "expectations": [held, failed]})
+    write_json(folder / PROJECT.validation, {"success": True, "expectations": [held, failed]})
     classes = {split: np.searchsorted(labels, rows["label"][rows["split"] == split].tolist()) for split in SPLITS}
     prior = np.array([counts[label] for label in labels]) / len(rows)
     built = Built(project, list(texts))
     for at, (name, file) in enumerate(techniques.items()):
-        write_json(folder / CARDS / f"{name}.json", {"name": name, "technique": file, "parameters": {}, "sources": {}})
+        write_json(folder / PROJECT.cards / f"{name}.json", {"name": name, "technique": file, "parameters": {}, "sources": {}})
         probes = {}
         for seed in seeds:
             logits = {split: np.tile(np.log(prior), (len(each), 1)) for split, each in classes.items()}
@@ -152,7 +139,7 @@ def build(
                     logits[split] += (
                         rng.normal(0, 1.2, logits[split].shape) + (2 + at / len(techniques)) * np.eye(len(labels))[each]
                     )
-            path = folder / LOGITS / name / f"{seed}.npz"
+            path = folder / PROJECT.logits / name / f"{seed}.npz"
             path.parent.mkdir(parents=True, exist_ok=True)
             declared = prior if at % 2 else np.full(len(labels), np.nan)
             arrays = {"train_classes": classes["train"], "declared_prior": declared, "parameters": 22_700_000 if at else 82_400}
@@ -162,7 +149,7 @@ def build(
         left_out = {"texts": list(texts), "scored": list(range(1, len(texts))), "skipped": {"0": "too long"}}
         perturbed = {"leet": {**left_out, "logits": {seed: each[1:] for seed, each in probes.items()}}}
         probe = {"texts": list(texts), "labels": labels, "logits": probes, "perturbed": perturbed}
-        write_json(folder / PROBES / f"{name}.json", probe)
+        write_json(folder / PROJECT.probes / f"{name}.json", probe)
         built.stage("evaluate", name=name)
     for stage in ("compare", "errors", "select"):
         built.stage(stage)
@@ -332,7 +319,7 @@ def test_the_first_screen_answers_and_shows_no_text(
         assert (
             f"{f1['value']:.3f}" in sentence and f"{f1['low']:.3f} to {f1['high']:.3f}" in sentence and built.rarest in sentence
         )
-        support = built.read(INGEST)["splits"]["test"][built.rarest]
+        support = built.read(PROJECT.ingest)["splits"]["test"][built.rarest]
         caveat = shown.locator(".caveat").inner_text()
         assert f"With {support} “{built.rarest}” messages" in caveat and "One seed: " in caveat
         first_row = body(shown).first.bounding_box()
@@ -513,7 +500,7 @@ def test_curves_are_those_of_the_evaluation(two: Built, desktop: Watched) -> Non
     assert drawn == {(round(4000 * x), round(4000 * (1 - y))) for x, y in zip(curve["recall"], curve["precision"], strict=True)}
     dots = shown.locator("#curves .charts:visible figure").nth(2).locator(".dots.selected circle title").all_text_contents()
     counts = [int(text.split(": ")[1].split(" messages")[0].replace(",", "")) for text in dots]
-    assert sum(counts) == sum(two.read(INGEST)["splits"]["test"].values())
+    assert sum(counts) == sum(two.read(PROJECT.ingest)["splits"]["test"].values())
 
 
 @BOTH
@@ -523,7 +510,7 @@ def test_confusion_matrices_probe_and_operating_points_say_what_the_results_say(
     built = builds[which]
     shown = desktop.open(built.reports / "index.html")
     names = list(built.results().names)
-    probe = pd.read_csv(built.project.folder / PROBE_TABLE, keep_default_na=False)
+    probe = pd.read_csv(built.project.folder / PROJECT.probe_table, keep_default_na=False)
     label = built.board["labels"][0]
     for family in ("corrected", "raw"):
         choose(shown, label, family)
@@ -555,7 +542,7 @@ def test_confusion_matrices_probe_and_operating_points_say_what_the_results_say(
         assert safe == {True: "safe", False: "not safe", None: "unknown"}[each["safe"]]
         assert temperature == f"{built.evaluation(name)['seeds']['0']['calibration']['temperature']:.2f}"
     shown.locator("#operating-point details").evaluate_all("all => all.forEach(each => each.open = true)")
-    card = built.project.folder.joinpath(MODEL_CARD).read_text(encoding="utf-8")
+    card = built.project.folder.joinpath(PROJECT.model_card).read_text(encoding="utf-8")
     assert shown.locator("#operating-point pre").inner_text().strip() == card.strip()
     costs = [float(text) for text in shown.locator(".costs td.number").all_inner_texts()]
     point = built.read(Path("selected/operating_point.json"))
@@ -566,7 +553,7 @@ def test_confusion_matrices_probe_and_operating_points_say_what_the_results_say(
 def test_another_program_can_apply_what_was_selected(two: Built) -> None:
     point, pointer = two.read(Path("selected/operating_point.json")), two.read(Path("selected/model.json"))
     labels = point["labels"]
-    with np.load(two.project.folder / LOGITS / pointer["technique"] / f"{pointer['seed']}.npz") as saved:
+    with np.load(two.project.folder / PROJECT.logits / pointer["technique"] / f"{pointer['seed']}.npz") as saved:
         logits = saved["test"]
     shift = [math.log(point["production_prior"][label] / point["effective_prior"][label]) for label in labels]
     decided = decide(softmax(logits + shift, axis=1), cost_matrix(point["costs"], labels))
@@ -583,7 +570,7 @@ def test_another_program_can_apply_what_was_selected(two: Built) -> None:
 
 
 def test_the_model_card_says_what_is_known_and_lets_no_name_act(two: Built) -> None:
-    card = two.project.folder.joinpath(MODEL_CARD).read_text(encoding="utf-8")
+    card = two.project.folder.joinpath(PROJECT.model_card).read_text(encoding="utf-8")
     chosen = two.read(Path("selected/model.json"))["technique"]
     for name in ("Intended use", "Data", "Class priors", "Operating point", "Metrics on test", "Known limits", "How to load"):
         assert f"\n## {name}\n" in card
@@ -600,7 +587,7 @@ def test_the_model_card_says_what_is_known_and_lets_no_name_act(two: Built) -> N
     tables = [line for line in card.splitlines() if line.startswith("|")]
     assert all(line.endswith("|") for line in tables) and len(tables) > 40
     [code] = re.findall(r"```python\n(.*?)```", card, flags=re.S)
-    compile(code, MODEL_CARD.name, "exec")
+    compile(code, PROJECT.model_card.name, "exec")
 
 
 @pytest.mark.parametrize(
@@ -628,7 +615,7 @@ def test_a_limit_that_nothing_keeps_is_said(two: Built, tmp_path: Path, capsys: 
         built.stage(stage)
     shown = built.html("index.html")
     assert "On validation nothing keeps the limit for" in shown and "at most 5 of 10,000 other messages" in shown
-    card = built.project.folder.joinpath(MODEL_CARD).read_text(encoding="utf-8")
+    card = built.project.folder.joinpath(PROJECT.model_card).read_text(encoding="utf-8")
     assert "a budget of 5 cannot be told from none there" in card
     for name, each in built.board["techniques"].items():
         point = built.evaluation(name)["seeds"]["0"]["operating_point"]
@@ -740,7 +727,7 @@ def test_the_page_stays_light(two: Built, eight: Built) -> None:
 def test_a_missing_result_is_the_users_error(two: Built, tmp_path: Path) -> None:
     shutil.copytree(two.project.folder, tmp_path / "missing")
     project = dataclasses.replace(two.project, folder=tmp_path / "missing")
-    (project.folder / LEADERBOARD).unlink()
+    (project.folder / PROJECT.leaderboard).unlink()
     assert "leaderboard.json: no such file" in project.stage_here("report").error
 
 

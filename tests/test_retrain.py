@@ -25,14 +25,15 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
     import stages.production.watch  # noqa: F401
 from stages.store.checked import read_arrays, write_arrays, write_table
-from stages.store.files import DEPLOYED, MESSAGES, PRODUCTION, RETRAIN, WATCH, read_json
+from stages.store.files import read_json
+from stages.store.project import PROJECT
 from tests.deployed import label, promote, score, selected_project, traffic, watch
 from tests.project import Outcome, Project, copied
 
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")
 
 SHIFTED = {"ham": 240, "spam": 160}
-WORKTREE = RETRAIN / "w1/worktree"
+WORKTREE = PROJECT.retrain / "w1/worktree"
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +87,7 @@ def tree(folder: Path) -> dict[str, bytes]:
 
 def splits(folder: Path) -> dict[int, str]:
     """The split of each group of near duplicates."""
-    table = pd.read_parquet(folder / MESSAGES)
+    table = pd.read_parquet(folder / PROJECT.messages)
     groups = fingerprints(pa.chunked_array([pa.array(table["text"], pa.large_string())]), masked=True)
     return dict(zip(groups.tolist(), table["split"].tolist(), strict=True))
 
@@ -101,16 +102,16 @@ def test_the_checkout_has_the_windows_prior_all_labels_and_what_git_does_not_tra
     assert "labelled messages from feedback" in done(step(project, "prepare"))
     checkout = project.folder / WORKTREE
     params = YAML(typ="safe", pure=True).load((checkout / "params.yaml").read_text())
-    assert params["production"]["prior"] == read_json(project.folder / WATCH / "w1.json")["estimated_prior"]
+    assert params["production"]["prior"] == read_json(project.folder / PROJECT.watch / "w1.json")["estimated_prior"]
     assert (set(params["techniques"]), params["search"]["spaces"], params["search"]["trials"]) == ({"tfidf", "baseline"}, {}, 0)
     assert (checkout / "messages.csv").resolve() == project.folder / "messages.csv"
-    feedback = pd.read_parquet(project.folder / PRODUCTION / "feedback.parquet").query("new")
+    feedback = pd.read_parquet(project.folder / PROJECT.production / "feedback.parquet").query("new")
     brought = pd.read_parquet(checkout / "data/feedback.parquet")
     assert brought.equals(feedback[["id", "text", "label", "split"]].reset_index(drop=True)) and len(brought) > 380
     config = (checkout / ".dvc/config.local").read_text()
     assert str(project.folder / ".dvc/cache") in config
     assert (checkout / "dvc.yaml").exists() and not (checkout / "production").exists()
-    prepared = read_json(project.folder / RETRAIN / "w1/prepared.json")
+    prepared = read_json(project.folder / PROJECT.retrain / "w1/prepared.json")
     base = prepared.pop("base")
     assert (base["left_out"], base["deleted"]) == (["focal"], False)
     assert base["files"]["params.yaml"] == file_sha256(project.folder / "params.yaml")
@@ -124,48 +125,48 @@ def test_the_checkout_has_the_windows_prior_all_labels_and_what_git_does_not_tra
     # All techniques where params say so.
     project.edit({"production.retrain.techniques": "all"})
     done(step(project, "prepare", key="again"))
-    params = YAML(typ="safe", pure=True).load((project.folder / RETRAIN / "again/worktree/params.yaml").read_text())
+    params = YAML(typ="safe", pure=True).load((project.folder / PROJECT.retrain / "again/worktree/params.yaml").read_text())
     assert set(params["techniques"]) == {"tfidf", "baseline", "focal"}
 
 
 def test_without_a_window_the_deployed_prior_stays(project: Project) -> None:
     done(step(project, "prepare", key="by-hand", window=None))
-    prepared = read_json(project.folder / RETRAIN / "by-hand/prepared.json")
+    prepared = read_json(project.folder / PROJECT.retrain / "by-hand/prepared.json")
     assert (prepared["window"], prepared["shifted"]) == (None, False)
-    assert prepared["prior"] == read_json(project.folder / DEPLOYED / "0001/manifest.json")["production_prior"]
+    assert prepared["prior"] == read_json(project.folder / PROJECT.deployed / "0001/manifest.json")["production_prior"]
 
 
 def test_where_recall_fell_the_deployed_prior_stays_too(project: Project) -> None:
-    watched = read_json(project.folder / WATCH / "w1.json")
+    watched = read_json(project.folder / PROJECT.watch / "w1.json")
     assert watched["recall_fell"] == []
-    project.write(f"{WATCH}/w1.json", watched | {"recall_fell": ["spam"]})
+    project.write(f"{PROJECT.watch}/w1.json", watched | {"recall_fell": ["spam"]})
     done(step(project, "prepare"))
-    prepared = read_json(project.folder / RETRAIN / "w1/prepared.json")
+    prepared = read_json(project.folder / PROJECT.retrain / "w1/prepared.json")
     assert (prepared["window"], prepared["shifted"]) == ("w1", False)
-    assert prepared["prior"] == read_json(project.folder / DEPLOYED / "0001/manifest.json")["production_prior"]
+    assert prepared["prior"] == read_json(project.folder / PROJECT.deployed / "0001/manifest.json")["production_prior"]
 
 
 def test_a_better_challenger_is_found_on_messages_that_neither_was_trained_on(project: Project) -> None:
     # Any margin will do: what is looked at is on what they are compared.
     project.edit({"production.retrain.margin": 1.0})
     done(step(project, "prepare"))
-    before = tree(project.folder / RETRAIN / "w1")
+    before = tree(project.folder / PROJECT.retrain / "w1")
     assert "going on" in done(step(project, "prepare"))
-    assert tree(project.folder / RETRAIN / "w1") == before
+    assert tree(project.folder / PROJECT.retrain / "w1") == before
 
     checkout = trained(project)
     old, new = splits(project.folder), splits(checkout.folder)
     assert {group: new[group] for group in old} == old, "what was in the data keeps its split"
-    messages = pd.read_parquet(checkout.folder / MESSAGES)
+    messages = pd.read_parquet(checkout.folder / PROJECT.messages)
     fed = messages[messages["source"] == "feedback"].set_index("text")["split"]
-    frozen = pd.read_parquet(project.folder / PRODUCTION / "feedback.parquet").set_index("text")["split"]
+    frozen = pd.read_parquet(project.folder / PROJECT.production / "feedback.parquet").set_index("text")["split"]
     assert set(fed) == {"train", "validation", "test"} and fed.to_dict() == frozen[fed.index].to_dict()
     assert not {group for group, split in new.items() if split == "test"} & {
         group for group, split in old.items() if split != "test"
     }
 
     assert "not worse than the champion's" in done(step(project, "challenge"))
-    found = read_json(project.folder / RETRAIN / "w1/challenge.json")
+    found = read_json(project.folder / PROJECT.retrain / "w1/challenge.json")
     assert (found["champion"], found["not_worse"], found["left_out"], found["metric"]) == ("0001", True, 0, "macro_f1")
     assert found["low"] <= found["difference"] <= found["high"]
     assert found["difference"] == pytest.approx(found["challenger_metric"] - found["champion_metric"])
@@ -173,17 +174,17 @@ def test_a_better_challenger_is_found_on_messages_that_neither_was_trained_on(pr
     assert found["test"] == test["label"].value_counts().to_dict()
     assert found["test_from_feedback"] == test[test["source"] == "feedback"]["label"].value_counts().to_dict()
     done(step(project, "challenge"))
-    assert read_json(project.folder / RETRAIN / "w1/challenge.json") == found
+    assert read_json(project.folder / PROJECT.retrain / "w1/challenge.json") == found
 
     assert promote(project, source=checkout.folder, reason="retrain", window="w1") == "0002"
     result = project.folder / "result.json"
     assert "promoted, 0002 is deployed" in done(step(project, "conclude", version="0002", result=result))
-    decision = read_json(project.folder / RETRAIN / "w1/decision.json")
+    decision = read_json(project.folder / PROJECT.retrain / "w1/decision.json")
     assert read_json(result) == decision
     assert decision == {**found, "decision": "promoted", "version": "0002"}
     assert worktrees(project) == [] and not checkout.folder.exists()
     done(step(project, "conclude", version="0002"))
-    assert read_json(project.folder / RETRAIN / "w1/decision.json") == decision
+    assert read_json(project.folder / PROJECT.retrain / "w1/decision.json") == decision
     # What it was trained with is no longer new to it.
     score(project, "w2", traffic(SHIFTED, seed=2))
     found = watch(project, "w2")
@@ -203,8 +204,8 @@ def test_a_worse_challenger_is_kept_out_and_the_prior_answered_by_a_correction(p
     assert "not shown to be as good as the champion's" in done(step(project, "challenge"))
     assert promote(project, reprior="w1") == "0002"
     assert "kept, 0002 is deployed" in done(step(project, "conclude", version="0002"))
-    assert read_json(project.folder / RETRAIN / "w1/decision.json")["decision"] == "kept"
-    manifest = read_json(project.folder / DEPLOYED / "0002/manifest.json")
+    assert read_json(project.folder / PROJECT.retrain / "w1/decision.json")["decision"] == "kept"
+    manifest = read_json(project.folder / PROJECT.deployed / "0002/manifest.json")
     assert (manifest["reason"], manifest["production_prior"]["spam"]) == ("reprior", pytest.approx(0.4, abs=0.1))
 
 
@@ -214,7 +215,7 @@ def test_a_window_of_an_earlier_version_is_outdated_and_trains_nothing(project: 
     prepared = step(project, "prepare", result=result)
     assert "w1 was scored by 0001, 0002 is deployed since; nothing to do" in done(prepared)
     assert read_json(result) == {"prepared": False}
-    assert not (project.folder / RETRAIN / "w1/decision.json").exists(), "the window may be scored again"
+    assert not (project.folder / PROJECT.retrain / "w1/decision.json").exists(), "the window may be scored again"
     assert worktrees(project) == [] and not (project.folder / WORKTREE).exists()
 
 
@@ -248,15 +249,15 @@ def test_what_a_killed_one_left_is_in_nobodys_way(project: Project, case: str) -
     LEFT[case](project)
     done(step(project, "prepare"))
     assert len(worktrees(project)) == 1 and (project.folder / WORKTREE / "stages").is_dir()
-    shutil.rmtree(project.folder / RETRAIN / "w1")
+    shutil.rmtree(project.folder / PROJECT.retrain / "w1")
     LEFT[case](project)
-    project.write(f"{RETRAIN}/w1/challenge.json", {"not_worse": True})
+    project.write(f"{PROJECT.retrain}/w1/challenge.json", {"not_worse": True})
     done(step(project, "conclude", version="0001"))
     assert worktrees(project) == [] and not (project.folder / WORKTREE).exists()
 
 
 def other_labels(project: Project) -> None:
-    path = project.folder / WORKTREE / MESSAGES
+    path = project.folder / WORKTREE / PROJECT.messages
     table = pd.read_parquet(path)
     write_table(path, table.assign(label=table["label"].replace("ham", "eggs")))
 
@@ -271,7 +272,7 @@ def test_labels_of_the_data_that_changed_are_one_readable_line(project: Project)
 def test_messages_that_the_champion_may_know_are_left_out(project: Project) -> None:
     done(step(project, "prepare"))
     checkout = trained(project)
-    path = project.folder / WORKTREE / MESSAGES
+    path = project.folder / WORKTREE / PROJECT.messages
     table = pd.read_parquet(path)
     # One message goes from train to test, as if the data had been split anew.
     moved = table.index[(table["split"] == "train") & (table["source"] != "feedback")][0]
@@ -283,15 +284,21 @@ def test_messages_that_the_champion_may_know_are_left_out(project: Project) -> N
     write_arrays(logits, {**arrays, "test": np.insert(arrays["test"], at, 0, axis=0)})
     said = done(step(project, "challenge"))
     assert "1 test messages are left out, the champion may have been trained on them" in said
-    found = read_json(project.folder / RETRAIN / "w1/challenge.json")
+    found = read_json(project.folder / PROJECT.retrain / "w1/challenge.json")
     assert found["left_out"] == 1 and sum(found["test"].values()) == (table["split"] == "test").sum() - 1
 
 
 REFUSED: dict[str, tuple[Callable[[Project], Any], str]] = {
-    "nothing deployed": (lambda project: shutil.rmtree(project.folder / DEPLOYED), "no such file, so no model is deployed"),
-    "no window": (lambda project: (project.folder / WATCH / "w1.json").unlink(), "no watched window 'w1' in production/watch"),
+    "nothing deployed": (
+        lambda project: shutil.rmtree(project.folder / PROJECT.deployed),
+        "no such file, so no model is deployed",
+    ),
+    "no window": (
+        lambda project: (project.folder / PROJECT.watch / "w1.json").unlink(),
+        "no watched window 'w1' in production/watch",
+    ),
     "no messages in it": (
-        lambda project: project.write(f"{WATCH}/w1.json", {"model": "0001", "estimated_prior": None}),
+        lambda project: project.write(f"{PROJECT.watch}/w1.json", {"model": "0001", "estimated_prior": None}),
         "production/watch/w1.json: has no estimated_prior",
     ),
     "no git": (lambda project: shutil.rmtree(project.folder / ".git"), "git rev-parse --show-prefix: fatal: not a git"),
@@ -312,7 +319,7 @@ def test_what_cannot_be_retrained_is_one_readable_line_and_leaves_nothing(projec
     change, words = REFUSED[case]
     change(project)
     assert words in step(project, "prepare").error
-    assert not (project.folder / RETRAIN / "w1/prepared.json").exists() and not (project.folder / WORKTREE).exists()
+    assert not (project.folder / PROJECT.retrain / "w1/prepared.json").exists() and not (project.folder / WORKTREE).exists()
 
 
 @pytest.mark.parametrize("key", ["a/b", "../x", ".hidden", "a b"])
@@ -320,7 +327,7 @@ def test_a_key_names_a_folder(project: Project, key: str) -> None:
     assert f"the key {key!r} names a folder; expected letters" in step(project, "prepare", key=key).error
     with contextlib.chdir(project.folder), pytest.raises(UserError, match="names a folder; expected letters"):
         retrain.fn(key=key)
-    assert not (project.folder / RETRAIN).exists()
+    assert not (project.folder / PROJECT.retrain).exists()
 
 
 def test_conclude_needs_the_version(project: Project) -> None:

@@ -13,8 +13,9 @@ import pytest
 
 from ballast.io.digest import file_sha256
 from stages.store.checked import write_arrays
-from stages.store.files import INGEST, LOGITS, SOURCES, read_json
+from stages.store.files import read_json
 from stages.store.params import Train
+from stages.store.project import PROJECT
 from stages.store.sources import (
     BY_CARD,
     PACKAGES,
@@ -191,7 +192,7 @@ def test_sources_are_all_that_a_stage_imports_and_their_templates() -> None:
 def test_sources_are_written_with_their_sha256(workspace: Project) -> None:
     done = workspace.run(sys.executable, "-m", "stages.store.sources")
     assert done.code == 0, done.stderr
-    written = {path.stem: read_json(path) for path in (workspace.folder / SOURCES).glob("*.json")}
+    written = {path.stem: read_json(path) for path in (workspace.folder / PROJECT.sources).glob("*.json")}
     assert set(written) == set(stage_files(ROOT))
     assert written["train"]["stages/train.py"] == file_sha256(ROOT / "stages/train.py")
 
@@ -201,9 +202,9 @@ def test_these_stages_load_nothing_that_trains(name: str, workspace: Project) ->
     workspace.write("messages.csv", corpus({"ham": 60, "spam": 30}))
     workspace.edit({"techniques": {"class_weight": {"weights": "inverse"}}, "evaluate.resamples": 100})
     assert workspace.stage_here("ingest").code == workspace.stage_here("techniques").code == 0
-    counts = {split: sum(each.values()) for split, each in read_json(workspace.folder / INGEST)["splits"].items()}
+    counts = {split: sum(each.values()) for split, each in read_json(workspace.folder / PROJECT.ingest)["splits"].items()}
     scores = {split: np.random.default_rng(0).normal(size=(count, 2)) for split, count in counts.items()}
-    saved = workspace.folder / LOGITS / "class_weight/0.npz"
+    saved = workspace.folder / PROJECT.logits / "class_weight/0.npz"
     saved.parent.mkdir(parents=True)
     others = {
         "train_classes": np.arange(counts["train"]) % 2,

@@ -17,7 +17,8 @@ from ballast.search import INVERSE_PENALTY, Embedded, best, check_spaces, refere
 from ballast.technique import Technique
 from ballast.techniques import build
 from stages.pages.report.search_view import searched
-from stages.store.files import CARDS, MESSAGES, SEARCH, read_json
+from stages.store.files import read_json
+from stages.store.project import PROJECT
 from tests.project import Project, corpus
 
 WEIGHTS = {"low": 0.5, "high": 30.0, "log": True, "per_class": True}
@@ -149,23 +150,23 @@ def test_cards_hold_what_was_found_on_validation_and_never_on_test(ingested: Pro
     done = ingested.stage_here("search")
     assert done.code == 0, done.stderr
     assert "search: weighted: trial 3 of 3, macro_f1 0." in done.stderr
-    first = (ingested.folder / SEARCH).read_bytes()
-    found = read_json(ingested.folder / SEARCH)
+    first = (ingested.folder / PROJECT.search).read_bytes()
+    found = read_json(ingested.folder / PROJECT.search)
     assert set(found) == {"focal", "weighted"} and [len(each["trials"]) for each in found.values()] == [3, 3]
     assert found["weighted"]["technique"] == "class_weight" and 0 < found["weighted"]["baseline"] <= 1
 
     assert ingested.stage_here("techniques").code == 0
-    cards = {name: read_json(ingested.folder / CARDS / f"{name}.json") for name in ("baseline", "focal", "weighted")}
+    cards = {name: read_json(ingested.folder / PROJECT.cards / f"{name}.json") for name in ("baseline", "focal", "weighted")}
     assert cards["focal"]["parameters"] == found["focal"]["best"] and cards["focal"]["parameters"]["gamma"] != 2.0
     assert cards["weighted"]["parameters"] == found["weighted"]["best"] and cards["baseline"]["parameters"] == {}
 
-    messages = pd.read_parquet(ingested.folder / MESSAGES)
+    messages = pd.read_parquet(ingested.folder / PROJECT.messages)
     test = messages["split"] == "test"
     messages.loc[test, "text"] = "something else"
     messages.loc[test, "label"] = np.where(messages.loc[test, "label"] == "ham", "spam", "ham")
-    ingested.write(str(MESSAGES), messages)
+    ingested.write(str(PROJECT.messages), messages)
     assert ingested.stage_here("search").code == 0
-    assert (ingested.folder / SEARCH).read_bytes() == first
+    assert (ingested.folder / PROJECT.search).read_bytes() == first
 
 
 def test_off_it_writes_nothing_loads_nothing_and_no_card_needs_it(ingested: Project) -> None:
@@ -176,10 +177,10 @@ def test_off_it_writes_nothing_loads_nothing_and_no_card_needs_it(ingested: Proj
     done = ingested.run(sys.executable, "-c", listing)
     assert done.code == 0, done.stderr
     assert {"torch", "transformers", "optuna", "sklearn"} & set(done.stdout.split()) == set()
-    assert read_json(ingested.folder / SEARCH) == {}
+    assert read_json(ingested.folder / PROJECT.search) == {}
     assert "'weights'" in ingested.stage_here("techniques").error
     ingested.edit({"techniques.weighted.weights": "inverse"})
-    (ingested.folder / SEARCH).unlink()
+    (ingested.folder / PROJECT.search).unlink()
     assert ingested.stage_here("techniques").code == 0
 
 
@@ -237,13 +238,13 @@ def test_a_wrong_space_is_named_before_anything_trains(ingested: Project, edits:
     error = ingested.stage_here("search").error
     for words in ("params.yaml: ", *said):
         assert words in error
-    assert not (ingested.folder / SEARCH).exists()
+    assert not (ingested.folder / PROJECT.search).exists()
 
 
 def test_a_result_that_is_missing_is_named(ingested: Project) -> None:
-    assert f"{SEARCH}: no such file" in ingested.stage_here("techniques").error
-    ingested.write(str(SEARCH), {"focal": {"best": {"gamma": 1.0}}})
-    assert f"{SEARCH}: no result for the entry 'weighted'" in ingested.stage_here("techniques").error
+    assert f"{PROJECT.search}: no such file" in ingested.stage_here("techniques").error
+    ingested.write(str(PROJECT.search), {"focal": {"best": {"gamma": 1.0}}})
+    assert f"{PROJECT.search}: no result for the entry 'weighted'" in ingested.stage_here("techniques").error
 
 
 def test_parameters_read_well_in_the_report() -> None:

@@ -17,9 +17,9 @@ from playwright.sync_api import Browser, sync_playwright
 
 from ballast.exceptions import UserError
 from ballast.techniques import build
-from stages.store.files import CLAIMS, INGEST, LOGITS, MESSAGES, read_json, write_json
-from stages.store.params import PARAMS
-from stages.store.studies import POOLED_NAME, STUDIES, known_studies, read_variants, result_path, study_results, variant_folder
+from stages.store.files import read_json, write_json
+from stages.store.project import PROJECT
+from stages.store.studies import POOLED_NAME, known_studies, read_variants, result_path, study_results, variant_folder
 from tests.project import ROOT, TINY_TRAINING, Project, corpus, project_copy, ran, yaml
 
 COUNTS = {"ham": 1000, "spam": 100}
@@ -27,7 +27,7 @@ DESKTOP, PHONE = (1280, 900), (390, 844)
 
 
 def path_of(study: str) -> str:
-    return f"{STUDIES / study}/dvc.yaml"
+    return f"{PROJECT.studies / study}/dvc.yaml"
 
 
 def stages_of(study: str, *variants: str) -> set[str]:
@@ -36,7 +36,7 @@ def stages_of(study: str, *variants: str) -> set[str]:
 
 def settings(project: Project, study: str, **changes: Any) -> None:
     """Set keys of a study's params.yaml."""
-    path = project.folder / STUDIES / study / "params.yaml"
+    path = project.folder / PROJECT.studies / study / "params.yaml"
     with path.open("r+", encoding="utf-8") as file:
         content = yaml.load(file) | changes
         file.seek(0)
@@ -115,8 +115,12 @@ def test_a_study_trains_its_variants_and_compares_them(studied: Project) -> None
 def test_logits_are_kept_and_weights_and_texts_are_not(studied: Project) -> None:
     folder = studied.folder / variant_folder("ratio", "ratio_10")
     files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    assert files == {str(MESSAGES), "training.json", *(str(LOGITS / f"downsample/{seed}.npz") for seed in range(3))}
-    kept = pd.read_parquet(folder / MESSAGES)
+    assert files == {
+        str(PROJECT.messages),
+        "training.json",
+        *(str(PROJECT.logits / f"downsample/{seed}.npz") for seed in range(3)),
+    }
+    kept = pd.read_parquet(folder / PROJECT.messages)
     assert set(kept["split"]) == {"validation", "test"} and "text" not in kept
 
 
@@ -133,18 +137,18 @@ def test_only_what_is_edited_reruns(studied: Project) -> None:
 
 
 def test_a_bad_variant_stops_before_anything_trains(studied: Project) -> None:
-    content = (studied.folder / STUDIES / "learning_curve/params.yaml").read_text(encoding="utf-8")
+    content = (studied.folder / PROJECT.studies / "learning_curve/params.yaml").read_text(encoding="utf-8")
     variants = yaml.load(content)["variants"]
     settings(studied, "learning_curve", variants={**variants, "last": {"techniques": {"focall": {}}}})
     failed = studied.run("dvc", "repro", path_of("learning_curve"))
     assert failed.code != 0 and "variants.last: techniques.focall: unknown technique 'focall'" in failed.stderr
     assert len(ran(failed.stdout)) == 1 and "train:" not in failed.stderr
-    assert not (studied.folder / STUDIES / "learning_curve/variants").exists()
-    (studied.folder / STUDIES / "learning_curve/params.yaml").write_text(content, encoding="utf-8")
+    assert not (studied.folder / PROJECT.studies / "learning_curve/variants").exists()
+    (studied.folder / PROJECT.studies / "learning_curve/params.yaml").write_text(content, encoding="utf-8")
 
 
 def test_a_failure_loses_no_other_variant(studied: Project) -> None:
-    path = studied.folder / STUDIES / "folds/params.yaml"
+    path = studied.folder / PROJECT.studies / "folds/params.yaml"
     content = path.read_text(encoding="utf-8")
     variants = yaml.load(content)["variants"]
     first, *others = variants
@@ -159,7 +163,7 @@ def test_a_failure_loses_no_other_variant(studied: Project) -> None:
 
 def test_folds_are_judged_together_on_all_messages(studied: Project) -> None:
     found = result(studied, "folds")
-    assert found["support"] == read_json(studied.folder / INGEST)["labels"]["spam"]
+    assert found["support"] == read_json(studied.folder / PROJECT.ingest)["labels"]["spam"]
     assert [row["variant"] for row in found["rows"]] == [POOLED_NAME] * 2
     # Two repeats of one training: hits counted from the logits of each fold.
     recalls = []
@@ -167,8 +171,8 @@ def test_folds_are_judged_together_on_all_messages(studied: Project) -> None:
         hits = members = 0
         for index in range(2):
             folder = studied.folder / variant_folder("folds", f"repeat_{seed}_fold_{index}")
-            test = pd.read_parquet(folder / MESSAGES).query("split == 'test'")
-            with np.load(folder / LOGITS / "tfidf/0.npz") as saved:
+            test = pd.read_parquet(folder / PROJECT.messages).query("split == 'test'")
+            with np.load(folder / PROJECT.logits / "tfidf/0.npz") as saved:
                 called = saved["test"].argmax(axis=1)
             hits += int(((called == 1) & (test["label"] == "spam").to_numpy()).sum())
             members += int((test["label"] == "spam").sum())
@@ -198,8 +202,8 @@ def test_a_learning_curve_keeps_the_test_set(studied: Project) -> None:
 
 def test_the_main_pipeline_runs_no_study_and_takes_up_their_results(studied: Project) -> None:
     stages = studied.repro()
-    assert {"compare", "report"} <= stages and not any(name.startswith(str(STUDIES)) for name in stages)
-    claims = json.loads((studied.folder / CLAIMS).read_bytes())
+    assert {"compare", "report"} <= stages and not any(name.startswith(str(PROJECT.studies)) for name in stages)
+    claims = json.loads((studied.folder / PROJECT.claims).read_bytes())
     assert [claim for claim in claims if claim["note"] == "from studies/ratio"] == result(studied, "ratio")["claims"]
     assert studied.repro() == set()
 
@@ -230,13 +234,13 @@ def test_the_report_shows_each_study(studied: Project, browser: Browser, size: t
 
 
 def test_results_of_other_data_are_not_shown_and_broken_ones_are_named(studied: Project, tmp_path: Path) -> None:
-    shutil.copytree(studied.folder / STUDIES, tmp_path / STUDIES)
+    shutil.copytree(studied.folder / PROJECT.studies, tmp_path / PROJECT.studies)
     project = Project(tmp_path, ROOT)
-    shutil.copy(studied.folder / PARAMS, tmp_path / PARAMS)
-    project.write(str(INGEST), {"sha256": "of other data"})
+    shutil.copy(studied.folder / PROJECT.params, tmp_path / PROJECT.params)
+    project.write(str(PROJECT.ingest), {"sha256": "of other data"})
     with contextlib.chdir(tmp_path):
         assert study_results() == dict.fromkeys(known_studies())
-        shutil.copy(studied.folder / INGEST, INGEST)
+        shutil.copy(studied.folder / PROJECT.ingest, PROJECT.ingest)
         assert all(each is not None for each in study_results().values())
         project.edit({"train.epochs": 9})
         assert study_results() == dict.fromkeys(known_studies())
@@ -268,12 +272,12 @@ def test_results_of_other_data_are_not_shown_and_broken_ones_are_named(studied: 
     ],
 )
 def test_bad_settings_are_named(workspace: Project, study: str, changes: dict[str, Any], said: str) -> None:
-    shutil.copytree(ROOT / STUDIES, workspace.folder / STUDIES)
-    write_json(workspace.folder / INGEST, {"labels": COUNTS})
+    shutil.copytree(ROOT / PROJECT.studies, workspace.folder / PROJECT.studies)
+    write_json(workspace.folder / PROJECT.ingest, {"labels": COUNTS})
     settings(workspace, study, **changes)
     with contextlib.chdir(workspace.folder), pytest.raises(UserError, match=said) as error:
         read_variants(study)
-    assert str(error.value).startswith(f"{STUDIES / study}/params.yaml: ")
+    assert str(error.value).startswith(f"{PROJECT.studies / study}/params.yaml: ")
 
 
 def test_the_main_settings_take_one_encoder(workspace: Project) -> None:
@@ -282,9 +286,9 @@ def test_the_main_settings_take_one_encoder(workspace: Project) -> None:
 
 
 def test_the_studies_of_the_repository_are_read(workspace: Project) -> None:
-    shutil.copytree(ROOT / STUDIES, workspace.folder / STUDIES)
-    shutil.copy(ROOT / PARAMS, workspace.folder / PARAMS)
-    write_json(workspace.folder / INGEST, {"labels": COUNTS})
+    shutil.copytree(ROOT / PROJECT.studies, workspace.folder / PROJECT.studies)
+    shutil.copy(ROOT / PROJECT.params, workspace.folder / PROJECT.params)
+    write_json(workspace.folder / PROJECT.ingest, {"labels": COUNTS})
     with contextlib.chdir(workspace.folder):
         variants = {study: read_variants(study) for study in known_studies()}
     assert {study: len(each) for study, each in variants.items()} == {

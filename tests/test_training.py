@@ -41,8 +41,8 @@ from ballast.models.heads import NormalisedLinear, head_of, set_head
 from ballast.models.pretrained import minilm_folder
 from ballast.technique import Technique, TrainingData, TrainingSettings, cross_entropy
 from ballast.training.fine_tune import fine_tune, set_dropout
-from stages.store.files import STATES
 from stages.store.frozen_states import MOST_FILES, kept
+from stages.store.project import PROJECT
 
 NAMES = ["ham", "spam"]
 TEXTS = [f"{'free prize call now' if row % 4 == 0 else 'see you at the meeting'} {row}" for row in range(48)]
@@ -198,7 +198,7 @@ def test_states_that_were_kept_give_the_same_weights_to_the_bit(
     sample = dataclasses.replace(data(), corpus=[*TEXTS[1:], "of another split", TEXTS[5]])
     settings = dataclasses.replace(training, frozen_layers=1, keep=kept)
     first = fine_tune(Technique(), sample, settings)
-    (path,) = STATES.glob("*.safetensors")
+    (path,) = PROJECT.states.glob("*.safetensors")
     written = path.read_bytes()
 
     def not_again() -> Arrays:
@@ -218,9 +218,9 @@ def test_states_that_were_kept_give_the_same_weights_to_the_bit(
     path.mkdir()
     fine_tune(Technique(), sample, settings)
     assert "cannot be kept" in capsys.readouterr().err
-    shutil.rmtree(STATES)
-    STATES.parent.mkdir(exist_ok=True)
-    STATES.touch()
+    shutil.rmtree(PROJECT.states)
+    PROJECT.states.parent.mkdir(exist_ok=True)
+    PROJECT.states.touch()
     fine_tune(Technique(), sample, settings)
     assert "cannot be kept" in capsys.readouterr().err
 
@@ -229,11 +229,11 @@ def test_the_oldest_states_make_room(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.chdir(tmp_path)
     for at in range(MOST_FILES + 2):
         assert kept(str(at), lambda at=at: {"values": torch.tensor([at])})["values"].item() == at
-        os.utime(STATES / f"{at}.safetensors", (at, at))
+        os.utime(PROJECT.states / f"{at}.safetensors", (at, at))
     # Read again, so not the oldest any more.
     kept("2", lambda: {"values": torch.tensor([-1])})
     kept("new", lambda: {"values": torch.tensor([7])})
-    assert {each.stem for each in STATES.glob("*.safetensors")} == {"2", "4", "5", "new"}
+    assert {each.stem for each in PROJECT.states.glob("*.safetensors")} == {"2", "4", "5", "new"}
 
 
 def test_states_of_other_layers_and_texts_are_not_confused(training: TrainingSettings) -> None:

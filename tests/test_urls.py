@@ -32,8 +32,9 @@ from flows import score as flow_of_scoring
 from flows.commands import StageFailed, run_command
 from flows.pipeline import pipeline
 from flows.settings import check_before_dvc
-from stages.store.files import INGEST, read_json
+from stages.store.files import read_json
 from stages.store.params import read_params
+from stages.store.project import PROJECT
 from tests.deployed import deploy, prior_model
 from tests.flow_fixtures import StandIn, free_port, stand_in
 from tests.project import ROOT, Project, corpus
@@ -251,7 +252,7 @@ def test_a_url_with_secrets_is_read_and_stored_without_them(ready: Project, site
     assert (ingested.code, scored.code) == (0, 0), ingested.stderr + scored.stderr
     files = [path.read_bytes() for path in (ready.folder / "data", ready.folder / "production") for path in path.rglob("*.*")]
     assert without_secrets(ingested.stderr, scored.stderr, *files)
-    assert read_json(ready.folder / INGEST)["served_by"] == f"file {public_url(url)}"
+    assert read_json(ready.folder / PROJECT.ingest)["served_by"] == f"file {public_url(url)}"
     path = ready.folder / "production/scored/w.parquet"
     assert json.loads(parquet.read_schema(path).metadata[b"ballast"])["source"] == public_url(url)
     assert len(pd.read_parquet(path)) == len(MESSAGES)
@@ -280,7 +281,7 @@ def test_no_error_says_a_secret(ready: Project, site: Site, kind: str, wrong: st
     if wrong != "pinned":
         failed = ready.stage_here("score", source=url, window="w")
         assert without_secrets(failed.error)
-    assert not (ready.folder / INGEST).exists() and not (ready.folder / "production/scored/w.parquet").exists()
+    assert not (ready.folder / PROJECT.ingest).exists() and not (ready.folder / "production/scored/w.parquet").exists()
 
 
 def test_rows_in_quarantine_name_the_public_url(ready: Project, site: Site) -> None:
@@ -302,7 +303,7 @@ def test_an_address_of_ipv6_and_what_the_environment_adds(ready: Project, monkey
             ready.edit({"ingest.path": source})
             ingested, scored = ready.stage_here("ingest"), ready.stage_here("score", source=source, window="w")
             assert (ingested.code, scored.code) == (0, 0), ingested.stderr + scored.stderr
-            assert read_json(ready.folder / INGEST)["served_by"] == f"file {source}"
+            assert read_json(ready.folder / PROJECT.ingest)["served_by"] == f"file {source}"
 
 
 def test_a_password_from_netrc_as_for_dvc(ready: Project, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -389,8 +390,8 @@ def test_a_dvc_remote_is_a_source(graph: StandIn, site: Site) -> None:
     graph.edit({"ingest.path": "remote://store/a.csv"})
     done = graph.run("dvc", "repro")
     assert done.code == 0, done.stderr
-    assert read_json(graph.folder / INGEST)["served_by"] == "file remote://store/a.csv"
-    assert without_secrets((graph.folder / "dvc.lock").read_bytes(), (graph.folder / INGEST).read_bytes())
+    assert read_json(graph.folder / PROJECT.ingest)["served_by"] == "file remote://store/a.csv"
+    assert without_secrets((graph.folder / "dvc.lock").read_bytes(), (graph.folder / PROJECT.ingest).read_bytes())
     graph.edit({"ingest.path": "remote://nobody/a.csv"})
     assert "remote 'nobody' doesn't exist" in graph.stage_here("ingest").error
 

@@ -12,7 +12,8 @@ from scipy.stats import binom
 from ballast.data.expected_shares import count_bounds
 from ballast.data.splitting import SPLITS
 from stages.pages.data_docs.view import offline
-from stages.store.files import MESSAGES, VALIDATION, read_json
+from stages.store.files import read_json
+from stages.store.project import PROJECT
 from tests.browser import HOSTILE, Watched
 from tests.project import Outcome, Project
 
@@ -84,10 +85,10 @@ def validate(
     workspace: Project, messages: pd.DataFrame, **settings: Any
 ) -> tuple[Outcome, dict[str, Any], dict[str, dict[str, Any]]]:
     """Run the stage: how it ended, what it wrote, and its expectations by name."""
-    workspace.write(str(MESSAGES), messages)
+    workspace.write(str(PROJECT.messages), messages)
     workspace.edit({key.replace("__", "."): value for key, value in settings.items()})
     done = workspace.stage_here("validate")
-    written = read_json(workspace.folder / VALIDATION)
+    written = read_json(workspace.folder / PROJECT.validation)
     return done, written, {each["name"]: each for each in written["expectations"]}
 
 
@@ -170,20 +171,20 @@ def test_a_group_in_two_splits_is_a_counted_warning_when_the_split_is_random(wor
 
 
 def test_as_a_user_sees_it(workspace: Project) -> None:
-    workspace.write(str(MESSAGES), table({"ham": 80, "spam": 20}))
+    workspace.write(str(PROJECT.messages), table({"ham": 80, "spam": 20}))
     workspace.edit({"validate.expected_prior": {"ham": 0.2, "spam": 0.8}})
     failed = workspace.stage("validate")
     assert "share of spam is 80.0% but for chance (observed 20, expected at least" in failed.error
     assert "data/data_docs/index.html" in failed.error
     assert failed.stdout == ""
-    assert read_json(workspace.folder / VALIDATION)["success"] is False
+    assert read_json(workspace.folder / PROJECT.validation)["success"] is False
 
 
 def test_equal_messages_give_equal_bytes(workspace: Project) -> None:
     validate(workspace, FEW)
-    first = (workspace.folder / VALIDATION).read_bytes()
+    first = (workspace.folder / PROJECT.validation).read_bytes()
     validate(workspace, FEW)
-    assert (workspace.folder / VALIDATION).read_bytes() == first
+    assert (workspace.folder / PROJECT.validation).read_bytes() == first
 
 
 # Each would make a page that took it for more than text fetch something, run, or lead to another host.

@@ -21,7 +21,8 @@ with warnings.catch_warnings():
     import stages.production.watch  # noqa: F401
 from ballast.io.digest import parse_json
 from stages.store.checked import write_table
-from stages.store.files import DEPLOYED, LABELS, MESSAGES, PRODUCTION, SCORED, WATCH, read_json
+from stages.store.files import read_json
+from stages.store.project import PROJECT
 from tests.deployed import label, promote, score, selected_project, traffic, watch
 from tests.project import Project, corpus
 
@@ -50,7 +51,7 @@ KEYS = {
     "recall_fell",
 }
 USUAL = {"ham": 300, "spam": 50}
-FEEDBACK = PRODUCTION / "feedback.parquet"
+FEEDBACK = PROJECT.production / "feedback.parquet"
 
 
 @pytest.fixture(scope="module")
@@ -71,13 +72,13 @@ def project(built: Project, tmp_path: Path) -> Project:
 
 
 def watch_page(project: Project, window: str = "index") -> str:
-    return (project.folder / WATCH / f"{window}.html").read_text(encoding="utf-8")
+    return (project.folder / PROJECT.watch / f"{window}.html").read_text(encoding="utf-8")
 
 
 def refused(project: Project, window: str = "w1") -> str:
     """The error of a window that cannot be watched, which leaves no half of anything."""
     error = project.stage_here("watch", window=window).error
-    assert list((project.folder / PRODUCTION).rglob("*.partial")) == []
+    assert list((project.folder / PROJECT.production).rglob("*.partial")) == []
     return error
 
 
@@ -89,7 +90,7 @@ def feedback(project: Project) -> pd.DataFrame:
 
 
 def splits(project: Project) -> pd.DataFrame:
-    return pd.read_parquet(project.folder / MESSAGES)
+    return pd.read_parquet(project.folder / PROJECT.messages)
 
 
 # What is written
@@ -114,7 +115,7 @@ def test_a_usual_window_is_steady_and_all_is_written(project: Project) -> None:
 
 def test_watched_twice_the_bytes_are_the_same(project: Project) -> None:
     watch(project, "w1")
-    paths = [project.folder / WATCH / name for name in ("w1.json", "w1.html", "index.html")]
+    paths = [project.folder / PROJECT.watch / name for name in ("w1.json", "w1.html", "index.html")]
     before = [path.read_bytes() for path in paths]
     watch(project, "w1")
     assert [path.read_bytes() for path in paths] == before
@@ -128,10 +129,10 @@ def test_two_at_once_agree(project: Project) -> None:
     ]
     told = [each.communicate(timeout=120)[1] for each in both]
     assert [each.returncode for each in both] == [0, 0], told
-    together = (project.folder / WATCH / "w1.json").read_bytes()
+    together = (project.folder / PROJECT.watch / "w1.json").read_bytes()
     assert watch(project, "w1") == parse_json(together)
-    assert (project.folder / WATCH / "w1.json").read_bytes() == together
-    assert list((project.folder / WATCH).glob(".*.partial")) == []
+    assert (project.folder / PROJECT.watch / "w1.json").read_bytes() == together
+    assert list((project.folder / PROJECT.watch).glob(".*.partial")) == []
 
 
 # Odd windows
@@ -193,7 +194,7 @@ def test_texts_of_another_kind_are_escaped_and_listed_to_be_labelled(project: Pr
 def test_another_windows_broken_file_costs_no_page(project: Project) -> None:
     score(project, "w0", pd.DataFrame({"id": map(str, range(99)), "text": [f"NEW {'Ц' * (at % 9)} 7" * 9 for at in range(99)]}))
     assert watch(project, "w0")["decision"] == "investigate"
-    (project.folder / SCORED / "w0.parquet").write_bytes(b"broken")
+    (project.folder / PROJECT.scored / "w0.parquet").write_bytes(b"broken")
     done = project.stage_here("watch", window="w1")
     assert done.code == 0, done.stderr
     assert "w0: investigate" in watch_page(project)
@@ -202,11 +203,11 @@ def test_another_windows_broken_file_costs_no_page(project: Project) -> None:
 def test_of_old_windows_the_one_just_watched_stays(project: Project) -> None:
     project.edit({"production.keep": {"versions": 2, "windows": 2}})
     for window in ("w0", "w2", "w3"):
-        shutil.copy(project.folder / SCORED / "w1.parquet", project.folder / SCORED / f"{window}.parquet")
+        shutil.copy(project.folder / PROJECT.scored / "w1.parquet", project.folder / PROJECT.scored / f"{window}.parquet")
     assert watch(project, "w0")["decision"] == "steady"
-    assert sorted(path.stem for path in (project.folder / SCORED).glob("*.parquet")) == ["w0", "w2", "w3"]
+    assert sorted(path.stem for path in (project.folder / PROJECT.scored).glob("*.parquet")) == ["w0", "w2", "w3"]
     assert watch(project, "w3")["decision"] == "steady"
-    assert sorted(path.stem for path in (project.folder / WATCH).glob("*.json")) == ["w3"]
+    assert sorted(path.stem for path in (project.folder / PROJECT.watch).glob("*.json")) == ["w3"]
 
 
 # What is refused
@@ -214,13 +215,13 @@ def test_of_old_windows_the_one_just_watched_stays(project: Project) -> None:
 
 def rewritten(project: Project, change: Callable[[Any], Any]) -> None:
     """Change the table of the window, with its metadata."""
-    path = project.folder / SCORED / "w1.parquet"
+    path = project.folder / PROJECT.scored / "w1.parquet"
     write_table(path, change(parquet.read_table(path)))
 
 
 def noted(project: Project, **changes: Any) -> None:
     """Change what the scoring noted."""
-    path = project.folder / SCORED / "w1.parquet"
+    path = project.folder / PROJECT.scored / "w1.parquet"
     about = json.loads(parquet.read_schema(path).metadata[b"ballast"]) | changes
     kept = {key: value for key, value in about.items() if value is not None}
     rewritten(project, lambda table: table.replace_schema_metadata({"ballast": json.dumps(kept)}))
@@ -234,20 +235,23 @@ def spoil(path: Path) -> None:
 
 REFUSED: dict[str, tuple[Callable[[Project], Any], str]] = {
     "missing": (
-        lambda project: (project.folder / SCORED / "w1.parquet").unlink(),
+        lambda project: (project.folder / PROJECT.scored / "w1.parquet").unlink(),
         "production/scored/w1.parquet: no such window; `python -m flows.score SOURCE --window w1` scores it",
     ),
     "no parquet": (
-        lambda project: (project.folder / SCORED / "w1.parquet").write_bytes(b"PAR1 and more"),
+        lambda project: (project.folder / PROJECT.scored / "w1.parquet").write_bytes(b"PAR1 and more"),
         "production/scored/w1.parquet: it has no sha256",
     ),
     "cut off": (
-        lambda project: (project.folder / SCORED / "w1.parquet").write_bytes(
-            (project.folder / SCORED / "w1.parquet").read_bytes()[:-100]
+        lambda project: (project.folder / PROJECT.scored / "w1.parquet").write_bytes(
+            (project.folder / PROJECT.scored / "w1.parquet").read_bytes()[:-100]
         ),
         "production/scored/w1.parquet: it has no sha256",
     ),
-    "empty": (lambda project: (project.folder / SCORED / "w1.parquet").write_bytes(b""), "w1.parquet: it has no sha256"),
+    "empty": (
+        lambda project: (project.folder / PROJECT.scored / "w1.parquet").write_bytes(b""),
+        "w1.parquet: it has no sha256",
+    ),
     "no metadata": (
         lambda project: rewritten(project, lambda table: table.replace_schema_metadata(None)),
         "w1.parquet: not a scored window",
@@ -258,11 +262,11 @@ REFUSED: dict[str, tuple[Callable[[Project], Any], str]] = {
         "w1.parquet: not a scored window ('text missing')",
     ),
     "a spoilt weight": (
-        lambda project: spoil(project.folder / DEPLOYED / "0001/model/model.safetensors"),
+        lambda project: spoil(project.folder / PROJECT.deployed / "0001/model/model.safetensors"),
         "0001/model/model.safetensors: sha256 is",
     ),
     "a spoilt reference": (
-        lambda project: spoil(project.folder / DEPLOYED / "0001/reference.parquet"),
+        lambda project: spoil(project.folder / PROJECT.deployed / "0001/reference.parquet"),
         "0001/reference.parquet: sha256 is",
     ),
     "a deleted version": (
@@ -282,12 +286,12 @@ REFUSED: dict[str, tuple[Callable[[Project], Any], str]] = {
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_is_broken_is_refused_and_the_older_result_stays(project: Project, case: str) -> None:
-    older = project.write(f"{WATCH}/w1.json", b"an older result")
+    older = project.write(f"{PROJECT.watch}/w1.json", b"an older result")
     change, words = REFUSED[case]
     change(project)
     assert words in refused(project)
     assert older.read_bytes() == b"an older result"
-    assert not (project.folder / WATCH / "w1.html").exists()
+    assert not (project.folder / PROJECT.watch / "w1.html").exists()
 
 
 @pytest.mark.parametrize("window", ["", "../w1", "a/b", ".w1", "index"])
@@ -306,9 +310,9 @@ def test_late_labels_show_in_the_time_line_of_their_window(project: Project) -> 
     label(project, "w1", messages[:200])
     found = watch(project, "w2")
     assert found["feedback"] is None and sum(found["new_labels"].values()) > 150
-    scored = pd.read_parquet(project.folder / SCORED / "w1.parquet")[:200]
+    scored = pd.read_parquet(project.folder / PROJECT.scored / "w1.parquet")[:200]
     assert f"w1: spam, {(messages['label'][:200] == 'spam').sum()} of 200 labelled" in watch_page(project)
-    assert read_json(project.folder / WATCH / "w1.json")["feedback"] is None
+    assert read_json(project.folder / PROJECT.watch / "w1.json")["feedback"] is None
     of_window = watch(project, "w1")["feedback"]
     assert of_window["n"] == 200
     true, called = (values[:200].to_numpy() == "spam" for values in (messages["label"], scored["label"]))
@@ -328,8 +332,8 @@ def test_the_last_label_of_a_message_counts(project: Project) -> None:
     assert after["label"].tolist() == ["spam", "ham", "ham"]
     assert after.drop(columns="label").equals(before.drop(columns="label"))
     # Without its file a label stays.
-    (project.folder / LABELS / "2.csv").unlink()
-    (project.folder / LABELS / "1.csv").unlink()
+    (project.folder / PROJECT.labels / "2.csv").unlink()
+    (project.folder / PROJECT.labels / "1.csv").unlink()
     assert feedback(project).equals(after)
 
 
@@ -353,17 +357,17 @@ def test_the_last_label_of_a_message_counts(project: Project) -> None:
     ],
 )  # fmt: skip
 def test_labels_that_cannot_be_read_are_one_readable_line(project: Project, name: str, content: bytes, error: str) -> None:
-    before = project.write(f"{LABELS}/good.csv", b"id,label\n1-9,ham\n") and feedback(project)
-    project.write(f"{LABELS}/{name}", content)
+    before = project.write(f"{PROJECT.labels}/good.csv", b"id,label\n1-9,ham\n") and feedback(project)
+    project.write(f"{PROJECT.labels}/{name}", content)
     assert f"error: production/labels/{error}" in project.stage_here("feedback").error
     assert pd.read_parquet(project.folder / FEEDBACK).set_index("id").equals(before)
 
 
 def test_a_sheet_may_be_filled_in_bit_by_bit(project: Project) -> None:
-    project.write(f"{LABELS}/a.csv", b"id,label\n1-1,\n1-2,ham\n1-3, \n")
-    project.write(f"{LABELS}/b.jsonl", b'{"id": "1-4", "label": null}\n{"id": "1-5", "label": "spam"}\n')
-    project.write(f"{LABELS}/.hidden", b"")
-    project.write(f"{LABELS}/c.csv", b"id,label\n")
+    project.write(f"{PROJECT.labels}/a.csv", b"id,label\n1-1,\n1-2,ham\n1-3, \n")
+    project.write(f"{PROJECT.labels}/b.jsonl", b'{"id": "1-4", "label": null}\n{"id": "1-5", "label": "spam"}\n')
+    project.write(f"{PROJECT.labels}/.hidden", b"")
+    project.write(f"{PROJECT.labels}/c.csv", b"id,label\n")
     assert feedback(project)["label"].to_dict() == {"1-2": "ham", "1-5": "spam"}
 
 
@@ -381,16 +385,16 @@ def test_labels_wait_for_their_window(project: Project) -> None:
 def test_ids_are_text(project: Project, name: str) -> None:
     texts = ["dabe mo kato", "dabe me kota", "beka mo tako"]
     score(project, "w2", pd.DataFrame({"id": ["001", "1", "1e3"], "text": texts}))
-    project.write(f"{LABELS}/{name}", pd.DataFrame({"id": ["001", "1e3"], "label": ["spam", "ham"]}))
+    project.write(f"{PROJECT.labels}/{name}", pd.DataFrame({"id": ["001", "1e3"], "label": ["spam", "ham"]}))
     assert feedback(project)["label"].to_dict() == {"001": "spam", "1e3": "ham"}
 
 
 def test_an_id_is_of_one_message_for_ever(project: Project) -> None:
     score(project, "w2", pd.DataFrame({"id": ["1"], "text": ["dabe mo kato"]}))
-    project.write(f"{LABELS}/a.csv", b"id,label\n1,ham\n")
+    project.write(f"{PROJECT.labels}/a.csv", b"id,label\n1,ham\n")
     before = feedback(project)
     score(project, "w3", pd.DataFrame({"id": ["1"], "text": ["beka mo tako"]}))
-    project.write(f"{LABELS}/b.csv", b"id,label\n1,spam\n")
+    project.write(f"{PROJECT.labels}/b.csv", b"id,label\n1,spam\n")
     assert "the id '1' is of different messages in the windows w2 and w3" in project.stage_here("feedback").error
     pd.testing.assert_frame_equal(pd.read_parquet(project.folder / FEEDBACK).set_index("id"), before)
 
@@ -399,7 +403,7 @@ def test_a_time_is_an_id_as_it_is_spelled(project: Project) -> None:
     ids = ["2026-11-21T10:00:00", "2026-11-21"]
     score(project, "w2", pd.DataFrame({"id": ids, "text": ["dabe mo kato", "beka mo tako"]}))
     lines = [json.dumps({"id": each, "label": "spam", "at": "2026-11-22"}) for each in ids]
-    project.write(f"{LABELS}/a.jsonl", "\n".join(lines).encode())
+    project.write(f"{PROJECT.labels}/a.jsonl", "\n".join(lines).encode())
     assert feedback(project)["label"].to_dict() == dict.fromkeys(ids, "spam")
 
 
@@ -407,7 +411,7 @@ def test_a_time_is_an_id_as_it_is_spelled(project: Project) -> None:
 def test_numbers_are_ids_too(project: Project, ending: str) -> None:
     project.write("in.jsonl", b'{"id": 1, "text": "dabe mo kato"}\n{"id": 12345678901234567, "text": "beka mo tako"}\n')
     assert project.stage_here("score", source="in.jsonl", window="w2").code == 0
-    project.write(f"{LABELS}/a.{ending}", pd.DataFrame({"id": [1, 12345678901234567], "label": ["spam", "ham"]}))
+    project.write(f"{PROJECT.labels}/a.{ending}", pd.DataFrame({"id": [1, 12345678901234567], "label": ["spam", "ham"]}))
     assert feedback(project)["label"].to_dict() == {"1": "spam", "12345678901234567": "ham"}
 
 
@@ -432,7 +436,7 @@ def test_feedback_has_the_split_of_its_near_duplicates_and_keeps_it(project: Pro
     label(project, "w2", window[::-1])
     assert feedback(project)["split"].to_dict() == found["split"].to_dict()
     # Data that are split anew do not move what is frozen.
-    write_table(project.folder / MESSAGES, splits(project).assign(split="test"))
+    write_table(project.folder / PROJECT.messages, splits(project).assign(split="test"))
     assert feedback(project)["split"].to_dict() == found["split"].to_dict()
 
 
@@ -463,7 +467,7 @@ def test_a_corrected_version_is_not_blamed_for_the_recall_of_the_one_before(proj
     found = watch(project, "w3")
     assert (found["model"], found["decision"]) == ("0002", "steady"), found["reasons"]
     # And a version that is deleted is not missed.
-    shutil.rmtree(project.folder / DEPLOYED / "0001")
+    shutil.rmtree(project.folder / PROJECT.deployed / "0001")
     assert watch(project, "w3") == found
 
 

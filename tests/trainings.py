@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 
-from stages.store.files import CHECKPOINTS
+from stages.store.project import PROJECT
 from tests.project import TINY_TRAINING, Project, corpus, workspace
 
 
@@ -51,5 +51,5 @@ def wait_until(ready: Callable[[], bool], process: subprocess.Popen[str]) -> Non
 
 def in_training(project: Project, process: subprocess.Popen[str], name: str) -> list[psutil.Process]:
     """The processes that train together, once they are at their steps and a checkpoint is written."""
-    wait_until((project.folder / CHECKPOINTS / name / "0.safetensors").exists, process)
+    wait_until((project.folder / PROJECT.checkpoints / name / "0.safetensors").exists, process)
     return [each for each in psutil.Process(process.pid).children() if "spawn_main" in " ".join(each.cmdline())]

@@ -14,12 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from ballast.cli import parser, run
-from stages.store.files import LEADERBOARD, REPORTS, WATCH, read_json, replaced
+from stages.store.files import read_json, replaced
+from stages.store.project import PROJECT
 
 README = Path("README.md")
 # Every Markdown file that may have marked blocks; a block may stand in any of them.
 MARKDOWN = (README, Path("SECURITY.md"), Path("docs/tutorial.md"), Path("docs/how_we_judge.md"))
-PICTURES = {REPORTS / "index.html": REPORTS / "screenshot.png", WATCH / "index.html": REPORTS / "time_line.png"}
+PICTURES = {
+    PROJECT.reports / "index.html": PROJECT.reports / "screenshot.png",
+    PROJECT.watch / "index.html": PROJECT.reports / "time_line.png",
+}
 CLASS_PRIOR = Path("benchmarks/class_prior.json")
 MEASURED = ("train", "score", "score_folder", "overhead", "growth", "evaluate")
 BENCHMARKS = {name: Path(f"benchmarks/{name}.json") for name in MEASURED}
@@ -224,7 +228,7 @@ def counts_table(found: dict[str, Any]) -> str:
 
 def tables() -> dict[str, str]:
     """The content of each marked block, for the results that exist."""
-    board = read_json(LEADERBOARD)
+    board = read_json(PROJECT.leaderboard)
     tried = {name: BENCHMARKS_FOLDER / f"{stem}.json" for name, stem in TRIED.items()}
     return {
         "results": results_table(board),

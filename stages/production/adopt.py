@@ -14,10 +14,10 @@ from pyarrow import parquet
 import ballast.io.digest as digest
 from ballast.exceptions import UserError
 from ballast.io.digest import file_sha256
-from stages.production.deployed import CURRENT, MANIFEST
-from stages.production.feedback import FEEDBACK_TABLE
+from stages.production.deployed import MANIFEST
 from stages.store.checked import table_writer
-from stages.store.files import DEPLOYED, PRODUCTION, RETRAIN, SCORED, WATCH, locked, replaced, write_json
+from stages.store.files import locked, replaced, write_json
+from stages.store.project import PROJECT
 
 ARROW_SCHEMA = b"ARROW:schema"
 
@@ -26,10 +26,18 @@ def without_digest() -> dict[Path, Callable[[Path], None]]:
     """The files in production/ that have no digest, and how each gets one; raises UserError for one that is not readable."""
     tables = [
         path
-        for path in (*sorted(SCORED.glob("*.parquet")), FEEDBACK_TABLE, *sorted(PRODUCTION.glob("replay/*.parquet")))
+        for path in (
+            *sorted(PROJECT.scored.glob("*.parquet")),
+            PROJECT.labelled,
+            *sorted(PROJECT.production.glob("replay/*.parquet")),
+        )
         if path.is_file()
     ]
-    objects = [path for path in (CURRENT, *sorted(WATCH.glob("*.json")), *sorted(RETRAIN.glob("*/*.json"))) if path.is_file()]
+    objects = [
+        path
+        for path in (PROJECT.current, *sorted(PROJECT.watch.glob("*.json")), *sorted(PROJECT.retrain.glob("*/*.json")))
+        if path.is_file()
+    ]
     found: dict[Path, Callable[[Path], None]] = {path: adopt_object for path in objects if digest.KEY not in parsed(path)}
     for path in tables:
         with path.open("rb") as file:
@@ -49,9 +57,9 @@ def parsed(path: Path) -> dict[str, Any]:
 def adopt_object(path: Path) -> None:
     """Write a JSON object anew with its digest; of what is deployed with the sha256 of each version's manifest too."""
     content = parsed(path)
-    if path == CURRENT:
+    if path == PROJECT.current:
         for entry in content.get("history", []):
-            manifest = DEPLOYED / str(entry["version"]) / MANIFEST
+            manifest = PROJECT.deployed / str(entry["version"]) / MANIFEST
             if "sha256" not in entry and manifest.is_file():
                 entry["sha256"] = file_sha256(manifest)
     write_json(path, content)

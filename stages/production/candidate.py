@@ -25,25 +25,14 @@ from ballast.models.folder import load, read_manifest
 from stages.production.deployed import MANIFEST, MODEL, REFERENCE, VOCABULARY, check_files
 from stages.production.versions import Manifest
 from stages.store.checked import of_model, read_pinned, read_table, write_table
-from stages.store.files import (
-    EVALUATIONS,
-    FEEDBACK,
-    INGEST,
-    LEADERBOARD,
-    LOGITS,
-    MESSAGES,
-    MODEL_CARD,
-    SELECTED,
-    as_new,
-    read_json,
-)
+from stages.store.files import as_new, read_json
 from stages.store.groups import fingerprints_of, groups_of
 from stages.store.logits import seed_scores
 from stages.store.messages import Messages, read_messages
-from stages.store.params import PARAMS, read_params, read_yaml
+from stages.store.params import read_params, read_yaml
+from stages.store.project import PROJECT
 from stages.store.protocol import production_prior
 
-LOCK = Path("dvc.lock")
 # Some 3 kB for each training.
 LARGEST_LOCK_BYTES = 1 << 25
 # So many held-out messages are scored again by the copied model; another machine's rounding moves a probability far less.
@@ -67,35 +56,45 @@ def of_source(source: Path, folder: Path) -> Manifest:
 
 def of_selected(folder: Path) -> Manifest:
     """The same for this checkout."""
-    pointer, calibration, point = (read_json(SELECTED / f"{name}.json") for name in ("model", "calibration", "operating_point"))
+    pointer, calibration, point = (
+        read_json(PROJECT.selected / f"{name}.json") for name in ("model", "calibration", "operating_point")
+    )
     name, seed, labels, origin = pointer["technique"], int(pointer["seed"]), pointer["labels"], Path(pointer["folder"])
-    if not MESSAGES.exists():
-        raise UserError(f"{MESSAGES}: no such file; run `dvc repro`")
+    if not PROJECT.messages.exists():
+        raise UserError(f"{PROJECT.messages}: no such file; run `dvc repro`")
     messages = read_messages(["text"])
     with of_model(origin):
         manifest = read_manifest(origin)
     check_current(pointer, calibration, point, messages, manifest)
-    lock = locked_stages() if regular_file(LOCK) else {}
+    lock = locked_stages() if regular_file(PROJECT.lock) else {}
     check_lock(lock, name, seed)
     scores, _ = seed_scores(name, seed)
     for split, logits in (("validation", scores.validation), ("test", scores.test)):
         if logits.shape != (len(messages.of(split)), len(labels)):
-            raise stale(LOGITS / name / f"{seed}.npz", MESSAGES)
+            raise stale(PROJECT.logits / name / f"{seed}.npz", PROJECT.messages)
 
     files = {f"{MODEL}/{file}": str(sha256) for file, sha256 in dict(manifest["files"]).items()}  # type: ignore[call-overload]
     files[f"{MODEL}/{MANIFEST}"] = file_sha256(origin / MANIFEST)
     for each in files:
         copy(origin / Path(each).relative_to(MODEL), folder / each)
-    read_pinned(MODEL_CARD, pointer["files"][MODEL_CARD.as_posix()])
-    copy(MODEL_CARD, folder / MODEL_CARD.name)
-    for path in (PARAMS, *([LOCK] if regular_file(LOCK) else [])):
+    read_pinned(PROJECT.model_card, pointer["files"][PROJECT.model_card.as_posix()])
+    copy(PROJECT.model_card, folder / PROJECT.model_card.name)
+    for path in (PROJECT.params, *([PROJECT.lock] if regular_file(PROJECT.lock) else [])):
         copy_public(path, folder / path.name)
     words = vocabulary(messages.of("train")["text"].tolist())
-    fed = read_table(FEEDBACK, ["text"], required=False)["text"] if FEEDBACK.exists() else pa.chunked_array([], pa.string())
+    fed = (
+        read_table(PROJECT.feedback, ["text"], required=False)["text"]
+        if PROJECT.feedback.exists()
+        else pa.chunked_array([], pa.string())
+    )
     save_file({"words": words, "feedback": np.sort(fingerprints_of(fed))}, folder / VOCABULARY)
     held_out = pd.concat([messages.of("validation"), messages.of("test")])
     write_table(folder / REFERENCE, reference(held_out, labels, np.concatenate([scores.validation, scores.test]), words))
-    made = [each for each in (MODEL_CARD.name, PARAMS.name, LOCK.name, VOCABULARY, REFERENCE) if (folder / each).exists()]
+    made = [
+        each
+        for each in (PROJECT.model_card.name, PROJECT.params.name, PROJECT.lock.name, VOCABULARY, REFERENCE)
+        if (folder / each).exists()
+    ]
     files |= {each: file_sha256(folder / each) for each in made}
     as_new(folder)
     check_files(folder, files)
@@ -113,7 +112,7 @@ def of_selected(folder: Path) -> Manifest:
     }
 
 
-def locked_stages(lock: Path = LOCK) -> dict[str, Any]:
+def locked_stages(lock: Path = PROJECT.lock) -> dict[str, Any]:
     """What a dvc.lock says of each stage; raises UserError."""
     stages: Any = read_yaml(lock, LARGEST_LOCK_BYTES).get("stages")
     try:
@@ -134,9 +133,13 @@ def check_current(
     manifest: Mapping[str, Any],
 ) -> None:
     """Raise UserError unless what is selected is of the messages, settings, evaluation and model that are here."""
-    pointed, path = SELECTED / "model.json", EVALUATIONS / f"{pointer['technique']}.json"
-    counts = read_json(INGEST)["labels"]
-    for where, labels in ((MESSAGES, messages.names), (INGEST, list(counts)), (pointer["folder"], manifest["labels"])):
+    pointed, path = PROJECT.selected / "model.json", PROJECT.evaluations / f"{pointer['technique']}.json"
+    counts = read_json(PROJECT.ingest)["labels"]
+    for where, labels in (
+        (PROJECT.messages, messages.names),
+        (PROJECT.ingest, list(counts)),
+        (pointer["folder"], manifest["labels"]),
+    ):
         if list(labels) != pointer["labels"]:
             ours, theirs = ", ".join(pointer["labels"]), ", ".join(labels)
             raise UserError(f"{pointed}: its labels are {ours}, those of {where} {theirs}; run `dvc repro`")
@@ -151,19 +154,19 @@ def check_current(
         raise stale(pointed, path)
     expected = production_prior(read_params().production.prior, counts)
     if not np.allclose(expected, [pointer["production_prior"][label] for label in pointer["labels"]], rtol=0, atol=1e-9):
-        raise UserError(f"{pointed}: is for another class prior than production.prior of {PARAMS}; run `dvc repro`")
+        raise UserError(f"{pointed}: is for another class prior than production.prior of {PROJECT.params}; run `dvc repro`")
 
 
 def check_lock(lock: Mapping[str, Any], name: str, seed: int) -> None:
     """Raise UserError when a file is not the one that DVC's lock says the model was trained, or selected, from."""
     for stage, kind, path, of in (
-        (f"train@{name}-{seed}", "deps", MESSAGES, "the model"),
-        (f"train@{name}-{seed}", "outs", LOGITS / name / f"{seed}.npz", "the model"),
-        ("select", "deps", LEADERBOARD, "the selection"),
+        (f"train@{name}-{seed}", "deps", PROJECT.messages, "the model"),
+        (f"train@{name}-{seed}", "outs", PROJECT.logits / name / f"{seed}.npz", "the model"),
+        ("select", "deps", PROJECT.leaderboard, "the selection"),
     ):
         expected = locked_md5(lock, stage, kind, path)
         if expected is not None and hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() != expected:
-            raise UserError(f"{path}: is not the one that {LOCK} says {of} is of; run `dvc repro`")
+            raise UserError(f"{path}: is not the one that {PROJECT.lock} says {of} is of; run `dvc repro`")
 
 
 def locked_md5(lock: Mapping[str, Any], stage: str, kind: str, path: Path) -> str | None:
@@ -176,7 +179,9 @@ def check_model(folder: Path, texts: list[str], expected: np.ndarray) -> None:
     """Raise UserError unless a model gives texts (n,) the probabilities of their saved logits (n, K)."""
     found = softmax(load(folder).logits(texts).astype(np.float64), axis=1)
     if np.abs(found - softmax(expected.astype(np.float64), axis=1)).mean() > TOLERANCE:
-        raise UserError(f"the model does not give the messages of {MESSAGES} the logits in {LOGITS}/; run `dvc repro`")
+        raise UserError(
+            f"the model does not give the messages of {PROJECT.messages} the logits in {PROJECT.logits}/; run `dvc repro`"
+        )
 
 
 def stale(path: Path, other: Path) -> UserError:
@@ -211,11 +216,13 @@ def lineage(lock: Mapping[str, Any], origin: Path, stage: str) -> dict[str, Any]
         "commit": git("rev-parse", "HEAD"),
         "modified": sorted(
             line.split()[-1]
-            for line in (git("--no-optional-locks", "status", "--porcelain", "--", PARAMS, LOCK) or "").splitlines()
+            for line in (
+                git("--no-optional-locks", "status", "--porcelain", "--", PROJECT.params, PROJECT.lock) or ""
+            ).splitlines()
         ),
-        "dvc_lock": file_sha256(LOCK) if LOCK.exists() else None,
-        "params": file_sha256(PARAMS),
-        "messages": file_sha256(MESSAGES),
+        "dvc_lock": file_sha256(PROJECT.lock) if PROJECT.lock.exists() else None,
+        "params": file_sha256(PROJECT.params),
+        "messages": file_sha256(PROJECT.messages),
         # As DVC names the folder in its cache and remotes.
         "model": {"path": origin.as_posix(), "md5": locked_md5(lock, stage, "outs", origin)},
     }

@@ -24,7 +24,8 @@ from stages.production.versions import (
     way_here,
     with_contents,
 )
-from stages.store.files import DEPLOYED, write_json
+from stages.store.files import write_json
+from stages.store.project import PROJECT
 
 # What to do with an older model: raise an error, keep the deployed version, or deploy it all the same.
 Older = Literal["refuse", "keep", "deploy"]
@@ -77,7 +78,7 @@ def deploy(make: Callable[[Path, str], Manifest], request: Request) -> dict[str,
         if request.base is not None and current_version() != request.base:
             raise UserError(f"{current_version()} was deployed after {request.base} was compared; nothing was deployed")
         write_json(folder / MANIFEST, manifest)
-        folder.rename(DEPLOYED / version)
+        folder.rename(PROJECT.deployed / version)
         switch(version, request.reason)
     if refused:
         print(f"promote: forced, although {refused}", file=sys.stderr)

@@ -15,12 +15,11 @@ import pandas as pd
 
 from ballast.exceptions import UserError
 from ballast.models import deployed
-from ballast.models.deployed import MANIFEST, MODEL, POINTER, Version, VersionFileError
-from stages.store.files import DEPLOYED
+from ballast.models.deployed import MANIFEST, MODEL, Version, VersionFileError
+from stages.store.project import PROJECT
 from stages.store.remedies import missing, remedy, spoilt
 
 __all__ = [
-    "CURRENT",
     "MANIFEST",
     "MODEL",
     "REFERENCE",
@@ -35,7 +34,6 @@ __all__ = [
     "read_version",
     "version_in",
 ]
-CURRENT = DEPLOYED / POINTER
 REFERENCE = "reference.parquet"
 VOCABULARY = "vocabulary.safetensors"
 
@@ -60,10 +58,10 @@ def indices(names: pd.Series, labels: list[str]) -> np.ndarray:
 
 def history() -> list[dict[str, str]]:
     """Every switch from one version to another, the oldest first; raises UserError if `current.json` is broken."""
-    if not CURRENT.exists():
+    if not PROJECT.current.exists():
         return []
     with with_remedy():
-        return deployed.history_of(CURRENT, deployed.read_object(CURRENT))
+        return deployed.history_of(PROJECT.current, deployed.read_object(PROJECT.current))
 
 
 def pinned(name: str) -> str | None:
@@ -73,17 +71,18 @@ def pinned(name: str) -> str | None:
 
 def current_version() -> str:
     """The name of the deployed version; raises UserError if there is none."""
-    if not CURRENT.exists():
+    if not PROJECT.current.exists():
         raise UserError(
-            f"{CURRENT}: no such file, so no model is deployed; `python -m stages.production.promote` deploys the selected one"
+            f"{PROJECT.current}: no such file, so no model is deployed; `python -m stages.production.promote` deploys"
+            " the selected one"
         )
     with with_remedy():
-        return deployed.read_pointer(CURRENT)[0]
+        return deployed.read_pointer(PROJECT.current)[0]
 
 
 def read_version(name: str) -> Version:
     """A deployed version; raises UserError if a file is missing or differs from what was deployed."""
-    return version_in(DEPLOYED / name, pinned(name))
+    return version_in(PROJECT.deployed / name, pinned(name))
 
 
 def version_in(folder: Path, pin: str | None) -> Version:

@@ -18,14 +18,14 @@ from ballast.data.near_duplicates import fingerprints
 from ballast.exceptions import UserError
 from ballast.io.urls import public_url
 from ballast.parameters import SEEDS, check_number
-from stages.production.feedback import FEEDBACK_TABLE, read_feedback
+from stages.production.feedback import read_feedback
 from stages.production.score import columns_of
 from stages.store.checked import read_table, write_table
-from stages.store.files import LABELS, MESSAGES, PRODUCTION, QUARANTINE, SCORED, WATCH, locked, replaced, replaced_folder
+from stages.store.files import locked, replaced, replaced_folder
 from stages.store.params import Ingest, read_params
+from stages.store.project import PROJECT
 from stages.store.source import mapped, read_source
 
-REPLAY = PRODUCTION / "replay"
 PREFIX = "replay-"
 MOST_MESSAGES = 1_000_000
 
@@ -34,7 +34,7 @@ def held_out(settings: Ingest) -> pd.DataFrame:
     """Text and label of the source's messages that have no near duplicate in training or validation, each text once."""
     table, served_by = read_source(settings)
     labels = mapped(table["label"], settings.label_map, served_by)
-    data = read_table(MESSAGES, ["text", "label", "split"])
+    data = read_table(PROJECT.messages, ["text", "label", "split"])
     seen = data.filter(pa.compute.field("split") != "test")["text"]
     fresh = ~np.isin(fingerprints(table["text"], masked=True), fingerprints(seen, masked=True))
     rows = pd.DataFrame({"text": table["text"].to_pandas(), "label": labels.to_pandas()})[fresh]
@@ -52,13 +52,13 @@ def sizes(size: int, rare: str, share: float, counts: Mapping[str, int]) -> dict
 
 def remove_earlier() -> None:
     """Remove what an earlier replay left; raises UserError where there is real traffic."""
-    real = [path for path in SCORED.glob("*.parquet") if not path.name.startswith(PREFIX)]
+    real = [path for path in PROJECT.scored.glob("*.parquet") if not path.name.startswith(PREFIX)]
     if real:
         raise UserError(f"{real[0]}: a window of real traffic; a replay writes into the same folders, so run it in a clone")
-    for folder in (SCORED, WATCH, QUARANTINE, LABELS):
+    for folder in (PROJECT.scored, PROJECT.watch, PROJECT.quarantine, PROJECT.labels):
         for left in folder.glob(f"{PREFIX}*"):
             left.unlink()
-    with locked(FEEDBACK_TABLE), replaced(FEEDBACK_TABLE) as temporary:
+    with locked(PROJECT.labelled), replaced(PROJECT.labelled) as temporary:
         feedback = read_feedback()
         write_table(temporary, feedback[~feedback["window"].str.startswith(PREFIX)])
 
@@ -89,7 +89,7 @@ def main(schedule: Sequence[float], size: int, labelled: float, seed: int, sourc
             f" messages of {rare or 'the rare class'} and of another class"
         )
     remove_earlier()
-    with replaced_folder(REPLAY) as folder:
+    with replaced_folder(PROJECT.replay) as folder:
         (folder / "labels").mkdir()
         for at, share in enumerate(schedule, start=1):
             window = f"{PREFIX}{at:02d}"

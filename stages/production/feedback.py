@@ -21,13 +21,13 @@ from ballast.exceptions import UserError, suggestion
 from ballast.io.paths import real_folder, regular_file
 from ballast.labels import label_name
 from stages.store.checked import read_frame, read_table, write_table
-from stages.store.files import LABELS, MESSAGES, PRODUCTION, SCORED, locked, replaced
+from stages.store.files import locked, replaced
 from stages.store.groups import fingerprints_of, groups_of
 from stages.store.ids import first_wrong_id
 from stages.store.params import read_params
+from stages.store.project import PROJECT
 from stages.store.tables import FORMATS, check_content, column_names, read_columns
 
-FEEDBACK_TABLE = PRODUCTION / "feedback.parquet"
 COLUMNS = {
     "id": "str",
     "text": "str",
@@ -48,9 +48,9 @@ def empty(*names: str) -> pd.DataFrame:
 
 def read_feedback() -> pd.DataFrame:
     """All feedback so far; a row for each labelled message, in the order in which the labels came."""
-    if not regular_file(FEEDBACK_TABLE):
+    if not regular_file(PROJECT.labelled):
         return empty(*COLUMNS)
-    return read_frame(FEEDBACK_TABLE)
+    return read_frame(PROJECT.labelled)
 
 
 def blank(values: pd.Series) -> np.ndarray:
@@ -65,7 +65,7 @@ def read_labels(known: list[str]) -> pd.Series:
     have.
     """
     parts = [pd.Series(dtype="str")]
-    for path in sorted(LABELS.iterdir()) if real_folder(LABELS) else ():
+    for path in sorted(PROJECT.labels.iterdir()) if real_folder(PROJECT.labels) else ():
         if path.name.startswith("."):
             continue
         regular_file(path)
@@ -108,7 +108,7 @@ def labelled_messages(labels: pd.Series, before: pd.DataFrame) -> pd.DataFrame:
     """
     parts = [before.loc[before["id"].isin(labels.index), ["id", "text", "group", "called", "model", "window"]]]
     wanted = pa.array(labels.index.astype(str), pa.string())
-    for path in sorted(SCORED.glob("*.parquet")) if len(wanted) else ():
+    for path in sorted(PROJECT.scored.glob("*.parquet")) if len(wanted) else ():
         columns = ["id", "text", "group", "label", "model"]
         regular_file(path)
         try:
@@ -124,8 +124,8 @@ def labelled_messages(labels: pd.Series, before: pd.DataFrame) -> pd.DataFrame:
     if len(twice):
         first, second = twice[twice["id"] == twice["id"].iloc[0]]["window"].iloc[:2]
         raise UserError(
-            f"{SCORED}: the id {twice['id'].iloc[0]!r} is of different messages in the windows {first} and {second}, so a label"
-            " for it could mean either; score with ids that no other window has"
+            f"{PROJECT.scored}: the id {twice['id'].iloc[0]!r} is of different messages in the windows {first} and {second},"
+            " so a label for it could mean either; score with ids that no other window has"
         )
     return every[~every["id"].isin(before["id"])]
 
@@ -140,8 +140,8 @@ def splits_of(groups: np.ndarray, known: Mapping[int, str], fractions: Mapping[s
 
 def main() -> None:
     settings = read_params().ingest
-    base = read_table(MESSAGES, ["text", "label", "split"])
-    with locked(FEEDBACK_TABLE):
+    base = read_table(PROJECT.messages, ["text", "label", "split"])
+    with locked(PROJECT.labelled):
         labels = read_labels(sorted(set(base["label"].to_pylist())))
         before = read_feedback()
         kept = before.assign(label=before["id"].map(labels).fillna(before["label"]))
@@ -157,7 +157,7 @@ def main() -> None:
             new=~np.isin(own, have) & ~pd.Series(own).duplicated().to_numpy(),
         )
         table = pd.concat([kept, came])[list(COLUMNS)].astype(COLUMNS)
-        with replaced(FEEDBACK_TABLE) as temporary:
+        with replaced(PROJECT.labelled) as temporary:
             write_table(temporary, table)
     waiting = int((~labels.index.isin(table["id"])).sum())
     print(

@@ -19,14 +19,14 @@ from stages.production.checkouts import changed_since, git
 from stages.production.deployed import current_version, read_version
 from stages.production.versions import Manifest, shares_in_words
 from stages.store.checked import read_frame
-from stages.store.files import FEEDBACK, RETRAIN, read_json, replaced_folder, write_json
-from stages.store.params import PARAMS, read_params, read_yaml
+from stages.store.files import read_json, replaced_folder, write_json
+from stages.store.params import read_params, read_yaml
+from stages.store.project import PROJECT
 from stages.techniques import prune
 
-LOCK, GRAPH = Path("dvc.lock"), Path("dvc.yaml")
 # What a user edits, and what `dvc repro` runs.
-EDITED = (PARAMS, FEEDBACK, LOCK)
-CODE = ("ballast", "stages", str(GRAPH))
+EDITED = (PROJECT.params, PROJECT.feedback, PROJECT.lock)
+CODE = ("ballast", "stages", str(PROJECT.graph))
 HOME, FORMER, STATE = "home", "former", "home.json"
 
 
@@ -53,13 +53,13 @@ def uncached_outputs(graph: Path) -> list[Path]:
 def is_of(manifest: Manifest, folder: Path) -> bool:
     """Whether a version, or the one whose weights it has, was made of a checkout with the params and lock of a folder."""
     lineage = manifest.get("lineage", {})
-    made_of = {"params": sha256(folder / PARAMS), "dvc_lock": sha256(folder / LOCK)}
+    made_of = {"params": sha256(folder / PROJECT.params), "dvc_lock": sha256(folder / PROJECT.lock)}
     return None not in made_of.values() and made_of.items() <= lineage.items()
 
 
 def waiting(manifest: Manifest) -> str | None:
     """The retraining that made a version and whose result has not been brought home; None where there is none."""
-    for folder in sorted(RETRAIN.glob(f"*/{HOME}")):
+    for folder in sorted(PROJECT.retrain.glob(f"*/{HOME}")):
         if is_of(manifest, folder) and not was_brought(folder.parent):
             return folder.parent.name
     return None
@@ -78,7 +78,7 @@ def bring_home(key: str, *, force: bool, unless_edited: bool) -> dict[str, Any]:
 
     Raises UserError unless the version of this retraining is deployed.
     """
-    home, version = RETRAIN / key, read_version(current_version())
+    home, version = PROJECT.retrain / key, read_version(current_version())
     result = home / HOME
     if not is_of(version.manifest, result if result.exists() else home / "worktree"):
         raise UserError(f"{home}: the deployed {version.name} is not of this retraining; nothing was brought home")
@@ -117,17 +117,17 @@ def pack(home: Path) -> None:
     """Keep what is brought home and is not in DVC's cache; the checkout need not stay for it."""
     worktree = home / "worktree"
     with replaced_folder(home / HOME) as folder:
-        for path in (*EDITED, *uncached_outputs(worktree / GRAPH)):
+        for path in (*EDITED, *uncached_outputs(worktree / PROJECT.graph)):
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(worktree / path, folder / path)
     # It may hold what only its owner is to read.
-    shutil.copymode(PARAMS, home / HOME / PARAMS)
+    shutil.copymode(PROJECT.params, home / HOME / PROJECT.params)
 
 
 def files_of(folder: Path) -> list[Path]:
     """The files of a folder, by the paths that they have here; the lock last."""
     paths = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
-    return sorted(paths, key=lambda path: (path == LOCK, path))
+    return sorted(paths, key=lambda path: (path == PROJECT.lock, path))
 
 
 def edited(path: Path, prepared: Mapping[str, Any], result: Path) -> bool:
@@ -140,10 +140,10 @@ def merged(path: Path, prepared: Mapping[str, Any], result: Path) -> bool:
     """Whether a file that was edited here has what the retraining changed: its prior, its labelled messages."""
     if not path.is_file() or not edited(path, prepared, result):
         return False
-    if path == PARAMS:
+    if path == PROJECT.params:
         prior = read_params().production.prior
         return prior != "data" and prior == prepared["prior"]
-    if path == FEEDBACK:
+    if path == PROJECT.feedback:
         ours, theirs = (read_frame(table, required=False).astype("str") for table in (path, result / path))
         return set(theirs.itertuples(index=False, name=None)) <= set(
             ours.reindex(columns=theirs.columns).itertuples(index=False, name=None)
@@ -174,11 +174,11 @@ def checkout() -> None:
 
     Raises UserError when DVC fails.
     """
-    command = ["dvc", "--wait-for-lock", "checkout", "--force", "--allow-missing", str(GRAPH)]
+    command = ["dvc", "--wait-for-lock", "checkout", "--force", "--allow-missing", str(PROJECT.graph)]
     done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
     if done.returncode:
         reason = " ".join(done.stderr.split())[-300:]
-        raise UserError(f"dvc checkout {GRAPH}: {reason}; repeat the command")
+        raise UserError(f"dvc checkout {PROJECT.graph}: {reason}; repeat the command")
 
 
 def note(home: Path, *, brought: bool, edits: list[str]) -> None:
@@ -194,8 +194,8 @@ def summary(key: str, prepared: Mapping[str, Any], result: Path) -> str:
     what = [f"production.prior is {shares_in_words(prepared['prior'])}"]
     base = prepared.get("base", {})
     if left_out := base.get("left_out"):
-        how = f"deleted ({RETRAIN / key / PARAMS} has them)" if base["deleted"] else "comments"
+        how = f"deleted ({PROJECT.retrain / key / PROJECT.params} has them)" if base["deleted"] else "comments"
         what.append(f"{len(left_out)} entries of techniques are {how}")
-    what.append(f"{prepared['feedback']:,} labelled messages are in {FEEDBACK}")
+    what.append(f"{prepared['feedback']:,} labelled messages are in {PROJECT.feedback}")
     files = ", ".join(map(str, files_of(result)))
     return f"retrain: {key} is brought home: {'; '.join(what)}. Commit {files}"

@@ -17,7 +17,7 @@ from ballast.cli import parser, run
 from ballast.exceptions import UserError
 from stages.production.candidate import of_source
 from stages.production.deploy import Older, Request, deploy
-from stages.production.deployed import CURRENT, MANIFEST, current_version, history, read_manifest, read_version
+from stages.production.deployed import MANIFEST, current_version, history, read_manifest, read_version
 from stages.production.reprior import estimated_prior, of_deployed
 from stages.production.versions import (
     ROLLBACK,
@@ -31,8 +31,9 @@ from stages.production.versions import (
     version_names,
     way_here,
 )
-from stages.store.files import DEPLOYED, locked, write_json
+from stages.store.files import locked, write_json
 from stages.store.params import read_params
+from stages.store.project import PROJECT
 
 
 def print_versions() -> None:
@@ -42,13 +43,13 @@ def print_versions() -> None:
     rows = []
     for name in version_names():
         entry = made.get(name, {})
-        manifest, _ = read_manifest(DEPLOYED / name / MANIFEST, entry.get("sha256"))
+        manifest, _ = read_manifest(PROJECT.deployed / name / MANIFEST, entry.get("sha256"))
         why = " ".join(filter(None, (manifest["reason"], manifest["window"])))
         prior = shares_in_words(manifest["production_prior"])
         deployed = "deployed" if switches and switches[-1]["version"] == name else ""
         rows.append((name, entry.get("at", "never"), why, manifest["technique"], prior, megabytes(sizes(name)), deployed))
     if not rows:
-        raise UserError(f"{DEPLOYED}: no version; `python -m flows.promote` deploys the selected model")
+        raise UserError(f"{PROJECT.deployed}: no version; `python -m flows.promote` deploys the selected model")
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
@@ -70,7 +71,7 @@ def correct_to(window: str, request: Request) -> dict[str, Any]:
 
 def roll_back() -> dict[str, Any]:
     """Deploy the version before the deployed one again."""
-    earlier = [name for name in way_here(history())[:-1] if (DEPLOYED / name).is_dir()]
+    earlier = [name for name in way_here(history())[:-1] if (PROJECT.deployed / name).is_dir()]
     if not earlier:
         raise UserError("there is no earlier version to roll back to; `python -m flows.promote --list` lists the versions")
     version = read_version(earlier[-1]).name
@@ -101,7 +102,7 @@ def promoted(options: Options) -> dict[str, Any]:
     """Do what the options ask for, under the lock: {version, new}, or the proposal of a dry run."""
     keep = read_params().production.keep.versions
     conditions: dict[str, Any] = {"keep": keep, "dry_run": options.dry_run, "only": options.only, "base": options.base}
-    with locked(CURRENT):
+    with locked(PROJECT.current):
         tidy()
         if options.rollback:
             return roll_back()

@@ -7,14 +7,13 @@ from pathlib import Path
 
 from ballast.exceptions import UserError
 from ballast.io.paths import real_folder, regular_file
-from stages.production.feedback import FEEDBACK_TABLE
 from stages.store.checked import read_frame
-from stages.store.files import LABELS, QUARANTINE, SCORED, WATCH
+from stages.store.project import PROJECT
 from stages.store.tables import read_file
 
 # The time line over all windows.
 INDEX = "index"
-OF_WINDOWS = ((SCORED, ".parquet"), (QUARANTINE, ".jsonl"), (WATCH, ".json"), (WATCH, ".html"))
+OF_WINDOWS = ((PROJECT.scored, ".parquet"), (PROJECT.quarantine, ".jsonl"), (PROJECT.watch, ".json"), (PROJECT.watch, ".html"))
 
 
 def prune_windows(keep: int, spared: str | None = None) -> list[str]:
@@ -45,7 +44,7 @@ def prune_windows(keep: int, spared: str | None = None) -> list[str]:
 
 def labelled_ids() -> set[str]:
     """The ids of all messages that somebody has labelled; raises UserError for a file that cannot be read."""
-    there = LABELS.iterdir() if real_folder(LABELS) else ()
+    there = PROJECT.labels.iterdir() if real_folder(PROJECT.labels) else ()
     paths = sorted(path for path in there if not path.name.startswith(".") and regular_file(path))
     tables = [read_file(str(path), "file", {"id": "id", "label": "label"}, None) for path in paths]
     return {
@@ -58,12 +57,12 @@ def labelled_ids() -> set[str]:
 
 def frozen_ids() -> set[str]:
     """The ids of the messages whose texts are kept with their labels."""
-    return ids_of(FEEDBACK_TABLE) if regular_file(FEEDBACK_TABLE) else set()
+    return ids_of(PROJECT.labelled) if regular_file(PROJECT.labelled) else set()
 
 
 def scored_ids(window: str) -> set[str]:
     """The ids of a window's messages."""
-    path = SCORED / f"{window}.parquet"
+    path = PROJECT.scored / f"{window}.parquet"
     return ids_of(path) if regular_file(path) else set()
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file
 
-from stages.production.deployed import CURRENT, VOCABULARY
+from stages.production.deployed import VOCABULARY
 from stages.production.home import waiting
 from stages.production.versions import ROLLBACK, Manifest, version_names, way_here
-from stages.store.files import DEPLOYED
+from stages.store.project import PROJECT
 
 
 def superseded(switches: Sequence[Mapping[str, str]], content: str) -> tuple[str, str] | None:
@@ -57,7 +57,7 @@ def refusal(
         return unknown
     old, gone = superseded(switches, content), rolled_back(switches, content) if also_rolled_back else None
     version = switches[-1]["version"] if switches else ""
-    fewer = unknown_labels(folder, DEPLOYED / version) if deployed is not None else 0
+    fewer = unknown_labels(folder, PROJECT.deployed / version) if deployed is not None else 0
     if old is not None:
         why = f"what is selected is version {old[0]} (content {content[:12]}), which {old[1]} has replaced since"
     elif fewer:
@@ -73,8 +73,8 @@ def untold(switches: Sequence[Mapping[str, str]], content: str, deployed: Manife
     """Why nobody can tell whether a content is older than what is deployed; None where that can be told."""
     if not switches and (names := version_names()):
         return (
-            f"{CURRENT} is missing, but {DEPLOYED} has the versions {', '.join(names)}, so nobody can tell whether what is"
-            " selected is older. Restore that file from a backup; or deploy what is selected with --force"
+            f"{PROJECT.current} is missing, but {PROJECT.deployed} has the versions {', '.join(names)}, so nobody can tell"
+            " whether what is selected is older. Restore that file from a backup; or deploy what is selected with --force"
         )
     if switches and deployed is None and switches[-1].get("content") != content:
         return (

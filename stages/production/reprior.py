@@ -24,18 +24,19 @@ from stages.pages.model_card.view import decision_in_words, markdown, metric_nam
 from stages.production.deployed import REFERENCE, Version, check_files, indices
 from stages.production.versions import Manifest, shares_in_words
 from stages.store.checked import read_frame
-from stages.store.files import MODEL_CARD, WATCH, read_json
-from stages.store.params import PARAMS, Evaluate, checked, read_yaml
+from stages.store.files import read_json
+from stages.store.params import Evaluate, checked, read_yaml
+from stages.store.project import PROJECT
 
 NOTE = re.compile(r"<!-- note -->.*?<!-- /note -->\n+", re.DOTALL)
 
 
 def estimated_prior(window: str, labels: list[str]) -> dict[str, float]:
     """The class prior that a window was estimated to have; raises UserError when there is no such estimate."""
-    known = [path.stem for path in WATCH.glob("*.json")]
-    path = WATCH / f"{window}.json"
+    known = [path.stem for path in PROJECT.watch.glob("*.json")]
+    path = PROJECT.watch / f"{window}.json"
     if window not in known:
-        raise UserError(f"no watched window {window!r} in {WATCH}; {suggestion(window, known)}")
+        raise UserError(f"no watched window {window!r} in {PROJECT.watch}; {suggestion(window, known)}")
     try:
         shares = {str(label): float(share) for label, share in read_json(path)["estimated_prior"].items()}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -48,7 +49,7 @@ def estimated_prior(window: str, labels: list[str]) -> dict[str, float]:
 
 def prior_deviation(window: str, labels: list[str]) -> dict[str, float]:
     """Standard deviation of each class's share that a window was estimated to have; 0 where the watch says nothing of it."""
-    watched = read_json(WATCH / f"{window}.json") if regular_file(WATCH / f"{window}.json") else {}
+    watched = read_json(PROJECT.watch / f"{window}.json") if regular_file(PROJECT.watch / f"{window}.json") else {}
     if not watched.get("low"):
         return dict.fromkeys(labels, 0.0)
     width = 2 * ndtri((1 + watched["confidence"]) / 2)
@@ -58,7 +59,7 @@ def prior_deviation(window: str, labels: list[str]) -> dict[str, float]:
 def operating_point_for(prior: Mapping[str, float], base: Version) -> dict[str, Any]:
     """A version's operating point chosen anew by its own rule for another production prior, as stage evaluate chooses it."""
     labels, point = base.labels, base.manifest["operating_point"]
-    settings = base.folder / PARAMS
+    settings = base.folder / PROJECT.params
     # Its own settings, so that the measured prior is found to agree or not just as it was then.
     bootstrap = checked(Evaluate, read_yaml(settings)["evaluate"], str(settings))
     held_out = read_frame(base.folder / REFERENCE, required=False)
@@ -122,10 +123,10 @@ def of_deployed(base: Version, prior: Mapping[str, float], window: str, version:
     point = operating_point_for(prior, base)
     files = dict(base.manifest["files"])
     for each in files:
-        if each != MODEL_CARD.name:
+        if each != PROJECT.model_card.name:
             link(base.folder / each, folder / each)
-    earlier = (base.folder / MODEL_CARD.name).read_text(encoding="utf-8")
-    card = folder / MODEL_CARD.name
+    earlier = (base.folder / PROJECT.model_card.name).read_text(encoding="utf-8")
+    card = folder / PROJECT.model_card.name
     card.write_text(note(base, point, window, version) + NOTE.sub("", earlier), encoding="utf-8")
     files[card.name] = file_sha256(card)
     check_files(folder, files)

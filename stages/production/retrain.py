@@ -29,31 +29,20 @@ from ballast.monitoring.challenge import Contender, challenge
 from stages.production.checkouts import bring, changed_since, git, remove_checkout
 from stages.production.deployed import REFERENCE, Version, current_version, read_version
 from stages.production.feedback import read_feedback
-from stages.production.home import CODE, LOCK, STATE, bring_home, state_here
+from stages.production.home import CODE, STATE, bring_home, state_here
 from stages.production.reprior import estimated_prior, operating_point_for
 from stages.production.retrained_params import retrained
 from stages.production.score import WINDOW, quoted
 from stages.store.checked import read_frame, write_table
-from stages.store.files import (
-    FEEDBACK,
-    LONGEST_NAME,
-    MESSAGES,
-    RETRAIN,
-    SELECTED,
-    WATCH,
-    locked,
-    read_json,
-    replaced,
-    write_json,
-)
+from stages.store.files import LONGEST_NAME, locked, read_json, replaced, write_json
 from stages.store.groups import groups_of
 from stages.store.logits import seed_scores
 from stages.store.messages import read_messages
-from stages.store.params import PARAMS, Params, read_params
+from stages.store.params import Params, read_params
+from stages.store.project import PROJECT
 
 REFERENCE_TECHNIQUE = "baseline"
 # Untracked files without which the pipeline does not run elsewhere.
-LOCAL_CONFIG = Path(".dvc/config.local")
 
 
 def prior_for(window: str | None, version: Version) -> dict[str, float]:
@@ -62,7 +51,7 @@ def prior_for(window: str | None, version: Version) -> dict[str, float]:
     Where recall fell, the window's estimate is wrong: it rests on the recall of before.
     """
     estimate = None if window is None else estimated_prior(window, version.labels)
-    if estimate is None or read_json(WATCH / f"{window}.json").get("recall_fell"):
+    if estimate is None or read_json(PROJECT.watch / f"{window}.json").get("recall_fell"):
         return {label: float(share) for label, share in zip(version.labels, version.production_prior, strict=True)}
     return estimate
 
@@ -75,20 +64,20 @@ def write_params(home: Path, text: str, params: Params, prior: dict[str, float],
     kept = {technique, REFERENCE_TECHNIQUE} if params.production.retrain.techniques == "deployed" else None
     made = retrained(text, prior, kept, home.name)
     if made.deleted:
-        (home / PARAMS).write_bytes(text.encode())
-    with replaced(home / "worktree" / PARAMS) as temporary:
+        (home / PROJECT.params).write_bytes(text.encode())
+    with replaced(home / "worktree" / PROJECT.params) as temporary:
         temporary.write_bytes(made.text.encode())
     # It may hold what only its owner is to read.
-    for path in (home / PARAMS, home / "worktree" / PARAMS):
+    for path in (home / PROJECT.params, home / "worktree" / PROJECT.params):
         if path.exists():
-            shutil.copymode(PARAMS, path)
+            shutil.copymode(PROJECT.params, path)
     return {"left_out": made.left_out, "deleted": made.deleted}
 
 
 def feedback_so_far() -> pd.DataFrame:
     """The rows for data/feedback.parquet: those that are there, and what production has that is new; the last label counts."""
     came = read_feedback().query("new")[["id", "text", "label", "split"]]
-    earlier = [read_frame(FEEDBACK, required=False)[list(came.columns)]] if FEEDBACK.exists() else []
+    earlier = [read_frame(PROJECT.feedback, required=False)[list(came.columns)]] if PROJECT.feedback.exists() else []
     return pd.concat([*earlier, came]).astype("str").drop_duplicates(["id", "text"], keep="last")
 
 
@@ -101,14 +90,14 @@ def prepare(key: str, window: str | None) -> dict[str, Any]:
     metric, known = params.production.retrain.metric, list(version.manifest["operating_point"]["test"])
     if metric not in known:
         raise UserError(f"params.yaml: production.retrain.metric {metric!r} is none of decisions: {suggestion(metric, known)}")
-    home = RETRAIN / key
+    home = PROJECT.retrain / key
     worktree = home / "worktree"
     ready = home / "prepared.json"
     if ready.exists():
         print(f"retrain: going on in {worktree}", file=sys.stderr)
         return {"prepared": True}
     prior = prior_for(window, version)
-    if window is not None and (scored_by := read_json(WATCH / f"{window}.json")["model"]) != version.name:
+    if window is not None and (scored_by := read_json(PROJECT.watch / f"{window}.json")["model"]) != version.name:
         # Its answer would be to a question that another version has answered since.
         print(f"retrain: {window} was scored by {scored_by}, {version.name} is deployed since; nothing to do", file=sys.stderr)
         return {"prepared": False}
@@ -119,16 +108,16 @@ def prepare(key: str, window: str | None) -> dict[str, Any]:
     if changed := changed_since(base["commit"], *CODE):
         print(f"retrain: the code is that of the commit, without what changed in {', '.join(changed)}", file=sys.stderr)
     git("worktree", "add", "--force", "--detach", str(worktree), base["commit"])
-    base |= write_params(home, PARAMS.read_bytes().decode("utf-8"), params, prior, version.manifest["technique"])
-    if LOCK.exists():
-        shutil.copy(LOCK, worktree / LOCK)
+    base |= write_params(home, PROJECT.params.read_bytes().decode("utf-8"), params, prior, version.manifest["technique"])
+    if PROJECT.lock.exists():
+        shutil.copy(PROJECT.lock, worktree / PROJECT.lock)
     bring(params.ingest.path, worktree)
     bring(params.train.model, worktree)
     feedback = feedback_so_far()
-    with replaced(worktree / FEEDBACK) as temporary:
+    with replaced(worktree / PROJECT.feedback) as temporary:
         write_table(temporary, feedback)
-    if LOCAL_CONFIG.exists():
-        shutil.copy(LOCAL_CONFIG, worktree / LOCAL_CONFIG)
+    if PROJECT.dvc_config.exists():
+        shutil.copy(PROJECT.dvc_config, worktree / PROJECT.dvc_config)
     cache = subprocess.run(["dvc", "cache", "dir"], capture_output=True, text=True, check=True).stdout.strip()
     subprocess.run(["dvc", "config", "--local", "cache.dir", str(Path(cache).resolve())], cwd=worktree, check=True)
     shifted = prior != prior_for(None, version)
@@ -154,11 +143,11 @@ def compare(key: str) -> dict[str, Any]:
     Writes and returns `challenge.json`.
     """
     params = read_params()
-    home = RETRAIN / key
+    home = PROJECT.retrain / key
     prepared = read_json(home / "prepared.json")
     champion = read_version(prepared["champion"])
     with contextlib.chdir(home / "worktree"):
-        pointer, point = read_json(SELECTED / "model.json"), read_json(SELECTED / "operating_point.json")
+        pointer, point = read_json(PROJECT.selected / "model.json"), read_json(PROJECT.selected / "operating_point.json")
         messages = read_messages(["text", "group", "source"])
         scores, _ = seed_scores(pointer["technique"], pointer["seed"])
     labels = messages.names
@@ -172,7 +161,7 @@ def compare(key: str) -> dict[str, Any]:
     if gone := set(labels) - set(test["label"]):
         raise UserError(
             f"{home}: no test message of {', '.join(sorted(gone))} is one that the champion surely was not trained on, for"
-            f" {MESSAGES} is split anew since version {champion.name}; promote a model of the new data by hand"
+            f" {PROJECT.messages} is split anew since version {champion.name}; promote a model of the new data by hand"
         )
     prior = np.array([prepared["prior"][label] for label in labels])
     effective = np.array([pointer["effective_prior"][label] for label in labels])
@@ -239,7 +228,7 @@ def conclude(key: str, version: str, instead: str | None) -> dict[str, Any]:
 
     instead : the decision if it is not that of the comparison.
     """
-    home = RETRAIN / key
+    home = PROJECT.retrain / key
     comparison = read_json(home / "challenge.json")
     decision = instead or ("promoted" if comparison["not_worse"] else "kept")
     state = read_json(home / STATE) if decision == "promoted" and (home / STATE).exists() else {}
@@ -264,7 +253,7 @@ def main(
         raise UserError(
             f"the key {quoted(key)} names a folder; expected letters, digits, dots, dashes, underscores, at most {LONGEST_NAME}"
         )
-    with locked(RETRAIN / key):
+    with locked(PROJECT.retrain / key):
         if step == "prepare":
             outcome = prepare(key, window)
         elif step == "challenge":

@@ -42,9 +42,10 @@ from stages.production.incoming import (
     text_file,
 )
 from stages.store.checked import table_writer
-from stages.store.files import LONGEST_NAME, QUARANTINE, SCORED, locked, replaced
+from stages.store.files import LONGEST_NAME, locked, replaced
 from stages.store.groups import groups_of
 from stages.store.params import Params, read_params
+from stages.store.project import PROJECT
 
 WINDOW = re.compile(rf"(?!index$)[A-Za-z0-9][A-Za-z0-9._-]{{0,{LONGEST_NAME - 1}}}")
 # Rows that are scored at once: enough to find batches of similar length, and repeats. Of long messages fewer.
@@ -255,7 +256,7 @@ def score_rows(
 
 def score_window(source: str, window: str, params: Params, version: Version) -> None:
     """Score a window; raises UserError after writing the quarantine where too many rows are malformed."""
-    scored_path, quarantine_path = SCORED / f"{window}.parquet", QUARANTINE / f"{window}.jsonl"
+    scored_path, quarantine_path = PROJECT.scored / f"{window}.parquet", PROJECT.quarantine / f"{window}.jsonl"
     shown = public_url(source)
     with (
         told_of_full_disk(scored_path),

@@ -31,9 +31,10 @@ from ballast.training.launching import check_gpus
 from stages.production.deployed import MANIFEST, Version, current_version, read_version, version_in
 from stages.production.incoming import files_at
 from stages.production.score_file import NOTHING, QUARANTINED, Scorer, Target, output_name, written_for
-from stages.store.files import DEPLOYED, check_name
+from stages.store.files import check_name
 from stages.store.params import Params, read_params
 from stages.store.places import file_system, is_url, one_line
+from stages.store.project import PROJECT
 
 # The file of a worker that is killed is scored by another one. A file at which this many were killed is what kills them.
 TRIES = 4
@@ -218,7 +219,7 @@ def main(source: str, target: str, address: str | None, workers: int | None, gpu
             raise UserError(f"--gpus is {gpus:g}, but no machine of the cluster has more than {most:g} GPUs")
         there = ray.cluster_resources()
         workers = workers or int(there["GPU"] / gpus if gpus else there.get("CPU", 1))
-        folder = DEPLOYED / version.name
+        folder = PROJECT.deployed / version.name
         files = {name: ray.put((folder / name).read_bytes()) for name in [MANIFEST, *version.manifest["files"]]}
         # It may be on a machine that is lost; then it counts from the beginning.
         counter = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Tries)

@@ -21,13 +21,12 @@ from ballast.cli import parser, run
 from ballast.exceptions import UserError
 from stages.production.adopt import adopt_all
 from stages.production.candidate import locked_stages
-from stages.production.deployed import CURRENT, read_version
-from stages.production.feedback import FEEDBACK_TABLE
+from stages.production.deployed import read_version
 from stages.production.versions import version_names
 from stages.store.checked import opened
-from stages.store.files import DEPLOYED, FEEDBACK, PRODUCTION, RETRAIN, SCORED, WATCH, read_json
+from stages.store.files import read_json
+from stages.store.project import PROJECT
 from stages.store.remedies import remedy, spoilt
-from stages.store.studies import RESULTS, STUDIES
 
 LOCK = "dvc.lock"
 # Raises UserError when the file is not as it was written.
@@ -94,13 +93,22 @@ def listing(path: Path) -> dict[str, str]:
 def production() -> dict[Path, Check]:
     """The checks of what is deployed, of every version and window, and of what else outlives a command outside of the graph."""
     checks: dict[Path, Check] = {}
-    for path in (CURRENT, *sorted(WATCH.glob("*.json")), *sorted(RETRAIN.glob("*/*.json")), *sorted(RESULTS.glob("*.json"))):
+    for path in (
+        PROJECT.current,
+        *sorted(PROJECT.watch.glob("*.json")),
+        *sorted(PROJECT.retrain.glob("*/*.json")),
+        *sorted(PROJECT.study_results.glob("*.json")),
+    ):
         checks[path] = partial(read_json, path)
-    for path in (*sorted(SCORED.glob("*.parquet")), FEEDBACK_TABLE, *sorted(PRODUCTION.glob("replay/*.parquet"))):
+    for path in (
+        *sorted(PROJECT.scored.glob("*.parquet")),
+        PROJECT.labelled,
+        *sorted(PROJECT.production.glob("replay/*.parquet")),
+    ):
         checks[path] = partial(check_table, path)
-    checks[FEEDBACK] = partial(check_table, FEEDBACK, required=False)
+    checks[PROJECT.feedback] = partial(check_table, PROJECT.feedback, required=False)
     checks = {path: check for path, check in checks.items() if path.is_file()}
-    return checks | {DEPLOYED / name: partial(read_version, name) for name in version_names()}
+    return checks | {PROJECT.deployed / name: partial(read_version, name) for name in version_names()}
 
 
 def check_table(path: Path, required: bool = True) -> None:
@@ -126,7 +134,7 @@ def main(adopt: bool) -> None:
         return
     cache = cache_folder()
     checks: dict[Path, Check] = objects(cache)
-    for lock in (Path(LOCK), *sorted(STUDIES.glob(f"*/{LOCK}"))):
+    for lock in (Path(LOCK), *sorted(PROJECT.studies.glob(f"*/{LOCK}"))):
         checks |= outputs(lock, cache) if lock.is_file() else {}
     checks |= production()
     spoilt_files = set[str]()

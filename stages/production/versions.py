@@ -17,8 +17,9 @@ from typing import Any
 
 from ballast.exceptions import UserError
 from ballast.io.digest import file_sha256
-from stages.production.deployed import CURRENT, MANIFEST, history, read_manifest
-from stages.store.files import DEPLOYED, write_json
+from stages.production.deployed import MANIFEST, history, read_manifest
+from stages.store.files import write_json
+from stages.store.project import PROJECT
 
 ROLLBACK = "rollback"
 # What says how a version came about, not what it is.
@@ -44,9 +45,9 @@ def switch(version: str, reason: str) -> None:
         "version": version,
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "reason": reason,
-        "sha256": file_sha256(DEPLOYED / version / MANIFEST),
+        "sha256": file_sha256(PROJECT.deployed / version / MANIFEST),
     }
-    write_json(CURRENT, {"version": version, "history": with_contents([*history(), entry])})
+    write_json(PROJECT.current, {"version": version, "history": with_contents([*history(), entry])})
 
 
 def content(manifest: Manifest) -> str:
@@ -64,7 +65,7 @@ def with_contents(switches: list[dict[str, str]]) -> list[dict[str, str]]:
         # What is broken, or was deleted before contents were noted, has none.
         with contextlib.suppress(UserError, KeyError, TypeError):
             if "content" not in entry:
-                manifest, _ = read_manifest(DEPLOYED / entry["version"] / MANIFEST, entry.get("sha256"))
+                manifest, _ = read_manifest(PROJECT.deployed / entry["version"] / MANIFEST, entry.get("sha256"))
                 entry = {**entry, "content": content(manifest)}
         contents.append(entry)
     return contents
@@ -72,12 +73,12 @@ def with_contents(switches: list[dict[str, str]]) -> list[dict[str, str]]:
 
 def partial(version: str) -> Path:
     """Where a version is while it is made or deleted."""
-    return DEPLOYED / f".{version}.partial"
+    return PROJECT.deployed / f".{version}.partial"
 
 
 def version_names() -> list[str]:
     """The versions on the disk, the oldest first."""
-    found = [path.name for path in DEPLOYED.glob("[0-9]*") if path.name.isdigit() and path.is_dir()]
+    found = [path.name for path in PROJECT.deployed.glob("[0-9]*") if path.name.isdigit() and path.is_dir()]
     return sorted(found, key=int)
 
 
@@ -86,7 +87,7 @@ def prune(keep: int, needed: Collection[str]) -> list[str]:
     doomed = [name for name in version_names()[:-keep] if name not in needed]
     for name in doomed:
         # Renamed first: a version is whole or gone, also for who is killed in between.
-        (DEPLOYED / name).rename(partial(name))
+        (PROJECT.deployed / name).rename(partial(name))
         shutil.rmtree(partial(name))
     return doomed
 
@@ -100,12 +101,12 @@ def next_name() -> str:
 def tidy() -> None:
     """Remove what is half made or half deleted; a version whose making did not come to the switch was never deployed."""
     deployed = {entry["version"] for entry in history()}
-    for left in DEPLOYED.glob(".*.partial"):
+    for left in PROJECT.deployed.glob(".*.partial"):
         name = left.name[1 : -len(".partial")]
         if not name.isdigit():
             continue
         if name not in deployed:
-            shutil.rmtree(DEPLOYED / name, ignore_errors=True)
+            shutil.rmtree(PROJECT.deployed / name, ignore_errors=True)
         shutil.rmtree(left)
 
 
@@ -122,7 +123,7 @@ def being_made(version: str) -> Iterator[Path]:
 
 def sizes(version: str) -> dict[tuple[int, int], int]:
     """The bytes of a version's files; a file with several names, also in other versions, has one key."""
-    found = [path.stat() for path in (DEPLOYED / version).rglob("*") if path.is_file()]
+    found = [path.stat() for path in (PROJECT.deployed / version).rglob("*") if path.is_file()]
     return {(each.st_dev, each.st_ino): each.st_size for each in found}
 
 

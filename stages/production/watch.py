@@ -31,9 +31,10 @@ from stages.production.feedback import read_feedback
 from stages.production.prune import prune_windows
 from stages.production.score import WINDOW, quoted
 from stages.store.checked import read_frame, read_table
-from stages.store.files import DEPLOYED, SCORED, WATCH, locked, read_json, replaced, write_json
+from stages.store.files import locked, read_json, replaced, write_json
 from stages.store.groups import fingerprints_of
 from stages.store.params import Params, Production, read_params
+from stages.store.project import PROJECT
 from stages.store.remedies import spoilt
 
 # Probabilities that are 0 in floating point still have a logarithm.
@@ -44,7 +45,7 @@ EVIDENTLY_THRESHOLD = 0.05
 
 def read_window(name: str) -> tuple[pd.DataFrame, dict[str, Any]]:
     """A scored window and what its scoring noted; raises UserError when it is missing or broken."""
-    path = SCORED / f"{name}.parquet"
+    path = PROJECT.scored / f"{name}.parquet"
     if not path.is_file():
         raise UserError(f"{path}: no such window; `python -m flows.score SOURCE --window {name}` scores it")
     table = read_table(path)
@@ -61,12 +62,12 @@ def read_window(name: str) -> tuple[pd.DataFrame, dict[str, Any]]:
 
 def version_of(name: str, noted: Mapping[str, Any]) -> Version:
     """The version that scored a window; raises UserError when it is no longer there, or another has its name."""
-    if not (DEPLOYED / noted["model"] / MANIFEST).is_file():
+    if not (PROJECT.deployed / noted["model"] / MANIFEST).is_file():
         kept = "older versions are deleted (production.keep.versions)"
         raise UserError(f"{name}: was scored by version {noted['model']}, which is no longer kept: {kept}; score it again")
     version = read_version(noted["model"])
     if version.sha256 != noted["sha256"]:
-        raise UserError(f"{name}: was scored by another version {version.name} than that of {DEPLOYED}; score it again")
+        raise UserError(f"{name}: was scored by another version {version.name} than that of {PROJECT.deployed}; score it again")
     return version
 
 
@@ -111,8 +112,8 @@ def shares(classes: np.ndarray, labels: list[str]) -> dict[str, float]:
 def asked_for() -> set[str]:
     """The ids of all messages that a watch asked to be labelled."""
     # Under the lock of the page that the windows are deleted under.
-    with locked(WATCH / "index.html"):
-        return {message["id"] for path in WATCH.glob("*.json") for message in read_json(path)["to_label"]}
+    with locked(PROJECT.watch / "index.html"):
+        return {message["id"] for path in PROJECT.watch.glob("*.json") for message in read_json(path)["to_label"]}
 
 
 def trained_with(version: Version, texts: pd.Series) -> np.ndarray:
@@ -216,25 +217,25 @@ def write_timeline(params: Params, window: str) -> list[str]:
     Deletes the oldest windows first, but for the one that was just watched; returns their names.
     """
     feedback = read_feedback()
-    with locked(WATCH / "index.html"):
+    with locked(PROJECT.watch / "index.html"):
         # Under the lock, so that nobody reads a window that is being deleted.
         gone = prune_windows(params.production.keep.windows, window)
-        windows = [read_json(path) for path in sorted(WATCH.glob("*.json"))]
+        windows = [read_json(path) for path in sorted(PROJECT.watch.glob("*.json"))]
         for each in windows:
             each["feedback"] = feedback_metrics(feedback[feedback["window"] == each["window"]], each["labels"])
         texts = texts_of(windows) if params.report.show_texts else {}
         page = timeline_page(windows, texts, params.production.watch.confidence)
-        with replaced(WATCH / "index.html") as temporary:
+        with replaced(PROJECT.watch / "index.html") as temporary:
             temporary.write_text(page, encoding="utf-8")
     return gone
 
 
 def texts_of(windows: list[dict[str, Any]]) -> dict[str, str]:
     """Texts by id of the messages that the last window asks to be labelled."""
-    asking = [each for each in windows if each["to_label"] and (SCORED / f"{each['window']}.parquet").is_file()]
+    asking = [each for each in windows if each["to_label"] and (PROJECT.scored / f"{each['window']}.parquet").is_file()]
     if not asking:
         return {}
-    path, ids = SCORED / f"{asking[-1]['window']}.parquet", [message["id"] for message in asking[-1]["to_label"]]
+    path, ids = PROJECT.scored / f"{asking[-1]['window']}.parquet", [message["id"] for message in asking[-1]["to_label"]]
     try:
         table = read_table(path, ["id", "text"], [("id", "in", ids)])
     except UserError as error:
@@ -248,8 +249,8 @@ def main(window: str) -> None:
     params = read_params()
     policy = policy_of(params.production)
     if not WINDOW.fullmatch(window):
-        raise UserError(f"--window is {quoted(window)}; expected the name of a window in {SCORED}")
-    with locked(WATCH / f"{window}.html"), locked(WATCH / f"{window}.json"):
+        raise UserError(f"--window is {quoted(window)}; expected the name of a window in {PROJECT.scored}")
+    with locked(PROJECT.watch / f"{window}.html"), locked(PROJECT.watch / f"{window}.json"):
         table, noted = read_window(window)
         version = version_of(window, noted)
         labels = version.labels
@@ -301,9 +302,9 @@ def main(window: str) -> None:
             **told(verdict, policy, labels),
         }
         page = evidently_page(result, version, reference, classes, scored, params.report.sample)
-        with replaced(WATCH / f"{window}.html") as temporary:
+        with replaced(PROJECT.watch / f"{window}.html") as temporary:
             temporary.write_text(page, encoding="utf-8")
-        write_json(WATCH / f"{window}.json", result)
+        write_json(PROJECT.watch / f"{window}.json", result)
     gone = write_timeline(params, window)
     print(f"watch: {window}: {verdict.decision}: {'; '.join(verdict.reasons)}", file=sys.stderr)
     if gone:

@@ -12,7 +12,8 @@ import numpy as np
 from ballast.exceptions import UserError
 from ballast.technique import Technique
 from ballast.techniques import build
-from stages.store.files import CARDS, read_json
+from stages.store.files import read_json
+from stages.store.project import PROJECT
 from stages.store.values import entry_name
 
 
@@ -36,7 +37,7 @@ class Card:
 
 def card_path(name: str) -> Path:
     """Where an entry's card is."""
-    return CARDS / f"{entry_name(name)}.json"
+    return PROJECT.cards / f"{entry_name(name)}.json"
 
 
 def read_card(name: str) -> Card:

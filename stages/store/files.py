@@ -20,45 +20,6 @@ from ballast.exceptions import UserError
 from ballast.io.paths import regular_file
 from stages.store.remedies import missing, spoilt
 
-MESSAGES = Path("data/messages.parquet")
-FEEDBACK = Path("data/feedback.parquet")
-INGEST = Path("data/ingest.json")
-VALIDATION = Path("data/validation.json")
-SEARCH = Path("data/search.json")
-CARDS = Path("data/techniques")
-SOURCES = Path("data/sources")
-SAMPLES = Path("data/samples")
-MODELS = Path("models")
-STATES = Path("data/states")
-LOGITS = Path("logits")
-CURVES = Path("curves")
-DURATIONS = Path("durations")
-# Of trainings that go on; no outputs of DVC, which removes those before a stage runs.
-# Elsewhere where a training may go on in another container than the one that began it.
-CHECKPOINTS = Path(os.environ.get("BALLAST_CHECKPOINTS", "checkpoints"))
-EVALUATIONS = Path("evaluations")
-PROBES = Path("probes")
-REPORTS = Path("reports")
-LEADERBOARD = REPORTS / "leaderboard.json"
-CLAIMS = REPORTS / "claims.json"
-METRICS = REPORTS / "metrics.json"
-PROBE_TABLE = REPORTS / "probe.csv"
-PERTURBATION_TABLE = REPORTS / "perturbations.csv"
-ERRORS = REPORTS / "errors.json"
-PRECISION_RECALL = REPORTS / "precision_recall.csv"
-TRAINING_LOSS = REPORTS / "training_loss.csv"
-SELECTED = Path("selected")
-MODEL_CARD = SELECTED / "model_card.md"
-# State outside the graph, so that there is no cycle.
-PRODUCTION = Path("production")
-DEPLOYED = PRODUCTION / "deployed"
-SCORED = PRODUCTION / "scored"
-QUARANTINE = PRODUCTION / "quarantine"
-LABELS = PRODUCTION / "labels"
-WATCH = PRODUCTION / "watch"
-RETRAIN = PRODUCTION / "retrain"
-
-
 # What a file system allows, and what is left of it for a window, an entry or a key, from which longer names are made.
 LONGEST_FILE_NAME, LONGEST_NAME = 255, 200
 # Of eight characters, as earlier versions wrote them too.

@@ -13,7 +13,8 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stages.store.files import STATES, locked, replaced
+from stages.store.files import locked, replaced
+from stages.store.project import PROJECT
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,7 +25,7 @@ MOST_FILES = 4
 
 def kept(fingerprint: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
     """The arrays that `compute` gives, from the file of an earlier training where there is one that is whole."""
-    path = STATES / f"{fingerprint}.safetensors"
+    path = PROJECT.states / f"{fingerprint}.safetensors"
     with ExitStack() as stack:
         try:
             stack.enter_context(locked(path))
@@ -36,7 +37,7 @@ def kept(fingerprint: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str
             arrays = compute()
             write(path, arrays)
     with suppress(OSError):
-        for old in sorted(STATES.glob("*.safetensors"), key=lambda each: each.stat().st_mtime)[:-MOST_FILES]:
+        for old in sorted(PROJECT.states.glob("*.safetensors"), key=lambda each: each.stat().st_mtime)[:-MOST_FILES]:
             old.unlink(missing_ok=True)
     return arrays
 

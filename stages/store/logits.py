@@ -11,11 +11,8 @@ from ballast.evaluation.evaluate import Labelled, SeedScores
 from ballast.evaluation.post_hoc import LinearHead
 from ballast.evaluation.priors import correct_prior
 from stages.store.checked import read_arrays
-from stages.store.files import (
-    EVALUATIONS,
-    LOGITS,
-)
 from stages.store.messages import Messages
+from stages.store.project import PROJECT
 from stages.store.remedies import spoilt
 
 
@@ -41,7 +38,7 @@ def labelled(messages: Messages, split: str) -> Labelled:
 
 def seed_scores(name: str, seed: int) -> tuple[SeedScores, int]:
     """One seed's saved logits, and the number of weights of its model."""
-    path = LOGITS / name / f"{seed}.npz"
+    path = PROJECT.logits / name / f"{seed}.npz"
     saved = read_arrays(path)
     try:
         declared = saved["declared_prior"]
@@ -60,7 +57,7 @@ def seed_scores(name: str, seed: int) -> tuple[SeedScores, int]:
 
 def read_draws(name: str, family: str) -> Draws:
     """What `evaluate` saved of a technique for its comparison with others; `family` is raw, corrected or operating_point."""
-    path = EVALUATIONS / f"{name}.npz"
+    path = PROJECT.evaluations / f"{name}.npz"
     saved = read_arrays(path)
     try:
         metrics = saved[f"{family}.metrics"].tolist()

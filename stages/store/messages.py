@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from stages.store.checked import read_frame
-from stages.store.files import MESSAGES
+from stages.store.project import PROJECT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +29,6 @@ class Messages:
 
 def read_messages(columns: list[str]) -> Messages:
     """The columns asked for of the messages, with split and class index."""
-    table = read_frame(MESSAGES, [*columns, "label", "split"])
+    table = read_frame(PROJECT.messages, [*columns, "label", "split"])
     classes, names = pd.factorize(table["label"], sort=True)
     return Messages(table=table.assign(**{"class": classes}), names=[str(name) for name in names])

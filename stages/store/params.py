@@ -16,6 +16,7 @@ from ballast.io.urls import bare_address
 from ballast.io.yaml_text import LARGEST_BYTES, yaml_mapping
 from ballast.labels import label_name
 from ballast.parameters import YEAR_HOURS, quoted
+from stages.store.project import PROJECT
 from stages.store.values import (
     CostsOfLabel,
     Count,
@@ -36,8 +37,6 @@ from stages.store.values import (
     Text,
     label_names,
 )
-
-PARAMS = Path("params.yaml")
 
 
 class Section(BaseModel):
@@ -420,7 +419,7 @@ def checked(model: type[Model], content: Any, where: str) -> Model:
         raise UserError(f"{where}: {complaint(error, model)}") from error
 
 
-def read_params(path: Path = PARAMS) -> Params:
+def read_params(path: Path = PROJECT.params) -> Params:
     """Read and check the whole file; raises UserError that names the key and what was expected."""
     return checked(Params, read_yaml(path), str(path))
 

@@ -9,7 +9,8 @@ import numpy as np
 from ballast.evaluation.operating_point import Rule, cost_matrix
 from ballast.exceptions import UserError
 from ballast.labels import check_all_labels, check_labels
-from stages.store.params import PARAMS, OperatingPoint
+from stages.store.params import OperatingPoint
+from stages.store.project import PROJECT
 
 
 def production_prior(setting: str | Mapping[str, float], counts: Mapping[str, int]) -> np.ndarray:
@@ -20,7 +21,7 @@ def production_prior(setting: str | Mapping[str, float], counts: Mapping[str, in
     if isinstance(setting, str):
         shares = np.array(list(counts.values()))
         return shares / shares.sum()
-    check_all_labels(f"{PARAMS}: production.prior", setting, list(counts))
+    check_all_labels(f"{PROJECT.params}: production.prior", setting, list(counts))
     return np.array([setting[name] for name in counts])
 
 
@@ -30,12 +31,12 @@ def operating_rule(setting: OperatingPoint, names: list[str], production: np.nda
     Raises UserError for a label that the data does not have, and for costs that miss a pair.
     """
     label = names[int(production.argmin())] if setting.label is None else setting.label
-    check_labels(f"{PARAMS}: operating_point.label", [label], names)
+    check_labels(f"{PROJECT.params}: operating_point.label", [label], names)
     costs = None
     if setting.costs is not None:
         try:
             costs = cost_matrix(setting.costs, names)
         except UserError as error:
-            raise UserError(f"{PARAMS}: operating_point.costs: {error}") from error
+            raise UserError(f"{PROJECT.params}: operating_point.costs: {error}") from error
     limit = {"precision": setting.precision, "budget": setting.budget}.get(setting.rule)
     return Rule(kind=setting.rule, label=names.index(label), costs=costs, limit=limit)

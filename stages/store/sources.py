@@ -14,7 +14,8 @@ from pathlib import Path
 import ballast
 from ballast.cli import parser, run
 from ballast.io.digest import file_sha256
-from stages.store.files import SOURCES, replaced_folder, write_json
+from stages.store.files import replaced_folder, write_json
+from stages.store.project import PROJECT
 
 PACKAGES = ("ballast", "stages", "flows")
 ROOT = Path(ballast.__file__).parents[1]
@@ -31,6 +32,7 @@ PLUMBING = frozenset({
     "stages/store/checked.py",
     "stages/store/files.py",
     "stages/store/params.py",
+    "stages/store/project.py",
     "stages/store/remedies.py",
     "stages/store/frozen_states.py",
     "stages/store/values.py",
@@ -129,7 +131,7 @@ def sources_of(stage: str, root: Path = ROOT) -> set[str]:
 
 
 def main() -> None:
-    with replaced_folder(SOURCES) as folder:
+    with replaced_folder(PROJECT.sources) as folder:
         for stage in stage_files(ROOT):
             write_json(folder / f"{stage}.json", {name: file_sha256(ROOT / name) for name in sources_of(stage)})
 

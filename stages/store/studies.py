@@ -17,12 +17,11 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from ballast.exceptions import UserError, suggestion
-from stages.store.files import INGEST, read_json
-from stages.store.params import PARAMS, Params, Section, checked, read_params, read_yaml
+from stages.store.files import read_json
+from stages.store.params import Params, Section, checked, read_params, read_yaml
+from stages.store.project import PROJECT
 from stages.store.values import Count, Name, Seed
 
-STUDIES = Path("studies")
-RESULTS = STUDIES / "results"
 # The variant that folds are judged as.
 POOLED_NAME = "all folds"
 
@@ -84,22 +83,22 @@ class Variant:
 
 def params_path(study: str) -> Path:
     """Where a study's settings are."""
-    return STUDIES / study / "params.yaml"
+    return PROJECT.studies / study / "params.yaml"
 
 
 def variant_folder(study: str, variant: str) -> Path:
     """Where a variant's logits are; the name of an encoder may be a path."""
-    return STUDIES / study / "variants" / variant.lstrip("/")
+    return PROJECT.studies / study / "variants" / variant.lstrip("/")
 
 
 def result_path(study: str) -> Path:
     """Where a study's result is."""
-    return RESULTS / f"{study}.json"
+    return PROJECT.study_results / f"{study}.json"
 
 
 def known_studies() -> list[str]:
     """The studies that there are."""
-    return sorted(path.parent.name for path in STUDIES.glob("*/dvc.yaml"))
+    return sorted(path.parent.name for path in PROJECT.studies.glob("*/dvc.yaml"))
 
 
 def read_study(name: str) -> Study:
@@ -120,7 +119,7 @@ def overridden(content: Mapping[str, Any], override: Override) -> dict[str, Any]
 
 def production_prior() -> dict[str, float]:
     """The shares of the classes in the main data, on which all variants are judged."""
-    counts = read_json(INGEST)["labels"]
+    counts = read_json(PROJECT.ingest)["labels"]
     return {label: count / sum(counts.values()) for label, count in counts.items()}
 
 
@@ -140,7 +139,7 @@ def overrides(study: Study, path: Path) -> dict[str, Override]:
 
 def read_variants(name: str) -> dict[str, Variant]:
     """All variants of a study, checked; raises UserError that names the variant and the key."""
-    study, path, main = read_study(name), params_path(name), read_yaml(PARAMS)
+    study, path, main = read_study(name), params_path(name), read_yaml(PROJECT.params)
     made = {}
     for variant, override in overrides(study, path).items():
         content = overridden(overridden(main, study.common), override)
@@ -173,7 +172,7 @@ def study_results() -> dict[str, Result | None]:
 
     Raises UserError for a file that is no result.
     """
-    now = (read_json(INGEST)["sha256"], settings_digest())
+    now = (read_json(PROJECT.ingest)["sha256"], settings_digest())
     found: dict[str, Result | None] = {}
     for study in known_studies():
         path = result_path(study)

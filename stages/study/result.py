@@ -23,9 +23,10 @@ from ballast.evaluation.evaluate import Labelled, Protocol, adjusted
 from ballast.evaluation.metrics import LOSSES
 from ballast.evaluation.pooled import FAMILIES, PooledDecisions, pooled_decisions
 from ballast.exceptions import UserError
-from stages.store.files import INGEST, read_json, write_json
+from stages.store.files import read_json, write_json
 from stages.store.logits import labelled, seed_scores
 from stages.store.messages import read_messages
+from stages.store.project import PROJECT
 from stages.store.protocol import production_prior
 from stages.store.studies import (
     POOLED_NAME,
@@ -40,7 +41,6 @@ from stages.store.studies import (
     value_at,
     variant_folder,
 )
-from stages.study.variant import TRAINING
 
 Logits = dict[str, dict[str, list[np.ndarray]]]
 
@@ -62,7 +62,7 @@ class Tested:
 def read_tested(folder: Path, variant: Variant) -> Tested:
     """What a variant's folder holds, corrected to the production prior by what its own validation split tells."""
     settings = variant.params.evaluate
-    counts = read_json(INGEST)["labels"]
+    counts = read_json(PROJECT.ingest)["labels"]
     with contextlib.chdir(folder):
         messages = read_messages(["id", "group"])
         protocol = Protocol(
@@ -81,7 +81,7 @@ def read_tested(folder: Path, variant: Variant) -> Tested:
                 logits["raw"][name].append(each.scores.test.astype(np.float64))
                 logits["corrected"][name].append(each.test)
         rows = messages.of("test")[["id", "class", "group"]].reset_index(drop=True)
-        return Tested(rows=rows, protocol=protocol, logits=logits, training=read_json(TRAINING))
+        return Tested(rows=rows, protocol=protocol, logits=logits, training=read_json(PROJECT.training))
 
 
 def together(folds: Sequence[Tested]) -> Tested:
@@ -214,7 +214,7 @@ def result(study: str) -> Result:
         claim for claim in assess_raw_and_corrected(claims(rarest, tuned=False), raw, corrected, confidence) if claim["parts"]
     ]
     return Result(
-        data=read_json(INGEST)["sha256"],
+        data=read_json(PROJECT.ingest)["sha256"],
         settings=settings_digest(),
         question=settings.question,
         labels=labels,

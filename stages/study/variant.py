@@ -20,17 +20,16 @@ from ballast.cli import parser, run
 from ballast.exceptions import UserError, suggestion
 from stages import ingest, resample, techniques, train
 from stages.store.checked import read_frame, write_table
-from stages.store.files import FEEDBACK, INGEST, LOGITS, MESSAGES, MODELS, SAMPLES, read_json, replaced_folder, write_json
+from stages.store.files import read_json, replaced_folder, write_json
 from stages.store.messages import read_messages
-from stages.store.params import PARAMS, read_params
+from stages.store.params import read_params
+from stages.store.project import PROJECT
 from stages.store.studies import Variant, params_path, read_variants, variant_folder
-
-TRAINING = Path("training.json")
 
 
 def check(study: str, variants: Mapping[str, Variant]) -> None:
     """Raise UserError unless every technique of every variant accepts its parameters."""
-    ingested = read_json(INGEST)
+    ingested = read_json(PROJECT.ingest)
     labels = list(ingested["labels"])
     counts = np.array([ingested["splits"]["train"][label] for label in labels])
     for name, variant in variants.items():
@@ -39,7 +38,7 @@ def check(study: str, variants: Mapping[str, Variant]) -> None:
             for entry, parameters in variant.params.techniques.items():
                 techniques.card_of(entry, parameters or {}, counts, labels)
         except UserError as error:
-            said = str(error).removeprefix(f"{PARAMS}: ")
+            said = str(error).removeprefix(f"{PROJECT.params}: ")
             raise UserError(f"{params_path(study)}: variants.{name}: {said}") from error
 
 
@@ -53,11 +52,11 @@ def prepare(folder: Path, variant: Variant) -> None:
     content: dict[str, Any] = {**variant.content}
     content["ingest"] = {**content["ingest"], "path": from_here(content["ingest"]["path"])}
     content["train"] = {**content["train"], "model": from_here(content["train"]["model"])}
-    with (folder / PARAMS).open("w", encoding="utf-8") as file:
+    with (folder / PROJECT.params).open("w", encoding="utf-8") as file:
         YAML(typ="safe", pure=True).dump(content, file)
     same = variant.params.ingest == read_params().ingest
-    (folder / MESSAGES).parent.mkdir()
-    for path in (MESSAGES, INGEST) if same else (FEEDBACK,):
+    (folder / PROJECT.messages).parent.mkdir()
+    for path in (PROJECT.messages, PROJECT.ingest) if same else (PROJECT.feedback,):
         shutil.copy(path, folder / path)
     if not same:
         with contextlib.chdir(folder):
@@ -67,7 +66,7 @@ def prepare(folder: Path, variant: Variant) -> None:
 def trained_on(name: str, seed: int) -> dict[str, float]:
     """Training messages of each class, repeats included, that a technique's sample holds."""
     messages = read_messages([])
-    rows = read_frame(SAMPLES / name / f"{seed}.parquet")["row"]
+    rows = read_frame(PROJECT.samples / name / f"{seed}.parquet")["row"]
     counts = np.bincount(messages.table.loc[rows, "class"], minlength=len(messages.names))
     return dict(zip(messages.names, counts.tolist(), strict=True))
 
@@ -80,8 +79,8 @@ def train_all(variant: Variant) -> None:
         for seed in seeds:
             resample.main(name, seed)
             train.main(name, seed)
-            shutil.rmtree(MODELS)
-    write_json(TRAINING, {name: trained_on(name, seeds[0]) for name in variant.params.techniques})
+            shutil.rmtree(PROJECT.models)
+    write_json(PROJECT.training, {name: trained_on(name, seeds[0]) for name in variant.params.techniques})
 
 
 def main(study: str, variant: str) -> None:
@@ -95,12 +94,12 @@ def main(study: str, variant: str) -> None:
         prepare(work, chosen)
         with contextlib.chdir(work):
             train_all(chosen)
-        messages = read_frame(work / MESSAGES, ["id", "label", "group", "split"])
+        messages = read_frame(work / PROJECT.messages, ["id", "label", "group", "split"])
         with replaced_folder(variant_folder(study, variant)) as folder:
-            shutil.copytree(work / LOGITS, folder / LOGITS)
-            shutil.copy(work / TRAINING, folder / TRAINING)
-            (folder / MESSAGES).parent.mkdir()
-            write_table(folder / MESSAGES, messages[messages["split"] != "train"])
+            shutil.copytree(work / PROJECT.logits, folder / PROJECT.logits)
+            shutil.copy(work / PROJECT.training, folder / PROJECT.training)
+            (folder / PROJECT.messages).parent.mkdir()
+            write_table(folder / PROJECT.messages, messages[messages["split"] != "train"])
 
 
 if __name__ == "__main__":

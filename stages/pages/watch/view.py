@@ -20,7 +20,7 @@ from stages.pages.drawing import CURVE_UNITS, Axis, nice_step, points, shared_ax
 from stages.pages.report.errors_view import SHOWN_CHARACTERS, shortened
 from stages.pages.report.view import HERE as REPORT_PAGE
 from stages.pages.report.view import digest, environment, percent, source, words
-from stages.store.files import LABELS
+from stages.store.project import PROJECT
 
 HERE = Path(__file__).parent
 Window = Mapping[str, Any]
@@ -287,7 +287,7 @@ def unexplained(windows: Sequence[Window], texts: Mapping[str, str]) -> dict[str
         "messages": messages,
         "any_text": any(message["text"] is not None for message in messages),
         "sheet": sheet.getvalue(),
-        "file": f"{LABELS / chosen['window']}.csv" if chosen else None,
+        "file": f"{PROJECT.labels / chosen['window']}.csv" if chosen else None,
         "labels": words([f"“{label}”" for label in chosen["labels"]]) if chosen else "",
     }
 
