@@ -13,7 +13,13 @@ LEAST_RATIO = 0.01
 
 
 def all_rows(labels: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Each row once with weight 1: `labels` (n,) -> rows (n,), weights (n,)."""
+    """Each row once with weight 1: `labels` (n,) -> rows (n,), weights (n,).
+
+    Examples
+    --------
+    >>> all_rows(np.array([0, 0, 1]), np.random.default_rng(0))
+    (array([0, 1, 2]), array([1., 1., 1.]))
+    """
     return np.arange(len(labels)), np.ones(len(labels))
 
 
@@ -28,6 +34,13 @@ def rows_per_class(labels: np.ndarray, wanted: np.ndarray, rng: np.random.Genera
     Returns
     -------
     (sum of wanted,) rows in ascending order.
+
+    Examples
+    --------
+    >>> labels = np.array([0, 0, 0, 0, 1, 1])
+    >>> rows = rows_per_class(labels, wanted=np.array([2, 4]), rng=np.random.default_rng(0))
+    >>> np.bincount(labels[rows])
+    array([2, 4])
     """
     chosen = []
     for label, count in enumerate(wanted):
@@ -42,6 +55,12 @@ def importance_weights(labels: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Weights (m,) that keep each class's share of the loss: n_c / m_c, after rounding of m_c.
 
     Source: Google's course on imbalanced data, downsampling and upweighting.
+
+    Examples
+    --------
+    >>> labels = np.array([0, 0, 0, 0, 1])
+    >>> importance_weights(labels, rows=np.array([0, 2, 4]))
+    array([2., 2., 1.])
     """
     before = np.bincount(labels)
     after = np.bincount(labels[rows], minlength=len(before))
@@ -49,12 +68,24 @@ def importance_weights(labels: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 
 def downsampled_counts(counts: np.ndarray, ratio: float) -> np.ndarray:
-    """(K,) counts with every class cut to at most `ratio` times the smallest class."""
+    """(K,) counts with every class cut to at most `ratio` times the smallest class.
+
+    Examples
+    --------
+    >>> downsampled_counts(np.array([900, 40, 60]), ratio=2.0)
+    array([80, 40, 60])
+    """
     return np.minimum(counts, np.maximum(1, np.round(ratio * counts.min()))).astype(np.int64)
 
 
 def upsampled_counts(counts: np.ndarray, ratio: float) -> np.ndarray:
-    """(K,) counts with every class raised until the largest class is at most `ratio` times as large; raises UserError."""
+    """(K,) counts with every class raised until the largest class is at most `ratio` times as large; raises UserError.
+
+    Examples
+    --------
+    >>> upsampled_counts(np.array([900, 40, 60]), ratio=3.0)
+    array([900, 300, 300])
+    """
     if ratio < LEAST_RATIO:
         raise UserError(
             f"ratio is {ratio:g}, which makes a sample many times the data; expected a number of at least {LEAST_RATIO:g}"
@@ -68,6 +99,14 @@ def make_sampler(
     """A technique's `sample` that draws `wanted` (K,) rows of each class.
 
     With `keep_expected_loss` the rows are weighted so that the expected loss stays that of the full data; else each weighs 1.
+
+    Examples
+    --------
+    >>> labels = np.array([0, 0, 0, 0, 1])
+    >>> sample = make_sampler(np.array([2, 1]), keep_expected_loss=True)
+    >>> rows, weights = sample(labels, np.random.default_rng(0))
+    >>> np.bincount(labels[rows]), weights
+    (array([2, 1]), array([2., 2., 1.]))
     """
 
     def sample(labels: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

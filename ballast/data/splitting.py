@@ -12,7 +12,13 @@ SPLITS = ("train", "validation", "test")
 
 
 def split_counts(sizes: np.ndarray, fractions: Mapping[str, float]) -> tuple[int, int]:
-    """How many of the groups, in the order given, go to test and then to validation; at least one each."""
+    """How many of the groups, in the order given, go to test and then to validation; at least one each.
+
+    Examples
+    --------
+    >>> split_counts(np.ones(10), {"test": 0.2, "validation": 0.1})
+    (2, 1)
+    """
     middle = (np.cumsum(sizes) - sizes / 2) / sizes.sum()
     ends = np.searchsorted(middle, [fractions["test"], fractions["test"] + fractions["validation"]])
     test = int(np.clip(ends[0], 1, len(sizes) - 2))
@@ -24,6 +30,13 @@ def strata(labels: np.ndarray, groups: np.ndarray, seed: int, classes: int) -> t
     """The groups of each class, shuffled: group (n,) of each row numbered from 0, sizes (g,), groups by class index.
 
     A group belongs to the rarest of the classes that its rows have.
+
+    Examples
+    --------
+    >>> labels, groups = np.array([0, 0, 1, 0]), np.array([5, 5, 8, 9])
+    >>> group, sizes, members = strata(labels, groups, seed=0, classes=2)
+    >>> group, sizes, [sorted(of_class.tolist()) for of_class in members]
+    (array([0, 0, 1, 2]), array([2, 1, 1]), [[0, 2], [1]])
     """
     _, group, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     rarity = np.argsort(np.argsort(np.bincount(labels, minlength=classes), kind="stable"), kind="stable")
@@ -34,7 +47,15 @@ def strata(labels: np.ndarray, groups: np.ndarray, seed: int, classes: int) -> t
 
 
 def require_groups(labels: np.ndarray, label: int, members: np.ndarray, names: list[str], least: int, parts: str) -> None:
-    """Raise UserError for a class whose groups, its `members`, are fewer than the parts need."""
+    """Raise UserError for a class whose groups, its `members`, are fewer than the parts need.
+
+    Examples
+    --------
+    >>> labels, names = np.array([0, 0, 0, 1]), ["ham", "spam"]
+    >>> require_groups(labels, 1, np.array([3]), names, least=3, parts="3 splits")
+    Traceback (most recent call last):
+    ballast.exceptions.UserError: class 'spam' has ...
+    """
     if len(members) < least:
         raise UserError(
             f"class {names[label]!r} has {int((labels == label).sum())} messages in {len(members)} groups of"
@@ -62,6 +83,16 @@ def stratified_grouped_split(
     Raises
     ------
     UserError : a class has too few groups to be in every split.
+
+    Examples
+    --------
+    >>> labels, groups = np.repeat([0, 1], [80, 20]), np.arange(100) // 2
+    >>> fractions = {"train": 0.8, "validation": 0.1, "test": 0.1}
+    >>> split = stratified_grouped_split(labels, groups, fractions, seed=0, names=["ham", "spam"])
+    >>> [np.bincount(labels[split == part]).tolist() for part in range(3)]
+    [[64, 16], [8, 2], [8, 2]]
+    >>> all(len(set(split[groups == group])) == 1 for group in range(50))
+    True
     """
     group, sizes, members_of = strata(labels, groups, seed, len(names))
     split_of_group = np.zeros(len(sizes), dtype=np.int64)
@@ -74,7 +105,13 @@ def stratified_grouped_split(
 
 
 def assign_folds(sizes: np.ndarray, count: int, first: int) -> np.ndarray:
-    """The fold (g,) of each group: groups of `sizes` (g,) rows, dealt to and fro from the largest, starting at fold `first`."""
+    """The fold (g,) of each group: groups of `sizes` (g,) rows, dealt to and fro from the largest, starting at fold `first`.
+
+    Examples
+    --------
+    >>> assign_folds(sizes=np.array([5, 1, 1, 1, 1, 1]), count=3, first=0)
+    array([0, 1, 2, 2, 1, 0])
+    """
     rank = np.empty(len(sizes), dtype=np.int64)
     rank[np.argsort(-sizes, kind="stable")] = np.arange(len(sizes))
     round_of, place = np.divmod(rank, count)
@@ -88,6 +125,15 @@ def stratified_grouped_fold(
 
     Source: Kohavi, A Study of Cross-Validation and Bootstrap (1995). Arguments, value and errors as of
     `stratified_grouped_split`; `validation` is the share of all rows that is carved out of the other folds.
+
+    Examples
+    --------
+    >>> labels, groups = np.repeat([0, 1], [80, 20]), np.arange(100) // 2
+    >>> names = ["ham", "spam"]
+    >>> folds = [stratified_grouped_fold(labels, groups, 5, index, 0.1, seed=0, names=names) for index in range(5)]
+    >>> tested = np.array([split == SPLITS.index("test") for split in folds])
+    >>> tested.sum(axis=0).tolist() == [1] * 100, tested.sum(axis=1)
+    (True, array([20, 20, 20, 20, 20]))
     """
     # The other folds must hold a group for train and one for validation.
     least = max(count, 4 if count == 2 else 3)
@@ -109,6 +155,14 @@ def nested_subsample(labels: np.ndarray, groups: np.ndarray, share: float, seed:
     """Which rows (n,) of labels (n,) and groups (n,) are in the share: stratified, by whole groups, one of each class at least.
 
     Nested: the rows of a smaller share are among those of a larger one, and a share of 1 holds all.
+
+    Examples
+    --------
+    >>> labels, groups = np.repeat([0, 1], [80, 20]), np.arange(100)
+    >>> tenth = nested_subsample(labels, groups, 0.1, seed=0, names=["ham", "spam"])
+    >>> half = nested_subsample(labels, groups, 0.5, seed=0, names=["ham", "spam"])
+    >>> np.bincount(labels[tenth]), np.bincount(labels[half]), bool((half[tenth]).all())
+    (array([8, 2]), array([40, 10]), True)
     """
     group, sizes, members_of = strata(labels, groups, seed, len(names))
     kept = np.zeros(len(sizes), dtype=bool)

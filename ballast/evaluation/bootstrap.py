@@ -27,6 +27,12 @@ def resample_counts(groups: int, resamples: int, seed: int) -> Iterator[np.ndarr
     """How often each group is drawn: blocks (b, groups) float32 whose rows each sum to `groups`.
 
     A block is stored by column: products with sparse sums then need no copy of it.
+
+    Examples
+    --------
+    >>> [counts] = resample_counts(groups=4, resamples=3, seed=0)
+    >>> counts.sum(axis=1)
+    array([4., 4., 4.], dtype=float32)
     """
     rng = np.random.default_rng(seed)
     block = max(LEAST_ROWS, COUNTS_AT_ONCE // groups)
@@ -39,7 +45,13 @@ def resample_counts(groups: int, resamples: int, seed: int) -> Iterator[np.ndarr
 
 
 def to_column_major(block: np.ndarray) -> np.ndarray:
-    """A block (b, groups) stored by column; copied strip by strip, because numpy's own copy of a wide one misses the cache."""
+    """A block (b, groups) stored by column; copied strip by strip, because numpy's own copy of a wide one misses the cache.
+
+    Examples
+    --------
+    >>> to_column_major(np.zeros((2, 3))).flags.f_contiguous
+    True
+    """
     copied = np.empty_like(block, order="F")
     for start in range(0, block.shape[1], GROUPS_IN_CACHE):
         strip = slice(start, start + GROUPS_IN_CACHE)
@@ -53,7 +65,16 @@ Name = TypeVar("Name", bound=Hashable)
 def bootstrap_draws(
     statistics: Callable[[np.ndarray], dict[Name, np.ndarray]], groups: int, resamples: int, seed: int
 ) -> dict[Name, np.ndarray]:
-    """Evaluate `statistics` (counts (b, groups) -> name -> (b,)) on every resample: name -> (resamples,)."""
+    """Evaluate `statistics` (counts (b, groups) -> name -> (b,)) on every resample: name -> (resamples,).
+
+    Examples
+    --------
+    >>> correct = np.repeat([0.0, 1.0], [10, 90])
+    >>> draws = bootstrap_draws(lambda counts: {"accuracy": counts @ correct / 100}, groups=100, resamples=1000, seed=0)
+    >>> low, high = percentile_interval(draws["accuracy"], confidence=0.95)
+    >>> round(low, 2), round(high, 2)
+    (0.84, 0.95)
+    """
     # The products are thin: threads wait for each other longer than they work as soon as anything else runs, ten times over.
     with threadpool_limits(1, user_api="blas"):
         blocks = [statistics(counts) for counts in resample_counts(groups, resamples, seed)]
@@ -65,6 +86,16 @@ def seed_noise(deviation: float, seeds: int, resamples: int, rng: np.random.Gene
 
     deviation : standard deviation between seeds, estimated with so many degrees of freedom. Below three seeds it is unknown,
     and 0 stands for that: nothing is claimed then.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> noise = seed_noise(deviation=0.02, seeds=3, resamples=10_000, rng=rng, degrees=2)
+    >>> low, high = percentile_interval(noise, confidence=0.5)
+    >>> round(low, 3), round(high, 3)
+    (-0.009, 0.009)
+    >>> seed_noise(deviation=0.02, seeds=2, resamples=3, rng=rng, degrees=1)
+    array([0., 0., 0.])
     """
     if seeds < MINIMUM_SEEDS:
         return np.zeros(resamples)
@@ -72,13 +103,26 @@ def seed_noise(deviation: float, seeds: int, resamples: int, rng: np.random.Gene
 
 
 def percentile_interval(values: np.ndarray, confidence: float) -> tuple[float, float]:
-    """The percentile interval of bootstrap values (resamples,)."""
+    """The percentile interval of bootstrap values (resamples,).
+
+    Examples
+    --------
+    >>> percentile_interval(np.arange(101), confidence=0.5)
+    (25.0, 75.0)
+    """
     low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)
 
 
 def wilson_interval(share: float, trials: float, confidence: float) -> tuple[float, float]:
-    """Wilson's interval of a proportion: the bootstrap's has no width where the proportion is 0 or 1 (Wilson 1927)."""
+    """Wilson's interval of a proportion: the bootstrap's has no width where the proportion is 0 or 1 (Wilson 1927).
+
+    Examples
+    --------
+    >>> low, high = wilson_interval(share=1.0, trials=20, confidence=0.95)
+    >>> round(low, 3), round(high, 3)
+    (0.839, 1.0)
+    """
     if trials <= 0:
         return 0.0, 1.0
     z = ndtri((1 + confidence) / 2)
@@ -94,6 +138,12 @@ class Draws:
     values : metric -> (resamples,) bootstrap draws of the mean over seeds, over groups of test messages.
     seeds : metric -> (S,) value of each seed.
     correct : (S, n) which messages each seed got right.
+
+    Examples
+    --------
+    >>> draws = Draws(values={}, seeds={"macro_f1": np.array([0.9, 0.92])}, correct=np.ones((2, 5), dtype=bool))
+    >>> round(draws.point("macro_f1"), 2)
+    0.91
     """
 
     values: Mapping[str, np.ndarray]

@@ -20,7 +20,13 @@ PENALTY = 1.0
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """Calibrated logits are logits / temperature + bias (K,)."""
+    """Calibrated logits are logits / temperature + bias (K,).
+
+    Examples
+    --------
+    >>> Calibration(temperature=2.0, bias=np.array([0.0, 1.0])).apply(np.array([[4.0, -4.0]]))
+    array([[ 2., -1.]])
+    """
 
     temperature: float
     bias: np.ndarray
@@ -31,7 +37,18 @@ class Calibration:
 
 
 def fit_calibration(logits: np.ndarray, labels: np.ndarray) -> Calibration:
-    """Fit temperature and bias on logits (n, K) and labels (n,) by penalised maximum likelihood."""
+    """Fit temperature and bias on logits (n, K) and labels (n,) by penalised maximum likelihood.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> labels = rng.integers(2, size=5000)
+    >>> score = rng.normal(2 * labels - 1, 1)
+    >>> overconfident = np.column_stack([np.zeros(5000), 6 * score])
+    >>> fitted = fit_calibration(overconfident, labels)
+    >>> round(fitted.temperature, 1)
+    3.0
+    """
     observations, classes = logits.shape
     one_hot = np.eye(classes)[labels]
 

@@ -25,12 +25,24 @@ ROUNDING = 1e-6
 
 
 def safe_ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    """Numerator / denominator, 0 where the denominator is 0."""
+    """Numerator / denominator, 0 where the denominator is 0.
+
+    Examples
+    --------
+    >>> safe_ratio(np.array([3, 1]), np.array([4, 0]))
+    array([0.75, 0.  ])
+    """
     return np.divide(numerator, denominator, out=np.zeros(np.broadcast(numerator, denominator).shape), where=denominator > 0)
 
 
 def macro_f1(predicted: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> float:
-    """Mean F1 of the classes that occur in labels (n,); predicted (n,), weights (n,) or all the same."""
+    """Mean F1 of the classes that occur in labels (n,); predicted (n,), weights (n,) or all the same.
+
+    Examples
+    --------
+    >>> round(macro_f1(predicted=np.array([0, 0, 1, 1]), labels=np.array([0, 0, 0, 1])), 3)
+    0.733
+    """
     classes = max(int(labels.max()), int(predicted.max())) + 1
     weights = np.ones(len(labels)) if weights is None else weights
     hits = np.bincount(labels, weights * (predicted == labels), minlength=classes)
@@ -39,7 +51,13 @@ def macro_f1(predicted: np.ndarray, labels: np.ndarray, weights: np.ndarray | No
 
 
 def one_vs_rest(log_posterior: np.ndarray, label: int) -> np.ndarray:
-    """Log odds (n,) of one class against the others from log posteriors (n, K)."""
+    """Log odds (n,) of one class against the others from log posteriors (n, K).
+
+    Examples
+    --------
+    >>> one_vs_rest(np.log([[0.5, 0.3, 0.2], [0.8, 0.1, 0.1]]), label=0).round(3)
+    array([0.   , 1.386])
+    """
     others = np.delete(log_posterior, label, axis=1)
     return log_posterior[:, label] - logsumexp(others, axis=1)
 
@@ -48,6 +66,11 @@ def score_bins(scores: np.ndarray, classes: Sequence[np.ndarray]) -> np.ndarray:
     """Bin (n,) of each score, ascending, fine where the scores of `classes` lie, (n,) booleans each.
 
     Few distinct scores have a bin each.
+
+    Examples
+    --------
+    >>> score_bins(np.array([0.9, 0.1, 0.9]), [np.array([True, False, True])])
+    array([1, 0, 1])
     """
     distinct, rank = np.unique(scores, return_inverse=True)
     if len(distinct) <= SCORE_BINS:
@@ -62,13 +85,29 @@ def score_bins(scores: np.ndarray, classes: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def indicator(columns: np.ndarray, width: int, values: np.ndarray) -> sparse.csr_array:
-    """Sparse (n, width) with `values` (n,) at `columns` (n,)."""
+    """Sparse (n, width) with `values` (n,) at `columns` (n,).
+
+    Examples
+    --------
+    >>> indicator(np.array([2, 0]), 3, np.array([1.0, 5.0])).toarray()
+    array([[0., 0., 1.],
+           [5., 0., 0.]])
+    """
     return sparse.csr_array((values, (np.arange(len(columns)), columns)), shape=(len(columns), width))
 
 
 @dataclass(frozen=True)
 class LabelledScores:
-    """A test set with scores: labels (n,), logits (n, K), groups (n,) numbered from 0, class_weights (K,) of its messages."""
+    """A test set with scores: labels (n,), logits (n, K), groups (n,) numbered from 0, class_weights (K,) of its messages.
+
+    Examples
+    --------
+    >>> labels, logits = np.array([0, 0, 1]), np.log([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8]])
+    >>> test = LabelledScores(["ham", "spam"], labels, logits, groups=np.arange(3), class_weights=np.ones(2))
+    >>> values = Metrics(test)(np.ones((1, 3)))
+    >>> {name: round(float(values[name][0]), 3) for name in ("accuracy", "spam.precision", "spam.pr_auc")}
+    {'accuracy': 0.667, 'spam.precision': 0.5, 'spam.pr_auc': 1.0}
+    """
 
     names: Sequence[str]
     labels: np.ndarray
@@ -83,18 +122,39 @@ class LabelledScores:
 
 
 def sums_of_cells(groups: np.ndarray, columns: np.ndarray, width: int, values: np.ndarray) -> np.ndarray:
-    """Sums (groups, width) of `values` (n,) in cells of `groups` (n,) and `columns` (n,), stored by column."""
+    """Sums (groups, width) of `values` (n,) in cells of `groups` (n,) and `columns` (n,), stored by column.
+
+    Examples
+    --------
+    >>> sums_of_cells(groups=np.array([0, 0, 1]), columns=np.array([1, 1, 0]), width=2, values=np.array([2.0, 3.0, 4.0]))
+    array([[0., 5.],
+           [4., 0.]])
+    """
     height = int(groups.max()) + 1
     return np.bincount(columns * height + groups, weights=values, minlength=height * width).reshape(width, height).T
 
 
 def stack_columns(sums: Sequence[np.ndarray], dtype: type = np.float64) -> np.ndarray:
-    """Sums (groups, m) each, next to each other and stored by column."""
+    """Sums (groups, m) each, next to each other and stored by column.
+
+    Examples
+    --------
+    >>> stack_columns([np.array([[1.0], [2.0]]), np.array([[3.0], [4.0]])])
+    array([[1., 3.],
+           [2., 4.]])
+    """
     return np.vstack([each.T for each in sums], dtype=dtype, casting="same_kind").T
 
 
 def weighted_sums(counts: np.ndarray, sums: np.ndarray) -> np.ndarray:
-    """Sums (b, m) over samples of counts (b, groups) and per-group sums (groups, m), in the precision of the counts."""
+    """Sums (b, m) over samples of counts (b, groups) and per-group sums (groups, m), in the precision of the counts.
+
+    Examples
+    --------
+    >>> weighted_sums(np.array([[1.0, 1.0], [2.0, 0.0]]), np.array([[10.0], [1.0]]))
+    array([[11.],
+           [20.]])
+    """
     return counts @ sums.astype(counts.dtype, copy=False)
 
 
@@ -320,7 +380,13 @@ class Metrics(Statistic):
 
 
 def at_or_above(weights: np.ndarray) -> np.ndarray:
-    """Weights (b, bins) at each score or above it, bins ascending."""
+    """Weights (b, bins) at each score or above it, bins ascending.
+
+    Examples
+    --------
+    >>> at_or_above(np.array([[1.0, 0.0, 2.0]]))
+    array([[3., 2., 2.]])
+    """
     return np.cumsum(weights[:, ::-1], axis=1)[:, ::-1]
 
 
@@ -328,6 +394,14 @@ def ranking_metrics(sides: Sides, own: float, rest: float) -> tuple[np.ndarray, 
     """Average precision and area under the ROC curve, (b,) each; `own` and `rest` are factors on the sides' weights.
 
     Ties count half in the ROC area (Hanley and McNeil 1982) and enter together in average precision, as in scikit-learn.
+
+    Examples
+    --------
+    >>> positive, negative = np.array([[0.0, 1.0, 1.0]]), np.array([[2.0, 1.0, 0.0]])
+    >>> sides = (positive, negative, at_or_above(positive), at_or_above(negative))
+    >>> average_precision, roc_auc = ranking_metrics(sides, own=1.0, rest=1.0)
+    >>> average_precision.round(3), roc_auc
+    (array([0.833]), array([0.91666667]))
     """
     positive, negative, positive_above, negative_above = sides
     positives, negatives = positive_above.max(axis=1), negative_above.max(axis=1)
@@ -343,12 +417,24 @@ LOSSES = frozenset({"log_loss", "brier", "ece", "false_positive_rate"})
 
 
 def higher_is_better(metric: str) -> bool:
-    """Whether more of a metric is better; a label may stand before its name, as in spam.f1."""
+    """Whether more of a metric is better; a label may stand before its name, as in spam.f1.
+
+    Examples
+    --------
+    >>> higher_is_better("spam.f1"), higher_is_better("log_loss")
+    (True, False)
+    """
     return metric.rpartition(".")[2] not in LOSSES
 
 
 def bounds(metric: str) -> tuple[float, float]:
-    """The least and the largest value that a metric can have."""
+    """The least and the largest value that a metric can have.
+
+    Examples
+    --------
+    >>> bounds("mcc"), bounds("spam.f1"), bounds("log_loss")
+    ((-1.0, 1.0), (0.0, 1.0), (0.0, inf))
+    """
     if metric in ("log_loss", "brier") or metric.endswith(".support"):
         return 0.0, np.inf
     return (-1.0 if metric == "mcc" else 0.0), 1.0
@@ -358,12 +444,23 @@ def f1_of_jaccard(jaccard: float) -> float:
     """F1 from the share of messages that are both of a class and called so among those that are either.
 
     Source: Hand, Christen and Kirielle, F*: an interpretable transformation of the F-measure (2021).
+
+    Examples
+    --------
+    >>> f1_of_jaccard(1 / 3)
+    0.5
     """
     return 2 * jaccard / (1 + jaccard)
 
 
 def metric_names(labels: Sequence[str]) -> list[str]:
-    """Names of all metrics of these labels, in the order of a table."""
+    """Names of all metrics of these labels, in the order of a table.
+
+    Examples
+    --------
+    >>> metric_names(["ham", "spam"])[6:10]
+    ['brier', 'ece', 'ham.precision', 'ham.recall']
+    """
     overall = ["accuracy", "balanced_accuracy", "macro_f1", "weighted_f1", "mcc", "log_loss", "brier", "ece"]
     per_class = [
         "precision",
@@ -380,7 +477,14 @@ def metric_names(labels: Sequence[str]) -> list[str]:
 
 
 def check_metric(name: str, metric: str, labels: Sequence[str]) -> None:
-    """Raise UserError for a metric that these labels do not have; `name` says which setting names it."""
+    """Raise UserError for a metric that these labels do not have; `name` says which setting names it.
+
+    Examples
+    --------
+    >>> check_metric("select.metric", "spam.f", ["ham", "spam"])
+    Traceback (most recent call last):
+    ballast.exceptions.UserError: select.metric: ... did you mean 'spam.f1'? ...
+    """
     known = metric_names(labels)
     if metric not in known:
         raise UserError(f"{name}: unknown metric {metric!r}: {suggestion(metric, known)}")

@@ -51,17 +51,38 @@ class OperatingPoint:
 
 
 def expected_costs(posteriors: np.ndarray, costs: np.ndarray) -> np.ndarray:
-    """Expected cost (n, K) of assigning each message to each class: posteriors (n, K), costs (K, K)."""
+    """Expected cost (n, K) of assigning each message to each class: posteriors (n, K), costs (K, K).
+
+    Examples
+    --------
+    >>> costs = np.array([[0.0, 1.0], [5.0, 0.0]])
+    >>> expected_costs(np.array([[0.8, 0.2]]), costs)
+    array([[1. , 0.8]])
+    """
     return posteriors @ costs
 
 
 def decide(posteriors: np.ndarray, costs: np.ndarray) -> np.ndarray:
-    """The class (n,) of least expected cost, the first of equals: posteriors (n, K), costs (K, K)."""
+    """The class (n,) of least expected cost, the first of equals: posteriors (n, K), costs (K, K).
+
+    Examples
+    --------
+    >>> costs = np.array([[0.0, 1.0], [5.0, 0.0]])
+    >>> decide(np.array([[0.8, 0.2], [0.9, 0.1]]), costs)
+    array([1, 0])
+    """
     return expected_costs(posteriors, costs).argmin(axis=1)
 
 
 def weights_to_costs(weights: np.ndarray) -> np.ndarray:
-    """Costs (K, K) whose decisions are argmax p_k w_k: a mistake costs the weight (K,) of the class that it misses."""
+    """Costs (K, K) whose decisions are argmax p_k w_k: a mistake costs the weight (K,) of the class that it misses.
+
+    Examples
+    --------
+    >>> weights_to_costs(np.array([1.0, 5.0]))
+    array([[0., 1.],
+           [5., 0.]])
+    """
     costs = np.repeat(weights[:, None], len(weights), axis=1)
     np.fill_diagonal(costs, 0)
     return costs
@@ -71,6 +92,12 @@ def cost_matrix(costs: Mapping[str, Mapping[str, float]], labels: Sequence[str])
     """Costs (K, K) from {true label: {predicted label: cost}}; the cost of a right answer may be left out and is then 0.
 
     Raises UserError that names the label or the pair at fault.
+
+    Examples
+    --------
+    >>> cost_matrix({"ham": {"spam": 1.0}, "spam": {"ham": 5.0}}, ["ham", "spam"])
+    array([[0., 1.],
+           [5., 0.]])
     """
     for name in [*costs, *(predicted for row in costs.values() for predicted in row)]:
         if name not in labels:
@@ -90,12 +117,25 @@ def cost_matrix(costs: Mapping[str, Mapping[str, float]], labels: Sequence[str])
 
 
 def named_costs(costs: np.ndarray, labels: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Costs (K, K) as {true label: {predicted label: cost}}."""
+    """Costs (K, K) as {true label: {predicted label: cost}}.
+
+    Examples
+    --------
+    >>> named_costs(np.array([[0.0, 1.0], [5.0, 0.0]]), ["ham", "spam"])
+    {'ham': {'ham': 0.0, 'spam': 1.0}, 'spam': {'ham': 5.0, 'spam': 0.0}}
+    """
     return {true: dict(zip(labels, map(float, row), strict=True)) for true, row in zip(labels, costs, strict=True)}
 
 
 def threshold(costs: np.ndarray, label: int) -> float:
-    """The posterior of one of two classes above which it is decided for by costs (2, 2) (Elkan 2001, equation 2)."""
+    """The posterior of one of two classes above which it is decided for by costs (2, 2) (Elkan 2001, equation 2).
+
+    Examples
+    --------
+    >>> costs = np.array([[0.0, 1.0], [4.0, 0.0]])
+    >>> threshold(costs, label=1)
+    0.2
+    """
     other = 1 - label
     false_alarm, miss = costs[other, label] - costs[other, other], costs[label, other] - costs[label, label]
     # With right answers that cost more than mistakes a class is always, or never, decided for.
@@ -103,7 +143,13 @@ def threshold(costs: np.ndarray, label: int) -> float:
 
 
 def log_margins(log_posteriors: np.ndarray, label: int) -> np.ndarray:
-    """By how much (n,) a label's log posterior exceeds the greatest of the others'; log_posteriors (n, K)."""
+    """By how much (n,) a label's log posterior exceeds the greatest of the others'; log_posteriors (n, K).
+
+    Examples
+    --------
+    >>> log_margins(np.log([[0.5, 0.3, 0.2]]), label=0).round(3)
+    array([0.511])
+    """
     others = np.delete(log_posteriors, label, axis=1)
     return log_posteriors[:, label] - others.max(axis=1)
 
@@ -143,7 +189,15 @@ class Thresholds:
 
 
 def all_thresholds(scores: np.ndarray, positive: np.ndarray, weights: np.ndarray) -> Thresholds:
-    """The cuts of scores (n,) with positive (n,) booleans, one of them true, and weights (n,) of the messages."""
+    """The cuts of scores (n,) with positive (n,) booleans, one of them true, and weights (n,) of the messages.
+
+    Examples
+    --------
+    >>> scores, positive = np.array([3.0, 2.0, 1.0]), np.array([True, False, True])
+    >>> thresholds = all_thresholds(scores, positive, np.ones(3))
+    >>> thresholds.at, thresholds.precision.round(2)
+    (array([2.5, 1.5, 0. ]), array([1.  , 0.5 , 0.67]))
+    """
     order = np.argsort(-scores, kind="stable")
     falling, heavy = scores[order], weights[order]
     # Scores that are equal but for rounding are assigned together.
@@ -169,6 +223,16 @@ def choose_operating_point(rule: Rule, logits: np.ndarray, classes: np.ndarray, 
     F1, precision and budget move one number, the weight of the label against the rest; for two classes that is any threshold.
     Where no cut keeps the limit, the point is that of highest precision, and `met` says so: a class that is never assigned
     would keep any budget, and nobody would notice.
+
+    Examples
+    --------
+    >>> logits = np.log([[0.9, 0.1], [0.6, 0.4], [0.7, 0.3], [0.2, 0.8]])
+    >>> classes = np.array([0, 0, 1, 1])
+    >>> point = choose_operating_point(Rule(kind="precision", label=1, limit=0.6), logits, classes, np.ones(2))
+    >>> point.met, round(threshold(point.costs, label=1), 2)
+    (True, 0.18)
+    >>> decide(np.exp(logits), point.costs)
+    array([0, 1, 1, 1])
     """
     if rule.kind == "cost":
         assert rule.costs is not None
@@ -199,6 +263,13 @@ def macro_f1_offsets(logits: np.ndarray, labels: np.ndarray, class_weights: np.n
 
     Each class in turn gets the best offset with the others fixed; class_weights (K,) are those of its messages. For two classes
     that is the exact optimum.
+
+    Examples
+    --------
+    >>> logits = np.log([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.6, 0.4]])
+    >>> offsets = macro_f1_offsets(logits, np.array([0, 0, 1, 1]), np.ones(2))
+    >>> (logits + offsets).argmax(axis=1)
+    array([0, 0, 1, 1])
     """
     classes = logits.shape[1]
     offsets = np.zeros(classes)

@@ -23,6 +23,12 @@ class FittedPrior:
     """The prior (K,) measured on labelled scores, with the ends (K,) of each class's interval.
 
     joint : how much wider the intervals have to be, in log odds, to hold for all classes at once.
+
+    Examples
+    --------
+    >>> fitted = FittedPrior(prior=np.array([0.7, 0.3]), low=np.array([0.6, 0.2]), high=np.array([0.8, 0.4]))
+    >>> fitted.contains(np.array([0.65, 0.35])), fitted.contains(np.array([0.95, 0.05]))
+    (True, False)
     """
 
     prior: np.ndarray
@@ -45,7 +51,16 @@ class FittedPrior:
 
 
 def correct_prior(logits: np.ndarray, from_prior: np.ndarray, to_prior: np.ndarray) -> np.ndarray:
-    """Put posteriors on another prior: logits (n, K) + log(to / from), (K,) each (Saerens et al., equation 2.4)."""
+    """Put posteriors on another prior: logits (n, K) + log(to / from), (K,) each (Saerens et al., equation 2.4).
+
+    Examples
+    --------
+    >>> from scipy.special import softmax
+    >>> logits = np.log([[0.3, 0.7]])
+    >>> balanced, production = np.array([0.5, 0.5]), np.array([0.9, 0.1])
+    >>> softmax(correct_prior(logits, balanced, production), axis=1).round(3)
+    array([[0.794, 0.206]])
+    """
     return logits + np.log(to_prior) - np.log(from_prior)
 
 
@@ -53,6 +68,12 @@ def fisher_information(posterior: np.ndarray) -> np.ndarray:
     """Fisher information (K, K) of a shift: sum over messages of diag(p) - p p', posteriors (n, K).
 
     Its rows sum to 0, so the diagonal follows from the rest, which loses nothing where posteriors are close to 0 and 1.
+
+    Examples
+    --------
+    >>> fisher_information(np.array([[0.5, 0.5], [0.9, 0.1]])).round(2)
+    array([[ 0.34, -0.34],
+           [-0.34,  0.34]])
     """
     between = posterior.T @ posterior
     np.fill_diagonal(between, 0)
@@ -63,6 +84,13 @@ def fit_shift(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """The intercept-only maximum-likelihood shift b (K,) of logits (n, K) for labels (n,); b sums to 0.
 
     The likelihood is concave and its maximum finite where every class occurs: mean softmax(z + b) = class shares.
+
+    Examples
+    --------
+    >>> logits, labels = np.zeros((4, 2)), np.array([0, 0, 0, 1])
+    >>> odds = np.exp(fit_shift(logits, labels))
+    >>> (odds / odds.sum()).round(2)
+    array([0.75, 0.25])
     """
     classes = logits.shape[1]
     share = np.bincount(labels, minlength=classes) / len(labels)
@@ -98,6 +126,17 @@ def fit_prior(logits: np.ndarray, labels: np.ndarray, groups: np.ndarray, *, con
     The interval is the wider one of the sandwich estimator's over groups (White 1982; Liang and Zeger 1986), which allows for
     posteriors of the wrong sharpness, and the information's, which knows that messages far from the border tell nothing; on the
     scale of each class's log odds. The class shares are taken as fixed, because the split is stratified.
+
+    Examples
+    --------
+    >>> # 10% of the messages are spam, but the logits are right for equal shares.
+    >>> rng = np.random.default_rng(0)
+    >>> labels = (rng.random(2000) < 0.1).astype(int)
+    >>> score = rng.normal(4 * labels - 2, 2)
+    >>> logits = np.column_stack([np.zeros(2000), score])
+    >>> fitted = fit_prior(logits, labels, np.arange(2000), confidence=0.95)
+    >>> fitted.prior.round(2), fitted.low.round(2), fitted.high.round(2)
+    (array([0.5, 0.5]), array([0.45, 0.45]), array([0.55, 0.55]))
     """
     classes = logits.shape[1]
     share = np.bincount(labels, minlength=classes) / len(labels)
@@ -126,5 +165,14 @@ def fit_prior(logits: np.ndarray, labels: np.ndarray, groups: np.ndarray, *, con
 
 
 def effective_prior(declared: np.ndarray | None, fitted: FittedPrior) -> np.ndarray:
-    """The declared prior (K,) where the measurement does not contradict it, else the fitted one."""
+    """The declared prior (K,) where the measurement does not contradict it, else the fitted one.
+
+    Examples
+    --------
+    >>> fitted = FittedPrior(prior=np.array([0.7, 0.3]), low=np.array([0.6, 0.2]), high=np.array([0.8, 0.4]))
+    >>> effective_prior(np.array([0.65, 0.35]), fitted)
+    array([0.65, 0.35])
+    >>> effective_prior(np.array([0.95, 0.05]), fitted)
+    array([0.7, 0.3])
+    """
     return declared if declared is not None and fitted.contains(declared) else fitted.prior

@@ -43,7 +43,7 @@ def one_line(text: str, most: int = LONGEST_LINE) -> str:
     >>> one_line("a  line   of words")
     'a line of words'
     >>> one_line("abc" * 50, 60)
-    'abcabcabcabcabcabc ... (102 left out) ... bcabcabcabcabcabcabc'
+    'abcabcabcabcabcabc ... (114 left out) ... abcabcabcabcabcabc'
     """
     line = printable(" ".join(text.split()))
     if len(line) <= most:

@@ -43,7 +43,14 @@ class ClassConditionals:
 
 
 def sums_of_groups(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """Sums (g, q) of the rows of values (n, q) over groups (n,)."""
+    """Sums (g, q) of the rows of values (n, q) over groups (n,).
+
+    Examples
+    --------
+    >>> sums_of_groups(np.array([[1.0], [2.0], [3.0]]), groups=np.array([7, 7, 9]))
+    array([[3.],
+           [3.]])
+    """
     _, group = np.unique(groups, return_inverse=True)
     sums = np.zeros((group.max(initial=-1) + 1, values.shape[1]))
     np.add.at(sums, group, values)
@@ -56,6 +63,13 @@ def class_conditionals(
     """Means of features (n, q) in each of `count` classes (n,), every one of which occurs.
 
     corners : (c, q) features of messages that each class is given, each with the weight of a pseudo-message.
+
+    Examples
+    --------
+    >>> features, classes = np.array([[0.9], [0.7], [0.1]]), np.array([1, 1, 0])
+    >>> class_conditionals(features, classes, groups=np.arange(3), count=2).mean.round(2)
+    array([[0.1],
+           [0.8]])
     """
     size = features.shape[1]
     extra = np.empty((0, size)) if corners is None else corners
@@ -75,7 +89,14 @@ def class_conditionals(
 
 
 def design_effect(values: np.ndarray, groups: np.ndarray) -> float:
-    """Factor, at least 1, on the variance of the mean of values (n,) because messages come in groups (n,) (Kish 1965)."""
+    """Factor, at least 1, on the variance of the mean of values (n,) because messages come in groups (n,) (Kish 1965).
+
+    Examples
+    --------
+    >>> values = np.array([0.0, 0.0, 1.0, 1.0])
+    >>> design_effect(values, groups=np.arange(4)), design_effect(values, groups=np.array([0, 0, 1, 1]))
+    (1.0, 2.0)
+    """
     centred = (values - values.mean())[:, None]
     rows = float((centred**2).sum())
     return max(1.0, float((sums_of_groups(centred, groups) ** 2).sum()) / rows) if rows > 0 else 1.0
@@ -91,24 +112,55 @@ class PriorEstimate:
 
 
 def classify_and_count(posteriors: np.ndarray) -> np.ndarray:
-    """Shares (K,) of the classes that are the most probable by posteriors (n, K): what is wrong in a naive count."""
+    """Shares (K,) of the classes that are the most probable by posteriors (n, K): what is wrong in a naive count.
+
+    Examples
+    --------
+    >>> classify_and_count(np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.7, 0.3]]))
+    array([0.75, 0.25])
+    """
     return np.bincount(posteriors.argmax(axis=1), minlength=posteriors.shape[1]) / len(posteriors)
 
 
 def emq(calibrated: np.ndarray, prior: np.ndarray) -> np.ndarray:
-    """Prior (K,) of a window by EMQ (Saerens et al. 2002), from its calibrated posteriors (n, K) on a prior (K,)."""
+    """Prior (K,) of a window by EMQ (Saerens et al. 2002), from its calibrated posteriors (n, K) on a prior (K,).
+
+    Examples
+    --------
+    >>> calibrated = np.array([[0.9, 0.1]] * 6 + [[0.1, 0.9]] * 4)
+    >>> emq(calibrated, prior=np.array([0.5, 0.5])).round(2)
+    array([0.62, 0.38])
+    """
     found, _ = EMQ.EM(prior, calibrated)
     return np.asarray(found)
 
 
 def posterior_conditionals(posteriors: np.ndarray, classes: np.ndarray, groups: np.ndarray) -> ClassConditionals:
-    """Mean posteriors in the K classes: posteriors (n, K), classes (n,), groups (n,) of labelled messages."""
+    """Mean posteriors in the K classes: posteriors (n, K), classes (n,), groups (n,) of labelled messages.
+
+    Examples
+    --------
+    >>> posteriors = np.array([[0.9, 0.1]] * 20 + [[0.2, 0.8]] * 10)
+    >>> classes = np.repeat([0, 1], [20, 10])
+    >>> posterior_conditionals(posteriors, classes, groups=np.arange(30)).mean.round(2)
+    array([[0.88, 0.12],
+           [0.23, 0.77]])
+    """
     count = posteriors.shape[1]
     return class_conditionals(posteriors, classes, groups, count, np.eye(count))
 
 
 def adjusted_count(posteriors: np.ndarray, conditionals: ClassConditionals) -> np.ndarray:
-    """Prior (K,) of a window by probabilistic adjusted count (PACC): posteriors (n, K) of the window."""
+    """Prior (K,) of a window by probabilistic adjusted count (PACC): posteriors (n, K) of the window.
+
+    Examples
+    --------
+    >>> posteriors = np.array([[0.9, 0.1]] * 20 + [[0.2, 0.8]] * 10)
+    >>> conditionals = posterior_conditionals(posteriors, np.repeat([0, 1], [20, 10]), groups=np.arange(30))
+    >>> window = np.array([[0.9, 0.1]] * 50 + [[0.2, 0.8]] * 50)
+    >>> adjusted_count(window, conditionals).round(2)
+    array([0.49, 0.51])
+    """
     return np.asarray(ACC.solve_adjustment(conditionals.mean.T, posteriors.mean(axis=0), method="inversion", solver="minimize"))
 
 
@@ -126,6 +178,15 @@ def estimate_prior(
     window's messages and of the labelled ones, both with x as the truth, over groups of near duplicates. The other classes
     keep their proportions. Unlike a bootstrap's, the interval allows for mistakes that the labelled messages happen not to
     hold.
+
+    Examples
+    --------
+    >>> posteriors = np.array([[0.9, 0.1]] * 200 + [[0.2, 0.8]] * 100)
+    >>> conditionals = posterior_conditionals(posteriors, np.repeat([0, 1], [200, 100]), groups=np.arange(300))
+    >>> window = np.array([[0.9, 0.1]] * 250 + [[0.2, 0.8]] * 250)
+    >>> estimate = estimate_prior(window, groups=np.arange(500), conditionals=conditionals, confidence=0.95)
+    >>> estimate.prior.round(2), estimate.low.round(2), estimate.high.round(2)
+    (array([0.5, 0.5]), array([0.45, 0.46]), array([0.54, 0.55]))
     """
     classes = posteriors.shape[1]
     prior = adjusted_count(posteriors, conditionals)
@@ -162,7 +223,13 @@ def estimate_prior(
 
 
 def bisect(kept: Callable[[float], bool], inside: float, outside: float) -> float:
-    """Where between two shares a test begins to reject."""
+    """Where between two shares a test begins to reject.
+
+    Examples
+    --------
+    >>> round(bisect(lambda share: share < 0.3, inside=0.0, outside=1.0), 6)
+    0.3
+    """
     for _ in range(BISECTIONS):
         middle = (inside + outside) / 2
         inside, outside = (middle, outside) if kept(middle) else (inside, middle)
