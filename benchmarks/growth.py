@@ -23,7 +23,7 @@ import numpy as np
 from benchmarks.evaluate import write_messages, write_technique
 from benchmarks.measuring import ROOT, measured, read_result, surroundings, write_result
 from benchmarks.score import deploy
-from tests.project import OWN, TINY_TRAINING, WORDS, Project, tiny_encoder, workspace, yaml
+from tests.project import OWN, TINY_TRAINING, WORDS, Project, stage_module, tiny_encoder, workspace, yaml
 
 PICTURE = ROOT / "benchmarks/growth.svg"
 SHARES = {"ham": 0.87, "spam": 0.13}
@@ -99,7 +99,7 @@ def measure_pipeline(count: int, wanted: set[str]) -> Iterator[tuple[str, dict[s
         def run(*command: str) -> dict[str, float]:
             found: list[dict[str, float]] = []
             while not found or (found[0]["seconds"] < QUICK and len(found) < TIMES):
-                found.append(measured("-m", f"stages.{command[0]}", *command[1:], folder=project.folder))
+                found.append(measured("-m", stage_module(command[0]), *command[1:], folder=project.folder))
             return min(found, key=lambda each: each["processor_seconds"])
 
         for name in names[: last + 1]:

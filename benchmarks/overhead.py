@@ -32,15 +32,16 @@ TIMES = 3
 
 def stage_names() -> list[str]:
     """Every module of stages that is a command."""
-    return sorted(path.stem for path in (ROOT / "stages").glob("*.py") if "__main__" in path.read_text(encoding="utf-8"))
+    commands = [path for path in sorted((ROOT / "stages").rglob("*.py")) if "__main__" in path.read_text(encoding="utf-8")]
+    return [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in commands]
 
 
 def starts() -> dict[str, dict[str, Any]]:
     """Seconds from the command to its help, and the heavy packages that are imported by then, for each stage."""
     found = {}
     for name in tqdm(stage_names(), desc="starts"):
-        times = [measured("-m", f"stages.{name}", "--help", folder=ROOT) for _ in range(TIMES)]
-        listing = f"import sys, stages.{name}; print(*sorted({HEAVY!r} & set(sys.modules)))"
+        times = [measured("-m", name, "--help", folder=ROOT) for _ in range(TIMES)]
+        listing = f"import sys, {name}; print(*sorted({HEAVY!r} & set(sys.modules)))"
         listed = subprocess.run([sys.executable, "-c", listing], cwd=ROOT, capture_output=True, text=True, check=True)
         shortest = min(times, key=lambda each: each["seconds"])
         found[name] = {"imports": listed.stdout.split()} | {key: round(value, 2) for key, value in shortest.items()}

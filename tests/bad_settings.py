@@ -161,7 +161,7 @@ def yaml_files() -> Iterator[Case]:
         yield Case(
             kind="YAML of a study",
             name=name,
-            stage="study",
+            stage="variant",
             arguments={"study": "ratio", "variant": "v"},
             files={study: content, "studies/ratio/dvc.yaml": b"stages: {}"},
             said=(f"{study}: ", *said),

@@ -34,7 +34,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ballast.models.base import PriorModel
+from ballast.models.prior import PriorModel
 from ballast.technique import Technique, TrainingData, TrainingSettings
 
 
@@ -181,7 +181,7 @@ def test_the_file_of_a_technique_reruns_its_entries_and_equal_results_end_it_the
     before = {path: path.read_bytes() for name in ("logits", "models", "evaluations") for path in files(built, name)}
     with (built.folder / "ballast/techniques/tfidf.py").open("a") as file:
         file.write("# A comment.\n")
-    expected = {"search", "techniques", *of_entry("tfidf"), *of_entry("tfidf_weak"), "probe", "compare"}
+    expected = {"sources", "search", "techniques", *of_entry("tfidf"), *of_entry("tfidf_weak"), "probe", "compare"}
     assert built.repro() - {"report"} == expected
     # Training is deterministic: the same bytes again.
     assert {path: path.read_bytes() for path in before} == before
@@ -190,13 +190,15 @@ def test_the_file_of_a_technique_reruns_its_entries_and_equal_results_end_it_the
 def test_an_edit_of_a_module_reruns_the_stages_that_run_it_for_every_technique(built: Project) -> None:
     with (built.folder / "ballast/evaluation/post_hoc.py").open("a") as file:
         file.write("# A comment.\n")
-    assert built.repro() == {"techniques", *(f"evaluate@{name}" for name in TECHNIQUES), "errors", "report"}
+    again = {f"evaluate@{name}" for name in TECHNIQUES}
+    assert built.repro() == {"sources", *again, "compare", "errors", "report"}
 
 
 def test_one_parameter_of_one_entry_and_another_technique(built: Project) -> None:
     built.write("ballast/techniques/mine.py", MINE)
     built.edit({"techniques.tfidf": {"C": 5.0}, "techniques.mine": {}})
-    assert built.repro() == {"search", "techniques", *of_entry("tfidf"), *of_entry("mine"), "probe", "compare", *DOWNSTREAM}
+    again = {*of_entry("tfidf"), *of_entry("mine")}
+    assert built.repro() == {"sources", "search", "techniques", *again, "probe", "compare", *DOWNSTREAM}
     assert "mine" in read_json(built.folder / "reports/leaderboard.json")["techniques"]
     assert set(on_disk(built, "mine")) == set(FOLDERS)
 

@@ -94,7 +94,7 @@ def studied(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path, quick_
 
 
 def test_a_study_trains_its_variants_and_compares_them(studied: Project) -> None:
-    assert studied.repro(path_of("ratio")) == {"ingest", "validate", *stages_of("ratio", "ratio_1", "ratio_10")}
+    assert studied.repro(path_of("ratio")) == {"sources", "ingest", "validate", *stages_of("ratio", "ratio_1", "ratio_10")}
     found = result(studied, "ratio")
     assert [row["variant"] for row in found["rows"]] == ["ratio_1", "ratio_10"]
     assert [row["at"] for row in found["rows"]] == [1, 10]
