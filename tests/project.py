@@ -198,12 +198,6 @@ class Project:
         return ran(done.stdout)
 
 
-def stage_module(name: str) -> str:
-    """The module that runs a stage or a step of production, by its name on whichever shelf."""
-    [file] = (file for file in (ROOT / "stages").rglob(f"{name}.py") if "pages" not in file.parts or name == "readme")
-    return ".".join(file.relative_to(ROOT).with_suffix("").parts)
-
-
 def ran(output: str) -> set[str]:
     """The stages that DVC says it runs."""
     return set(re.findall(r"Running stage '([^']+)'", output))
