@@ -5,10 +5,13 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from sphinx.application import Sphinx
+
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from docs.generate import fill_page  # noqa: E402
+from docs.generate.docstrings import listed_fields  # noqa: E402
 
 project = "Ballast"
 author = "The Ballast developers"
@@ -42,8 +45,12 @@ html_static_path = ["_static"]
 html_css_files = ["ballast.css"]
 html_show_sphinx = False
 html_show_copyright = False
+# Pages without subpages need no navigation at the left.
+html_sidebars = {page: [] for page in ("architecture", "how_we_judge", "speed", "tutorial")}
+html_context = {"default_mode": "auto"}
 html_theme_options = {
     "navbar_align": "left",
+    "header_links_before_dropdown": 8,
     "navigation_with_keys": False,
     "show_prev_next": True,
     "footer_start": [],
@@ -54,6 +61,17 @@ html_theme_options = {
 }
 
 
-def setup(app: object) -> None:
-    """Fill the generated blocks of each page when Sphinx reads it."""
-    app.connect("source-read", lambda app, name, source: source.__setitem__(0, fill_page(source[0], ROOT)))  # type: ignore[attr-defined]
+def read_page(app: Sphinx, name: str, source: list[str]) -> None:
+    """Fill the generated blocks of a page."""
+    source[0] = fill_page(source[0], ROOT)
+
+
+def read_docstring(app: Sphinx, kind: str, name: str, item: object, options: object, lines: list[str]) -> None:
+    """Show the fields of small classes as a list."""
+    lines[:] = listed_fields(lines)
+
+
+def setup(app: Sphinx) -> None:
+    """Connect the functions above."""
+    app.connect("source-read", read_page)
+    app.connect("autodoc-process-docstring", read_docstring)
