@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from stages.pages.readme import MARKDOWN, PICTURES, README, benchmarks_table, filled, results_table, tables
 from stages.store.files import read_json, write_json
-from stages.store.params import Ingest, read_params
+from stages.store.params import Params, read_params
 from stages.store.project import PROJECT
 
 ROOT = Path(__file__).parent.parent
@@ -124,10 +125,31 @@ def test_the_example_technique_builds() -> None:
     np.testing.assert_allclose(technique.class_weights, [100 / 180, 5.0])
 
 
-def test_the_example_settings_are_accepted() -> None:
-    [ingest] = map(yaml.safe_load, examples(TEXT, "yaml"))
+def merged(settings: dict, changes: dict) -> dict:
+    """Settings with changes: sections are merged key by key, what is below them is replaced."""
+    return settings | {
+        key: {**settings[key], **value} if isinstance(value, dict) and isinstance(settings.get(key), dict) else value
+        for key, value in changes.items()
+    }
+
+
+@pytest.mark.parametrize("path", [README, *sorted(path.relative_to(ROOT) for path in ROOT.glob("docs/guides/*.md"))], ids=str)
+def test_the_example_settings_are_accepted(path: Path) -> None:
     shipped = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    assert Ingest.model_validate(shipped["ingest"] | ingest["ingest"]).text_column == "body"
+    for example in examples((ROOT / path).read_text(encoding="utf-8"), "yaml"):
+        Params.model_validate(merged(shipped, yaml.safe_load(example)))
+
+
+def test_the_technique_of_the_guide_is_its_equation() -> None:
+    [source] = examples((ROOT / "docs/guides/adding_a_technique.md").read_text(encoding="utf-8"), "python")
+    scope: dict = {}
+    exec(compile(source, "adding_a_technique.md", "exec"), scope)
+    technique = scope["build"](np.array([90, 10]), ["ham", "spam"], epsilon=2.0)
+    logits, labels = torch.tensor([[0.0, 1.0], [3.0, -1.0]]), torch.tensor([0, 1])
+    probability = logits.softmax(dim=1)[[0, 1], labels]
+    loss = technique.loss(logits, labels, torch.tensor([1.0, 0.5]), 0.0)
+    torch.testing.assert_close(loss, torch.tensor([1.0, 0.5]) * (2 * (1 - probability) - probability.log()))
+    assert technique.declared_prior(np.array([0.9, 0.1])) is None
 
 
 def test_the_make_targets_named_exist() -> None:
