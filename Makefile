@@ -10,48 +10,48 @@ TORCH_INDEX := https://download.pytorch.org/whl/cpu
 # The locks name every package with the sha256 of its files, so pip resolves nothing; `pip check` says whether all fits together.
 INSTALL = $(VENV)/bin/python -m pip install --disable-pip-version-check --quiet --progress-bar off --no-compile --no-deps --require-hashes
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
-# Nothing that we start reports to anybody.
+# No telemetry.
 export DO_NOT_TRACK := 1
 export GX_ANALYTICS_ENABLED := false
 export HF_HUB_DISABLE_TELEMETRY := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
-# Without saved bytecode every stage would compile its libraries anew, which takes longer than most stages.
+# Without saved bytecode every stage compiles its libraries again, which takes longer than most stages.
 unexport PYTHONDONTWRITEBYTECODE
 
-help:   ## say what each target does
+help:   ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */make \1|/' | column -t -s '|'
 
 repro: setup   ## run the pipeline on the data that params.yaml names
 	python -m flows.repro
 	@echo "The report: $(CURDIR)/reports/index.html"
 
-study: setup   ## run a study, which are off by default: make study NAME=ratio
+study: setup   ## run a study: make study NAME=ratio
 	python -m flows.repro studies/$(NAME)/dvc.yaml
 
 serve: setup   ## run production until Ctrl-C: Prefect server, worker, deployments (make serve PORT=4201)
 	@exec python -m flows.serve $(if $(PORT),--port $(PORT))
 
-nodes: $(VENV)/nodes   ## install what trains on other machines: Ray, Prefect on Kubernetes
+nodes: $(VENV)/nodes   ## install Ray and Prefect's Kubernetes worker, for trainings on other machines
 
-test: setup browser   ## run the tests, a file to a core
+test: setup browser   ## run the tests, one file per core
 	python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
-test-inputs: setup   ## try every bad input that the tests know, and count them
+test-inputs: setup   ## try every bad input of the tests and count the failures
 	python -m benchmarks.bad_inputs
 
-test-slow: setup nodes postgresql   ## run the tests with real parts: killed workers, PostgreSQL, S3, Ray
+test-slow: setup nodes postgresql   ## run the slow tests: killed workers, PostgreSQL, S3, Ray
 	python -m pytest -m slow
 
-test-kills: setup   ## kill each command at random moments, and compare what its rerun gives: KILLS=50 SEED=1
+test-kills: setup   ## kill commands at random moments and compare their reruns: KILLS=50 SEED=1
 	python -m benchmarks.kills $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED))
 
-test-flips: setup   ## flip bytes in files at rest and read them, nothing may give another result: FLIPS=100 SEED=0
+test-flips: setup   ## flip bytes in files at rest and check that every flip is reported: FLIPS=100 SEED=0
 	python -m benchmarks.flips $(if $(FLIPS),--flips $(FLIPS)) $(if $(SEED),--seed $(SEED))
 
-verify: setup   ## hash all files at rest: DVC's cache, what dvc.lock names, production
+verify: setup   ## verify the sha256 of all files at rest: DVC's cache, outputs, production
 	python -m stages.production.verify
 
-check: setup   ## lint, types and import rooms
+check: setup   ## lint, type check, import rules
 	ruff check .
 	ruff format --check .
 	mypy
@@ -61,15 +61,15 @@ docs: setup $(VENV)/docs   ## build the manual, with warnings as errors: docs/_b
 	python -m sphinx -E -W --keep-going -n -q docs docs/_build/html
 	@echo "The manual: $(CURDIR)/docs/_build/html/index.html"
 
-bench: setup nodes   ## run the benchmarks where the pipeline has run, for two hours; class_prior alone takes another one
+bench: setup nodes   ## run the benchmarks after make repro: two hours, and one more for class_prior
 	@failed=; for each in train score score_folder "overhead --full" growth evaluate; do \
 	  echo "benchmarks.$$each"; python -m benchmarks.$$each || failed="$$failed $${each%% *}"; done; \
 	  [ -z "$$failed" ] || { echo "error: failed:$$failed" >&2; exit 1; }
 
-readme: setup browser   ## put the results of the last run into README.md
+readme: setup browser   ## write the results of the last run into the documents
 	python -m stages.pages.readme
 
-clean:   ## free the disk: environment, caches and all that the pipeline wrote, but not data/raw and production
+clean:   ## delete the environment, caches and outputs, except data/raw and production
 	rm -rf $(VENV) .dvc/cache .dvc/tmp .pytest_cache .mypy_cache .ruff_cache .hypothesis build ballast.egg-info
 	rm -rf data/messages.parquet data/validation.json data/data_docs data/search.json
 	rm -rf data/techniques data/sources data/samples data/states

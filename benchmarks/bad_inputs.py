@@ -1,7 +1,7 @@
-"""Try every bad input of the tests: how many are refused by one readable line that changes nothing.
+"""Try every bad input of the tests and count those that fail with one readable line and change nothing.
 
-Writes benchmarks/bad_inputs.json: `counts` of the inputs tried, by kind, and of those that ended in any other way, which are
-also printed; the exit code is 1 where there are some. `make test-inputs` runs it.
+Writes benchmarks/bad_inputs.json: the number of inputs by kind, and the number that ended in another way. The latter are
+printed, and then the exit code is 1. `make test-inputs` runs this benchmark.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from tests.bad_tables import ANSWERS, of_server, server, tables
 from tests.project import Project
 
 COMMAND = "make test-inputs"
-# A server that never answers costs this, not the half minute of production.
+# Shorter than in production: one of the cases is a server that never answers.
 SILENT_SECONDS = 0.3
 
 
 def problems(project: Project) -> Iterator[tuple[Case, list[str]]]:
-    """Each case, with what is wrong with how it ended."""
+    """Yield each case with the problems of its outcome."""
     for case in [*settings(), *tables()]:
         yield case, wrong(case, *tried(project, case))
     for name, (answer, _) in ANSWERS.items():

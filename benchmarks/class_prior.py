@@ -1,7 +1,7 @@
-"""How often the watch is wrong: false alarms, power, coverage of its interval; beside it Evidently's default test and counting.
+"""Measure how often the watch is wrong: false alarms, power, interval coverage. Peers: Evidently's default test, counting.
 
-The messages that the deployed model was not trained on stand for all traffic: each simulation draws labelled messages, as many
-as validation has, and a window from them anew, with replacement, so that the truth is known. Run it where a model is deployed.
+Messages that the deployed model was not trained on stand for all traffic. Each simulation draws labelled messages, as many as
+validation has, and a window, both with replacement, so that the true class prior is known. It needs a deployed model.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ SIZES = (500, 1000, 5000)
 PRIORS = (0.05, 0.1, 0.134, 0.2, 0.4, 0.6, 0.8, 0.9)
 SHIFTS = ((0.2, 1000), (0.08, 2000))
 BOOTSTRAP = 200
-# Evidently takes a tenth of a second a window.
+# Fewer for Evidently, which takes 0.1 s a window.
 EVIDENTLY_WINDOWS = 300
 JOBS = 2
-# Modules of the standard library, whose documentation is another kind of text than any message.
+# The documentation of these standard modules is another kind of text than the messages.
 MODULES = ("argparse", "asyncio", "collections", "csv", "datetime", "email", "http.client", "json", "logging", "os", "pathlib")
 MODULES += (
     "random",
@@ -54,7 +54,7 @@ MODULES += (
 
 
 class Population:
-    """All messages that may be drawn: as the model sees them, with classes (n,) of which 1 is the rare one."""
+    """The messages to draw from, as the model sees them, with their classes (n,): 1 is the rare class."""
 
     def __init__(self, version: Version) -> None:
         table = pd.read_parquet(version.folder / REFERENCE)
@@ -67,12 +67,12 @@ class Population:
         self.rows = [np.flatnonzero(self.classes == label) for label in range(len(self.labels))]
 
     def prior(self, share: float) -> np.ndarray:
-        """A prior (K,) with a share of the rare class; the others keep their proportions."""
+        """A class prior (K,) with the given share of the rare class; the other classes keep their proportions."""
         others = np.delete(self.labelled, self.rare) / np.delete(self.labelled, self.rare).sum()
         return np.insert((1 - share) * others, self.rare, share)
 
     def labelled_rows(self, rng: np.random.Generator) -> np.ndarray:
-        """Rows of as many labelled messages of each class as validation has."""
+        """Rows of labelled messages, as many of each class as validation has."""
         return np.concatenate([rng.choice(rows, count) for rows, count in zip(self.rows, self.labelled, strict=True)])
 
     def window_rows(self, share: float, size: int, rng: np.random.Generator) -> np.ndarray:
@@ -81,7 +81,7 @@ class Population:
         return np.concatenate([rng.choice(rows, count) for rows, count in zip(self.rows, counts, strict=True)])
 
     def take(self, rows: np.ndarray) -> ScoredMessages:
-        """Messages by row, each a draw of its own."""
+        """The messages of the rows, as distinct draws."""
         columns = {name: values[rows] for name, values in self.scored.descriptors.items()}
         return ScoredMessages(posteriors=self.scored.posteriors[rows], groups=np.arange(len(rows)), descriptors=columns)
 
@@ -89,7 +89,7 @@ class Population:
 def decisions(
     population: Population, share: float, size: int, policy: Policy, reference_prior: np.ndarray, seed: int
 ) -> dict[str, bool]:
-    """Whether a window of a share is called anything but steady: by the watch, and by counting with an exact binomial test."""
+    """Whether the watch, and an exact binomial test on the predicted classes, decide anything but steady for windows of a share."""
     rng = np.random.default_rng(seed)
     rows = population.labelled_rows(rng)
     window = population.take(population.window_rows(share, size, rng))
@@ -109,14 +109,14 @@ def decisions(
 
 
 def alarms(population: Population, share: float, size: int, policy: Policy, windows: int) -> dict[str, float]:
-    """Share of windows that are called anything but steady, when the deployed prior is the steady one."""
+    """Share of windows with another decision than steady, by the share of the rare class."""
     prior = population.prior(STEADY)
     found = Parallel(n_jobs=JOBS)(delayed(decisions)(population, share, size, policy, prior, seed) for seed in range(windows))
     return {name: float(np.mean([each[name] for each in found])) for name in found[0]}
 
 
 def evidently_alarms(population: Population, share: float, size: int, windows: int) -> float:
-    """Share of windows in which Evidently's default test finds the called class drifted from the labelled messages."""
+    """Share of windows in which Evidently's default test reports drift of the predicted class."""
     from evidently import DataDefinition, Dataset, Report
     from evidently.metrics import ValueDrift
 
@@ -140,7 +140,7 @@ def evidently_alarms(population: Population, share: float, size: int, windows: i
 
 
 def covered(population: Population, share: float, size: int, confidence: float, seed: int) -> tuple[bool, bool]:
-    """Whether the interval holds the truth: the watch's, and that of a plain bootstrap of PACC."""
+    """Whether the intervals of the watch and of a plain bootstrap of PACC contain the true share."""
     rng = np.random.default_rng([seed, size, round(1000 * share)])
     rows, of_window = population.labelled_rows(rng), population.window_rows(share, size, rng)
     posteriors, classes = population.scored.posteriors[rows], population.classes[rows]
@@ -159,7 +159,7 @@ def covered(population: Population, share: float, size: int, confidence: float, 
 
 
 def coverage(population: Population, policy: Policy, repeats: int) -> list[dict[str, float]]:
-    """Coverage of the interval for each prior and size of a window."""
+    """Coverage of the intervals for each class prior and window size."""
     table = []
     for share in PRIORS:
         for size in SIZES:
@@ -184,7 +184,7 @@ def other_texts() -> list[str]:
 
 
 def other_kind(population: Population, version: Version, policy: Policy, windows: int) -> list[dict[str, Any]]:
-    """Decisions about windows in which a share of the messages are another kind of text, at an unchanged prior of the rest."""
+    """Decisions for windows with a share of another kind of text; the class prior of the rest is unchanged."""
     texts = other_texts()
     words = load_file(version.folder / VOCABULARY)["words"]
     found = descriptors(texts, words)
@@ -237,7 +237,7 @@ def main(windows: int, repeats: int) -> None:
         "repeats": repeats,
         "steady_prior": STEADY,
         "false_alarms": steady,
-        # The 99% point of the number of false alarms, were their rate 1%.
+        # The 99% quantile of the number of false alarms if their rate is 1%.
         "most_false_alarms": int(binom.ppf(0.99, windows, 0.01)) / windows,
         "power": power,
         "another_kind": other_kind(population, version, policy, min(windows, 200)),

@@ -1,6 +1,6 @@
-"""Time `evaluate` and `compare` on made-up logits of many techniques, seeds and test messages; writes benchmarks/evaluate.json.
+"""Time `evaluate` and `compare` on simulated logits of many techniques, seeds and messages; writes benchmarks/evaluate.json.
 
-How far the ranking metrics, which are taken from score bins, lie from scikit-learn's on the same scores is measured beside.
+It also measures the difference between our ranking metrics, computed from score bins, and scikit-learn's.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from stages.store.checked import write_arrays, write_table
 from stages.store.files import write_json
 
 LABELS, SHARES = ["ham", "spam"], np.array([0.87, 0.13])
-# Drawn from so many times as many as there are messages, 98% of the groups have one message, as in the SMS data.
+# With this factor 98% of the groups hold one message, as in the SMS data.
 MORE_GROUPS = 25
 
 
 def write_messages(folder: Path, sizes: Mapping[str, int], rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """A table of messages with so many of each split: classes (n,) by split."""
+    """Write a table of messages with the given number in each split; return the classes (n,) by split."""
     classes = {split: rng.choice(2, size, p=SHARES) for split, size in sizes.items()}
     total = sum(sizes.values())
     table = pd.DataFrame(
@@ -49,12 +49,12 @@ def write_messages(folder: Path, sizes: Mapping[str, int], rng: np.random.Genera
 
 
 def made_up_logits(classes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Logits (n, 2) that tell the classes apart with few mistakes."""
+    """Simulated logits (n, 2) that separate the classes with few errors."""
     return (2.5 * np.eye(2)[classes] + rng.normal(size=(len(classes), 2)) + np.log(SHARES)).astype(np.float32)
 
 
 def write_technique(folder: Path, name: str, seeds: int, classes: dict[str, np.ndarray], rng: np.random.Generator) -> None:
-    """Card, logits and probe of a technique."""
+    """Write the card, logits and probe of a technique."""
     card = {"name": name, "technique": "baseline", "parameters": {}, "sources": {}}
     write_json(folder / f"data/techniques/{name}.json", card)
     (folder / "logits" / name).mkdir(parents=True)
@@ -73,7 +73,7 @@ def write_technique(folder: Path, name: str, seeds: int, classes: dict[str, np.n
 
 
 def ranking_error(folder: Path, name: str, classes: np.ndarray) -> float:
-    """The largest difference of the first seed's ranking metrics from scikit-learn's."""
+    """The largest difference between the first seed's ranking metrics and scikit-learn's."""
     measured = json.loads((folder / f"evaluations/{name}.json").read_text())["seeds"]["0"]["raw"]
     with np.load(folder / f"logits/{name}/0.npz") as saved:
         scores = log_softmax(saved["test"].astype(float), axis=1)
@@ -87,7 +87,7 @@ def ranking_error(folder: Path, name: str, classes: np.ndarray) -> float:
 
 
 def main(techniques: int, seeds: int, test: int) -> None:
-    """Write the made-up project, run the stages, write what was measured."""
+    """Write a simulated project, run the stages and write the measurements."""
     rng = np.random.default_rng(0)
     names = ["baseline", *(f"technique_{at}" for at in range(1, techniques))]
     yaml = YAML()
@@ -98,7 +98,7 @@ def main(techniques: int, seeds: int, test: int) -> None:
         folder = Path(temporary)
         yaml.dump(params, folder / "params.yaml")
         classes = write_messages(folder, {"train": test // 4, "validation": test // 4, "test": test}, rng)
-        for name in tqdm(names, desc="made-up logits"):
+        for name in tqdm(names, desc="simulated logits"):
             write_technique(folder, name, seeds, classes, rng)
         evaluated = [measured("-m", "stages.evaluate", name, folder=folder)["seconds"] for name in tqdm(names, desc="evaluate")]
         compared = measured("-m", "stages.compare", folder=folder)["seconds"]

@@ -1,8 +1,8 @@
-"""Flip bytes in files at rest and let the commands that read them run: each flip is named, or changes nothing.
+"""Flip bytes in files at rest and run the commands that read them: each flip is reported or changes nothing.
 
 Builds a small project with a deployed version, a corrected one, a scored, labelled and watched window and a retraining, then
 flips one byte or bit at a time in every kind of file that outlives a command. The modification time stays, as when a disk
-spoils a file. Writes `benchmarks/flips.json`; exit code 1 when a flip gave another result and nobody said so.
+corrupts a file. Writes `benchmarks/flips.json`. The exit code is 1 if a flip changed a result without an error.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from tests.project import Outcome, Project
 
 COUNTS, SHIFTED = {"ham": 600, "spam": 120}, {"ham": 240, "spam": 160}
 DEPLOYED = "production/deployed"
-# What a command leaves that is not of its result: locks, times, what git and DVC note for themselves.
+# Not part of a result: locks, times, internal files of git and DVC.
 NOT_COMPARED = (".git/", ".dvc/", "durations/", "__pycache__/", ".lock", "data/data_docs/")
-# The kinds of files, and the commands that read each.
+# The kinds of files, and the commands that read them.
 READERS: dict[str, tuple[str, ...]] = {
     "data/messages.parquet": ("validate", "resample", "train", "evaluate", "errors", "feedback", "promote"),
     "data/feedback.parquet": ("ingest", "prepare"),
@@ -83,7 +83,7 @@ class Flip:
     mask: int
 
     def apply(self, folder: Path) -> None:
-        """Change the byte; the file's times stay."""
+        """Change the byte and keep the file's times."""
         path = folder / self.name
         times = path.stat()
         content = bytearray(path.read_bytes())
@@ -96,7 +96,7 @@ class Flip:
 
 
 def called(function: Callable[[], object], folder: Path) -> Outcome:
-    """What a function of the flows gives in a folder, as a command's outcome."""
+    """Call a function of the flows in a folder and return its outcome as that of a command."""
     with contextlib.chdir(folder):
         try:
             return Outcome(0, "", json.dumps(function(), sort_keys=True))
@@ -105,7 +105,7 @@ def called(function: Callable[[], object], folder: Path) -> Outcome:
 
 
 def commands() -> dict[str, Callable[[Project], Outcome]]:
-    """The commands that read files, by name; of the flows what they read, without a server."""
+    """The commands that read files, by name. Of the flows only the reading functions run, without a server."""
     from flows.pipeline import LEADERBOARD, leaderboard_table
     from flows.promote import announced, deployed
     from flows.retrain import decision_of
@@ -142,12 +142,12 @@ def commands() -> dict[str, Callable[[Project], Outcome]]:
 
 
 def built(folder: Path, python: Path) -> Project:
-    """A project of which every kind of file is there."""
+    """A project that contains every kind of file."""
     from flows.promote import ANNOUNCED
     from flows.state import write_state
     from stages.store.files import write_json
 
-    # The technique takes no steps; its curve is made up.
+    # The technique takes no training steps, so this curve is simulated.
     project = selected_project(folder, python, COUNTS)
     for stage in ("validate", "errors"):
         done(project.stage_here(stage))
@@ -174,12 +174,12 @@ def built(folder: Path, python: Path) -> Project:
 
 
 def done(outcome: Outcome) -> None:
-    """Raise AssertionError for a command that failed."""
+    """Raise AssertionError if a command failed."""
     assert outcome.code == 0, outcome.stderr
 
 
 def draw(project: Project, count: int, seed: int) -> Iterator[Flip]:
-    """So many flips, of each kind of file in turn."""
+    """Draw the given number of flips, from each kind of file in turn."""
     rng = np.random.default_rng(seed)
     kinds: list[str] = []
     for _ in range(count):
@@ -187,7 +187,7 @@ def draw(project: Project, count: int, seed: int) -> Iterator[Flip]:
         kind = kinds.pop()
         files = sorted(path for path in project.folder.glob(kind) if path.is_file() and path.stat().st_size)
         path = files[rng.integers(len(files))]
-        # One bit, or any other byte.
+        # Either one bit flips, or the byte gets another value.
         mask = 1 << int(rng.integers(8)) if rng.random() < 0.5 else int(rng.integers(1, 256))
         command = READERS[kind][rng.integers(len(READERS[kind]))]
         yield Flip(path.relative_to(project.folder).as_posix(), command, int(rng.integers(path.stat().st_size)), mask)
@@ -195,7 +195,7 @@ def draw(project: Project, count: int, seed: int) -> Iterator[Flip]:
 
 @dataclass
 class Flipping:
-    """Runs commands on copies of a project, always at the same place, because some files hold absolute paths."""
+    """Runs commands on copies of a project, always in the same folder, because some files hold absolute paths."""
 
     project: Project
     work: Path
@@ -203,7 +203,7 @@ class Flipping:
     undisturbed: dict[str, tuple[str, dict[str, str]]] = field(default_factory=dict)
 
     def result(self, command: str, flip: Flip | None) -> tuple[Outcome, dict[str, str]]:
-        """How a command ends after a flip, or undisturbed, and the sha256 of all files then."""
+        """The outcome of a command, after a flip or undisturbed, and the sha256 of all files afterwards."""
         shutil.rmtree(self.work, ignore_errors=True)
         shutil.copytree(self.project.folder, self.work, symlinks=True)
         copy = Project(self.work, self.work, self.project.environment)
@@ -220,7 +220,7 @@ class Flipping:
         }
 
     def verdict(self, flip: Flip) -> str:
-        """What came of a flip: found, harmless, silent, or unclear where an error does not say what to do about the file."""
+        """The verdict on a flip: found, harmless, silent, or unclear if the error does not say what to do about the file."""
         outcome, files = self.result(flip.command, flip)
         if outcome.code:
             with contextlib.chdir(self.work):
@@ -233,7 +233,7 @@ class Flipping:
             self.undisturbed[flip.command] = expected.stdout, clean
         stdout, clean = self.undisturbed[flip.command]
         before = file_sha256(self.project.folder / flip.name)
-        # The flipped file itself, where it was not written anew.
+        # The flipped file itself differs unless the command rewrote it.
         same = {name for name in files if files[name] == clean.get(name)}
         others = (files.keys() | clean.keys()) - same - {flip.name}
         rewritten = clean.get(flip.name) not in (None, before)
@@ -244,7 +244,7 @@ class Flipping:
 
 @contextlib.contextmanager
 def warnings_ignored() -> Iterator[None]:
-    """Libraries warn of each other, which is not what is looked for."""
+    """Ignore the warnings of libraries."""
     import warnings
 
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
@@ -253,7 +253,7 @@ def warnings_ignored() -> Iterator[None]:
 
 
 def tried(project: Project, work: Path, count: int, seed: int) -> tuple[Counter[str], list[str]]:
-    """What came of so many flips: how many of each verdict, and a line for each that was not as it should be."""
+    """Try the given number of flips; return the count of each verdict and a line for each failure."""
     flipping, verdicts, wrong = Flipping(project, work), Counter[str](), list[str]()
     for flip in tqdm(draw(project, count, seed), desc="flips", total=count, disable=None):
         verdict = flipping.verdict(flip)

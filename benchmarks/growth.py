@@ -1,9 +1,8 @@
-"""Seconds and peak memory of each stage as the messages grow tenfold; writes benchmarks/growth.json and benchmarks/growth.svg.
+"""Measure seconds and peak memory of each stage as the messages grow tenfold; writes benchmarks/growth.json and growth.svg.
 
-Each stage runs as the command that it is, in a temporary project of made-up messages. The encoder is a small one with random
-weights, of whose two layers the lower one is frozen: how time grows is the question, not how much of it a network takes. Every
-training message is trained on once, the report samples, and `evaluate` finds logits of as many messages as the splits of
-params.yaml give it. What is not measured anew stays in the file. It fails where a stage grows faster than n log n.
+Each stage runs as a command in a temporary project of simulated messages. The encoder is small, has random weights and one of
+its two layers frozen, because the benchmark measures growth, not the cost of a network. Training passes each message once, and
+the report samples. Other measurements stay in the file. The benchmark fails if a stage grows faster than n log n.
 """
 
 from __future__ import annotations
@@ -27,11 +26,11 @@ from tests.project import OWN, TINY_TRAINING, WORDS, Project, stage_module, tiny
 
 PICTURE = ROOT / "benchmarks/growth.svg"
 SHARES = {"ham": 0.87, "spam": 0.13}
-# Of messages that repeat an earlier one with another number.
+# The share of messages that repeat an earlier one with another number.
 TWINS = 0.1
 AT_ONCE = 100_000
 TECHNIQUES: dict[str, dict[str, Any]] = {"baseline": {}, "tfidf": {}, "majority": {}, "upsample": {}}
-# Beyond a million messages only the stages that no model slows down.
+# Beyond a million messages, only stages without a model are measured.
 FEW = 1_000_000
 MEASURED = {
     "ingest": "ingest",
@@ -47,16 +46,16 @@ MEASURED = {
     "score": "score window.csv --window w",
 }
 STAGES = (*MEASURED, "evaluate")
-# A command that takes fewer seconds runs so many times, of which the shortest counts.
+# A command that takes fewer seconds runs this often; the shortest run counts.
 QUICK, TIMES = 5.0, 3
-# Less than this share of what a process costs anyway is chance, and tells no exponent.
+# Growth below this share of the fixed cost is noise and gives no exponent.
 TELLING = 0.1
-# n log n grows by the power 1.09 between 10^5 and 10^6; the rest is for memory beyond the caches, and chance.
+# n log n has the power 1.09 between 10^5 and 10^6; the rest allows for cache misses and noise.
 FASTEST = 1.2
 
 
 def write_csv(path: Path, count: int, seed: int = 0) -> None:
-    """A csv file of made-up messages (text, label, id): words that anybody uses, two of the class's own, a number."""
+    """Write a csv file of simulated messages (text, label, id): common words, two words of the class, a number."""
     rng = np.random.default_rng(seed)
     words, labels = np.array(WORDS, dtype=object), np.array(list(SHARES))
     with path.open("w", encoding="utf-8") as file:
@@ -80,7 +79,7 @@ def write_csv(path: Path, count: int, seed: int = 0) -> None:
 
 @contextmanager
 def made_up_project(count: int) -> Iterator[Project]:
-    """A temporary project with so many messages."""
+    """A temporary project with the given number of messages."""
     with tempfile.TemporaryDirectory() as temporary:
         project = workspace(Path(temporary))
         project.edit({f"train.{key}": value for key, value in (TINY_TRAINING | {"frozen_layers": 1}).items()})
@@ -91,7 +90,7 @@ def made_up_project(count: int) -> Iterator[Project]:
 
 
 def measure_pipeline(count: int, wanted: set[str]) -> Iterator[tuple[str, dict[str, float]]]:
-    """The pipeline's stages at so many messages, each beside its name; what only prepares another one is not given."""
+    """Yield name and measurement of each wanted stage; stages that only prepare others are left out."""
     names = list(MEASURED)
     last = max((names.index(name) for name in wanted if name in names), default=-1)
     with made_up_project(count) as project:
@@ -122,7 +121,7 @@ def measure_pipeline(count: int, wanted: set[str]) -> Iterator[tuple[str, dict[s
 
 
 def measure_evaluate(count: int) -> Iterator[tuple[str, dict[str, float]]]:
-    """`evaluate` of one seed, with so many messages in all splits together."""
+    """Measure `evaluate` of one seed; `count` is the number of messages in all splits together."""
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as temporary:
         project = workspace(Path(temporary))
@@ -134,10 +133,10 @@ def measure_evaluate(count: int) -> Iterator[tuple[str, dict[str, float]]]:
 
 
 def exponent(sizes: np.ndarray, values: np.ndarray) -> float | None:
-    """By which power of the messages the values (m,) grow from the last but one size (m,) to the last, beyond the first one.
+    """The power of n by which values (m,) grow between the last two sizes (m,), after the first value is subtracted.
 
-    What a process costs whatever it works on is in the first value, which is taken from all. None for fewer than three sizes
-    and for what hardly grows; a lower bound for what hardly grows before the last one.
+    The first value is the fixed cost of a process. Returns None for fewer than three sizes and for values that hardly grow, and
+    a lower bound for values that hardly grow before the last size.
     """
     if len(sizes) < 3:
         return None
@@ -149,9 +148,9 @@ def exponent(sizes: np.ndarray, values: np.ndarray) -> float | None:
 
 
 def summary(found: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
-    """How a stage's seconds and memory grow, from its measurements by number of messages.
+    """Summarise how a stage's seconds and memory grow, from its measurements by number of messages.
 
-    The exponent of time is that of the processor's, which what else runs on the machine changes less.
+    The exponent is that of processor time, which depends less on other processes.
     """
     sizes = np.array(sorted(map(int, found)), dtype=float)
     values = {key: np.array([found[str(int(size))][key] for size in sizes]) for key in found[str(int(sizes[0]))]}
@@ -166,7 +165,7 @@ def summary(found: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
 
 
 def draw(stages: Mapping[str, Mapping[str, Any]]) -> None:
-    """Seconds and memory over messages, a line for each stage; beside them what n log n looks like."""
+    """Draw seconds and memory over messages: a line for each stage, and n log n for comparison."""
     import matplotlib
 
     matplotlib.use("svg")
@@ -193,7 +192,7 @@ def draw(stages: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def main(sizes: list[float], most: float, stages: list[str]) -> int:
-    """Measure, and write after each measurement; how often a stage failed or grew too fast."""
+    """Measure and write after each measurement; return how many stages failed or grew too fast."""
     result = read_result("growth")
     found: dict[str, Any] = result.get("stages", {})
     failed = 0

@@ -18,7 +18,7 @@ from tests.project import Project, corpus, project_copy
 
 @dataclass
 class Ground:
-    """A small project in one folder, whose states are kept beside it."""
+    """A small project in one folder; copies of its states lie next to it."""
 
     folder: Path
     environment: Mapping[str, str]
@@ -30,16 +30,16 @@ class Ground:
         return self.folder / "project"
 
     def keep(self, state: str) -> None:
-        """Keep the project as it is under a name."""
+        """Save the project's state under a name."""
         copied(self.project, self.folder / "states" / state)
 
     def restore(self, state: str) -> None:
-        """Put the project into a state that was kept."""
+        """Restore a saved state of the project."""
         subprocess.run(["rm", "-rf", str(self.project)], check=True)
         copied(self.folder / "states" / state, self.project)
 
     def start(self, command: Sequence[str]) -> subprocess.Popen[bytes]:
-        """Start a command in a process group of its own; what it prints goes to a file."""
+        """Start a command in its own process group; its output goes to a file."""
         with (self.folder / "output.log").open("ab") as log:
             return subprocess.Popen(
                 command,
@@ -52,7 +52,7 @@ class Ground:
             )
 
     def run(self, commands: Sequence[Sequence[str]], limit: float = 1200.0) -> str:
-        """Run commands that start together to their ends: why one failed; nothing when none did."""
+        """Run commands side by side to their ends; return why one failed, or nothing."""
         (self.folder / "output.log").unlink(missing_ok=True)
         children = [self.start(command) for command in commands]
         deadline = time.monotonic() + limit
@@ -67,18 +67,18 @@ class Ground:
         return self.said()
 
     def said(self) -> str:
-        """The last lines of what the commands printed."""
+        """The last lines of the commands' output."""
         return " | ".join((self.folder / "output.log").read_text(errors="replace").splitlines()[-8:])
 
 
 def copied(folder: Path, target: Path) -> None:
-    """Copy a folder as it is; a file with two names stays one file."""
+    """Copy a folder; hard links stay hard links."""
     target.parent.mkdir(parents=True, exist_ok=True)
     subprocess.run(["cp", "-a", str(folder), str(target)], check=True)
 
 
 def working_in(folder: Path) -> list[psutil.Process]:
-    """All processes that are at work in a folder."""
+    """All processes that work in a folder."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
@@ -88,7 +88,7 @@ def working_in(folder: Path) -> list[psutil.Process]:
 
 
 def kill_groups(children: Sequence[subprocess.Popen[bytes]]) -> None:
-    """Kill the process groups of commands; what they started in other groups is to end with them."""
+    """Kill the process groups of commands; processes that they started in other groups must end by themselves."""
     for child in children:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGKILL)
@@ -97,7 +97,7 @@ def kill_groups(children: Sequence[subprocess.Popen[bytes]]) -> None:
 
 
 def kill_everything(folder: Path, children: Sequence[subprocess.Popen[bytes]]) -> None:
-    """Kill commands and all that works in a folder, as the end of a container does."""
+    """Kill commands and all processes in a folder, as the end of a container does."""
     kill_groups(children)
     while left := working_in(folder):
         for process in left:

@@ -1,7 +1,7 @@
-"""Kill commands at random moments with SIGKILL, repeat them, and compare what is there then with an undisturbed run.
+"""Kill commands at random moments with SIGKILL, repeat them, and compare the files with those of an undisturbed run.
 
-Writes benchmarks/kills.json: how often something was lost, was there twice, blocked the next run, was left half-written, or
-gave another result. The project is small: a linear model of made-up messages. `KILLS=10 SEED=1 make test-kills` is another one.
+Writes benchmarks/kills.json: how often something was lost, doubled, blocked the next run, stayed half-written, or gave another
+result. The project is small: a linear model on simulated messages. `make test-kills KILLS=10 SEED=1` draws other moments.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from tests.prepared_python import prepared_python
 from tests.project import Project
 
 COMMAND = "make test-kills"
-# A rerun that takes as many times the seconds of the undisturbed run, and a minute more, is blocked.
+# A rerun that takes this many times the undisturbed run, plus a minute, counts as blocked.
 PATIENCE = 10
-# What a flow does for each of the trainings that it runs side by side.
+# The command that a flow runs for each of several trainings.
 TRAIN = "python -m flows.recovery.cleanup && exec dvc --wait-for-lock repro --single-item train@tfidf-{seed}"
 
 
 @dataclass(frozen=True)
 class Scene:
-    """Commands that start together, and from which state of the project; `weight` of them are tried in a round."""
+    """Commands that start together, and the state of the project that they start from; a round tries `weight` kills of it."""
 
     name: str
     before: str
@@ -47,7 +47,7 @@ class Scene:
 
 PYTHON = ("python", "-m")
 SCENES = (
-    # As a user runs it, but for the environment, which is there.
+    # As a user runs it, except that the environment exists already.
     Scene("repro", "fresh", [("make", "-o", "setup", "repro")], "ran", 1),
     Scene("repro, two side by side", "sampled", [("sh", "-c", TRAIN.format(seed=seed)) for seed in (0, 1)], "", 1),
     Scene("promote", "ran", [(*PYTHON, "stages.production.promote")], "deployed", 2),
@@ -57,7 +57,7 @@ SCENES = (
     Scene("feedback", "labelled", [(*PYTHON, "stages.production.feedback")], "fed", 2),
     Scene("retrain", "due", [(*PYTHON, "flows.retrain", "--window", "w1")], "", 1),
 )
-# States that are made from another one by commands that nobody kills.
+# States that undisturbed commands make from another state.
 STEPS = {
     "ran": ("fresh", [("dvc", "repro", "select")]),
     "sampled": ("fresh", [("dvc", "repro", "resample")]),
@@ -67,7 +67,7 @@ STEPS = {
 
 
 def undisturbed(ground: Ground, scenes: Sequence[Scene]) -> None:
-    """Run each scene once to its end, and keep the states that the others begin with."""
+    """Run each scene once to its end, and save the states that other scenes start from."""
     ground.keep("fresh")
     wanted = {scene.name for scene in scenes}
     for scene in SCENES:
@@ -90,7 +90,7 @@ def undisturbed(ground: Ground, scenes: Sequence[Scene]) -> None:
 
 
 def make(ground: Ground, state: str) -> None:
-    """Make a state by commands that nobody kills, unless it is there."""
+    """Make a state by undisturbed commands, unless it exists."""
     if (ground.folder / "states" / state).exists():
         return
     base, commands = STEPS[state]
@@ -102,14 +102,14 @@ def make(ground: Ground, state: str) -> None:
 
 
 def killed(ground: Ground, scene: Scene, rng: random.Random) -> tuple[str, list[subprocess.Popen[bytes]]]:
-    """Kill a scene's commands at a random moment of an undisturbed run: how, and those that go on.
+    """Kill a scene's commands at a random moment of an undisturbed run; return how, and the commands that go on.
 
-    Where all have ended by then, they are begun again.
+    If all commands have ended by then, they start again.
     """
     while True:
         ground.restore(scene.before)
         moment, whole = rng.random(), rng.random() < 0.5
-        # Of two side by side one may go on.
+        # One of two commands may go on.
         spared = len(scene.commands) > 1 and rng.random() < 0.5
         children = [ground.start(command) for command in scene.commands]
         time.sleep(moment * ground.seconds[scene.name])
@@ -124,7 +124,7 @@ def killed(ground: Ground, scene: Scene, rng: random.Random) -> tuple[str, list[
 
 
 def ended(child: subprocess.Popen[bytes], limit: float) -> str:
-    """Why a command that nobody killed failed; nothing when it did not."""
+    """Why a command that was not killed failed; nothing if it succeeded."""
     try:
         code = child.wait(limit)
     except subprocess.TimeoutExpired:
@@ -134,7 +134,7 @@ def ended(child: subprocess.Popen[bytes], limit: float) -> str:
 
 
 def one_kill(ground: Ground, scene: Scene, rng: random.Random) -> dict[str, list[str]]:
-    """Kill and repeat: what is wrong afterwards, by its kind."""
+    """Kill and repeat; return the problems afterwards, by kind."""
     how, spared = killed(ground, scene, rng)
     again = scene.commands[: len(scene.commands) - len(spared)]
     limit = PATIENCE * ground.seconds[scene.name] + 60
@@ -150,7 +150,7 @@ def one_kill(ground: Ground, scene: Scene, rng: random.Random) -> dict[str, list
 
 
 def surrounded(folder: Path, scenes: Sequence[Scene], python: Path | None, stack: contextlib.ExitStack) -> dict[str, str]:
-    """The environment of the commands, with a Prefect server where a scene needs one."""
+    """Yield the environment of the commands, with a Prefect server if a scene needs one."""
     made = Project(folder / "project", folder / "project").environment
     made |= {"DVC_SITE_CACHE_DIR": str(folder / "project/.dvc/tmp/site"), "PYTHONPATH": str(folder / "project")}
     if python is not None:
@@ -164,7 +164,7 @@ def surrounded(folder: Path, scenes: Sequence[Scene], python: Path | None, stack
 def try_kills(
     kills: int, seed: int, scenes: Sequence[Scene], folder: Path, python: Path | None = None
 ) -> Iterator[dict[str, Counter[str]]]:
-    """Kill commands of some scenes so many times in a folder; after each, by scene, all kills so far and each kind of harm."""
+    """Kill commands of the scenes the given number of times; yield the kills and harms so far, by scene, after each kill."""
     rng = random.Random(seed)
     small_project(folder / "project", python)
     counts = {scene.name: Counter({"kills": 0} | dict.fromkeys(KINDS, 0)) for scene in scenes}
@@ -173,7 +173,7 @@ def try_kills(
         undisturbed(ground, scenes)
         drawn = [scene for scene in scenes for _ in range(scene.weight)]
         for number in range(kills):
-            # Each round has all scenes, in an order of its own.
+            # Each round has all scenes, in random order.
             if number % len(drawn) == 0:
                 rng.shuffle(drawn)
             scene = drawn[number % len(drawn)]
@@ -183,7 +183,7 @@ def try_kills(
 
 
 def result_of(counts: Mapping[str, Counter[str]], seed: int) -> dict[str, Any]:
-    """What is written of the kills so far."""
+    """The result to write for the kills so far."""
     together = {kind: sum(each[kind] for each in counts.values()) for kind in ("kills", *KINDS)}
     kills = {f"kills of {name}": each["kills"] for name, each in counts.items()}
     return {
@@ -203,7 +203,7 @@ def main(kills: int, seed: int, imports: bool) -> None:
         (folder / "python").mkdir()
         python = None if imports else stack.enter_context(prepared_python(folder / "python"))
         for counts in try_kills(kills, seed, SCENES, folder, python):
-            # Each time, for whoever ends this early has figures of what was tried.
+            # After each kill, so that an interrupted run leaves its figures.
             result = result_of(counts, seed) | {"imports": imports} | surroundings()
             write_result("kills", result)
     harm = {kind: result["counts"][kind] for kind in KINDS}

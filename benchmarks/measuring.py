@@ -1,4 +1,4 @@
-"""What all benchmarks share: sides timed in turn, a command's seconds and peak memory, where that was, the result's file."""
+"""Shared parts of the benchmarks: timing in turn, seconds and peak memory of a command, the machine, the result file."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from stages.store.files import read_json, write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("torch", "transformers", "accelerate", "numpy", "pandas", "scikit-learn", "dvc", "prefect")
-# What decides how fast matrices are multiplied, fastest first.
+# Instruction sets that decide the speed of matrix products, fastest first.
 INSTRUCTIONS = ("amx_bf16", "avx512_bf16", "avx512f", "avx2")
-# A process's peak memory begins at that of the process which started it, so a small one stands between.
+# The peak memory of a process starts at that of its parent, so a small process stands between.
 BETWEEN = """
 import json, os, subprocess, sys, time
 started = time.perf_counter()
@@ -41,7 +41,7 @@ sys.exit(os.waitstatus_to_exitcode(status) and 1)
 def shortest(sides: Mapping[str, Callable[[], object]], times: int) -> dict[str, dict[str, float]]:
     """Seconds of each side by the `clock` and of the `processor`: {clock: {side: seconds}, processor: ...}.
 
-    The sides take turns, several times, and the shortest time of each counts: what else runs can only make it longer.
+    The sides take turns, several times, and the shortest time of each counts: other processes can only make it longer.
     """
     clocks = {"clock": time.perf_counter, "processor": time.process_time}
     found = {kind: dict.fromkeys(sides, float("inf")) for kind in clocks}
@@ -56,10 +56,10 @@ def shortest(sides: Mapping[str, Callable[[], object]], times: int) -> dict[str,
 
 
 def measured(*command: str, folder: Path, output: Path | None = None, **environment: str) -> dict[str, float]:
-    """Run a command in a folder: {seconds, processor_seconds, peak_mb}, of it and the processes that it waits for.
+    """Run a command in a folder; return {seconds, processor_seconds, peak_mb} of it and of the processes that it waits for.
 
-    A command that begins with "-m" or "-c" is our Python's, and finds our modules. The peak is that of the largest process.
-    What it prints goes to `output` or nowhere; raises CalledProcessError when it fails.
+    Our Python runs a command that begins with "-m" or "-c", and finds our modules. The peak is that of the largest process.
+    The output goes to `output` or nowhere. Raises CalledProcessError if the command fails.
     """
     run = [sys.executable, *command] if command[0].startswith("-") else list(command)
     env = os.environ | {"PYTHONPATH": str(ROOT), "DVC_NO_ANALYTICS": "1"} | environment
@@ -76,12 +76,12 @@ def measured(*command: str, folder: Path, output: Path | None = None, **environm
 
 
 def logged(log: Path) -> list[dict[str, Any]]:
-    """What was measured of each command, in the order of their ends: `command` and what `measured` gives."""
+    """The measurements of all logged commands, in the order in which they ended: `command` and the keys of `measured`."""
     return [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
 
 
 def recording_python(folder: Path, log: Path, path: str) -> str:
-    """A search path that begins with a `python` which runs ours and logs what each command took, for those that DVC starts."""
+    """A PATH whose first `python` runs ours and logs the measurements of each command, for commands that DVC starts."""
     folder.mkdir()
     words = shlex.join([sys.executable, "-IS", "-c", BETWEEN, str(log), sys.executable])
     (folder / "python").write_text(f'#!/bin/sh\nexec {words} "$@"\n', encoding="utf-8")
@@ -90,7 +90,7 @@ def recording_python(folder: Path, log: Path, path: str) -> str:
 
 
 def surroundings() -> dict[str, Any]:
-    """Where and when something is measured: device, processor, cores, threads, load, versions, date."""
+    """The machine and the time of a measurement: device, processor, cores, threads, load, versions, date."""
     import torch
 
     described, flags = processor()
@@ -117,7 +117,7 @@ def installed(name: str) -> str | None:
 
 
 def processor() -> tuple[str, set[str]]:
-    """Name of the processor and the instructions it knows."""
+    """Name and instruction sets of the processor."""
     path = Path("/proc/cpuinfo")
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     said = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
@@ -130,7 +130,7 @@ def result_path(name: str) -> Path:
 
 
 def read_result(name: str) -> dict[str, Any]:
-    """What a benchmark found the last time; {} when it never ran, or on another machine or other versions."""
+    """The last result of a benchmark; {} if it never ran, or ran on another machine or with other versions."""
     path = result_path(name)
     found = read_json(path) if path.exists() else {}
     here = surroundings()
@@ -138,5 +138,5 @@ def read_result(name: str) -> dict[str, Any]:
 
 
 def write_result(name: str, result: Mapping[str, Any]) -> None:
-    """Write what a benchmark found so far."""
+    """Write the result of a benchmark so far."""
     write_json(result_path(name), result)

@@ -1,7 +1,7 @@
-"""What a run costs beside its work: the start of each stage, runs that find nothing to do, and where the time of a run goes.
+"""Measure the overhead of a run: the start of each stage, runs with nothing to do, and where the time of a run goes.
 
-Writes benchmarks/overhead.json. The run is one of all entries of params.yaml in a fresh copy of the project, on a few made-up
-messages and an encoder with random weights, so that nearly all of its time is overhead; `--full` runs it as it stands.
+Writes benchmarks/overhead.json. The run trains all entries of params.yaml in a fresh copy of the project, on a few simulated
+messages and an encoder with random weights, so that nearly all of its time is overhead; `--full` runs the project unchanged.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from stages.store.project import PROJECT
 from tests.project import TINY_TRAINING, Project, corpus, project_copy, tiny_encoder, yaml
 
 RAW = Path("data/raw")
-# Imports that take a tenth of a second or more.
+# Packages whose import takes 0.1 s or more.
 HEAVY = {"accelerate", "datasets", "evidently", "fsspec", "great_expectations", "imblearn", "matplotlib", "pandas", "plotly"}
 HEAVY |= {"pyarrow", "pydantic", "quapy", "scipy", "sklearn", "torch", "transformers"}
-# A stage starts as often, and its shortest start counts.
+# Each stage starts this often; the shortest start counts.
 TIMES = 3
 
 
 def stage_names() -> list[str]:
-    """Every module of stages that is a command."""
+    """Every module of stages that is a command, by its full name."""
     commands = [path for path in sorted((ROOT / "stages").rglob("*.py")) if "__main__" in path.read_text(encoding="utf-8")]
     return [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in commands]
 
 
 def starts() -> dict[str, dict[str, Any]]:
-    """Seconds from the command to its help, and the heavy packages that are imported by then, for each stage."""
+    """Seconds until each command prints its help, and the heavy packages that it imports."""
     found = {}
     for name in tqdm(stage_names(), desc="starts"):
         times = [measured("-m", name, "--help", folder=ROOT) for _ in range(TIMES)]
@@ -49,7 +49,7 @@ def starts() -> dict[str, dict[str, Any]]:
 
 
 def families(log: list[dict[str, Any]], whole: float, folder: Path) -> dict[str, Any]:
-    """Where the seconds of a run went: by family of stages, a training's start, training and scoring apart, and DVC itself."""
+    """The seconds of a run by family of stages; a training is split into start, training and scoring, and DVC stands apart."""
     made: dict[str, dict[str, float]] = {}
     for each in log:
         module = each["command"][each["command"].index("-m") + 1].removeprefix("stages.")
@@ -68,7 +68,7 @@ def families(log: list[dict[str, Any]], whole: float, folder: Path) -> dict[str,
 
 
 def small(project: Project) -> None:
-    """Make a project's messages few and its encoder small."""
+    """Give a project few messages and a small encoder."""
     project.write("messages.csv", corpus({"ham": 300, "spam": 100}))
     tiny = {f"train.{key}": value for key, value in TINY_TRAINING.items()}
     project.edit({"train.model": str(tiny_encoder(project.folder / "encoder")), "probe.texts": ["baba kiki"], **tiny})
@@ -76,10 +76,10 @@ def small(project: Project) -> None:
 
 
 def run(full: bool, entries: list[str]) -> dict[str, Any]:
-    """Seconds of `dvc repro` in a fresh copy of the project, by family of stages; of a second one and of a flow after it."""
+    """Seconds of `dvc repro` in a fresh copy of the project, by family of stages, and of a second run and a flow after it."""
     with tempfile.TemporaryDirectory() as temporary:
         project = project_copy(Path(temporary) / "project")
-        # What a clone has: DVC rewrites all of it after each stage.
+        # A clone has it, and DVC rewrites all of it after each stage.
         shutil.copy(ROOT / "dvc.lock", project.folder)
         if not full:
             small(project)
@@ -107,7 +107,7 @@ def run(full: bool, entries: list[str]) -> dict[str, Any]:
 
 
 def table(found: Mapping[str, Any]) -> str:
-    """Where the time of a run went, as lines of text."""
+    """The seconds of a run as lines of text."""
     lines = [f"{'family':12}{'stages':>8}{'seconds':>10}{'share':>8}"]
     for name, each in sorted(found["families"].items(), key=lambda item: -item[1]["seconds"]):
         lines.append(f"{name:12}{each['stages']:8.0f}{each['seconds']:10.1f}{each['seconds'] / found['seconds']:8.1%}")
@@ -116,7 +116,7 @@ def table(found: Mapping[str, Any]) -> str:
 
 
 def main(full: bool, no_starts: bool, entries: list[str]) -> None:
-    """Measure, write after each measurement, and print; what is not measured anew stays in the file."""
+    """Measure, write after each measurement, and print; other measurements stay in the file."""
     result = read_result("overhead")
     if not no_starts:
         result |= {"starts": starts()} | surroundings()

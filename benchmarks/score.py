@@ -1,7 +1,7 @@
-"""Time scoring beside transformers' pipeline, same messages and model, and weigh long windows; writes benchmarks/score.json.
+"""Time scoring beside transformers' pipeline on the same messages and model, and measure the memory of long windows.
 
-Run as `python -m benchmarks.score` in a folder where the pipeline has run, or name its parts. Each side is timed several times
-in turn and its shortest time counts, because what else runs on the machine can only make it longer.
+Writes benchmarks/score.json. Run `python -m benchmarks.score` in a folder where the pipeline has run, or name its parts. The
+sides take turns, and the shortest time of each counts, because other processes can only make it longer.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from stages.production.incoming import Columns, read_rows
 from stages.store.files import write_json
 
 ROWS_AT_ONCE = 10_000
-# As in the published corpus, where 403 of 5,574 messages repeat another one exactly.
+# The share of exact duplicates in the published corpus: 403 of 5,574 messages.
 REPEATS = 0.07
-# The share of messages that must get the pipeline's label.
+# At least this share of messages must get the pipeline's label.
 LEAST_AGREEMENT = 0.999
 
 
@@ -50,7 +50,7 @@ def deploy(folder: Path, model: Path) -> None:
 
 
 def write_window(path: Path, rows: int, words: np.ndarray) -> None:
-    """A csv file of made-up messages of 4 to 30 words."""
+    """Write a csv file of simulated messages of 4 to 30 words."""
     rng = np.random.default_rng(0)
     with path.open("w", encoding="utf-8") as file:
         file.write("text\n")
@@ -61,7 +61,7 @@ def write_window(path: Path, rows: int, words: np.ndarray) -> None:
 
 
 def weigh(model: Path, rows: int, words: np.ndarray) -> dict[str, float]:
-    """Peak memory in MB and seconds of `stages.production.score` on a window of so many rows."""
+    """Peak memory in MB and seconds of `stages.production.score` on a window of the given length."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         shutil.copy(ROOT / "params.yaml", folder)
@@ -125,7 +125,7 @@ def speed(encoder: Path, distinct: np.ndarray, count: int, times: int) -> dict[s
 
 
 def main(encoder: Path, linear: Path, messages: str, count: int, times: int, rows: list[int], encoder_rows: list[int]) -> None:
-    """Measure, write after each measurement, and print; what is not measured anew stays in the file."""
+    """Measure, write after each measurement, and print; other measurements stay in the file."""
     result = {"memory": {"encoder": {}, "linear": {}}} | read_result("score")
     distinct = pd.unique(np.array(list(texts_of(messages)), dtype=object))
     words = np.array(sorted({word for text in distinct for word in text.split() if '"' not in word and "," not in word}))
@@ -147,7 +147,7 @@ if __name__ == "__main__":
     parser.add_argument("--linear", type=Path, default=Path("models/tfidf/0"), help="folder of the model for the long windows")
     parser.add_argument("--messages", default="data/messages.parquet", help="a file with a column text")
     parser.add_argument("--count", type=int, default=2000, help="messages that both sides score")
-    parser.add_argument("--times", type=int, default=3, help="of which the shortest counts; 0 measures memory only")
+    parser.add_argument("--times", type=int, default=3, help="the shortest counts; 0 measures memory only")
     parser.add_argument("--rows", type=int, nargs="*", default=[100_000, 1_000_000])
     parser.add_argument("--encoder-rows", type=int, nargs="*", default=[2_000, 6_000])
     main(**vars(parser.parse_args()))

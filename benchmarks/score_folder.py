@@ -1,8 +1,8 @@
-"""Time scoring a folder with one and with two workers, the same files and model; writes benchmarks/score_folder.json.
+"""Time scoring a folder with one and with two workers on the same files and model; writes benchmarks/score_folder.json.
 
-Run as `python -m benchmarks.score_folder` in a folder where the pipeline has run, or name its parts. A worker has one thread.
-Each command is timed in turn with the others, and once more where all files have their scores, which tells what starting costs;
-the shortest times count, because what else runs on the machine can only make them longer.
+Run `python -m benchmarks.score_folder` in a folder where the pipeline has run, or name its parts. A worker has one thread. The
+commands take turns, and run once more when all files are scored, which measures their start. The shortest times count, because
+other processes can only make them longer.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from benchmarks.score import deploy, texts_of
 
 
 def write_files(folder: Path, distinct: np.ndarray, files: int, rows: int) -> None:
-    """Parquet files of messages, none of them in two: what is scored together is scored once."""
+    """Write parquet files of messages without duplicates, because duplicates in one run are scored once."""
     folder.mkdir()
     rng = np.random.default_rng(0)
     for number in range(files):
@@ -74,5 +74,5 @@ if __name__ == "__main__":
     parser.add_argument("--files", type=int, default=16)
     parser.add_argument("--rows", type=int, default=2000, help="messages in a file")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--times", type=int, default=2, help="of which the shortest counts")
+    parser.add_argument("--times", type=int, default=2, help="the shortest counts")
     main(**vars(parser.parse_args()))

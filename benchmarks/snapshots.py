@@ -1,4 +1,4 @@
-"""What a project's folder holds, file by file, and how it differs from what it should hold."""
+"""Snapshots of a project's folder, file by file, and the differences between two snapshots."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from pathlib import Path
 from ruamel.yaml import YAML
 
 KINDS = ("lost", "doubled", "blocked", "partial", "other result")
-# What may differ after a kill, and why. Everything else is compared byte by byte.
+# These may differ after a kill. Everything else is compared byte by byte.
 EXCEPTIONS = (
-    # Git's own; what counts of it is compared as `git status` and `git worktree list`.
+    # Git's internal files; `git status` and `git worktree list` are compared instead.
     re.compile(r"\.git/.*"),
-    # DVC's notes for itself: databases of times and numbers of files, locks. Entries in rwlock are compared.
+    # DVC's internal files: databases of times and inodes, locks. Entries in rwlock are compared.
     re.compile(r"\.dvc/tmp/.*"),
-    # Bytecode has the time of its source.
+    # Bytecode contains the time of its source.
     re.compile(r"(.*/)?__pycache__/.*"),
-    # Pages of Great Expectations, named by the time of the run.
+    # Great Expectations names pages by the time of the run.
     re.compile(r"data/data_docs/.*"),
-    # How long each training took.
+    # The duration of each training.
     re.compile(r"durations/.*"),
 )
 TEMPORARY = re.compile(r"(.*/)?\..*\.(partial|tmp)(/.*)?|(.*/)?index\.lock")
-# When a version was deployed; the order of the stages in dvc.lock, in which those side by side ended.
+# The time of a deployment; the order of the stages in dvc.lock, which depends on when parallel stages end.
 HISTORY, LOCK = "production/deployed/current.json", "dvc.lock"
 
 
 def snapshot(folder: Path) -> dict[str, str]:
-    """The sha256 of each file by its name in the folder, but for exceptions; those that are half-written are no exception."""
+    """The sha256 of each file by its name, except the listed exceptions; half-written files are no exception."""
     found = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
@@ -46,7 +46,7 @@ def snapshot(folder: Path) -> dict[str, str]:
 
 
 def content(path: Path, name: str) -> bytes:
-    """The bytes of a file; without the times of the history of versions and the digest over them, and without an order."""
+    """The content of a file to compare: without times, digests over times, and the order of entries."""
     if name == LOCK:
         return json.dumps(YAML(typ="safe").load(path.read_text(encoding="utf-8")), sort_keys=True).encode()
     if name != HISTORY:
@@ -58,7 +58,7 @@ def content(path: Path, name: str) -> bytes:
 
 
 def entries(rwlock: Path) -> list[str]:
-    """What DVC notes as being read or written."""
+    """The entries of DVC's read and write locks."""
     try:
         return sorted(f"{kind} {name}" for kind, names in json.loads(rwlock.read_text()).items() for name in names)
     except FileNotFoundError:
@@ -68,7 +68,7 @@ def entries(rwlock: Path) -> list[str]:
 
 
 def differences(expected: Mapping[str, str], found: Mapping[str, str]) -> dict[str, list[str]]:
-    """The names of files that are wrong, by the kind of harm."""
+    """The names of files that differ, by the kind of harm."""
     more = sorted(set(found) - set(expected))
     temporary = [name for name in more if TEMPORARY.fullmatch(name) or name.startswith(".dvc/tmp/rwlock")]
     harm = {

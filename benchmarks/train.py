@@ -1,10 +1,10 @@
-"""Time training beside transformers' Trainer, same messages, model, epochs, batch size and learning rate; writes train.json.
+"""Time training beside transformers' Trainer with the same messages, model and hyper-parameters; writes train.json.
 
-Run as `python -m benchmarks.train` in a folder where the pipeline has run. Four sides train in turn, once a seed: the Trainer
-at its defaults with dynamic padding; the Trainer tuned (batches by length, bf16 where the hardware has it); ours as
-`params.yaml` has it, once from nothing and once with the states of frozen layers that an earlier technique's training kept.
-Each begins with texts and ends with a trained model. Seconds are means over the seeds. Ours trains the layers above
-`train.frozen_layers` only, without dropout; `same_layers`, a second part, is ours beside a tuned Trainer that does so too.
+Run `python -m benchmarks.train` in a folder where the pipeline has run. Four sides take turns, once a seed: the Trainer with
+defaults and dynamic padding; the Trainer tuned (batches by length, bf16 if the hardware supports it); ours with the settings of
+`params.yaml`, without and with cached hidden states of the frozen layers. Each side starts from texts and ends with a trained
+model. Seconds are means over the seeds. Ours trains only the layers above `train.frozen_layers`, without dropout; the second
+part, `same_layers`, compares it with a tuned Trainer that trains the same layers.
 """
 
 from __future__ import annotations
@@ -41,20 +41,20 @@ RESAMPLES = 2000
 CONFIDENCE = 0.95
 DEFAULTS, TUNED, OURS, OURS_KEPT = "trainer_defaults", "trainer_tuned", "ours", "ours_with_kept_states"
 SAME_LAYERS = "trainer_tuned_same_layers"
-# Of the square matrices whose products tell how fast the hardware multiplies.
+# Sizes of the square matrices that measure the rate of the hardware.
 MATRIX_SIZES = (256, 2048)
 SECONDS_OF_PRODUCTS = 0.5
-# An F1 that may be this far below theirs counts as below it.
+# The lower end of the interval of the F1 difference must lie above minus this margin.
 LEAST_F1_DIFFERENCE = -0.02
 
 Side = Callable[[TrainingData, TrainingSettings], Model]
 
 
 def by_trainer(data: TrainingData, settings: TrainingSettings, same_layers: bool = False, **tuning: object) -> Model:
-    """Train as a user of transformers would: all layers with dropout, or the layers that ours trains, without."""
+    """Train with the Trainer: all layers with dropout, or the same layers as ours without dropout."""
     source = encoder_source(settings.model)
     torch.manual_seed(settings.seed)
-    # Ours has set it for this process.
+    # Ours sets it for the whole process.
     torch.use_deterministic_algorithms(False)
     network = AutoModelForSequenceClassification.from_pretrained(source, num_labels=len(data.label_names), dtype=torch.float32)
     if same_layers:
@@ -81,7 +81,7 @@ def by_trainer(data: TrainingData, settings: TrainingSettings, same_layers: bool
 
 
 def sides(bf16: bool) -> dict[str, Side]:
-    """What is timed, by name."""
+    """The sides to time, by name."""
     kept: dict[str, Arrays] = {}
 
     def keep(fingerprint: str, compute: Callable[[], Arrays]) -> Arrays:
@@ -106,7 +106,7 @@ def sides(bf16: bool) -> dict[str, Side]:
 
 
 def matrix_rate(dtype: torch.dtype, device: torch.device) -> float:
-    """The hardware's best rate of matrix products, in multiplications and additions a second."""
+    """The hardware's best rate of matrix products, in operations (multiplications and additions) a second."""
     found = 0.0
     for size in MATRIX_SIZES:
         left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
@@ -124,7 +124,7 @@ def matrix_rate(dtype: torch.dtype, device: torch.device) -> float:
 
 
 def best_rates(known: Mapping[str, float], device: torch.device) -> dict[str, float]:
-    """The best rates by type in 10^9 a second, those known already among them: what else runs can only make them lower."""
+    """The best rates by type so far, in 10^9 operations a second: other processes can only make a rate lower."""
     found = {str(each).removeprefix("torch."): matrix_rate(each, device) / 1e9 for each in (torch.float32, torch.bfloat16)}
     return {name: round(max(rate, known.get(name, 0.0)), 1) for name, rate in found.items()}
 
@@ -136,12 +136,12 @@ def of_rows(data: TrainingData, rows: np.ndarray) -> TrainingData:
 
 
 def operations(data: TrainingData, settings: TrainingSettings) -> float:
-    """Multiplications and additions of our training, for each message and epoch, in matrix products alone.
+    """Operations of our training in matrix products, per message and epoch.
 
-    Of all messages, because fewer are padded more.
+    Counted on all messages, because smaller sets are padded more.
     """
     threads = torch.get_num_threads()
-    # The counter sees its own thread only.
+    # The counter counts its own thread only.
     torch.set_num_threads(1)
     try:
         with FlopCounterMode(display=False) as counter:
@@ -152,7 +152,7 @@ def operations(data: TrainingData, settings: TrainingSettings) -> float:
 
 
 def f1_difference(ours: list[np.ndarray], theirs: list[np.ndarray], messages: Messages, label: str) -> dict[str, float]:
-    """A label's F1 on test, ours less theirs, by the logits of all seeds, paired over near-duplicate groups."""
+    """The difference of a label's test F1, ours minus theirs, over all seeds; paired bootstrap over near-duplicate groups."""
     test = messages.of("test")
     classes, groups = test["class"].to_numpy(), np.unique(test["group"], return_inverse=True)[1]
     metric = f"{label}.f1"
@@ -178,8 +178,8 @@ def f1_difference(ours: list[np.ndarray], theirs: list[np.ndarray], messages: Me
 def timed(
     sides: Mapping[str, Side], seeds: Sequence[int], data: TrainingData, settings: TrainingSettings, texts: Sequence[str]
 ) -> Iterator[tuple[dict[str, list[float]], dict[str, list[np.ndarray]]]]:
-    """Seconds of each side's trainings and logits of texts by its models so far, after each seed."""
-    # What the first training alone would pay for.
+    """Yield the seconds and the logits of each side so far, after each seed."""
+    # Otherwise only the first training would pay for this.
     for side in sides.values():
         side(of_rows(data, np.arange(min(64, len(data.texts)))), settings)
     seconds: dict[str, list[float]] = {name: [] for name in sides}
@@ -266,7 +266,7 @@ def main(seeds: Sequence[int], messages_used: int | None, same_layers_only: bool
 
 
 def add_share(result: dict[str, Any], device: torch.device) -> None:
-    """Put into a result the rates of matrix products and the share of them that our training makes use of."""
+    """Add to a result the rates of matrix products and the share that our training reaches."""
     rates = result["matrix_rate_gflops"] = best_rates(result.get("matrix_rate_gflops", {}), device)
     made = result["operations_per_message_gflop"] * result["messages_per_second"]
     result["share_of_matrix_rate"] = round(made / rates["bfloat16" if result["bf16"] else "float32"], 3)
