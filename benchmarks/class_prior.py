@@ -89,7 +89,7 @@ class Population:
 def decisions(
     population: Population, share: float, size: int, policy: Policy, reference_prior: np.ndarray, seed: int
 ) -> dict[str, bool]:
-    """Whether the watch, and an exact binomial test on the predicted classes, decide anything but steady for windows of a share."""
+    """Whether the watch, and an exact binomial test on the predicted classes, find windows of a share not steady."""
     rng = np.random.default_rng(seed)
     rows = population.labelled_rows(rng)
     window = population.take(population.window_rows(share, size, rng))
