@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -23,7 +24,7 @@ from stages.store.checked import read_table, write_table
 from stages.store.columns import as_strings, check_label_names
 from stages.store.files import replaced, write_json
 from stages.store.params import Ingest, read_params
-from stages.store.project import PROJECT
+from stages.store.project import PROJECT, Project
 from stages.store.source import mapped, read_source
 
 # DVC sets it for the commands that it runs.
@@ -120,31 +121,29 @@ def splittable(table: pa.Table, settings: Ingest) -> tuple[np.ndarray, np.ndarra
     return labels, units, [str(name) for name in names]
 
 
-def read_feedback(labels: pa.Array) -> pa.Table:
+def read_feedback_rows(path: Path, labels: pa.Array) -> pa.Table:
     """Columns id, text, label and split of the feedback; raises UserError for what a column may not hold, with the row."""
     known = {"id": None, "text": None, "label": labels, "split": pa.array(SPLITS, pa.large_string())}
     # Somebody may have put it together elsewhere; then it has no digest.
-    table = read_table(PROJECT.feedback, list(known), required=False)
+    table = read_table(path, list(known), required=False)
     columns = {}
     for name, values in known.items():
         if name not in table.column_names:
-            raise UserError(f"{PROJECT.feedback}: no column {name!r}; expected {', '.join(known)}")
-        columns[name] = as_strings(table[name], name, str(PROJECT.feedback))
+            raise UserError(f"{path}: no column {name!r}; expected {', '.join(known)}")
+        columns[name] = as_strings(table[name], name, str(path))
         accepted = pc.is_valid(columns[name]) if values is None else pc.is_in(columns[name], values)
         row = pc.index(accepted, False).as_py()
         if row >= 0:
             expected = "expected text" if values is None else suggestion(str(columns[name][row]), values.to_pylist())
-            raise UserError(f"{PROJECT.feedback}: row {row + 1} has the {name} {columns[name][row].as_py()!r}: {expected}")
+            raise UserError(f"{path}: row {row + 1} has the {name} {columns[name][row].as_py()!r}: {expected}")
     return pa.table(columns)
 
 
-def joined(base: pa.Table, feedback: pa.Table, settings: Ingest, dropped: dict[str, int]) -> pa.Table:
+def joined(base: pa.Table, feedback: pa.Table, settings: Ingest, dropped: dict[str, int], served_by: str) -> pa.Table:
     """Base rows, whose splits stay, then feedback; its rows have the split of their group's first row."""
     feedback = feedback.append_column("source", pa.repeat("feedback", len(feedback)))
     columns = [name for name in base.column_names if name != "group"]
-    table = without_repeats(
-        pa.concat_tables([base.select(columns), feedback.select(columns)]), settings, dropped, str(PROJECT.feedback)
-    )
+    table = without_repeats(pa.concat_tables([base.select(columns), feedback.select(columns)]), settings, dropped, served_by)
     groups = near_duplicate_groups(table["text"])
     frame = pd.DataFrame({"group": groups, "split": table["split"].to_numpy()})
     of_group = frame.groupby("group")["split"].transform("first")
@@ -153,13 +152,13 @@ def joined(base: pa.Table, feedback: pa.Table, settings: Ingest, dropped: dict[s
     return table.append_column("group", pa.array(groups)).select(base.column_names)
 
 
-def split_counts(table: pa.Table, labels: list[str]) -> pd.DataFrame:
+def split_counts(table: pa.Table, labels: list[str], feedback: Path) -> pd.DataFrame:
     """Messages of each label (columns) in each split (rows); raises UserError for a class that a split has lost."""
     counts = table.select(["label", "split"]).to_pandas().value_counts().unstack("label", fill_value=0)
     counts = counts.reindex(index=list(SPLITS), columns=labels, fill_value=0)
     for split, label in counts.stack().loc[lambda count: count == 0].index:
         raise UserError(
-            f"{PROJECT.feedback}: class {label!r} has no message left in the split {split}, because texts of two labels are"
+            f"{feedback}: class {label!r} has no message left in the split {split}, because texts of two labels are"
             " dropped; correct the labels there"
         )
     return counts
@@ -171,8 +170,8 @@ def refuse_secrets(settings: Ingest) -> None:
         raise UserError(f"{PROJECT.params}: {refusal(key, url, from_environment=False)}")
 
 
-def main() -> None:
-    settings = read_params().ingest
+def main(project: Project = PROJECT) -> None:
+    settings = read_params(project.params).ingest
     if DVC_STAGE in os.environ:
         refuse_secrets(settings)
     rows, served_by = read_source(settings)
@@ -186,18 +185,18 @@ def main() -> None:
     labels = pc.unique(table["label"])
     if settings.folds is None:
         table = with_train_share(table, settings, dropped)
-    feedback = read_feedback(labels)
+    feedback = read_feedback_rows(project.feedback, labels)
     if len(feedback):
-        table = joined(table, feedback, settings, dropped)
+        table = joined(table, feedback, settings, dropped, str(project.feedback))
     if settings.folds is not None:
         # Its folds say what is in training.
         table = with_train_share(with_fold(table, settings, served_by), settings, dropped)
-    counts = split_counts(table, sorted(labels.to_pylist()))
-    with replaced(PROJECT.messages) as temporary:
+    counts = split_counts(table, sorted(labels.to_pylist()), project.feedback)
+    with replaced(project.messages) as temporary:
         write_table(temporary, table, compression="zstd")
     groups = pc.count_distinct(table["group"]).as_py()
     write_json(
-        PROJECT.ingest,
+        project.ingest,
         {
             "served_by": served_by,
             "rows": len(rows),
@@ -207,7 +206,7 @@ def main() -> None:
             "labels": counts.sum().to_dict(),
             "splits": {name: counts.loc[name].to_dict() for name in SPLITS},
             "feedback": pc.sum(pc.equal(table["source"], "feedback")).as_py(),
-            "sha256": file_sha256(PROJECT.messages),
+            "sha256": file_sha256(project.messages),
         },
     )
     print(f"ingest: {len(table):,} messages in {groups:,} groups of near duplicates; dropped {dropped}", file=sys.stderr)

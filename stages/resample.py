@@ -14,16 +14,16 @@ from stages.store.cards import read_card
 from stages.store.checked import write_table
 from stages.store.files import replaced
 from stages.store.messages import read_messages
-from stages.store.project import PROJECT
+from stages.store.project import PROJECT, Project
 
 
-def main(name: str, seed: int) -> None:
+def main(name: str, seed: int, project: Project = PROJECT) -> None:
     check_number("the seed", seed, 0, SEEDS, whole=True)
-    messages = read_messages([])
+    messages = read_messages([], project)
     train = messages.of("train")
-    technique = read_card(name).build(messages.counts("train"), messages.names)
+    technique = read_card(name, project).build(messages.counts("train"), messages.names)
     rows, weights = technique.sample(train["class"].to_numpy(), np.random.default_rng(seed))
-    with replaced(PROJECT.samples / name / f"{seed}.parquet") as temporary:
+    with replaced(project.samples / name / f"{seed}.parquet") as temporary:
         write_table(temporary, pd.DataFrame({"row": train.index.to_numpy()[rows], "weight": weights}))
 
 

@@ -21,7 +21,7 @@ from ballast.techniques import module_of
 from stages.store.cards import Card
 from stages.store.files import read_json, replaced_folder, write_json
 from stages.store.params import Params, read_params
-from stages.store.project import PROJECT
+from stages.store.project import PROJECT, Project
 from stages.store.protocol import operating_rule, production_prior
 from stages.store.sources import transitive_imports
 from stages.store.values import finite_value
@@ -38,14 +38,14 @@ def sources(technique: str) -> dict[str, str]:
     return {path.relative_to(PACKAGE.parent).as_posix(): file_sha256(path) for path in files}
 
 
-def found_by_search(params: Params) -> dict[str, dict[str, object]]:
+def found_by_search(params: Params, project: Project) -> dict[str, dict[str, object]]:
     """The parameters that the search found, by entry; nothing while it is off. Raises UserError where a result is missing."""
     if not params.search.trials:
         return {}
-    found = read_json(PROJECT.search)
+    found = read_json(project.search)
     missing = [name for name in params.search.spaces if name not in found]
     if missing:
-        raise UserError(f"{PROJECT.search}: no result for the entry {missing[0]!r} of search.spaces; run `dvc repro`")
+        raise UserError(f"{project.search}: no result for the entry {missing[0]!r} of search.spaces; run `dvc repro`")
     return {name: found[name]["best"] for name in params.search.spaces}
 
 
@@ -72,9 +72,9 @@ def check_names(params: Params, counts: dict[str, int]) -> None:
     operating_rule(params.operating_point, labels, production_prior(params.production.prior, counts))
 
 
-def prune(names: set[str], seeds: set[int]) -> None:
+def prune(names: set[str], seeds: set[int], project: Project = PROJECT) -> None:
     """Remove what stands on disk for entries and seeds that params no longer name."""
-    for folder in (PROJECT.samples, PROJECT.models, PROJECT.logits, PROJECT.curves, PROJECT.evaluations):
+    for folder in (project.samples, project.models, project.logits, project.curves, project.evaluations):
         for entry in folder.glob("*"):
             keep = entry.name.split(".")[0] in names
             for path in (
@@ -95,20 +95,20 @@ def remove(path: Path) -> None:
         path.unlink()
 
 
-def main() -> None:
-    params = read_params()
-    ingested = read_json(PROJECT.ingest)
+def main(project: Project = PROJECT) -> None:
+    params = read_params(project.params)
+    ingested = read_json(project.ingest)
     labels = list(ingested["labels"])
     counts = np.array([ingested["splits"]["train"][label] for label in labels])
     check_names(params, ingested["labels"])
     perturbations(params.probe.perturbations, params.probe.padding)
-    found = found_by_search(params)
+    found = found_by_search(params, project)
     entries = {name: {**(entry or {}), **found.get(name, {})} for name, entry in params.techniques.items()}
     cards = [card_of(name, entry, counts, labels) for name, entry in entries.items()]
-    with replaced_folder(PROJECT.cards) as folder:
+    with replaced_folder(project.cards) as folder:
         for card in cards:
             write_json(folder / f"{card.name}.json", card.as_json())
-    prune({card.name for card in cards}, set(params.train.seeds))
+    prune({card.name for card in cards}, set(params.train.seeds), project)
 
 
 if __name__ == "__main__":

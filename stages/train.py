@@ -11,8 +11,10 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -35,10 +37,10 @@ from ballast.training.launching import is_first, launched
 from stages.store.cards import Card, read_card
 from stages.store.checked import FILES, read_frame, write_arrays
 from stages.store.files import remove_partial, replaced, replaced_folder, write_json
-from stages.store.frozen_states import kept
-from stages.store.messages import read_messages
+from stages.store.frozen_states import cached_states
+from stages.store.messages import Messages, read_messages
 from stages.store.params import read_params
-from stages.store.project import PROJECT
+from stages.store.project import PROJECT, Project
 
 # Training messages of each class that are scored, to see how far a technique fits them better than those of test.
 TRAIN_SCORED = 500
@@ -69,13 +71,13 @@ def trained(technique: Technique, data: TrainingData, settings: TrainingSettings
     """Train in the technique's own way, or by fine-tuning the encoder."""
     if technique.fit is not None:
         return technique.fit(data, settings)
-    # Seconds of imports that only an encoder needs.
+    # A slow import, needed only for encoders.
     from ballast.training.fine_tune import fine_tune
 
     return fine_tune(technique, data, settings)
 
 
-def fingerprint(card: Card, data: TrainingData, settings: Mapping[str, Any], seed: int) -> str:
+def fingerprint_of(card: Card, data: TrainingData, settings: Mapping[str, Any], seed: int) -> str:
     """What decides a training's result, but for the encoder's weights: settings, card, sample, sources and libraries."""
     package = Path(ballast.__file__).parent
     content = {
@@ -87,103 +89,116 @@ def fingerprint(card: Card, data: TrainingData, settings: Mapping[str, Any], see
         "sources": {str(path.relative_to(package)): file_sha256(path) for path in sorted(package.rglob("*.py"))},
         "libraries": {name: version(name) for name in ("torch", "transformers")},
     }
-    found = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
-    found.update(data.labels.tobytes())
-    found.update(data.weights.tobytes())
-    return found.hexdigest()
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
+    digest.update(data.labels.tobytes())
+    digest.update(data.weights.tobytes())
+    return digest.hexdigest()
 
 
-def main(name: str, seed: int) -> None:
-    check_number("the seed", seed, 0, SEEDS, whole=True)
-    section = read_params().train
-    settings = section.settings()
-    card = read_card(name)
-    messages = read_messages(["text"])
-    technique = card.build(messages.counts("train"), messages.names)
-    if technique.fit is None and launched(section.processes, section.device, main, name, seed):
-        return
-    sample = read_frame(PROJECT.samples / name / f"{seed}.parquet")
-    drawn = messages.table.loc[sample["row"]]
+def training_data(technique: Technique, messages: Messages, sample: pd.DataFrame, seed: int) -> TrainingData:
+    """The texts, classes and weights to train on, from a sample (row, weight) of the messages."""
+    rows = messages.table.loc[sample["row"]]
     repeated = sample["row"].duplicated().to_numpy()
-    data = TrainingData(
-        texts=technique.texts(drawn["text"].tolist(), repeated, np.random.default_rng(seed)),
-        labels=drawn["class"].to_numpy(),
+    return TrainingData(
+        texts=technique.texts(rows["text"].tolist(), repeated, np.random.default_rng(seed)),
+        labels=rows["class"].to_numpy(),
         weights=sample["weight"].to_numpy(),
         label_names=messages.names,
         corpus=messages.table["text"].tolist(),
     )
-    checkpoint = None
-    if technique.fit is None:
-        # Seconds of imports that only an encoder needs.
-        from ballast.training.checkpoint import Checkpoint
 
-        path = PROJECT.checkpoints / name / f"{seed}.safetensors"
-        checkpoint = Checkpoint(path, section.checkpoint_minutes, fingerprint(card, data, settings, seed))
-    if not is_first():
-        trained(technique, data, TrainingSettings(**settings, seed=seed, keep=kept, checkpoint=checkpoint))
-        return
-    for path in (PROJECT.curves / name / str(seed), PROJECT.models / name / str(seed), PROJECT.logits / name / f"{seed}.npz"):
-        remove_partial(path)
-    share = weighted_share(data.labels, data.weights, technique.class_weights, len(messages.names))
-    declared = technique.declared_prior(share)
+
+def progress_report(live: Live, title: str) -> Callable[[int, int, float, float], None]:
+    """A callback (step, steps, loss, learning rate) that logs the curve and, outside a terminal, prints ten lines."""
     tenths = 0
 
-    with replaced_folder(PROJECT.curves / name / str(seed)) as curves, live_curves(curves) as live:
+    def on_step(step: int, steps: int, loss: float, learning_rate: float) -> None:
+        nonlocal tenths
+        live.step = step
+        live.log_metric("loss", loss)
+        live.log_metric("learning_rate", learning_rate)
+        if not sys.stderr.isatty() and 10 * step // steps > tenths:
+            tenths = 10 * step // steps
+            print(f"train: {title}: step {step} of {steps}, loss {loss:.4f}", file=sys.stderr)
 
-        def on_step(step: int, steps: int, loss: float, learning_rate: float) -> None:
-            nonlocal tenths
-            live.step = step
-            live.log_metric("loss", loss)
-            live.log_metric("learning_rate", learning_rate)
-            if not sys.stderr.isatty() and 10 * step // steps > tenths:
-                tenths = 10 * step // steps
-                print(f"train: {name} seed {seed}: step {step} of {steps}, loss {loss:.4f}", file=sys.stderr)
+    return on_step
 
+
+def held_out_logits(model: Model, messages: Messages) -> dict[str, np.ndarray]:
+    """Logits (n, K) of the messages of `validation` and of `test`."""
+    return {split: model.logits(messages.of(split)["text"].tolist()) for split in ("validation", "test")}
+
+
+def train_logits(model: Model, messages: Messages) -> dict[str, np.ndarray]:
+    """Logits (n, K) and classes (n,) of a part of the training messages."""
+    rows = first_of_each_class(messages.of("train")["class"], TRAIN_SCORED)
+    logits = model.logits(messages.table.loc[rows, "text"].tolist())
+    return {"train": logits, "train_classes": messages.table.loc[rows, "class"].to_numpy()}
+
+
+def validation_log_loss(logits: np.ndarray, messages: Messages) -> float:
+    """Mean log loss of logits (n, K) of the validation messages."""
+    classes = messages.of("validation")["class"].to_numpy()
+    return float(-log_softmax(logits.astype(float), axis=1)[np.arange(len(classes)), classes].mean())
+
+
+def main(name: str, seed: int, project: Project = PROJECT) -> None:
+    check_number("the seed", seed, 0, SEEDS, whole=True)
+    section, title = read_params(project.params).train, f"{name} seed {seed}"
+    card, messages = read_card(name, project), read_messages(["text"], project)
+    technique = card.build(messages.counts("train"), messages.names)
+    if technique.fit is None and launched(section.processes, section.device, main, name, seed, project):
+        return
+    data = training_data(technique, messages, read_frame(project.samples / name / f"{seed}.parquet"), seed)
+    settings = TrainingSettings(**section.settings(), seed=seed, keep=partial(cached_states, project.states))
+    if technique.fit is None:
+        # A slow import, needed only for encoders.
+        from ballast.training.checkpoint import Checkpoint
+
+        path = project.checkpoints / name / f"{seed}.safetensors"
+        fingerprint = fingerprint_of(card, data, section.settings(), seed)
+        settings = replace(settings, checkpoint=Checkpoint(path, section.checkpoint_minutes, fingerprint))
+    if not is_first():
+        trained(technique, data, settings)
+        return
+    curves, model_folder, logits_path = (
+        project.curves / name / str(seed),
+        project.models / name / str(seed),
+        project.logits / name / f"{seed}.npz",
+    )
+    for path in (curves, model_folder, logits_path):
+        remove_partial(path)
+    declared = technique.declared_prior(weighted_share(data.labels, data.weights, technique.class_weights, len(messages.names)))
+    with replaced_folder(curves) as folder, live_curves(folder) as live:
         started = time.perf_counter()
-        where = TrainingSettings(**settings, seed=seed, on_step=on_step, keep=kept, checkpoint=checkpoint)
-        model = trained(technique, data, where)
+        model = trained(technique, data, replace(settings, on_step=progress_report(live, title)))
         ready = time.perf_counter()
-        logits = {split: model.logits(messages.of(split)["text"].tolist()) for split in ("validation", "test")}
+        arrays = held_out_logits(model, messages)
         scored = time.perf_counter()
-        train_rows = first_of_each_class(messages.of("train")["class"], TRAIN_SCORED)
-        logits["train"] = model.logits(messages.table.loc[train_rows, "text"].tolist())
-        if not all(np.isfinite(each).all() for each in logits.values()):
-            raise UserError(f"{name} seed {seed}: the logits are not finite; lower train.learning_rate or the weights")
-        classes = messages.of("validation")["class"].to_numpy()
-        log_loss = -log_softmax(logits["validation"].astype(float), axis=1)[np.arange(len(classes)), classes].mean()
-        live.summary["validation_log_loss"] = float(log_loss)
-
-    with replaced_folder(PROJECT.models / name / str(seed)) as folder:
-        details = {
-            "technique": card.technique,
-            "seed": seed,
-            "priors": {"declared": None if declared is None else dict(zip(messages.names, declared.tolist(), strict=True))},
-            "params": {"technique": {**card.parameters}, "train": settings},
-        }
+        texts = sum(map(len, arrays.values()))
+        arrays |= train_logits(model, messages)
+        if not all(np.isfinite(values).all() for values in arrays.values()):
+            raise UserError(f"{title}: the logits are not finite; lower train.learning_rate or the weights")
+        live.summary["validation_log_loss"] = validation_log_loss(arrays["validation"], messages)
+    with replaced_folder(model_folder) as folder:
+        shares = None if declared is None else dict(zip(messages.names, declared.tolist(), strict=True))
+        params = {"technique": {**card.parameters}, "train": section.settings()}
+        details = {"technique": card.technique, "seed": seed, "priors": {"declared": shares}, "params": params}
         models.save(model, folder, details)
-    with replaced(PROJECT.logits / name / f"{seed}.npz") as temporary:
-        prior = np.full(len(messages.names), np.nan) if declared is None else declared
-        train_classes = messages.table.loc[train_rows, "class"].to_numpy()
-        arrays = {
-            **logits,
-            "train_classes": train_classes,
-            "declared_prior": prior,
-            "parameters": np.array(model.parameters),
-            **model.head_arrays(),
-        }
-        write_arrays(temporary, arrays)
-    scored_texts = sum(len(logits[split]) for split in ("validation", "test"))
+    with replaced(logits_path) as temporary:
+        arrays["declared_prior"] = np.full(len(messages.names), np.nan) if declared is None else declared
+        write_arrays(temporary, {**arrays, "parameters": np.array(model.parameters), **model.head_arrays()})
     durations = {
         "training_seconds": ready - started,
-        "message_passes": len(data.texts) * settings["epochs"],
+        "message_passes": len(data.texts) * section.epochs,
         "scoring_seconds": scored - ready,
-        "scored": scored_texts,
+        "scored": texts,
     }
-    write_json(PROJECT.durations / name / f"{seed}.json", durations)
-    if checkpoint is not None:
-        checkpoint.remove()
+    write_json(project.durations / name / f"{seed}.json", durations)
+    if settings.checkpoint is not None:
+        settings.checkpoint.remove()
     rate = durations["message_passes"] / durations["training_seconds"]
-    print(f"train: {name} seed {seed}: {durations['training_seconds']:.1f} s, {rate:,.0f} messages/s", file=sys.stderr)
+    print(f"train: {title}: {durations['training_seconds']:.1f} s, {rate:,.0f} messages/s", file=sys.stderr)
 
 
 if __name__ == "__main__":

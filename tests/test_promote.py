@@ -278,7 +278,7 @@ def test_another_checkout_is_deployed_here(project: Project, built: Project) -> 
     assert not (built.folder / PROJECT.deployed).exists()
     empty = project.folder / "empty"
     empty.mkdir()
-    assert f"{empty}: selected/model.json: no such file" in promote(project, source=empty).error
+    assert f"{empty}/selected/model.json: no such file" in promote(project, source=empty).error
 
 
 def test_another_prior_keeps_the_weights_and_chooses_the_operating_point_anew(project: Project) -> None:

@@ -9,6 +9,7 @@ import os
 import shutil
 from argparse import Namespace
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +42,7 @@ from ballast.models.heads import NormalisedLinear, head_of, set_head
 from ballast.models.pretrained import minilm_folder
 from ballast.technique import Technique, TrainingData, TrainingSettings, cross_entropy
 from ballast.training.fine_tune import fine_tune, set_dropout
-from stages.store.frozen_states import MOST_FILES, kept
+from stages.store.frozen_states import MOST_FILES, cached_states
 from stages.store.project import PROJECT
 
 NAMES = ["ham", "spam"]
@@ -196,7 +197,7 @@ def test_states_that_were_kept_give_the_same_weights_to_the_bit(
     monkeypatch.chdir(tmp_path)
     # One text of the sample is not of the corpus, as an augmented one.
     sample = dataclasses.replace(data(), corpus=[*TEXTS[1:], "of another split", TEXTS[5]])
-    settings = dataclasses.replace(training, frozen_layers=1, keep=kept)
+    settings = dataclasses.replace(training, frozen_layers=1, keep=partial(cached_states, PROJECT.states))
     first = fine_tune(Technique(), sample, settings)
     (path,) = PROJECT.states.glob("*.safetensors")
     written = path.read_bytes()
@@ -204,7 +205,11 @@ def test_states_that_were_kept_give_the_same_weights_to_the_bit(
     def not_again() -> Arrays:
         raise AssertionError("they were kept")
 
-    again = fine_tune(Technique(), sample, dataclasses.replace(settings, keep=lambda key, _compute: kept(key, not_again)))
+    again = fine_tune(
+        Technique(),
+        sample,
+        dataclasses.replace(settings, keep=lambda key, _compute: cached_states(PROJECT.states, key, not_again)),
+    )
     assert all(torch.equal(each, again.network.state_dict()[name]) for name, each in first.network.state_dict().items())
     assert path.read_bytes() == written
     for texts in (TEXTS, ["of another split"], ["of no split", *TEXTS]):
@@ -228,11 +233,11 @@ def test_states_that_were_kept_give_the_same_weights_to_the_bit(
 def test_the_oldest_states_make_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for at in range(MOST_FILES + 2):
-        assert kept(str(at), lambda at=at: {"values": torch.tensor([at])})["values"].item() == at
+        assert cached_states(PROJECT.states, str(at), lambda at=at: {"values": torch.tensor([at])})["values"].item() == at
         os.utime(PROJECT.states / f"{at}.safetensors", (at, at))
     # Read again, so not the oldest any more.
-    kept("2", lambda: {"values": torch.tensor([-1])})
-    kept("new", lambda: {"values": torch.tensor([7])})
+    cached_states(PROJECT.states, "2", lambda: {"values": torch.tensor([-1])})
+    cached_states(PROJECT.states, "new", lambda: {"values": torch.tensor([7])})
     assert {each.stem for each in PROJECT.states.glob("*.safetensors")} == {"2", "4", "5", "new"}
 
 

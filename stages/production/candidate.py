@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import shutil
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,11 +15,13 @@ from safetensors.numpy import save_file
 from scipy.special import softmax
 
 from ballast.data.descriptors import descriptors, vocabulary
+from ballast.evaluation.evaluate import SeedScores
 from ballast.exceptions import UserError
 from ballast.io.digest import file_sha256
 from ballast.io.paths import real_folder, regular_file
 from ballast.io.urls import public_text, secrets_in
 from ballast.models.folder import load, read_manifest
+from stages.production.checkouts import run_git
 from stages.production.deployed import MANIFEST, MODEL, REFERENCE, VOCABULARY, check_files
 from stages.production.versions import Manifest
 from stages.store.checked import of_model, read_pinned, read_table, write_table
@@ -30,7 +30,7 @@ from stages.store.groups import fingerprints_of, groups_of
 from stages.store.logits import seed_scores
 from stages.store.messages import Messages, read_messages
 from stages.store.params import read_params, read_yaml
-from stages.store.project import PROJECT
+from stages.store.project import PROJECT, Project
 from stages.store.protocol import production_prior
 
 # Some 3 kB for each training.
@@ -40,65 +40,34 @@ SCORED_AGAIN, TOLERANCE = 32, 0.05
 
 
 def of_source(source: Path, folder: Path) -> Manifest:
-    """Put the selected model of a checkout into an empty folder, with what belongs to it; its manifest but for the occasion.
+    """Copy the selected model of a checkout, and what belongs to it, into an empty folder.
 
-    Raises UserError when anything is missing, is not what its manifest says, or is not of the same run.
+    Returns the manifest without the occasion. Raises UserError if a file is missing, has changed, or is of another run.
     """
-    folder = folder.resolve()
     if not real_folder(source):
         raise UserError(f"{source}: no such folder; expected a checkout with a selected model")
-    try:
-        with contextlib.chdir(source):
-            return of_selected(folder)
-    except UserError as error:
-        raise error if source == Path() else UserError(f"{source}: {error}") from error
-
-
-def of_selected(folder: Path) -> Manifest:
-    """The same for this checkout."""
+    project = Project(source)
     pointer, calibration, point = (
-        read_json(PROJECT.selected / f"{name}.json") for name in ("model", "calibration", "operating_point")
+        read_json(project.selected / f"{name}.json") for name in ("model", "calibration", "operating_point")
     )
-    name, seed, labels, origin = pointer["technique"], int(pointer["seed"]), pointer["labels"], Path(pointer["folder"])
-    if not PROJECT.messages.exists():
-        raise UserError(f"{PROJECT.messages}: no such file; run `dvc repro`")
-    messages = read_messages(["text"])
+    name, seed, labels, origin = pointer["technique"], int(pointer["seed"]), pointer["labels"], source / pointer["folder"]
+    if not project.messages.exists():
+        raise UserError(f"{project.messages}: no such file; run `dvc repro`")
+    messages = read_messages(["text"], project)
     with of_model(origin):
         manifest = read_manifest(origin)
-    check_current(pointer, calibration, point, messages, manifest)
-    lock = locked_stages() if regular_file(PROJECT.lock) else {}
-    check_lock(lock, name, seed)
-    scores, _ = seed_scores(name, seed)
+    check_current(pointer, calibration, point, messages, manifest, project)
+    lock = locked_stages(project.lock) if regular_file(project.lock) else {}
+    check_lock(lock, name, seed, project)
+    scores, _ = seed_scores(name, seed, project)
     for split, logits in (("validation", scores.validation), ("test", scores.test)):
         if logits.shape != (len(messages.of(split)), len(labels)):
-            raise stale(PROJECT.logits / name / f"{seed}.npz", PROJECT.messages)
+            raise stale(project.logits / name / f"{seed}.npz", project.messages)
 
-    files = {f"{MODEL}/{file}": str(sha256) for file, sha256 in dict(manifest["files"]).items()}  # type: ignore[call-overload]
-    files[f"{MODEL}/{MANIFEST}"] = file_sha256(origin / MANIFEST)
-    for each in files:
-        copy(origin / Path(each).relative_to(MODEL), folder / each)
-    read_pinned(PROJECT.model_card, pointer["files"][PROJECT.model_card.as_posix()])
-    copy(PROJECT.model_card, folder / PROJECT.model_card.name)
-    for path in (PROJECT.params, *([PROJECT.lock] if regular_file(PROJECT.lock) else [])):
-        copy_public(path, folder / path.name)
-    words = vocabulary(messages.of("train")["text"].tolist())
-    fed = (
-        read_table(PROJECT.feedback, ["text"], required=False)["text"]
-        if PROJECT.feedback.exists()
-        else pa.chunked_array([], pa.string())
-    )
-    save_file({"words": words, "feedback": np.sort(fingerprints_of(fed))}, folder / VOCABULARY)
-    held_out = pd.concat([messages.of("validation"), messages.of("test")])
-    write_table(folder / REFERENCE, reference(held_out, labels, np.concatenate([scores.validation, scores.test]), words))
-    made = [
-        each
-        for each in (PROJECT.model_card.name, PROJECT.params.name, PROJECT.lock.name, VOCABULARY, REFERENCE)
-        if (folder / each).exists()
-    ]
-    files |= {each: file_sha256(folder / each) for each in made}
+    copied = copy_model(origin, manifest, folder) | write_beside(pointer, messages, scores, folder, project)
     as_new(folder)
-    check_files(folder, files)
-    check_model(folder / MODEL, messages.of("test")["text"].tolist()[:SCORED_AGAIN], scores.test[:SCORED_AGAIN])
+    check_files(folder, copied)
+    check_model(folder / MODEL, messages.of("test")["text"].tolist()[:SCORED_AGAIN], scores.test[:SCORED_AGAIN], project)
     return {
         "technique": name,
         "seed": seed,
@@ -107,18 +76,52 @@ def of_selected(folder: Path) -> Manifest:
         "production_prior": pointer["production_prior"],
         "calibration": calibration,
         "operating_point": point,
-        "lineage": lineage(lock, origin, f"train@{name}-{seed}"),
-        "files": files,
+        "lineage": lineage(lock, pointer["folder"], f"train@{name}-{seed}", project),
+        "files": copied,
     }
 
 
-def locked_stages(lock: Path = PROJECT.lock) -> dict[str, Any]:
-    """What a dvc.lock says of each stage; raises UserError."""
+def copy_model(origin: Path, manifest: Mapping[str, Any], folder: Path) -> dict[str, str]:
+    """Copy the files of a model into a version's folder; returns their sha256 by relative name."""
+    files = {f"{MODEL}/{name}": str(sha256) for name, sha256 in dict(manifest["files"]).items()}
+    files[f"{MODEL}/{MANIFEST}"] = file_sha256(origin / MANIFEST)
+    for name in files:
+        copy(origin / Path(name).relative_to(MODEL), folder / name)
+    return files
+
+
+def write_beside(
+    pointer: Mapping[str, Any], messages: Messages, scores: SeedScores, folder: Path, project: Project
+) -> dict[str, str]:
+    """Write what belongs to a model into a version's folder; returns the sha256 of each file by its name.
+
+    That is the model card, the settings and lock, the vocabulary, and the held-out messages that windows are compared with.
+    """
+    card = project.model_card
+    read_pinned(card, pointer["files"][PROJECT.model_card.as_posix()])
+    copy(card, folder / card.name)
+    names = [card.name, VOCABULARY, REFERENCE]
+    for path in (project.params, *([project.lock] if regular_file(project.lock) else [])):
+        copy_public(path, folder / path.name)
+        names.append(path.name)
+    words = vocabulary(messages.of("train")["text"].tolist())
+    texts = pa.chunked_array([], pa.string())
+    if project.feedback.exists():
+        texts = read_table(project.feedback, ["text"], required=False)["text"]
+    save_file({"words": words, "feedback": np.sort(fingerprints_of(texts))}, folder / VOCABULARY)
+    held_out = pd.concat([messages.of("validation"), messages.of("test")])
+    logits = np.concatenate([scores.validation, scores.test])
+    write_table(folder / REFERENCE, reference(held_out, pointer["labels"], logits, words))
+    return {name: file_sha256(folder / name) for name in names}
+
+
+def locked_stages(lock: Path) -> dict[str, Any]:
+    """The stages of a dvc.lock by name; raises UserError."""
     stages: Any = read_yaml(lock, LARGEST_LOCK_BYTES).get("stages")
     try:
-        paths = [each["path"] for entry in stages.values() for kind in ("deps", "outs") for each in entry.get(kind, [])]
-        digests = [each["md5"] for entry in stages.values() for each in entry.get("outs", [])]
-        if not all(isinstance(each, str) for each in (*paths, *digests)):
+        files = [file for entry in stages.values() for kind in ("deps", "outs") for file in entry.get(kind, [])]
+        digests = [output["md5"] for entry in stages.values() for output in entry.get("outs", [])]
+        if not all(isinstance(value, str) for value in (*(file["path"] for file in files), *digests)):
             raise TypeError
     except (AttributeError, KeyError, TypeError) as error:
         raise UserError(f"{lock}: not as DVC writes it; restore it with `git checkout {lock}`, then run `dvc repro`") from error
@@ -131,13 +134,14 @@ def check_current(
     point: Mapping[str, Any],
     messages: Messages,
     manifest: Mapping[str, Any],
+    project: Project,
 ) -> None:
-    """Raise UserError unless what is selected is of the messages, settings, evaluation and model that are here."""
-    pointed, path = PROJECT.selected / "model.json", PROJECT.evaluations / f"{pointer['technique']}.json"
-    counts = read_json(PROJECT.ingest)["labels"]
+    """Raise UserError unless the selection belongs to the messages, settings, evaluation and model of its project."""
+    pointed, path = project.selected / "model.json", project.evaluations / f"{pointer['technique']}.json"
+    counts = read_json(project.ingest)["labels"]
     for where, labels in (
-        (PROJECT.messages, messages.names),
-        (PROJECT.ingest, list(counts)),
+        (project.messages, messages.names),
+        (project.ingest, list(counts)),
         (pointer["folder"], manifest["labels"]),
     ):
         if list(labels) != pointer["labels"]:
@@ -152,39 +156,40 @@ def check_current(
         or not chosen.items() <= evaluated["operating_point"].items()
     ):
         raise stale(pointed, path)
-    expected = production_prior(read_params().production.prior, counts)
+    expected = production_prior(read_params(project.params).production.prior, counts)
     if not np.allclose(expected, [pointer["production_prior"][label] for label in pointer["labels"]], rtol=0, atol=1e-9):
-        raise UserError(f"{pointed}: is for another class prior than production.prior of {PROJECT.params}; run `dvc repro`")
+        raise UserError(f"{pointed}: is for another class prior than production.prior of {project.params}; run `dvc repro`")
 
 
-def check_lock(lock: Mapping[str, Any], name: str, seed: int) -> None:
-    """Raise UserError when a file is not the one that DVC's lock says the model was trained, or selected, from."""
-    for stage, kind, path, of in (
-        (f"train@{name}-{seed}", "deps", PROJECT.messages, "the model"),
-        (f"train@{name}-{seed}", "outs", PROJECT.logits / name / f"{seed}.npz", "the model"),
-        ("select", "deps", PROJECT.leaderboard, "the selection"),
+def check_lock(lock: Mapping[str, Any], name: str, seed: int, project: Project) -> None:
+    """Raise UserError for a file that has changed since the model was trained or selected, by DVC's lock."""
+    for stage, kind, path, user in (
+        (f"train@{name}-{seed}", "deps", project.messages, "the model"),
+        (f"train@{name}-{seed}", "outs", project.logits / name / f"{seed}.npz", "the model"),
+        ("select", "deps", project.leaderboard, "the selection"),
     ):
-        expected = locked_md5(lock, stage, kind, path)
+        expected = locked_md5(lock, stage, kind, path.relative_to(project.root))
         if expected is not None and hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() != expected:
-            raise UserError(f"{path}: is not the one that {PROJECT.lock} says {of} is of; run `dvc repro`")
+            raise UserError(f"{path}: is not the file that {project.lock} names for {user}; run `dvc repro`")
 
 
 def locked_md5(lock: Mapping[str, Any], stage: str, kind: str, path: Path) -> str | None:
-    """The md5 that DVC's lock has of a stage's dependency or output; None where it has none."""
+    """The MD5 of a stage's dependency or output in DVC's lock; None if the lock does not name it."""
     entries = lock.get(stage, {}).get(kind, [])
     return next((entry.get("md5") for entry in entries if entry["path"] == path.as_posix()), None)
 
 
-def check_model(folder: Path, texts: list[str], expected: np.ndarray) -> None:
-    """Raise UserError unless a model gives texts (n,) the probabilities of their saved logits (n, K)."""
-    found = softmax(load(folder).logits(texts).astype(np.float64), axis=1)
-    if np.abs(found - softmax(expected.astype(np.float64), axis=1)).mean() > TOLERANCE:
+def check_model(folder: Path, texts: list[str], expected: np.ndarray, project: Project) -> None:
+    """Raise UserError unless a model's probabilities of texts (n,) are those of the saved logits (n, K)."""
+    probabilities = softmax(load(folder).logits(texts).astype(np.float64), axis=1)
+    if np.abs(probabilities - softmax(expected.astype(np.float64), axis=1)).mean() > TOLERANCE:
         raise UserError(
-            f"the model does not give the messages of {PROJECT.messages} the logits in {PROJECT.logits}/; run `dvc repro`"
+            f"the model does not give the messages of {project.messages} the logits in {project.logits}/; run `dvc repro`"
         )
 
 
 def stale(path: Path, other: Path) -> UserError:
+    """The error of two files of different runs."""
     return UserError(f"{path}: is not of the same run as {other}; run `dvc repro`")
 
 
@@ -210,28 +215,26 @@ def reference(held_out: pd.DataFrame, labels: list[str], logits: np.ndarray, wor
     return pd.concat([known, descriptors(texts, words)], axis=1)
 
 
-def lineage(lock: Mapping[str, Any], origin: Path, stage: str) -> dict[str, Any]:
-    """What a version came from: the commit, what in it is not of the commit, and the bytes that count."""
+def lineage(lock: Mapping[str, Any], model: str, stage: str, project: Project) -> dict[str, Any]:
+    """What a version was made from: the commit, the files that differ from it, and the sha256 of its inputs.
+
+    model : the path of the model's folder within the project.
+    """
+    status = git_output(project, "--no-optional-locks", "status", "--porcelain", "--", PROJECT.params, PROJECT.lock)
     return {
-        "commit": git("rev-parse", "HEAD"),
-        "modified": sorted(
-            line.split()[-1]
-            for line in (
-                git("--no-optional-locks", "status", "--porcelain", "--", PROJECT.params, PROJECT.lock) or ""
-            ).splitlines()
-        ),
-        "dvc_lock": file_sha256(PROJECT.lock) if PROJECT.lock.exists() else None,
-        "params": file_sha256(PROJECT.params),
-        "messages": file_sha256(PROJECT.messages),
-        # As DVC names the folder in its cache and remotes.
-        "model": {"path": origin.as_posix(), "md5": locked_md5(lock, stage, "outs", origin)},
+        "commit": git_output(project, "rev-parse", "HEAD"),
+        "modified": sorted(line.split()[-1] for line in (status or "").splitlines()),
+        "dvc_lock": file_sha256(project.lock) if project.lock.exists() else None,
+        "params": file_sha256(project.params),
+        "messages": file_sha256(project.messages),
+        # The name of the folder in DVC's cache and remotes.
+        "model": {"path": model, "md5": locked_md5(lock, stage, "outs", Path(model))},
     }
 
 
-def git(*arguments: str | Path) -> str | None:
-    """What git says; None where there is no git, or no commit."""
+def git_output(project: Project, *arguments: str | Path) -> str | None:
+    """The output of a git command in a project; None without git, or without a commit."""
     try:
-        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
+        return run_git(*arguments, folder=project.root)
+    except (OSError, UserError):
         return None
-    return done.stdout.strip()

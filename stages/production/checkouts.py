@@ -8,23 +8,24 @@ import subprocess
 from pathlib import Path
 
 from ballast.exceptions import UserError
+from stages.store.project import PROJECT
 
 
-def git(*arguments: str) -> str:
-    """What a git command prints; raises UserError when it fails."""
-    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+def run_git(*arguments: str | Path, folder: Path = PROJECT.root) -> str:
+    """Run a git command in a folder, and return its output; raises UserError when it fails."""
+    done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise UserError(f"git {' '.join(arguments)}: {' '.join(done.stderr.split())}")
+        raise UserError(f"git {' '.join(map(str, arguments))}: {' '.join(done.stderr.split())}")
     return done.stdout.strip()
 
 
 def remove_checkout(worktree: Path) -> None:
     """Remove a checkout, also one that was half made or half removed when somebody was killed."""
     shutil.rmtree(worktree, ignore_errors=True)
-    git("worktree", "prune")
+    run_git("worktree", "prune")
     # Git keeps a lock on one that was being made; named twice the option overrides it.
-    if f"worktree {worktree.resolve()}" in git("worktree", "list", "--porcelain").splitlines():
-        git("worktree", "remove", "--force", "--force", str(worktree))
+    if f"worktree {worktree.resolve()}" in run_git("worktree", "list", "--porcelain").splitlines():
+        run_git("worktree", "remove", "--force", "--force", str(worktree))
 
 
 def bring(path: str, worktree: Path) -> None:
@@ -44,6 +45,6 @@ def bring(path: str, worktree: Path) -> None:
 
 def changed_since(commit: str, *paths: str) -> list[str]:
     """The files at some paths that differ from a commit, or that it does not have and git does not ignore."""
-    listed = git("diff", "--name-only", "-z", "--no-renames", commit, "--", *paths)
-    new = git("ls-files", "--others", "--exclude-standard", "-z", "--", *paths)
+    listed = run_git("diff", "--name-only", "-z", "--no-renames", commit, "--", *paths)
+    new = run_git("ls-files", "--others", "--exclude-standard", "-z", "--", *paths)
     return sorted({name for name in (listed + "\0" + new).split("\0") if name})

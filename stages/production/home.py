@@ -15,7 +15,7 @@ from typing import Any
 
 from ballast.exceptions import UserError
 from ballast.io.digest import file_sha256
-from stages.production.checkouts import changed_since, git
+from stages.production.checkouts import changed_since, run_git
 from stages.production.deployed import current_version, read_version
 from stages.production.versions import Manifest, shares_in_words
 from stages.store.checked import read_frame
@@ -37,7 +37,7 @@ def sha256(path: Path) -> str | None:
 
 def state_here() -> dict[str, Any]:
     """What a retraining begins from: the commit, and the sha256 of the files that are edited here."""
-    return {"commit": git("rev-parse", "HEAD"), "files": {str(path): sha256(path) for path in EDITED}}
+    return {"commit": run_git("rev-parse", "HEAD"), "files": {str(path): sha256(path) for path in EDITED}}
 
 
 def uncached_outputs(graph: Path) -> list[Path]:

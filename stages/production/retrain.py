@@ -9,7 +9,6 @@ retraining's checkout. Each step can be repeated; what is there already stays.
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 import subprocess
 import sys
@@ -26,7 +25,7 @@ from ballast.evaluation.operating_point import cost_matrix
 from ballast.evaluation.priors import correct_prior
 from ballast.exceptions import UserError, suggestion
 from ballast.monitoring.challenge import Contender, challenge
-from stages.production.checkouts import bring, changed_since, git, remove_checkout
+from stages.production.checkouts import bring, changed_since, remove_checkout, run_git
 from stages.production.deployed import REFERENCE, Version, current_version, read_version
 from stages.production.feedback import read_feedback
 from stages.production.home import CODE, STATE, bring_home, state_here
@@ -39,10 +38,9 @@ from stages.store.groups import groups_of
 from stages.store.logits import seed_scores
 from stages.store.messages import read_messages
 from stages.store.params import Params, read_params
-from stages.store.project import PROJECT
+from stages.store.project import PROJECT, Project
 
 REFERENCE_TECHNIQUE = "baseline"
-# Untracked files without which the pipeline does not run elsewhere.
 
 
 def prior_for(window: str | None, version: Version) -> dict[str, float]:
@@ -101,13 +99,13 @@ def prepare(key: str, window: str | None) -> dict[str, Any]:
         # Its answer would be to a question that another version has answered since.
         print(f"retrain: {window} was scored by {scored_by}, {version.name} is deployed since; nothing to do", file=sys.stderr)
         return {"prepared": False}
-    if folder := git("rev-parse", "--show-prefix"):
+    if folder := run_git("rev-parse", "--show-prefix"):
         raise UserError(f"{folder} is a folder of its git repository; a retraining needs a repository of the project's own")
     remove_checkout(worktree)
     base = state_here()
     if changed := changed_since(base["commit"], *CODE):
         print(f"retrain: the code is that of the commit, without what changed in {', '.join(changed)}", file=sys.stderr)
-    git("worktree", "add", "--force", "--detach", str(worktree), base["commit"])
+    run_git("worktree", "add", "--force", "--detach", str(worktree), base["commit"])
     base |= write_params(home, PROJECT.params.read_bytes().decode("utf-8"), params, prior, version.manifest["technique"])
     if PROJECT.lock.exists():
         shutil.copy(PROJECT.lock, worktree / PROJECT.lock)
@@ -146,10 +144,10 @@ def compare(key: str) -> dict[str, Any]:
     home = PROJECT.retrain / key
     prepared = read_json(home / "prepared.json")
     champion = read_version(prepared["champion"])
-    with contextlib.chdir(home / "worktree"):
-        pointer, point = read_json(PROJECT.selected / "model.json"), read_json(PROJECT.selected / "operating_point.json")
-        messages = read_messages(["text", "group", "source"])
-        scores, _ = seed_scores(pointer["technique"], pointer["seed"])
+    worktree = Project(home / "worktree")
+    pointer, point = (read_json(worktree.selected / f"{name}.json") for name in ("model", "operating_point"))
+    messages = read_messages(["text", "group", "source"], worktree)
+    scores, _ = seed_scores(pointer["technique"], pointer["seed"], worktree)
     labels = messages.names
     if labels != champion.labels or labels != pointer["labels"]:
         raise UserError(f"{home}: its labels are {', '.join(labels)}, those deployed {', '.join(champion.labels)}")

@@ -28,7 +28,7 @@ from stages.store.files import read_json
 from stages.store.project import PROJECT
 from stages.store.remedies import remedy, spoilt
 
-LOCK = "dvc.lock"
+LOCK = PROJECT.lock.name
 # Raises UserError when the file is not as it was written.
 Check = Callable[[], object]
 OBJECT = re.compile(r"[0-9a-f]{30}(\.dir)?")

@@ -13,7 +13,7 @@ from ballast.exceptions import UserError
 from ballast.technique import Technique
 from ballast.techniques import build
 from stages.store.files import read_json
-from stages.store.project import PROJECT
+from stages.store.project import PROJECT, Project
 from stages.store.values import entry_name
 
 
@@ -35,14 +35,14 @@ class Card:
         return asdict(self)
 
 
-def card_path(name: str) -> Path:
+def card_path(name: str, project: Project = PROJECT) -> Path:
     """Where an entry's card is."""
-    return PROJECT.cards / f"{entry_name(name)}.json"
+    return project.cards / f"{entry_name(name)}.json"
 
 
-def read_card(name: str) -> Card:
+def read_card(name: str, project: Project = PROJECT) -> Card:
     """The card of an entry; raises UserError."""
     try:
-        return Card(**read_json(card_path(name)))
+        return Card(**read_json(card_path(name, project)))
     except TypeError as error:
-        raise UserError(f"{card_path(name)}: not the card of an entry; run `dvc repro`") from error
+        raise UserError(f"{card_path(name, project)}: not the card of an entry; run `dvc repro`") from error

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stages.store.files import locked, replaced
-from stages.store.project import PROJECT
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,9 +22,9 @@ if TYPE_CHECKING:
 MOST_FILES = 4
 
 
-def kept(fingerprint: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-    """The arrays that `compute` gives, from the file of an earlier training where there is one that is whole."""
-    path = PROJECT.states / f"{fingerprint}.safetensors"
+def cached_states(folder: Path, fingerprint: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The arrays that `compute` returns, read from an intact file of an earlier training if the folder has one."""
+    path = folder / f"{fingerprint}.safetensors"
     with ExitStack() as stack:
         try:
             stack.enter_context(locked(path))
@@ -37,7 +36,7 @@ def kept(fingerprint: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str
             arrays = compute()
             write(path, arrays)
     with suppress(OSError):
-        for old in sorted(PROJECT.states.glob("*.safetensors"), key=lambda each: each.stat().st_mtime)[:-MOST_FILES]:
+        for old in sorted(folder.glob("*.safetensors"), key=lambda file: file.stat().st_mtime)[:-MOST_FILES]:
             old.unlink(missing_ok=True)
     return arrays
 

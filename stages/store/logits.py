@@ -12,7 +12,7 @@ from ballast.evaluation.post_hoc import LinearHead
 from ballast.evaluation.priors import correct_prior
 from stages.store.checked import read_arrays
 from stages.store.messages import Messages
-from stages.store.project import PROJECT
+from stages.store.project import PROJECT, Project
 from stages.store.remedies import spoilt
 
 
@@ -36,9 +36,9 @@ def labelled(messages: Messages, split: str) -> Labelled:
     return Labelled(classes=rows["class"].to_numpy(), groups=np.unique(rows["group"], return_inverse=True)[1])
 
 
-def seed_scores(name: str, seed: int) -> tuple[SeedScores, int]:
+def seed_scores(name: str, seed: int, project: Project = PROJECT) -> tuple[SeedScores, int]:
     """One seed's saved logits, and the number of weights of its model."""
-    path = PROJECT.logits / name / f"{seed}.npz"
+    path = project.logits / name / f"{seed}.npz"
     saved = read_arrays(path)
     try:
         declared = saved["declared_prior"]

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from stages.store.checked import read_frame
-from stages.store.project import PROJECT
+from stages.store.project import PROJECT, Project
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +27,8 @@ class Messages:
         return np.bincount(self.of(split)["class"], minlength=len(self.names))
 
 
-def read_messages(columns: list[str]) -> Messages:
-    """The columns asked for of the messages, with split and class index."""
-    table = read_frame(PROJECT.messages, [*columns, "label", "split"])
+def read_messages(columns: list[str], project: Project = PROJECT) -> Messages:
+    """The given columns of a project's messages, with split and class index."""
+    table = read_frame(project.messages, [*columns, "label", "split"])
     classes, names = pd.factorize(table["label"], sort=True)
     return Messages(table=table.assign(**{"class": classes}), names=[str(name) for name in names])

@@ -6,11 +6,9 @@ corrected, with differences from the reference. Variants that are folds of the s
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,7 +24,7 @@ from ballast.exceptions import UserError
 from stages.store.files import read_json, write_json
 from stages.store.logits import labelled, seed_scores
 from stages.store.messages import read_messages
-from stages.store.project import PROJECT
+from stages.store.project import PROJECT, Project
 from stages.store.protocol import production_prior
 from stages.store.studies import (
     POOLED_NAME,
@@ -59,29 +57,28 @@ class Tested:
         return self.rows.equals(other.rows)
 
 
-def read_tested(folder: Path, variant: Variant) -> Tested:
-    """What a variant's folder holds, corrected to the production prior by what its own validation split tells."""
+def read_tested(project: Project, variant: Variant) -> Tested:
+    """The scores of a variant's test set, on the production prior; the corrections are fitted on its own validation split."""
     settings = variant.params.evaluate
     counts = read_json(PROJECT.ingest)["labels"]
-    with contextlib.chdir(folder):
-        messages = read_messages(["id", "group"])
-        protocol = Protocol(
-            names=messages.names,
-            validation=labelled(messages, "validation"),
-            test=labelled(messages, "test"),
-            production_prior=production_prior(variant.params.production.prior, counts),
-            resamples=settings.resamples,
-            confidence=settings.confidence,
-            seed=settings.seed,
-        )
-        logits: Logits = {family: {name: [] for name in variant.params.techniques} for family in FAMILIES}
-        for name in variant.params.techniques:
-            for seed in variant.params.train.seeds:
-                each = adjusted(seed_scores(name, seed)[0], protocol)
-                logits["raw"][name].append(each.scores.test.astype(np.float64))
-                logits["corrected"][name].append(each.test)
-        rows = messages.of("test")[["id", "class", "group"]].reset_index(drop=True)
-        return Tested(rows=rows, protocol=protocol, logits=logits, training=read_json(PROJECT.training))
+    messages = read_messages(["id", "group"], project)
+    protocol = Protocol(
+        names=messages.names,
+        validation=labelled(messages, "validation"),
+        test=labelled(messages, "test"),
+        production_prior=production_prior(variant.params.production.prior, counts),
+        resamples=settings.resamples,
+        confidence=settings.confidence,
+        seed=settings.seed,
+    )
+    logits: Logits = {family: {name: [] for name in variant.params.techniques} for family in FAMILIES}
+    for name in variant.params.techniques:
+        for seed in variant.params.train.seeds:
+            fitted = adjusted(seed_scores(name, seed, project)[0], protocol)
+            logits["raw"][name].append(fitted.scores.test.astype(np.float64))
+            logits["corrected"][name].append(fitted.test)
+    rows = messages.of("test")[["id", "class", "group"]].reset_index(drop=True)
+    return Tested(rows=rows, protocol=protocol, logits=logits, training=read_json(project.training))
 
 
 def together(folds: Sequence[Tested]) -> Tested:
@@ -172,7 +169,7 @@ def groups_of(tested: Mapping[str, Tested], reference: str) -> dict[str, list[tu
 def result(study: str) -> Result:
     """Everything that a study found."""
     settings, variants = read_study(study), read_variants(study)
-    tested = {name: read_tested(variant_folder(study, name), variant) for name, variant in variants.items()}
+    tested = {name: read_tested(Project(variant_folder(study, name)), variant) for name, variant in variants.items()}
     tested = pooled(study, variants, tested)
     own: dict[str, dict[str, PooledDecisions]] = {
         variant: {

@@ -6,7 +6,6 @@ messages without their texts, the logits, and what each technique was trained on
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -23,7 +22,7 @@ from stages.store.checked import read_frame, write_table
 from stages.store.files import read_json, replaced_folder, write_json
 from stages.store.messages import read_messages
 from stages.store.params import read_params
-from stages.store.project import PROJECT
+from stages.store.project import PROJECT, Project
 from stages.store.studies import Variant, params_path, read_variants, variant_folder
 
 
@@ -47,40 +46,41 @@ def from_here(place: str) -> str:
     return str(Path(place).resolve()) if Path(place).exists() else place
 
 
-def prepare(folder: Path, variant: Variant) -> None:
-    """Write the params and the messages of a variant; where it changes ingest, the messages are ingested anew."""
+def prepare(project: Project, variant: Variant) -> None:
+    """Write the params and the messages of a variant; a variant that changes `ingest` ingests its messages anew."""
     content: dict[str, Any] = {**variant.content}
     content["ingest"] = {**content["ingest"], "path": from_here(content["ingest"]["path"])}
     content["train"] = {**content["train"], "model": from_here(content["train"]["model"])}
-    with (folder / PROJECT.params).open("w", encoding="utf-8") as file:
+    with project.params.open("w", encoding="utf-8") as file:
         YAML(typ="safe", pure=True).dump(content, file)
-    same = variant.params.ingest == read_params().ingest
-    (folder / PROJECT.messages).parent.mkdir()
-    for path in (PROJECT.messages, PROJECT.ingest) if same else (PROJECT.feedback,):
-        shutil.copy(path, folder / path)
-    if not same:
-        with contextlib.chdir(folder):
-            ingest.main()
+    project.messages.parent.mkdir()
+    if variant.params.ingest == read_params().ingest:
+        shutil.copy(PROJECT.messages, project.messages)
+        shutil.copy(PROJECT.ingest, project.ingest)
+    else:
+        shutil.copy(PROJECT.feedback, project.feedback)
+        ingest.main(project)
 
 
-def trained_on(name: str, seed: int) -> dict[str, float]:
+def trained_on(name: str, seed: int, project: Project) -> dict[str, float]:
     """Training messages of each class, repeats included, that a technique's sample holds."""
-    messages = read_messages([])
-    rows = read_frame(PROJECT.samples / name / f"{seed}.parquet")["row"]
+    messages = read_messages([], project)
+    rows = read_frame(project.samples / name / f"{seed}.parquet")["row"]
     counts = np.bincount(messages.table.loc[rows, "class"], minlength=len(messages.names))
     return dict(zip(messages.names, counts.tolist(), strict=True))
 
 
-def train_all(variant: Variant) -> None:
-    """Train every technique of a variant with every seed, in the current folder; the weights are not kept."""
-    techniques.main()
+def train_all(variant: Variant, project: Project) -> None:
+    """Train every technique of a variant with every seed; the weights are deleted."""
+    techniques.main(project)
     seeds = variant.params.train.seeds
     for name in variant.params.techniques:
         for seed in seeds:
-            resample.main(name, seed)
-            train.main(name, seed)
-            shutil.rmtree(PROJECT.models)
-    write_json(PROJECT.training, {name: trained_on(name, seeds[0]) for name in variant.params.techniques})
+            resample.main(name, seed, project)
+            train.main(name, seed, project)
+            shutil.rmtree(project.models)
+    counts = {name: trained_on(name, seeds[0], project) for name in variant.params.techniques}
+    write_json(project.training, counts)
 
 
 def main(study: str, variant: str) -> None:
@@ -88,18 +88,17 @@ def main(study: str, variant: str) -> None:
     if variant not in variants:
         raise UserError(f"{params_path(study)}: no variant {variant!r}: {suggestion(variant, variants)}")
     check(study, variants)
-    chosen = variants[variant]
     with tempfile.TemporaryDirectory(prefix="ballast-study-") as temporary:
-        work = Path(temporary)
-        prepare(work, chosen)
-        with contextlib.chdir(work):
-            train_all(chosen)
-        messages = read_frame(work / PROJECT.messages, ["id", "label", "group", "split"])
+        project = Project(Path(temporary))
+        prepare(project, variants[variant])
+        train_all(variants[variant], project)
+        messages = read_frame(project.messages, ["id", "label", "group", "split"])
         with replaced_folder(variant_folder(study, variant)) as folder:
-            shutil.copytree(work / PROJECT.logits, folder / PROJECT.logits)
-            shutil.copy(work / PROJECT.training, folder / PROJECT.training)
-            (folder / PROJECT.messages).parent.mkdir()
-            write_table(folder / PROJECT.messages, messages[messages["split"] != "train"])
+            written = Project(folder)
+            shutil.copytree(project.logits, written.logits)
+            shutil.copy(project.training, written.training)
+            written.messages.parent.mkdir()
+            write_table(written.messages, messages[messages["split"] != "train"])
 
 
 if __name__ == "__main__":
