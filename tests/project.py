@@ -45,8 +45,11 @@ OWN = 8
 
 
 def stage_module(name: str) -> str:
-    """The module of a stage of the graph or of a step of production."""
-    shelf = "" if (ROOT / f"stages/{name}.py").is_file() else "production."
+    """The module of a stage of the graph, of a step of production, or of another command, on whichever shelf it is."""
+    path = name.replace(".", "/")
+    shelf = next(
+        shelf for shelf in ("", "production.", "store.") if (ROOT / f"stages/{shelf.replace('.', '/')}{path}.py").is_file()
+    )
     return f"stages.{shelf}{name}"
 
 
