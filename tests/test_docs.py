@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+from pathlib import Path
 
 import pytest
 
+from ballast.models import folder as models
 from docs.generate import BLOCKS, MARKER
 from docs.generate.docstrings import listed_fields
 from docs.generate.files import MEANINGS, files_tables, outputs, read
 from docs.generate.params import all_keys, describe, params_tables
 from docs.generate.shelves import ROOMS, shelves_tables
 from stages.store.params import Params
-from tests.project import ROOT
+from tests import manual
+from tests.deployed import deploy, selected_project, tfidf
+from tests.project import ROOT, corpus
 
 DOCS = ROOT / "docs"
 PAGES = sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts)
+TEXTS = [path for path in (*(ROOT / name for name in ("README.md", "CONTRIBUTING.md")), *PAGES) if path.is_file()]
+
+
+def page_name(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+with_code = pytest.mark.parametrize("page", TEXTS, ids=page_name)
 
 
 def test_every_block_has_a_page() -> None:
@@ -79,3 +92,81 @@ def test_fields_of_a_docstring_become_a_list() -> None:
     assert listed_fields(lines) == ["Two fields.", "", "* **low, high**: ends of", "  the interval.", "", "Afterwards."]
     numpydoc = ["Parameters", "----------", "name : str"]
     assert listed_fields(numpydoc) == numpydoc
+
+
+@pytest.fixture(scope="module")
+def example_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what the examples read: a model of `tfidf` and a deployed version."""
+    folder = tmp_path_factory.mktemp("example")
+    model = tfidf(corpus({"ham": 160, "spam": 60}))
+    (folder / "models/tfidf/0").mkdir(parents=True)
+    models.save(model, folder / "models/tfidf/0", {})
+    deploy(folder, model)
+    return folder
+
+
+# The examples have a test of their own, which also compares what they print.
+@pytest.mark.parametrize("page", [page for page in TEXTS if page.parent.name != "examples"], ids=page_name)
+def test_python_blocks_run(page: Path, example_folder: Path) -> None:
+    scope: dict[str, object] = {"__name__": page.stem}
+    with contextlib.chdir(example_folder):
+        for block in manual.blocks(page.read_text(encoding="utf-8"), "python"):
+            # Empty lines before the code let an error name the line of the page.
+            exec(compile("\n" * block.line + block.text, str(page), "exec"), scope)
+
+
+@with_code
+def test_console_blocks_name_commands_that_exist(page: Path) -> None:
+    for block in manual.blocks(page.read_text(encoding="utf-8"), "console"):
+        lines = manual.commands(block)
+        assert lines, f"{page_name(page)}:{block.line}: a console block needs lines that begin with $"
+        for line in lines:
+            manual.check_command(line, f"{page_name(page)}:{block.line}")
+
+
+@with_code
+def test_blocks_are_in_languages_that_are_checked(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    languages = {match["language"] for match in manual.BLOCK.finditer(text)}
+    assert languages <= {"python", "console", "yaml", "text", "json", "csv", "output"}
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("make repro   # run it", [["make", "repro"]]),
+        ("A=1 B_C=x make serve PORT=1 && dvc push", [["make", "serve", "PORT=1"], ["dvc", "push"]]),
+        (
+            "cat a.csv | python -m flows.score - > out.jsonl",
+            [["cat", "a.csv"], ["python", "-m", "flows.score", "-"], ["out.jsonl"]],
+        ),
+    ],
+)
+def test_command_lines_are_split(line: str, words: list[list[str]]) -> None:
+    assert manual.simple_commands(line) == words
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "make nothing",
+        "python -m flows.nothing",
+        "python -m flows.watch --windo x y",
+        "dvc nothing",
+        "frobnicate",
+        "make repro X=1",
+    ],
+)
+def test_commands_that_do_not_exist_fail(line: str) -> None:
+    with pytest.raises(pytest.fail.Exception, match=r"^here: "):
+        manual.check_command(line, "here")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [page for page in TEXTS if manual.executes(page.read_text(encoding="utf-8"))], ids=page_name)
+def test_pages_that_execute_do(page: Path, tmp_path: Path, quick_python: Path) -> None:
+    project = selected_project(tmp_path, quick_python, {"ham": 160, "spam": 60})
+    for block in manual.blocks(page.read_text(encoding="utf-8"), "console"):
+        for line in manual.commands(block):
+            done = project.run("bash", "-c", line)
+            assert done.code == 0, f"{page_name(page)}:{block.line}: {line}\n{done.stderr}"
