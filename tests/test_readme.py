@@ -10,6 +10,7 @@ import pytest
 import torch
 import yaml
 
+from docs.figures import FIGURES, FOLDER
 from stages.pages.readme import MARKDOWN, PICTURES, README, benchmarks_table, filled, results_table, tables
 from stages.store.files import read_json, write_json
 from stages.store.params import Params, read_params
@@ -150,6 +151,17 @@ def test_the_technique_of_the_guide_is_its_equation() -> None:
     loss = technique.loss(logits, labels, torch.tensor([1.0, 0.5]), 0.0)
     torch.testing.assert_close(loss, torch.tensor([1.0, 0.5]) * (2 * (1 - probability) - probability.log()))
     assert technique.declared_prior(np.array([0.9, 0.1])) is None
+
+
+def test_every_figure_is_drawn_and_shown() -> None:
+    text = PAGES[Path("docs/how_we_judge.md")]
+    assert re.findall(r"_static/figures/(\w+)\.svg", text) == list(FIGURES)
+    assert sorted(path.stem for path in FOLDER.glob("*.svg")) == sorted(FIGURES)
+
+
+def test_a_figure_is_drawn() -> None:
+    axes = FIGURES["claims"]().axes
+    assert next(label.get_text() for label in axes[0].get_yticklabels()) == "higher: supported"
 
 
 def test_the_make_targets_named_exist() -> None:
