@@ -1,14 +1,14 @@
-"""One training for a pipeline that runs on another machine: as a task of Ray, or as the flow of a pod of Kubernetes.
+"""Run one training for a pipeline on another machine: as a Ray task, or as the flow of a Kubernetes pod.
 
-The machine has a clone of its own, which BALLAST_ROOT names. It is brought to the pipeline's commit; DVC pulls what the stage
-reads, trains, and pushes the result and the run cache, so that nobody trains the same again.
+The machine has its own clone, at the path in BALLAST_ROOT. It checks out the pipeline's commit; DVC pulls the inputs of the
+stage, trains, and pushes the result and the run cache, so that no machine trains the same model again.
 """
 
 from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,15 +22,16 @@ from ballast.exceptions import UserError
 from ballast.io.digest import file_sha256
 from ballast.models.folder import MANIFEST
 from ballast.training.launching import check_gpus
-from flows.commands import hide_tracebacks, run_command, share_process_group, stopping_commands
+from flows.commands import Log, run_dvc, share_process_group, stopping_commands
+from flows.failures import hide_tracebacks
 from flows.nodes.commits import at_commit, uncommitted
 from flows.nodes.remote import check_remote, lock_entries, merge_lock_entries, pull, push, remove_lock_entry
 from flows.recovery.cleanup import recover
 
-# What decides a training beside what DVC carries: the cards hold the sources of techniques, but only as hashes.
+# What a training depends on besides DVC's files: cards hold only the hashes of a technique's sources.
 SOURCES = ("dvc.yaml", "ballast", "stages")
-# The key of the artifact in which the flow answers.
-ANSWER = "trained"
+# Key of the artifact that holds the result of the flow.
+RESULT_KEY = "trained"
 
 
 def train(
@@ -40,66 +41,70 @@ def train(
     inputs: dict[str, Any],
     paths: list[str],
     gpus: float,
-    log: Callable[[str], object],
+    log: Log,
 ) -> dict[str, Any]:
     """Train in this machine's clone; raises StageFailed, and UserError that names the machine.
 
     Parameters
     ----------
     stage : the training, such as train@focal-0.
-    commit : what the clone has to be at.
-    data : names what all trainings of the pipeline read; one that has other data waits until nobody trains in the clone.
-    inputs : the pipeline's entries in dvc.lock of the stages that wrote what this one reads.
-    paths : the files among their outputs that this one reads.
-    gpus : how many the training was given.
-    log : what each line of the commands is told to.
+    commit : the commit that the clone must be at.
+    data : identifies the inputs of all trainings of the pipeline. A training with other data waits until no training runs in
+        the clone.
+    inputs : the pipeline's dvc.lock entries of the stages that produce the inputs of this one.
+    paths : the inputs, which are among the outputs of those stages.
+    gpus : number of GPUs of this training.
+    log : receives each line of output.
 
     Returns
     -------
-    A mapping: node, where it ran; trained, false when the run cache had it; entry, the stage's own in dvc.lock; manifests, the
-    sha256 of each model's manifest by folder.
+    A mapping: node (where it ran), trained (false if the result came from the run cache), entry (the stage's entry in
+    dvc.lock), manifests (folder of each model: sha256 of its manifest).
     """
     name = os.environ.get("BALLAST_ROOT", "")
-    root, lines = Path(name), list[str]()
-    # A container's share of its machine's cores, which torch does not know; Ray sets it itself.
-    given = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or str(cpu_count(only_physical_cores=True))}
-    if not gpus:
-        # Ray hides none from a task that was given none.
-        given["CUDA_VISIBLE_DEVICES"] = ""
-    with on_this_machine(name):
+    root = Path(name)
+    with errors_that_name_this_machine(name):
         if not name or not (root / ".git").exists():
-            raise UserError("BALLAST_ROOT names no clone of the project; set it where Ray or the worker starts")
+            raise UserError(
+                "BALLAST_ROOT names no clone of the project; set it to the path of the clone where Ray or the worker starts"
+            )
         with at_commit(root, commit, data):
             if changed := uncommitted(root, *SOURCES, "params.yaml", untracked=True):
-                raise UserError(f"{changed[0]} is not as in commit {commit[:12]}; commit or restore it")
+                raise UserError(f"{changed[0]} differs from commit {commit[:12]}; commit or restore it")
             recover(log, root)
             check_remote(root)
             check_gpus(gpus)
             merge_lock_entries(root, inputs)
-            # Of an entry that came with the commit DVC would say that nothing changed, and have no result to show.
+            # With an entry from the commit, DVC would say that nothing changed, although the clone has no result.
             remove_lock_entry(root, stage)
-
-            def note(line: str) -> None:
-                lines.append(line)
-                log(line)
-
-            pull(root, stage, paths, paths, note)
-            repro = ["dvc", "--wait-for-lock", "repro", "--pull", "--allow-missing", "--single-item", stage]
-            run_command(stage, repro, note, given, root)
-            push(root, stage, [stage], note, "--run-cache")
+            pull(root, stage, paths, paths, log)
+            ran = run_dvc(
+                stage, ["repro", "--pull", "--allow-missing", "--single-item", stage], log, training_environment(gpus), root
+            )
+            push(root, stage, [stage], log, "--run-cache")
             entry: dict[str, Any] = lock_entries(root)[stage]
         folders = [out["path"] for out in entry["outs"] if (root / out["path"] / MANIFEST).is_file()]
         return {
             "node": f"{socket.gethostname()}:{root}",
-            "trained": any(line.startswith("Running stage") for line in lines),
+            "trained": stage in ran,
             "entry": entry,
             "manifests": {folder: file_sha256(root / folder / MANIFEST) for folder in folders},
         }
 
 
+def training_environment(gpus: float) -> dict[str, str]:
+    """Environment variables for the threads and GPUs of a training."""
+    # torch does not know the container's share of the CPUs. Ray sets the variable itself.
+    environment = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or str(cpu_count(only_physical_cores=True))}
+    if not gpus:
+        # Ray hides no GPUs from a task that asked for none.
+        environment["CUDA_VISIBLE_DEVICES"] = ""
+    return environment
+
+
 @contextmanager
-def on_this_machine(root: str) -> Iterator[None]:
-    """Say in a user's error which machine it is about."""
+def errors_that_name_this_machine(root: str) -> Iterator[None]:
+    """Put the name of this machine and its clone in front of the message of a UserError."""
     try:
         yield
     except UserError as error:
@@ -108,7 +113,7 @@ def on_this_machine(root: str) -> Iterator[None]:
 
 @task(name="train on a node", task_run_name="{stage}", cache_policy=NO_CACHE)
 def on_ray(stage: str, commit: str, data: str, inputs: dict[str, Any], paths: list[str], gpus: float) -> dict[str, Any]:
-    """As a task of Ray, which has set the threads and the GPU."""
+    """Train as a Ray task; Ray sets the threads and the GPU."""
     hide_tracebacks()
     share_process_group()
     return train(stage, commit, data, inputs, paths, gpus, get_run_logger().info)
@@ -116,8 +121,8 @@ def on_ray(stage: str, commit: str, data: str, inputs: dict[str, Any], paths: li
 
 @flow(name="train", flow_run_name="{stage}")
 def on_worker(stage: str, commit: str, data: str, inputs: dict[str, Any], paths: list[str], gpus: float = 0.0) -> None:
-    """As the flow of a deployment; the answer is an artifact, because a pod's results stay in the pod."""
+    """Train as the flow of a deployment; the result is an artifact, because files of a pod stay in the pod."""
     hide_tracebacks()
     with stopping_commands():
-        answer = train(stage, commit, data, inputs, paths, gpus, get_run_logger().info)
-    create_table_artifact([answer], key=ANSWER, description=f"{stage} on {answer['node']}")
+        result = train(stage, commit, data, inputs, paths, gpus, get_run_logger().info)
+    create_table_artifact([result], key=RESULT_KEY, description=f"{stage} on {result['node']}")

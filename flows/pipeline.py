@@ -1,6 +1,7 @@
-"""The stages of dvc.yaml as a Prefect flow: one task for each stage, trainings side by side or elsewhere, retries, artifacts.
+"""Run the stages of dvc.yaml as a Prefect flow: a task per stage, parallel or remote trainings, retries, artifacts.
 
-Without targets it brings everything up to date, as `dvc repro` does. Without PREFECT_API_URL it starts a server of its own.
+Without targets, the flow brings everything up to date, as `dvc repro` does. Without PREFECT_API_URL, it starts a temporary
+server.
 """
 
 from __future__ import annotations
@@ -27,21 +28,22 @@ from ballast.exceptions import UserError
 from ballast.io.printable import LONGEST_TITLE, one_line
 from ballast.parameters import YEAR_HOURS, check_number
 from flows import artifacts
-from flows.commands import StageFailed, readable, run_command, stopping_commands
+from flows.commands import run_dvc, stopping_commands
+from flows.failures import StageFailed, readable_errors
 from flows.recovery.cleanup import recover
 from flows.settings import check_before_dvc, nodes
 from flows.state import read_state
 
-# Only trainings last long enough to be worth a start of DVC (more than a second) for each member.
-SIDE_BY_SIDE = "train"
+# Starting DVC takes more than a second, so only trainings run one by one.
+PARALLEL = "train"
 LEADERBOARD = "reports/leaderboard.json"
 REPORT = "reports/index.html"
 
 
 def plan(targets: Sequence[str]) -> tuple[dict[str, list[str]], set[str]]:
-    """What `dvc repro` would go through: stages by family (all members of a matrix), in order, and the files they write.
+    """The plan of `dvc repro`: stages by family (all members of a matrix), in order, and the files that they write.
 
-    Raises UserError when DVC cannot read its files or does not know a target.
+    Raises UserError if DVC cannot read its files or does not know a target.
     """
     try:
         with Repo() as repo:
@@ -56,36 +58,37 @@ def plan(targets: Sequence[str]) -> tuple[dict[str, list[str]], set[str]]:
             outputs = {str(output) for stage in stages for output in stage.outs}
             return {name: families[name] for name in order.static_order()}, outputs
     except CycleError as error:
-        raise UserError(f"dvc.yaml: members of {', '.join(error.args[1])} need each other; a flow runs whole stages") from error
+        raise UserError(
+            f"dvc.yaml: members of {', '.join(error.args[1])} depend on each other; a flow runs whole stages"
+        ) from error
     except DvcException as error:
         raise UserError(str(error)) from error
-    # DVC's own errors do not cover files with other things in them than it expects.
+    # DVC raises these for files with unexpected content.
     except (TypeError, ValueError, AttributeError, KeyError, RecursionError) as error:
         raise UserError(f"DVC cannot read dvc.yaml, dvc.lock or params.yaml: {error or type(error).__name__}") from error
 
 
 def family(stage: Any) -> str:
-    """The name of a stage in dvc.yaml, without what its matrix adds."""
+    """The name of a stage in dvc.yaml, without the suffix that a matrix adds."""
     return str(stage.addressing).partition("@")[0]
 
 
 def is_transient(_task: object, _run: object, state: Any) -> bool:
-    """Whether a failed task is worth another try; a user's error is not."""
+    """Whether a failed task may succeed later."""
     return isinstance(state.data, StageFailed) and state.data.transient
 
 
 @task(task_run_name="{name}", cache_policy=NO_CACHE, retry_condition_fn=is_transient)
 def repro(name: str, stages: list[str], threads: int | None = None) -> None:
     """Bring stages up to date with `dvc repro`; raises StageFailed."""
-    # The flag lets siblings wait for each other's short locks; their order is ours, so no stage looks at those before it.
-    command = ["dvc", "--wait-for-lock", "repro", "--single-item", *stages]
     recover(get_run_logger().warning)
-    share = {} if threads is None else {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
-    run_command(name, command, get_run_logger().info, share)
+    environment = {} if threads is None else {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
+    # The flow orders the stages, so DVC need not check the earlier ones.
+    run_dvc(name, ["repro", "--single-item", *stages], get_run_logger().info, environment)
 
 
-def run_side_by_side(repro: Task[..., None], stages: Sequence[str], concurrency: int) -> None:
-    """Run independent stages, some at a time; after a failure none begins. Raises the first StageFailed."""
+def run_parallel(repro: Task[..., None], stages: Sequence[str], concurrency: int) -> None:
+    """Run independent stages, `concurrency` at a time; after a failure none starts. Raises the first StageFailed."""
     threads = max(1, cpu_count() // concurrency) if concurrency > 1 else None
     waiting, running, failures = list(stages), set[PrefectFuture[None]](), list[StageFailed]()
     while running or (waiting and not failures):
@@ -103,7 +106,7 @@ def run_side_by_side(repro: Task[..., None], stages: Sequence[str], concurrency:
 
 
 def run_name() -> str:
-    """The name of a run: its targets."""
+    """The name of a run, from its targets."""
     return one_line("pipeline: " + (", ".join(flow_run.parameters.get("targets") or ()) or "all stages"), LONGEST_TITLE)
 
 
@@ -111,7 +114,7 @@ def run_name() -> str:
 def pipeline(
     targets: list[str] | None = None, concurrency: int = 1, retries: int = 2, retry_delay_seconds: float = 10.0
 ) -> None:
-    """Bring the stages of dvc.yaml up to date; raises StageFailed, and UserError for what is wrong before."""
+    """Bring the stages of dvc.yaml up to date; raises StageFailed, and UserError for invalid settings."""
     check_number("concurrency", concurrency, 1, 1024, whole=True)
     check_number("retries", retries, 0, 1000, whole=True)
     check_number("retry_delay_seconds", retry_delay_seconds, 0, 3600 * YEAR_HOURS)
@@ -122,11 +125,11 @@ def pipeline(
     try:
         with stopping_commands():
             for name, stages in families.items():
-                if name == SIDE_BY_SIDE and nodes()["train"] == "here":
-                    run_side_by_side(attempt, stages, concurrency)
+                if name == PARALLEL and nodes()["train"] == "here":
+                    run_parallel(attempt, stages, concurrency)
                     continue
-                if name == SIDE_BY_SIDE:
-                    # Imported only where needed: seconds. What follows then finds all of them up to date.
+                if name == PARALLEL:
+                    # Slow import, needed only for remote trainings. Afterwards, DVC finds all of them up to date.
                     from flows.nodes.dispatch import train_elsewhere
 
                     train_elsewhere(stages, retries)
@@ -139,7 +142,7 @@ def pipeline(
 
 
 def publish(outputs: set[str]) -> None:
-    """Artifacts of what this run brought up to date: the leaderboard as a table, a link to the report."""
+    """Publish what this run brought up to date as artifacts: the leaderboard as a table, a link to the report."""
     if LEADERBOARD in outputs:
         board = read_state(Path(LEADERBOARD))
         artifacts.table(leaderboard_table(board), key="leaderboard", description="corrected to the production prior")
@@ -148,7 +151,7 @@ def publish(outputs: set[str]) -> None:
 
 
 def leaderboard_table(board: dict[str, Any]) -> list[dict[str, str]]:
-    """A row for each technique, best first: the metrics that rare classes move, with intervals, then the usual ones."""
+    """A row per technique, best first: metrics that depend on rare classes, with intervals, then the common ones."""
     prior: dict[str, float] = board["production_prior"]
     rarest = min(prior, key=prior.__getitem__)
     table = []
@@ -162,12 +165,12 @@ def leaderboard_table(board: dict[str, Any]) -> list[dict[str, str]]:
 
 
 def main(targets: list[str], concurrency: int) -> None:
-    with readable():
+    with readable_errors():
         pipeline(targets, concurrency)
 
 
 if __name__ == "__main__":
     arguments = parser(__doc__)
-    arguments.add_argument("targets", nargs="*", help="stages, with all that they need; none is everything")
-    arguments.add_argument("--concurrency", type=int, default=1, metavar="N", help="trainings side by side (default 1)")
+    arguments.add_argument("targets", nargs="*", help="stages to run, with all that they depend on (default: all)")
+    arguments.add_argument("--concurrency", type=int, default=1, metavar="N", help="number of parallel trainings (default 1)")
     run(main, arguments.parse_args())

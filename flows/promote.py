@@ -27,7 +27,9 @@ from ballast.io.printable import LONGEST_TITLE, one_line
 from ballast.parameters import YEAR_HOURS, check_number
 from flows import artifacts
 from flows.alarms import NAMESPACE, tell
-from flows.commands import readable, run_command, single_instance, stopping_commands
+from flows.commands import run_command, stopping_commands
+from flows.failures import readable_errors
+from flows.locks import single_instance
 from flows.settings import production
 from flows.state import read_bytes, read_state, write_state
 
@@ -253,7 +255,7 @@ def main(listing: bool, **given: Any) -> None:
     for option, expected in {"source": "a folder here", "reprior": "a watched window", "window": "a window"}.items():
         if "://" in (given.get(option) or ""):
             raise UserError(f"{given[option]!r} is a URL; expected {expected}")
-    with readable():
+    with readable_errors():
         if listing:
             run_command("promote", ["python", "-m", "stages.production.promote", "--list"], print)
         else:

@@ -24,7 +24,9 @@ from ballast.cli import parser, run
 from ballast.exceptions import UserError, short
 from ballast.io.secret_urls import add_secret_url
 from ballast.parameters import SEEDS, check_number
-from flows.commands import readable, run_command, single_instance, stopping_commands
+from flows.commands import run_command, stopping_commands
+from flows.failures import readable_errors
+from flows.locks import single_instance
 from flows.promote import promote
 from flows.retrain import RETRAIN, decision_of, finish, not_home, ours, retrain
 from flows.score import no_secrets, score
@@ -153,7 +155,7 @@ def main(schedule: str, size: int, labelled: float, seed: int, source: str | Non
         raise UserError(f"--schedule {short(schedule)!r}: expected shares such as 0.13,0.40") from error
     # Before Prefect, which takes seconds to begin a flow.
     check(shares, size, labelled, seed)
-    with readable():
+    with readable_errors():
         decisions = replay(shares, size, labelled, seed, source and add_secret_url(source))
     for share, decision in zip(shares, decisions, strict=True):
         print(f"{share:.2f} {decision}")

@@ -21,7 +21,9 @@ from ballast.io.digest import file_sha256
 from ballast.io.printable import LONGEST_TITLE, one_line
 from flows import artifacts
 from flows.alarms import tell
-from flows.commands import readable, run_command, single_instance, stopping_commands
+from flows.commands import run_command, stopping_commands
+from flows.failures import readable_errors
+from flows.locks import single_instance
 from flows.promote import CURRENT, NotApproved, deployed, promote
 from flows.state import read_state
 
@@ -173,7 +175,7 @@ def main(window: str | None, key: str | None) -> None:
     # Before Prefect keeps what may be a URL with a secret.
     for name in filter(None, (window, key)):
         check_key(name)
-    with readable():
+    with readable_errors():
         print(retrain(window, key))
 
 

@@ -19,7 +19,8 @@ from ballast.exceptions import UserError
 from ballast.io.printable import LONGEST_TITLE, one_line
 from ballast.io.secret_urls import add_secret_url
 from ballast.io.urls import SECRET_URLS, public_url, refusal, secrets_in
-from flows.commands import readable, run_with_retries, stopping_commands
+from flows.commands import run_with_retries, stopping_commands
+from flows.failures import readable_errors
 from flows.settings import PARAMS, scoring, window_name
 
 STAGE = [sys.executable, "-m", "stages.production.score"]
@@ -69,7 +70,7 @@ def score(source: str | None = None, window: str | None = None, announce: bool =
 def main(source: str | None, window: str | None) -> None:
     if source == "-":
         os.execv(STAGE[0], [*STAGE, "-", *([] if window is None else ["--window", window])])
-    with readable():
+    with readable_errors():
         score(source and add_secret_url(source), window)
 
 

@@ -28,7 +28,7 @@ from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, get_curre
 
 from ballast.cli import parser, run
 from ballast.exceptions import UserError
-from flows.commands import understood
+from flows.failures import explained_api_errors
 from flows.prefect_server.auth import (
     ADDRESS_FILE,
     ANY_ADDRESS,
@@ -298,7 +298,7 @@ def keep(services: Sequence[Service], home: Path | None, environment: Mapping[st
         if server is not None:
             server.start()
             note(home, services)
-        with understood():
+        with explained_api_errors():
             asyncio.run(begin(server, environment, login))
         worker.start()
         note(home, services)

@@ -19,7 +19,8 @@ from ballast.cli import parser, run
 from ballast.io.printable import LONGEST_TITLE, one_line
 from flows import artifacts
 from flows.alarms import NAMESPACE, tell
-from flows.commands import StageFailed, readable, run_command, stopping_commands
+from flows.commands import run_command, stopping_commands
+from flows.failures import StageFailed, readable_errors
 from flows.promote import deployed, promote
 from flows.settings import window_name
 from flows.state import read_state
@@ -99,7 +100,7 @@ def decision_markdown(result: dict[str, Any]) -> str:
 
 
 def main(window: str | None) -> None:
-    with readable():
+    with readable_errors():
         watch(window)
 
 

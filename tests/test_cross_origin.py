@@ -267,7 +267,12 @@ def test_a_pool_of_an_older_version_gets_the_template(running: Served) -> None:
 
 
 def test_a_flow_started_by_hand_finds_the_string_for_this_server_only(running: Served) -> None:
-    flow = ["from flows.commands import readable", "from flows.watch import watch", "with readable():", "    watch('by hand')"]
+    flow = [
+        "from flows.failures import readable_errors",
+        "from flows.watch import watch",
+        "with readable_errors():",
+        "    watch('by hand')",
+    ]
     done = by_hand(running, *flow)
     assert done.returncode == 0, done.stderr
     assert running.server.word not in done.stdout + done.stderr

@@ -21,7 +21,8 @@ import pytest
 from joblib import cpu_count
 
 from ballast.exceptions import UserError
-from flows.commands import INTERRUPTED, LAST_LINES, MAX_LINE_CHARACTERS, StageFailed, escape_logs, run_command, run_with_retries
+from flows.commands import LAST_LINES, MAX_LINE_CHARACTERS, run_command, run_dvc, run_for_result, run_with_retries
+from flows.failures import INTERRUPTED, StageFailed, escape_logs
 from flows.pipeline import pipeline, plan
 from tests.flow_fixtures import Server, StandIn, eventually, prefect_server, stand_in
 from tests.project import ROOT
@@ -306,7 +307,7 @@ def test_members_that_need_each_other_are_an_error(repository: StandIn) -> None:
         b"stages:\n  s:\n    matrix: {n: [1, 2]}\n    cmd: 'true'\n    deps: ['x${item.n}']\n    outs: ['y${item.n}']\n"
         b"  t:\n    matrix: {n: [1]}\n    cmd: 'true'\n    deps: ['y${item.n}']\n    outs: ['x2']\n",
     )
-    with contextlib.chdir(repository.folder), pytest.raises(UserError, match="members of s, t, s need each other"):
+    with contextlib.chdir(repository.folder), pytest.raises(UserError, match="members of s, t, s depend on each other"):
         plan([])
 
 
@@ -323,7 +324,7 @@ def test_members_that_need_each_other_are_an_error(repository: StandIn) -> None:
         (1, "error: no column 'txt' (ingest.text_column): did you mean 'text'?", False),
         (1, "a message that says no source reachable", False),
         (139, "Segmentation fault", False),
-        (255, "ERROR: failed to reproduce 'train@a-0': '/clone/models/a/0' is busy, it is being blocked by:", True),
+        (255, "ERROR: failed to reproduce 'train@a-0': '/clone/models/a/0' is busy, it is being blocked by:", False),
     ],
 )
 def test_what_is_transient(code: int, line: str, transient: bool) -> None:
@@ -340,7 +341,27 @@ def test_a_command_runs_in_this_environment_and_shows_its_progress() -> None:
     assert sorted(shown) == sorted([sys.prefix, "2 of 2", "\N{REPLACEMENT CHARACTER}"])
     with pytest.raises(StageFailed) as failed:
         run_command("step", ["python", "-c", "raise SystemExit(4)"], shown.append)
-    assert failed.value.headline == "stage step failed with exit code 4: it printed nothing"
+    assert failed.value.headline == "stage step failed with exit code 4: no output"
+
+
+def test_a_dvc_command_reports_what_ran_and_files_in_use_are_transient(repository: StandIn) -> None:
+    for name in ("ingest", "sample@a-0"):
+        repository.on(name, "true")
+    repro = ["repro", "--single-item", "ingest"]
+    assert run_dvc("ingest", repro, print, folder=repository.folder) == ["ingest"]
+    assert run_dvc("ingest", repro, print, folder=repository.folder) == []
+    in_use = {"write": {str(repository.folder / "data.txt"): {"pid": os.getpid(), "cmd": "dvc repro"}}, "read": {}}
+    repository.write(".dvc/tmp/rwlock", json.dumps(in_use).encode())
+    with pytest.raises(StageFailed) as failed:
+        run_dvc("sample", ["repro", "--single-item", "sample@a-0"], print, folder=repository.folder)
+    assert (failed.value.code, failed.value.transient, repository.steps[2:]) == (75, True, [])
+
+
+def test_a_command_returns_its_result_in_a_file() -> None:
+    write = "import json, pathlib, sys; pathlib.Path(sys.argv[2]).write_text(json.dumps({'version': '0001'}))"
+    assert run_for_result("step", ["python", "-c", write], print) == {"version": "0001"}
+    with pytest.raises(UserError, match="wrote no result"):
+        run_for_result("step", ["python", "-c", "pass"], print)
 
 
 @pytest.mark.parametrize(("code", "failures", "runs"), [(75, 2, 3), (75, 3, 3), (1, 1, 1)])
@@ -350,7 +371,7 @@ def test_a_source_that_is_away_for_a_moment_is_read_again(code: int, failures: i
     with contextlib.nullcontext() if failures < runs else pytest.raises(StageFailed, match=f"exit code {code}: away"):
         run_with_retries("score", ["sh", "-c", script], shown.append, 0.01)
     assert len(count.read_text().splitlines()) == runs
-    assert sum("tried again in 0.01 s" in line for line in shown) == min(runs - 1, failures)
+    assert sum("trying again in 0.01 s" in line for line in shown) == min(runs - 1, failures)
 
 
 def test_what_a_command_says_is_printable_and_its_lines_have_an_end() -> None:
@@ -382,5 +403,5 @@ def test_help() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "flows.pipeline", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    assert re.search(r"--concurrency N\s+trainings side by side", done.stdout)
+    assert re.search(r"--concurrency N\s+number of parallel trainings", done.stdout)
     assert "--traceback" in done.stdout

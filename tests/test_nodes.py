@@ -33,11 +33,12 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from ballast.exceptions import UserError
 from ballast.io.digest import file_sha256
 from ballast.training.launching import check_gpus
-from flows.commands import StageFailed
+from flows.failures import StageFailed
 from flows.node import on_worker, train
 from flows.nodes.commits import at_commit, head
-from flows.nodes.dispatch import Reads, check_committed, collect, gpus_for, stale, train_elsewhere, train_on_nodes
-from flows.nodes.engine import TrainingRequest, check_address, check_server, engine_of
+from flows.nodes.dispatch import Reads, check_committed, collect, engine_of, gpus_for, stale, train_elsewhere, train_on_nodes
+from flows.nodes.engine import TrainingRequest, check_server
+from flows.nodes.ray_cluster import check_address
 from flows.nodes.remote import check_remote, lock_entries
 from flows.prefect_server.zombie_runs import silent_run_automation
 from stages.store.files import read_json
@@ -292,9 +293,9 @@ def test_a_remote_must_be_there_and_be_verified(repository: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("name", "content", "line"),
     [
-        ("ballast/code.py", "2", "ballast/code.py is not as in the last commit"),
-        ("ballast/techniques/new.py", "1", "ballast/techniques/new.py is not as in the last commit"),
-        ("params.yaml", "{train: {epochs: 2}, techniques: {a: {}}}", "params.yaml: train is not as in the last commit"),
+        ("ballast/code.py", "2", "ballast/code.py differs from the last commit"),
+        ("ballast/techniques/new.py", "1", "ballast/techniques/new.py differs from the last commit"),
+        ("params.yaml", "{train: {epochs: 2}, techniques: {a: {}}}", "params.yaml: train differs from the last commit"),
         (
             "params.yaml",
             "{train: {epochs: 1}, techniques: {a: {}, b: {}}}",
@@ -538,7 +539,7 @@ def test_what_comes_back_is_what_the_node_trained_and_is_trained_once(pair: Pair
     again = train(**pair.order())
     assert (again["trained"], runs(third), again["manifests"]) == (False, 0, answer["manifests"])
 
-    with pytest.raises(UserError, match=r"models/a/0/manifest\.json: sha256 is .*, that which .*:.*there trained has 0"):
+    with pytest.raises(UserError, match=r"models/a/0/manifest\.json: sha256 is .*, but .*:.*there trained one with 0"):
         collect(STAGE, answer | {"manifests": {"models/a/0": "0" * 64}})
     assert set(stale([STAGE])) == {STAGE}, "what is not proven is not up to date"
 
@@ -582,21 +583,21 @@ class ThisProcess:
     """An engine that trains here, one after the other, and breaks as it is told to where a training's answer is asked for."""
 
     def __init__(self, broken: dict[str, Exception]) -> None:
-        self.broken, self.orders = broken, dict[str, TrainingRequest]()
+        self.broken, self.requests = broken, dict[str, TrainingRequest]()
 
-    def require(self, orders: list[TrainingRequest]) -> None:
-        self.orders = {order.stage: order for order in orders}
+    def check(self, requests: list[TrainingRequest]) -> None:
+        self.requests = {request.stage: request for request in requests}
 
-    def submit(self, order: TrainingRequest) -> str:
-        return order.stage
+    def submit(self, request: TrainingRequest) -> str:
+        return request.stage
 
-    def first(self, running: dict[str, TrainingRequest]) -> str:
+    def wait_any(self, running: dict[str, TrainingRequest]) -> str:
         return next(iter(running))
 
-    def answer(self, stage: str) -> dict[str, Any]:
+    def result(self, stage: str) -> dict[str, Any]:
         if stage in self.broken:
             raise self.broken[stage]
-        return train(**asdict(self.orders[stage]), log=print)
+        return train(**asdict(self.requests[stage]), log=print)
 
 
 @pytest.mark.slow
@@ -615,9 +616,7 @@ def test_whatever_goes_wrong_with_one_training_the_others_go_on(pair: Pair, monk
 def test_a_result_that_was_corrupted_in_the_store_is_neither_taken_nor_trained_here(pair: Pair) -> None:
     answer = train(**pair.order())
     pair.corrupt("models/a/0")
-    line = (
-        f"{STAGE}: models/a/0 cannot be had from the DVC remote: .*not what was pushed; delete what is there of (.*), and run"
-    )
+    line = f"{STAGE}: the DVC remote cannot provide models/a/0: missing or corrupted there; delete (.*) if it exists, and run"
     with pytest.raises(UserError, match=line) as raised:
         collect(STAGE, answer)
     assert not (pair.here / "models/a/0/weights").exists()
@@ -664,7 +663,7 @@ def test_a_store_that_is_away_while_results_are_brought_has_lost_none(pair: Pair
 def test_data_that_was_corrupted_in_the_store_is_not_trained_on(pair: Pair) -> None:
     order = pair.order()
     pair.corrupt("data")
-    with pytest.raises(UserError, match=f"node .*:{pair.there}: {STAGE}: data cannot be had from the DVC remote"):
+    with pytest.raises(UserError, match=f"node .*:{pair.there}: {STAGE}: the DVC remote cannot provide data: "):
         train(**order)
     assert (runs(pair.there), (pair.there / "data").exists()) == (0, False)
 
@@ -806,7 +805,7 @@ def test_a_gpu_that_no_node_has_is_refused_before_anything_trains(site: Site) ->
             refused = site.flow("train@focal-0")
             stranger = site.flow("train@focal-0", RAY_AUTH_TOKEN=TOKEN[::-1])
     assert f"nodes.address: {address} answers, but Ray does not connect (ray client connection timeout)" in stranger.error
-    assert stranger.stderr.count("it is tried again") == 2
+    assert stranger.stderr.count("trying again") == 2
     assert "train@focal-0 asks for a node with 1 CPU and 0.5 GPU" in refused.error
     assert refused.error.count("1 CPU and 0 GPU") == 2
     assert "Running stage 'train" not in refused.stderr
@@ -818,21 +817,21 @@ def test_a_training_waits_for_a_node_as_long_as_it_may(monkeypatch: pytest.Monke
     import ray
     from prefect_ray.task_runners import PrefectRayFuture
 
-    monkeypatch.setattr("flows.nodes.engine.ASK_SECONDS", 0.2)
+    monkeypatch.setattr("flows.nodes.ray_cluster.POLL_SECONDS", 0.2)
     order = TrainingRequest(stage=STAGE, commit="", data="", inputs={}, paths=[], gpus=1)
     ray.init(address="local", num_cpus=1, num_gpus=0, include_dashboard=False, log_to_driver=False)
     try:
         wanted = {"train": "ray", "address": None, "cpus": 1}
         with pytest.raises(UserError, match=r"asks for a node with 1 CPU and 1 GPU .*: 1 CPU and 0 GPU"):
-            engine_of(wanted | {"wait_minutes": 0}).require([order])
+            engine_of(wanted | {"wait_minutes": 0}).check([order])
         engine = engine_of(wanted | {"wait_minutes": 1 / 60})
-        engine.require([order])
+        engine.check([order])
         future = PrefectRayFuture[Any](uuid4(), ray.remote(num_gpus=1)(lambda: None).remote())
         begun = time.monotonic()
-        assert engine.first({future: order}) is future
+        assert engine.wait_any({future: order}) is future
         assert time.monotonic() - begun >= 1
         with pytest.raises(UserError, match=r"nodes\.wait_minutes"):
-            engine.answer(future)
+            engine.result(future)
     finally:
         ray.shutdown()
 

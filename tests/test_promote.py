@@ -28,7 +28,7 @@ from ballast.exceptions import UserError
 from ballast.io.digest import file_sha256
 from flows import promote as flow_of_promotion
 from flows.alarms import tell
-from flows.commands import StageFailed
+from flows.failures import StageFailed
 from stages.production.deployed import MANIFEST, VOCABULARY, read_version
 from stages.production.prune import prune_windows
 from stages.store.checked import read_arrays, write_arrays, write_table

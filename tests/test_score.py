@@ -612,7 +612,7 @@ def test_the_flow_scores_the_window_of_its_time(
 ) -> None:
     from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
-    from flows.commands import StageFailed
+    from flows.failures import StageFailed
     from flows.score import score as score_flow
 
     today = f"{datetime.now(UTC) - timedelta(hours=24):%Y}"

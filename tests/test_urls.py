@@ -29,7 +29,8 @@ from ballast.io import urls
 from ballast.io.secret_urls import add_secret_url, full_url
 from ballast.io.urls import SECRET_URLS, SECRET_URLS_FILE, file_name, file_path, public_url, redact, secrets_in
 from flows import score as flow_of_scoring
-from flows.commands import StageFailed, run_command
+from flows.commands import run_command
+from flows.failures import StageFailed
 from flows.pipeline import pipeline
 from flows.settings import check_before_dvc
 from stages.store.files import read_json

@@ -1,4 +1,4 @@
-"""Which processes run dvc, and in which checkout: an entry in DVC's lock files counts only while its process is_alive."""
+"""Find processes that run DVC, and their checkout: an entry in DVC's lock files counts only while its process lives."""
 
 from __future__ import annotations
 
@@ -10,20 +10,26 @@ from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 
-# Options of Python that take the next word.
+# Programs that run DVC: its own command, and flows/dvc_command.py.
+DVC = ("dvc", "dvc_command")
+# Options of Python that take a value.
 WITH_VALUE = ("-X", "-W", "--check-hash-based-pycs")
-# From a process's start as the kernel counts it to the time stamps of files, which come from another clock.
+# Largest difference between the kernel's clock of process starts and the clock of file timestamps.
 CLOCKS_SECONDS = 5.0
 DEAD = (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
 
 
 def checkout_of(folder: Path) -> Path | None:
-    """The DVC repository that a folder is in; a checkout within another one is its own."""
-    return next((each for each in (folder, *folder.parents) if (each / ".dvc").is_dir()), None)
+    """The DVC repository that contains a folder; the innermost one if they are nested."""
+    return next((parent for parent in (folder, *folder.parents) if (parent / ".dvc").is_dir()), None)
 
 
 def program(words: Sequence[str]) -> str:
-    """What a command line runs, by its last name: a module or script where Python runs it; nothing for other code."""
+    """The name of the program in a command line; for Python that of its script or module, or "" for other code.
+
+    >>> program(["/env/bin/python3.11", "-m", "dvc", "repro"]), program(["python", "-c", "pass"])
+    ('dvc', '')
+    """
     if not words or not Path(words[0]).name.startswith(("python", "pypy")):
         return Path(words[0]).stem if words else ""
     at = 1
@@ -37,10 +43,13 @@ def program(words: Sequence[str]) -> str:
 
 
 def running_dvc(root: Path | None = None) -> Iterator[psutil.Process]:
-    """The running commands dvc, of one checkout or of all; one of another user, whose folder is secret, is of any."""
+    """The running DVC processes of one checkout or, without `root`, of all.
+
+    A process of another user, whose working directory is not readable, counts for every checkout.
+    """
     for process in psutil.process_iter():
         with suppress(psutil.Error):
-            if program(process.cmdline()) != "dvc" or process.status() in DEAD:
+            if program(process.cmdline()) not in DVC or process.status() in DEAD:
                 continue
             try:
                 folder = Path(process.cwd())
@@ -52,22 +61,22 @@ def running_dvc(root: Path | None = None) -> Iterator[psutil.Process]:
 
 
 def is_alive(entry: Mapping[str, Any], root: Path, written: float) -> bool:
-    """Whether the process of an entry {pid, cmd} in a lock file is still the one that made it; in doubt it is.
+    """Whether the process that made an entry {pid, cmd} of a lock file still runs; True in case of doubt.
 
-    written : the last change of the file. A process that began later made none of its entries.
+    written : time of the file's last change, in seconds. A process that started later made none of its entries.
     """
     try:
         process = psutil.Process(entry["pid"])
         if process.status() in DEAD or process.create_time() > written + CLOCKS_SECONDS:
             return False
         words = process.cmdline()
-        if program(words) == "dvc":
+        if program(words) in DVC:
             return checkout_of(Path(process.cwd())) == root.resolve()
     except psutil.AccessDenied:
         return True
     except (psutil.Error, ValueError, OverflowError):
         return False
-    # A program that uses DVC as a library, wherever it was started; DVC notes its script and arguments.
+    # A program that uses DVC as a library, started from any folder; DVC notes its script and arguments.
     script, *arguments = entry["cmd"].split(" ")
     same = (
         Path(script).stem == program(words) or (script in ("", "-c") and not program(words)) or script.endswith("__main__.py")
