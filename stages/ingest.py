@@ -22,8 +22,9 @@ from ballast.io.digest import file_sha256
 from ballast.io.urls import refusal, secrets_in
 from stages.store.checked import read_table, write_table
 from stages.store.columns import as_strings, check_label_names
+from stages.store.data_sections import Ingest
 from stages.store.files import replaced, write_json
-from stages.store.params import Ingest, read_params
+from stages.store.params import read_params
 from stages.store.project import PROJECT, Project
 from stages.store.source import mapped, read_source
 

@@ -177,7 +177,7 @@ TEXTS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "one column for label and id": ({"ingest.id_column": "label"}, ("id_column and label_column are both 'label'",)),
     "one column in production": (
         {"production.score.id_column": "body", "production.score.text_column": "body"},
-        ("production.score: text and id are both in the column 'body'",),
+        ("production.score: text_column and id_column are both 'body'",),
     ),
     "a blank column": ({"ingest.text_column": " "}, ("ingest.text_column", "found ' '")),
     "an empty column": ({"ingest.text_column": ""}, ("ingest.text_column", "found ''")),

@@ -28,8 +28,8 @@ from ballast.training.gradients import BatchGradients
 from ballast.training.launching import is_first, launch, processes_here
 from ballast.training.ranks import Ranks
 from stages.store.files import read_json
-from stages.store.params import Train
 from stages.store.project import PROJECT
+from stages.store.training_sections import Train
 from tests.project import TINY_TRAINING, Outcome, Project, corpus
 from tests.project import tiny_encoder as encoder_of
 from tests.trainings import in_training, sampled_project, started

@@ -14,7 +14,6 @@ import pytest
 from ballast.io.digest import file_sha256
 from stages.store.checked import write_arrays
 from stages.store.files import read_json
-from stages.store.params import Train
 from stages.store.project import PROJECT
 from stages.store.sources import (
     BY_CARD,
@@ -27,6 +26,7 @@ from stages.store.sources import (
     stage_files,
     transitive_imports,
 )
+from stages.store.training_sections import Train
 from tests.project import ROOT, Project, corpus, yaml
 
 # The files of each room; the room to the left may import what is to the right.

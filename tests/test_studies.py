@@ -282,7 +282,7 @@ def test_bad_settings_are_named(workspace: Project, study: str, changes: dict[st
 
 def test_the_main_settings_take_one_encoder(workspace: Project) -> None:
     workspace.edit({"train.model": ["minilm", "roberta-base"]})
-    assert "train.model: one encoder is expected here; a list" in workspace.stage_here("ingest").error
+    assert "train.model: expected one encoder; a list" in workspace.stage_here("ingest").error
 
 
 def test_the_studies_of_the_repository_are_read(workspace: Project) -> None:

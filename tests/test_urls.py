@@ -428,7 +428,7 @@ def test_a_version_holds_no_secret(workspace: Project) -> None:
 def test_an_address_of_a_webhook_is_no_setting(workspace: Project, setting: str) -> None:
     workspace.edit({"production.webhook": setting})
     error = workspace.stage_here("params").error
-    assert "params.yaml: production.webhook: an address is a secret" in error and "$NAME" in error and "file:PATH" in error
+    assert "params.yaml: production.webhook: the address is a secret" in error and "$NAME" in error and "file:PATH" in error
     assert "secret/" not in error and "T0" not in error and "pw" not in error
     for accepted in ("$HOOK", "file:production/hook.txt", "https://hooks.example", None):
         workspace.edit({"production.webhook": accepted})

@@ -15,7 +15,8 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from docs.generate.markdown import literal
-from stages.store.params import Params, read_yaml
+from stages.store.params import Params
+from stages.store.section import read_yaml
 
 # A key with its comment, as in "    seed: 0   # of the split"; a "#" within a value has no blank before it.
 COMMENTED = re.compile(r"^(?P<indent> *)(?P<key>\w+):(?P<value>.*?)(?: # *(?P<comment>.*))?$")

@@ -29,9 +29,10 @@ from stages.store.files import as_new, read_json
 from stages.store.groups import fingerprints_of, groups_of
 from stages.store.logits import seed_scores
 from stages.store.messages import Messages, read_messages
-from stages.store.params import read_params, read_yaml
+from stages.store.params import read_params
 from stages.store.project import PROJECT, Project
 from stages.store.protocol import production_prior
+from stages.store.section import read_yaml
 
 # Some 3 kB for each training.
 LARGEST_LOCK_BYTES = 1 << 25

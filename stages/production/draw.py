@@ -21,8 +21,9 @@ from ballast.parameters import SEEDS, check_number
 from stages.production.feedback import read_feedback
 from stages.production.score import columns_of
 from stages.store.checked import read_table, write_table
+from stages.store.data_sections import Ingest
 from stages.store.files import locked, replaced, replaced_folder
-from stages.store.params import Ingest, read_params
+from stages.store.params import read_params
 from stages.store.project import PROJECT
 from stages.store.source import mapped, read_source
 

@@ -20,8 +20,9 @@ from stages.production.deployed import current_version, read_version
 from stages.production.versions import Manifest, shares_in_words
 from stages.store.checked import read_frame
 from stages.store.files import read_json, replaced_folder, write_json
-from stages.store.params import read_params, read_yaml
+from stages.store.params import read_params
 from stages.store.project import PROJECT
+from stages.store.section import read_yaml
 from stages.techniques import prune
 
 # What a user edits, and what `dvc repro` runs.

@@ -25,8 +25,9 @@ from stages.production.deployed import REFERENCE, Version, check_files, indices
 from stages.production.versions import Manifest, shares_in_words
 from stages.store.checked import read_frame
 from stages.store.files import read_json
-from stages.store.params import Evaluate, checked, read_yaml
 from stages.store.project import PROJECT
+from stages.store.section import checked, read_yaml
+from stages.store.training_sections import Evaluate
 
 NOTE = re.compile(r"<!-- note -->.*?<!-- /note -->\n+", re.DOTALL)
 

@@ -33,7 +33,8 @@ from stages.production.score import WINDOW, quoted
 from stages.store.checked import read_frame, read_table
 from stages.store.files import locked, read_json, replaced, write_json
 from stages.store.groups import fingerprints_of
-from stages.store.params import Params, Production, read_params
+from stages.store.params import Params, read_params
+from stages.store.production_sections import Production
 from stages.store.project import PROJECT
 from stages.store.remedies import spoilt
 

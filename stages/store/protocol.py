@@ -9,7 +9,7 @@ import numpy as np
 from ballast.evaluation.operating_point import Rule, cost_matrix
 from ballast.exceptions import UserError
 from ballast.labels import check_all_labels, check_labels
-from stages.store.params import OperatingPoint
+from stages.store.production_sections import OperatingPointSettings
 from stages.store.project import PROJECT
 
 
@@ -25,7 +25,7 @@ def production_prior(setting: str | Mapping[str, float], counts: Mapping[str, in
     return np.array([setting[name] for name in counts])
 
 
-def operating_rule(setting: OperatingPoint, names: list[str], production: np.ndarray) -> Rule:
+def operating_rule(setting: OperatingPointSettings, names: list[str], production: np.ndarray) -> Rule:
     """The rule that params give, of the rarest class in production (K,) where they name none.
 
     Raises UserError for a label that the data does not have, and for costs that miss a pair.

@@ -13,8 +13,8 @@ from ballast.io.urls import public_url
 from ballast.labels import label_name
 from stages.store import sms_spam
 from stages.store.columns import as_strings
+from stages.store.data_sections import Ingest
 from stages.store.ids import first_wrong_id
-from stages.store.params import Ingest
 from stages.store.tables import read_file, read_hub, read_sms
 
 

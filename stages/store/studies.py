@@ -18,8 +18,9 @@ from pydantic import Field
 
 from ballast.exceptions import UserError, suggestion
 from stages.store.files import read_json
-from stages.store.params import Params, Section, checked, read_params, read_yaml
+from stages.store.params import Params, read_params
 from stages.store.project import PROJECT
+from stages.store.section import Section, checked, read_yaml
 from stages.store.values import Count, Name, Seed
 
 # The variant that folds are judged as.

@@ -1,0 +1,94 @@
+"""The sections of `params.yaml` about data: ingest, validate."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from ballast.labels import label_name
+from stages.store.section import Section, sums_to_one
+from stages.store.values import (
+    Count,
+    LabelName,
+    Prior,
+    Seed,
+    Share,
+    Text,
+)
+
+
+class Fractions(Section):
+    train: Share
+    validation: Share
+    test: Share
+
+    @model_validator(mode="after")
+    def whole(self) -> Fractions:
+        sums_to_one(self.model_dump(), "train, validation and test")
+        return self
+
+
+class Folds(Section):
+    count: Annotated[int, Field(ge=2, le=1000)]
+    index: Annotated[int, Field(ge=0, le=1000)]
+
+    @model_validator(mode="after")
+    def one_of_them(self) -> Folds:
+        if self.index >= self.count:
+            raise ValueError(f"index must be below count, which is {self.count}")
+        return self
+
+
+class Hub(Section):
+    name: Text | None = None
+    config: Text | None = None
+    split: Text = "train"
+    revision: Text | None = None
+
+
+class Ingest(Section):
+    source: Literal["sms_spam", "file", "csv", "tsv", "jsonl", "parquet", "hub"]
+    path: Annotated[str, Field(pattern=r"\S", max_length=10_000)]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    hub: Hub = Hub()
+    text_column: Text
+    label_column: Text
+    id_column: Text | None = None
+    label_map: dict[str | int | bool, LabelName] | None = None
+    deduplicate: bool
+    conflicts: Literal["drop", "fail"]
+    split: Literal["grouped", "random"]
+    fractions: Fractions
+    folds: Folds | None = None
+    train_share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    seed: Seed
+
+    @model_validator(mode="after")
+    def each_column_is_one_thing(self) -> Ingest:
+        named: dict[str, str] = {}
+        for key in ("text_column", "label_column", "id_column"):
+            column = getattr(self, key)
+            if column is not None and (other := named.setdefault(column, key)) != key:
+                raise ValueError(f"{key} and {other} are both {column!r}; expected two columns")
+        return self
+
+    @model_validator(mode="after")
+    def each_value_has_one_label(self) -> Ingest:
+        labels: dict[str, str] = {}
+        for value, label in (self.label_map or {}).items():
+            if (other := labels.setdefault(label_name(value), label)) != label:
+                raise ValueError(f"label_map gives the value {label_name(value)} the labels {other!r} and {label!r}")
+        return self
+
+
+class Validate(Section):
+    expected_prior: Prior | None
+    false_alarm: Share
+    minimum_count: Count
+
+    @model_validator(mode="after")
+    def whole(self) -> Validate:
+        if self.expected_prior is not None:
+            sums_to_one(self.expected_prior, "expected_prior")
+        return self

@@ -1,0 +1,97 @@
+"""The sections of `params.yaml` about production: production, operating_point."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from ballast.io.urls import bare_address
+from ballast.labels import label_name
+from ballast.parameters import YEAR_HOURS
+from stages.store.section import Section, sums_to_one
+from stages.store.values import (
+    CostsOfLabel,
+    Count,
+    Few,
+    LabelName,
+    NotNegative,
+    Prior,
+    Share,
+    Text,
+    label_names,
+)
+
+
+class Keep(Section):
+    versions: Annotated[int, Field(ge=2, le=10_000)]
+    windows: Annotated[int, Field(ge=1, le=1_000_000)]
+
+
+class Score(Section):
+    source: Annotated[str, Field(pattern=r"\{window\}", max_length=10_000)]
+    window: Annotated[str, Field(pattern=r"%", max_length=100)]
+    hours: Annotated[float, Field(ge=0, le=YEAR_HOURS)]
+    text_column: Text | None
+    id_column: Text | None
+    # Lines longer than this are not read.
+    longest_text: Annotated[int, Field(ge=1, le=1 << 24)]
+    quarantine: Annotated[float, Field(ge=0, le=1)]
+
+
+class Watch(Section):
+    confidence: Annotated[float, Field(ge=0.5, lt=1)]
+    false_alarm: Share
+    negligible: Annotated[float, Field(ge=0, lt=1)]
+    tolerance: Share
+    messages: Few
+
+
+class Retrain(Section):
+    techniques: Literal["deployed", "all"]
+    minimum_labels: Count
+    metric: Text
+    margin: NotNegative
+
+
+def elsewhere(webhook: Any) -> Any:
+    """Raise ValueError for an address with a path: such an address is a secret, because anyone who knows it can post to it."""
+    indirect = isinstance(webhook, str) and re.fullmatch(r"\$[A-Za-z_][A-Za-z0-9_]*|file:.+", webhook)
+    if isinstance(webhook, str) and not indirect and not bare_address(webhook):
+        raise ValueError(
+            "the address is a secret, and this file is not; put it into an environment variable and write $NAME here, or into a"
+            " file of mode 0600 and write file:PATH"
+        )
+    return webhook
+
+
+class Production(Section):
+    prior: Literal["data"] | Prior
+    promote: Literal["auto", "review"]
+    keep: Keep
+    webhook: Annotated[str | None, BeforeValidator(elsewhere)]
+    score: Score
+    watch: Watch
+    retrain: Retrain
+
+    @model_validator(mode="after")
+    def whole(self) -> Production:
+        if self.prior != "data":
+            sums_to_one(self.prior, "prior")
+        return self
+
+
+class OperatingPointSettings(Section):
+    rule: Literal["f1", "macro_f1", "cost", "precision", "budget"]
+    label: Annotated[LabelName | None, BeforeValidator(lambda label: label if label is None else label_name(label))]
+    costs: Annotated[dict[str, CostsOfLabel], BeforeValidator(label_names)] | None
+    precision: Annotated[float, Field(gt=0, le=1)] | None
+    budget: Annotated[float, Field(ge=0, lt=10_000)] | None
+
+    @model_validator(mode="after")
+    def complete(self) -> OperatingPointSettings:
+        key = {"cost": "costs"}.get(self.rule, self.rule)
+        if getattr(self, key, 0) is None:
+            raise ValueError(f"rule {self.rule} needs {key}, which is null")
+        return self

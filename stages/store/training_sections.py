@@ -1,0 +1,124 @@
+"""The sections of `params.yaml` about training: train, search, evaluate, nodes."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from stages.store.section import Section
+from stages.store.values import (
+    Few,
+    Finite,
+    Gpus,
+    Minutes,
+    Name,
+    PlainFinite,
+    Positive,
+    Processes,
+    Seed,
+    Text,
+)
+
+
+def one_encoder(model: Any) -> Any:
+    """Raise ValueError for a list of encoders."""
+    if isinstance(model, list):
+        raise ValueError("expected one encoder; a list of encoders belongs in studies/encoders/params.yaml")
+    return model
+
+
+class Train(Section):
+    # Keys for where and how a training runs. They change results only by rounding and by what dropout draws.
+    PLACE: ClassVar[frozenset[str]] = frozenset({"processes", "checkpoint_minutes"})
+
+    model: Annotated[Text, BeforeValidator(one_encoder)]
+    epochs: Few
+    batch_size: Annotated[int, Field(ge=1, le=1_000_000)]
+    # A larger step would exceed the size of the weights.
+    learning_rate: Annotated[float, Field(gt=0, le=10)]
+    warmup: Annotated[float, Field(ge=0, le=1)]
+    weight_decay: Annotated[float, Field(ge=0, le=100)]
+    max_grad_norm: Positive
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+    # Encoders have dozens of layers.
+    frozen_layers: Annotated[int, Field(ge=0, le=1000)]
+    # Encoders take far fewer tokens; the memory of attention grows with the square.
+    max_length: Annotated[int, Field(ge=4, le=131_072)]
+    precision: Literal["auto", "bf16", "fp32"]
+    device: Literal["auto", "cpu", "cuda"]
+    seeds: Annotated[list[Seed], Field(min_length=1, max_length=1000)]
+    processes: Processes
+    checkpoint_minutes: Annotated[Minutes, Field(gt=0)]
+
+    @model_validator(mode="after")
+    def distinct(self) -> Train:
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds must differ, not {self.seeds}")
+        return self
+
+    def settings(self) -> dict[str, Any]:
+        """The settings that determine the result of a training, without the seed."""
+        return self.model_dump(exclude={"seeds", *self.PLACE})
+
+
+class Space(Section):
+    low: Finite | None = None
+    high: Finite | None = None
+    log: bool = False
+    per_class: bool = False
+    choices: Annotated[list[PlainFinite], Field(min_length=2, max_length=1000)] | None = None
+
+    @model_validator(mode="after")
+    def one_kind(self) -> Space:
+        if self.choices is not None:
+            if self.model_fields_set != {"choices"}:
+                raise ValueError("choices excludes low, high, log and per_class")
+        elif self.low is None or self.high is None:
+            raise ValueError("give low and high, or choices")
+        elif not self.low < self.high:
+            raise ValueError(f"low must be below high, not {self.low:g} and {self.high:g}")
+        elif self.log and self.low <= 0:
+            raise ValueError(f"low must be above 0 if log is true, not {self.low:g}")
+        return self
+
+
+class Search(Section):
+    trials: Annotated[int, Field(ge=0, le=100_000)]
+    metric: Text
+    seed: Seed
+    spaces: dict[Name, dict[str, Space]]
+
+    @model_validator(mode="after")
+    def something_to_search(self) -> Search:
+        for name, spaces in self.spaces.items():
+            if not spaces:
+                raise ValueError(f"spaces.{name} names no parameter")
+        if self.trials and not self.spaces:
+            raise ValueError(f"trials is {self.trials}, but spaces names no entry of techniques")
+        return self
+
+
+class Evaluate(Section):
+    # All draws are stored for every metric; more would add digits that change with the seed.
+    resamples: Annotated[int, Field(ge=100, le=100_000)]
+    confidence: Annotated[float, Field(ge=0.5, lt=1)]
+    seed: Seed
+
+
+class Nodes(Section):
+    train: Literal["here", "ray", "kubernetes"]
+    address: Text | None
+    cpus: Few
+    gpus: Gpus
+    gpus_of: dict[Name, Gpus]
+    wait_minutes: Minutes
+    deployment: Annotated[str, Field(pattern=r"^[^/\s]+/[^/\s]+$", max_length=200)]
+
+    @model_validator(mode="after")
+    def such_shares_exist(self) -> Nodes:
+        for name, count in {"gpus": self.gpus, **{f"gpus_of.{name}": count for name, count in self.gpus_of.items()}}.items():
+            if count % 1 and (count > 1 or self.train == "kubernetes"):
+                where = "on Kubernetes" if self.train == "kubernetes" else "above 1"
+                raise ValueError(f"{name} is {count:g}; {where} only whole GPUs can be requested")
+        return self
