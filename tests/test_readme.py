@@ -127,14 +127,14 @@ def test_the_example_technique_builds() -> None:
 
 
 def merged(settings: dict, changes: dict) -> dict:
-    """Settings with changes: sections are merged key by key, what is below them is replaced."""
+    """Settings with changes, merged key by key at every depth."""
     return settings | {
-        key: {**settings[key], **value} if isinstance(value, dict) and isinstance(settings.get(key), dict) else value
+        key: merged(settings[key], value) if isinstance(value, dict) and isinstance(settings.get(key), dict) else value
         for key, value in changes.items()
     }
 
 
-@pytest.mark.parametrize("path", [README, *sorted(path.relative_to(ROOT) for path in ROOT.glob("docs/guides/*.md"))], ids=str)
+@pytest.mark.parametrize("path", [README, *sorted(path.relative_to(ROOT) for path in ROOT.glob("docs/**/*.md"))], ids=str)
 def test_the_example_settings_are_accepted(path: Path) -> None:
     shipped = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     for example in examples((ROOT / path).read_text(encoding="utf-8"), "yaml"):
