@@ -58,6 +58,7 @@ check: setup   ## lint, type check, import rules
 	python -m pytest -q tests/test_rooms.py
 
 docs: setup $(VENV)/docs   ## build the manual, with warnings as errors: docs/_build/html/index.html
+	@rm -rf docs/_build
 	python -m sphinx -E -W --keep-going -n -q docs docs/_build/html
 	@echo "The manual: $(CURDIR)/docs/_build/html/index.html"
 
