@@ -28,6 +28,17 @@ class UserError(Exception):
         return one_line(super().__str__())
 
 
+class ArgumentError(UserError):
+    """An argument has an invalid value. The message begins with the argument's name.
+
+    Callers that took the value from settings can prefix the message with the section of the settings.
+    """
+
+
+class TrainingError(UserError):
+    """A training failed under the given settings. The message names the arguments to change."""
+
+
 class TransientError(UserError):
     """An outside source was unavailable. The same command may succeed later, so its exit code is `TEMPORARY`."""
 

@@ -20,7 +20,7 @@ YEAR_HOURS = 366 * 24
 SEEDS = 2**32 - 1
 
 
-def plain(number: float) -> str:
+def format_number(number: float) -> str:
     """A number as a person writes it."""
     return f"{int(number):,}" if float(number).is_integer() and abs(number) < 10**15 else f"{number:g}"
 
@@ -35,7 +35,7 @@ def check_number(name: str, value: object, low: float, high: float, *, whole: bo
     kinds = (int,) if whole else (int, float)
     if not isinstance(value, kinds) or isinstance(value, bool) or not low <= value <= high:
         kind = "whole number" if whole else "number"
-        raise UserError(f"{name} is {quoted(value)}; expected a {kind} from {plain(low)} to {plain(high)}")
+        raise UserError(f"{name} is {quoted(value)}; expected a {kind} from {format_number(low)} to {format_number(high)}")
 
 
 def quoted(value: object) -> str:
@@ -55,7 +55,7 @@ def require_positive(name: str, value: object, *, at_least: float = 0.0, at_most
         # The limit of all numbers need not be told of a text, or of a number below 0.
         told = at_most != LARGE or (isinstance(value, int | float) and value > LARGE)
         raise UserError(
-            f"{name} must be a number {lower}{f' and at most {plain(at_most)}' if told else ''}, not {quoted(value)}"
+            f"{name} must be a number {lower}{f' and at most {format_number(at_most)}' if told else ''}, not {quoted(value)}"
         )
     return number
 

@@ -52,14 +52,14 @@ class Embedded:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tried:
+class TrialResult:
     """Parameters and the metric that a head trained with them has on validation."""
 
     parameters: Parameters
     value: float
 
 
-def values_at(space: Space, counts: np.ndarray, labels: Sequence[str], pick: Callable[[str], Any]) -> Any:
+def parameter_value(space: Space, counts: np.ndarray, labels: Sequence[str], pick: Callable[[str], Any]) -> Any:
     """A parameter's value, given how to pick one for a suffix of the parameter's name.
 
     With `per_class` it is a number for each class: those of the smaller classes are picked, the largest class has 1.
@@ -74,7 +74,7 @@ def ends(space: Space) -> Sequence[Any]:
     return space.get("choices") or (space["low"], space["high"])
 
 
-def same(value: Any, suffix: str) -> Any:
+def constant(value: Any, suffix: str) -> Any:
     """The value, for every class."""
     return value
 
@@ -97,7 +97,9 @@ def check_spaces(
     for at in range(max(len(ends(space)) for space in spaces.values())):
         # Of a space with fewer values than another the last one stands for the rest.
         values = {name: ends(space)[min(at, len(ends(space)) - 1)] for name, space in spaces.items()}
-        corner = {name: values_at(space, counts, labels, partial(same, values[name])) for name, space in spaces.items()}
+        corner = {
+            name: parameter_value(space, counts, labels, partial(constant, values[name])) for name, space in spaces.items()
+        }
         made = build(technique, counts, labels, {**given, **corner})
         if made.fit is not None or made.texts is not plain_texts or made.batches is not plain_batches:
             raise UserError(
@@ -136,7 +138,7 @@ def validation_logits(technique: Technique, data: Embedded, seed: int) -> np.nda
     return logits
 
 
-def value_of(technique: Technique, data: Embedded, metric: str, seed: int) -> float:
+def validation_metric(technique: Technique, data: Embedded, metric: str, seed: int) -> float:
     """A metric of the decisions and posteriors on validation, as the technique gives them."""
     logits = validation_logits(technique, data, seed)
     if not np.isfinite(logits).all():
@@ -156,7 +158,7 @@ def search(
     trials: int,
     seed: int,
     on_trial: Callable[[int, float], None] = lambda trial, best: None,
-) -> list[Tried]:
+) -> list[TrialResult]:
     """Try parameters of a technique, each trial where the earlier ones did well.
 
     Parameters
@@ -178,15 +180,15 @@ def search(
     study = optuna.create_study(
         sampler=optuna.samplers.TPESampler(seed=seed), direction="maximize" if higher_is_better(metric) else "minimize"
     )
-    tried: list[Tried] = []
+    tried: list[TrialResult] = []
     for number in range(1, trials + 1):
         trial = study.ask()
         parameters = {
-            name: values_at(space, data.counts, data.labels, partial(suggest, trial, name, space))
+            name: parameter_value(space, data.counts, data.labels, partial(suggest, trial, name, space))
             for name, space in spaces.items()
         }
         made = build(technique, data.counts, data.labels, {**given, **parameters})
-        tried.append(Tried(parameters=parameters, value=value_of(made, data, metric, seed)))
+        tried.append(TrialResult(parameters=parameters, value=validation_metric(made, data, metric, seed)))
         study.tell(trial, tried[-1].value)
         on_trial(number, best(tried, metric).value)
     return tried
@@ -194,10 +196,10 @@ def search(
 
 def reference_value(data: Embedded, metric: str, seed: int) -> float:
     """The metric of a plain head, which the best trial must beat."""
-    return value_of(Technique(), data, metric, seed)
+    return validation_metric(Technique(), data, metric, seed)
 
 
-def best(tried: Sequence[Tried], metric: str) -> Tried:
+def best(tried: Sequence[TrialResult], metric: str) -> TrialResult:
     """The trial with the best value, of equals the first."""
     sign = 1 if higher_is_better(metric) else -1
     return max(tried, key=lambda each: sign * each.value)

@@ -1,4 +1,4 @@
-"""The one abstraction: a technique declares what it changes and leaves the rest as the plain baseline has it."""
+"""The one abstraction: a technique declares what it changes; everything else is as in the plain baseline."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from ballast.models.base import Model
-    from ballast.models.frozen_layers import Keep
+    from ballast.models.frozen_layers import Cache
     from ballast.training.checkpoint import Checkpoint
 
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class TrainingData:
     """The sample that a technique trains on: texts (m,), labels (m,) class indices, weights (m,), K label names.
 
-    corpus : all texts of the data set, in any split: what a frozen network gives for them can be kept for the next training.
+    corpus : all texts of the data set, in any split. The outputs of a frozen network for them can be cached between trainings.
     """
 
     texts: Sequence[str]
@@ -35,11 +35,11 @@ class TrainingData:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSettings:
-    """How to train; the reasons for the values stand in `params.yaml`.
+    """How to train.
 
-    on_step : hears (step, steps, loss, learning rate).
-    keep : gives again what a frozen network gave in an earlier training.
-    checkpoint : from where a training that was interrupted goes on, with the same result.
+    on_step : called with (step, steps, loss, learning rate) at every point of the loss curve.
+    cache : returns earlier outputs of a frozen network, or computes them.
+    checkpoint : from which an interrupted training resumes, with the same result.
     """
 
     model: str
@@ -56,7 +56,7 @@ class TrainingSettings:
     precision: str = "auto"
     device: str = "auto"
     on_step: Callable[[int, int, float, float], None] = field(default=lambda step, steps, loss, rate: None)
-    keep: Keep = field(default=lambda fingerprint, compute: compute())
+    cache: Cache = field(default=lambda fingerprint, compute: compute())
     checkpoint: Checkpoint | None = None
 
 
@@ -68,17 +68,17 @@ def cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor, progress: flo
 
 
 def plain_head(linear: nn.Linear) -> nn.Linear:
-    """Leave the classification layer as the encoder's library initialises it."""
+    """The classification layer as transformers initialises it."""
     return linear
 
 
 def plain_texts(texts: Sequence[str], repeated: np.ndarray, rng: np.random.Generator) -> Sequence[str]:
-    """Leave the texts as they are."""
+    """The texts unchanged."""
     return texts
 
 
 def plain_batches(lengths: np.ndarray, labels: np.ndarray, batch_size: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """Every row once an epoch, in random batches of similar length."""
+    """Every row once per epoch, in random batches of similar length."""
     return shuffled_batches(lengths, batch_size, rng)
 
 
@@ -88,23 +88,23 @@ def own_prior(share: np.ndarray) -> np.ndarray | None:
 
 
 def no_prior(share: np.ndarray) -> np.ndarray | None:
-    """No prior can be derived; only the fitted one tells."""
+    """No prior can be derived, so the fitted one is used."""
     return None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Technique:
-    """What one technique changes against the plain baseline.
+    """What a technique changes compared with the plain baseline.
 
-    sample : (labels (n,), rng) -> rows (m,), weights (m,): which rows, how often, how heavy.
-    texts : (texts (m,), repeated (m,) booleans, rng) -> texts (m,): augmentation; `repeated` marks a row that stands before.
+    sample : (labels (n,), rng) -> rows (m,), weights (m,): which rows, how often, with which weight.
+    texts : (texts (m,), repeated (m,) booleans, rng) -> texts (m,): augmentation. `repeated` marks rows that occurred before.
     batches : (lengths (m,) in tokens, labels (m,), batch size, rng) -> the batches of an epoch, arrays of rows; m rows in all.
-    class_weights : (K,) factor on each class's loss, or None for 1. The mean of sample weight times class weight
-        over the sample divides the loss, never a batch's own sum: that would move the minimum.
+    class_weights : (K,) factor on the loss of each class, or None for 1. The loss is divided by the mean of sample weight times
+        class weight over the sample. Dividing by a batch's own sum would move the minimum.
     loss : (logits (b, K), labels (b,), weights (b,), progress in 0..1) -> per-example loss (b,).
     head : (final linear layer) -> the layer to train: itself, initialised, or another of the same shape.
     declared_prior : (weighted share of each class (K,)) -> the prior (K,) that the posteriors are right for, or None.
-    fit : trains a model of its own; None fine-tunes the encoder that the settings name.
+    fit : trains another kind of model; None fine-tunes the encoder of the settings.
     """
 
     sample: Callable[[np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]] = all_rows

@@ -23,7 +23,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, DataCollatorWithPadding, Trainer, TrainingArguments
 
-from ballast.compute.precision import in_bf16
+from ballast.compute.precision import use_bf16
 from ballast.evaluation.bootstrap import Draws, bootstrap_draws
 from ballast.evaluation.comparison import compare, with_seed_variation
 from ballast.evaluation.metrics import Decisions, LabelledScores
@@ -93,7 +93,7 @@ def sides(bf16: bool) -> dict[str, Side]:
         return fine_tune(Technique(), dataclasses.replace(data, corpus=()), settings)
 
     def ours_kept(data: TrainingData, settings: TrainingSettings) -> Model:
-        return fine_tune(Technique(), data, dataclasses.replace(settings, keep=keep))
+        return fine_tune(Technique(), data, dataclasses.replace(settings, cache=keep))
 
     tuning = {"train_sampling_strategy": "group_by_length", "bf16": bf16}
     return {
@@ -211,7 +211,7 @@ def main(seeds: Sequence[int], messages_used: int | None, same_layers_only: bool
     label = messages.names[int(messages.counts("train").argmin())]
     settings = TrainingSettings(**params, seed=0)
     device = choose_device(settings.device)
-    bf16 = in_bf16(settings.precision, device)
+    bf16 = use_bf16(settings.precision, device)
     passes, texts = len(data.texts) * settings.epochs, test["text"].tolist()
     result = read_result("train")
     if same_layers_only and not result:

@@ -24,6 +24,7 @@ from stages.store.checked import of_model
 from stages.store.files import replaced_folder, write_json
 from stages.store.params import Params, read_params
 from stages.store.project import PROJECT
+from stages.store.setting_errors import settings_from
 
 
 def load(folder: Path) -> Model:
@@ -86,6 +87,7 @@ def probed(name: str, params: Params) -> dict[str, Any]:
     return {"texts": texts, "labels": first.labels, "logits": logits[0], "perturbed": perturbed}
 
 
+@settings_from("probe")
 def main() -> None:
     params = read_params()
     with replaced_folder(PROJECT.probes) as folder:

@@ -20,6 +20,7 @@ from stages.store.files import read_json, write_json
 from stages.store.messages import read_messages
 from stages.store.params import Params, read_params
 from stages.store.project import PROJECT
+from stages.store.setting_errors import settings_from
 
 Spaces = dict[str, dict[str, Any]]
 
@@ -55,7 +56,7 @@ def embedded(params: Params) -> Embedded:
 
     messages = read_messages(["text"])
     settings = params.train
-    encoder = Embedder.of(encoder_source(settings.model), settings.device, settings.max_length, settings.precision)
+    encoder = Embedder.from_pretrained(encoder_source(settings.model), settings.device, settings.max_length, settings.precision)
     train, validation = messages.of("train"), messages.of("validation")
     return Embedded(
         train=encoder.embed(train["text"].tolist()),
@@ -98,6 +99,7 @@ def searched(params: Params, name: str, data: Embedded) -> dict[str, Any]:
     }
 
 
+@settings_from("train")
 def main() -> None:
     params = read_params()
     found = {}

@@ -23,6 +23,7 @@ from stages.store.files import read_json, replaced_folder, write_json
 from stages.store.params import Params, read_params
 from stages.store.project import PROJECT, Project
 from stages.store.protocol import operating_rule, production_prior
+from stages.store.setting_errors import settings_from
 from stages.store.sources import transitive_imports
 from stages.store.values import finite_value
 
@@ -101,7 +102,8 @@ def main(project: Project = PROJECT) -> None:
     labels = list(ingested["labels"])
     counts = np.array([ingested["splits"]["train"][label] for label in labels])
     check_names(params, ingested["labels"])
-    perturbations(params.probe.perturbations, params.probe.padding)
+    with settings_from("probe"):
+        perturbations(params.probe.perturbations, params.probe.padding)
     found = found_by_search(params, project)
     entries = {name: {**(entry or {}), **found.get(name, {})} for name, entry in params.techniques.items()}
     cards = [card_of(name, entry, counts, labels) for name, entry in entries.items()]

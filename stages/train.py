@@ -33,7 +33,7 @@ from ballast.models import folder as models
 from ballast.models.base import Model
 from ballast.parameters import SEEDS, check_number
 from ballast.technique import Technique, TrainingData, TrainingSettings, weighted_share
-from ballast.training.launching import is_first, launched
+from ballast.training.launching import is_main_process, launch_if_parallel
 from stages.store.cards import Card, read_card
 from stages.store.checked import FILES, read_frame, write_arrays
 from stages.store.files import remove_partial, replaced, replaced_folder, write_json
@@ -41,6 +41,7 @@ from stages.store.frozen_states import cached_states
 from stages.store.messages import Messages, read_messages
 from stages.store.params import read_params
 from stages.store.project import PROJECT, Project
+from stages.store.setting_errors import settings_from
 
 # Training messages of each class that are scored, to see how far a technique fits them better than those of test.
 TRAIN_SCORED = 500
@@ -142,15 +143,16 @@ def validation_log_loss(logits: np.ndarray, messages: Messages) -> float:
     return float(-log_softmax(logits.astype(float), axis=1)[np.arange(len(classes)), classes].mean())
 
 
+@settings_from("train")
 def main(name: str, seed: int, project: Project = PROJECT) -> None:
     check_number("the seed", seed, 0, SEEDS, whole=True)
     section, title = read_params(project.params).train, f"{name} seed {seed}"
     card, messages = read_card(name, project), read_messages(["text"], project)
     technique = card.build(messages.counts("train"), messages.names)
-    if technique.fit is None and launched(section.processes, section.device, main, name, seed, project):
+    if technique.fit is None and launch_if_parallel(section.processes, section.device, main, name, seed, project):
         return
     data = training_data(technique, messages, read_frame(project.samples / name / f"{seed}.parquet"), seed)
-    settings = TrainingSettings(**section.settings(), seed=seed, keep=partial(cached_states, project.states))
+    settings = TrainingSettings(**section.settings(), seed=seed, cache=partial(cached_states, project.states))
     if technique.fit is None:
         # A slow import, needed only for encoders.
         from ballast.training.checkpoint import Checkpoint
@@ -158,7 +160,7 @@ def main(name: str, seed: int, project: Project = PROJECT) -> None:
         path = project.checkpoints / name / f"{seed}.safetensors"
         fingerprint = fingerprint_of(card, data, section.settings(), seed)
         settings = replace(settings, checkpoint=Checkpoint(path, section.checkpoint_minutes, fingerprint))
-    if not is_first():
+    if not is_main_process():
         trained(technique, data, settings)
         return
     curves, model_folder, logits_path = (
@@ -187,7 +189,7 @@ def main(name: str, seed: int, project: Project = PROJECT) -> None:
         models.save(model, folder, details)
     with replaced(logits_path) as temporary:
         arrays["declared_prior"] = np.full(len(messages.names), np.nan) if declared is None else declared
-        write_arrays(temporary, {**arrays, "parameters": np.array(model.parameters), **model.head_arrays()})
+        write_arrays(temporary, {**arrays, "parameters": np.array(model.n_parameters), **model.head_arrays()})
     durations = {
         "training_seconds": ready - started,
         "message_passes": len(data.texts) * section.epochs,

@@ -14,7 +14,6 @@ from safetensors.torch import load, load_file, save_file
 from ballast.models.encoder import EncoderModel
 from ballast.technique import Technique, TrainingData, TrainingSettings
 from ballast.techniques import build
-from ballast.training import fine_tune as training
 from ballast.training.checkpoint import Checkpoint
 from ballast.training.fine_tune import fine_tune
 from stages.store.project import PROJECT
@@ -69,7 +68,7 @@ def test_an_interrupted_training_ends_with_the_same_weights_and_curve(
     step: int,
 ) -> None:
     # A point of the curve is then the mean of three steps, of which the checkpoint holds two.
-    monkeypatch.setattr(training, "CURVE_POINTS", STEPS // 3)
+    monkeypatch.setattr("ballast.training.loop.CURVE_POINTS", STEPS // 3)
     technique = build(name, np.bincount(LABELS), NAMES, {})
     path = tmp_path / "made/0.safetensors"
     curves: list[list[tuple[int, int, float, float]]] = [[], []]
@@ -80,7 +79,7 @@ def test_an_interrupted_training_ends_with_the_same_weights_and_curve(
     capfd.readouterr()
     torch.manual_seed(99)
     found = fine_tune(technique, DATA, rest)
-    assert f"train: goes on at step {step - 1} of {STEPS}, from {path}" in capfd.readouterr().err
+    assert f"train: resuming at step {step - 1} of {STEPS}, from {path}" in capfd.readouterr().err
     assert_equal(found, expected)
     assert [tuple(at) for at in curves[1]] == curves[0] and len(curves[0]) == STEPS // 3
     assert [each.name for each in path.parent.iterdir()] == [path.name]
@@ -128,7 +127,7 @@ def test_a_damaged_checkpoint_is_not_used(
     do(left)
     found = fine_tune(Technique(), DATA, settings_of(tiny_encoder, left, minutes=99))
     lines = [line for line in capfd.readouterr().err.splitlines() if str(left) in line]
-    assert len(lines) == 1 and f"{left}: ignored, the training begins anew: " in lines[0] and said in lines[0]
+    assert len(lines) == 1 and f"{left}: checkpoint ignored, the training starts over: " in lines[0] and said in lines[0]
     assert_equal(found, fine_tune(Technique(), DATA, settings_of(tiny_encoder, None)))
 
 
@@ -138,7 +137,10 @@ def test_a_checkpoint_of_another_training_is_not_used(
 ) -> None:
     changes = {"fingerprint": {"told": "b"}, "weights": {"seed": 1}}[other]
     found = fine_tune(Technique(), DATA, settings_of(tiny_encoder, left, minutes=99, **changes))
-    assert "ignored, the training begins anew: of other settings, data, sources or weights" in capfd.readouterr().err
+    assert (
+        "checkpoint ignored, the training starts over: it has other settings, data, sources or weights"
+        in capfd.readouterr().err
+    )
     assert_equal(found, fine_tune(Technique(), DATA, settings_of(tiny_encoder, None, seed=changes.get("seed", 0))))
 
 
@@ -150,7 +152,7 @@ def test_a_short_training_writes_none_and_where_none_can_be_written_it_goes_on(
     (tmp_path / "no folder").touch()
     path = tmp_path / "no folder/0.safetensors"
     assert_equal(fine_tune(Technique(), DATA, settings_of(tiny_encoder, path)), expected)
-    assert f"{path}: no checkpoint could be written" in capfd.readouterr().err
+    assert f"{path}: cannot write the checkpoint" in capfd.readouterr().err
 
 
 def test_a_checkpoint_takes_the_place_of_the_last_one_and_is_removed(tmp_path: Path) -> None:
@@ -188,7 +190,7 @@ def test_a_stage_that_is_killed_goes_on_to_the_same_files(tmp_path: Path, tiny_e
     project.edit({"train.checkpoint_minutes": 10.0})
     done = project.stage("train", "lade", "0")
     assert done.code == 0, done.stderr
-    assert "train: goes on at step" in done.stderr
+    assert "train: resuming at step" in done.stderr
     assert {path: (tmp_path / path).read_bytes() for path in files} == expected
     assert not checkpoint.exists()
     assert list(tmp_path.rglob("*.partial")) == [], "what the killed one left"

@@ -324,7 +324,7 @@ def test_ids_are_kept(workspace: Project) -> None:
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_message_of_a_megabyte(workspace: Project, tiny_encoder: Path, name: str) -> None:
-    from ballast.models.encoder import untrained_model
+    from ballast.models.encoder import new_encoder_model
     from ballast.models.folder import save
 
     text = " ".join(WORDS[number % len(WORDS)] for number in range(210_000))
@@ -334,7 +334,7 @@ def test_a_message_of_a_megabyte(workspace: Project, tiny_encoder: Path, name: s
     if name == FORMATS[0]:
         import torch
 
-        model = untrained_model(str(tiny_encoder), ["ham", "spam"], 32, torch.device("cpu"))
+        model = new_encoder_model(str(tiny_encoder), ["ham", "spam"], 32, torch.device("cpu"))
         (workspace.folder / "model").mkdir()
         save(model, workspace.folder / "model", {})
         logits = ballast.load(workspace.folder / "model").logits([text, " ".join(WORDS[:30]), WORDS[40]])

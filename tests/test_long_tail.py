@@ -10,7 +10,7 @@ import pytest
 
 from ballast.evaluation.claims import PROBE
 from ballast.evaluation.metrics import metric_names
-from ballast.techniques import known
+from ballast.techniques import technique_names
 from stages.store.files import read_json
 from stages.store.project import PROJECT
 from tests.project import TINY_TRAINING, Project, corpus, workspace
@@ -19,7 +19,7 @@ COUNTS = dict(zip("abcdefgh", (2840, 1080, 640, 320, 180, 120, 75, 41), strict=T
 # What a technique needs when it has no default of its own.
 PARAMETERS = {"class_weight": {"weights": "inverse"}}
 FOR_TWO_CLASSES = {"one_class"}
-EVERY = [technique for technique in known() if technique not in FOR_TWO_CLASSES]
+EVERY = [technique for technique in technique_names() if technique not in FOR_TWO_CLASSES]
 
 
 @pytest.fixture(scope="module")

@@ -330,13 +330,13 @@ def test_gpus_are_asked_for_by_entry() -> None:
 
 def test_a_gpu_that_torch_does_not_see_is_not_replaced_by_the_cpu() -> None:
     check_gpus(0)
-    with pytest.raises(UserError, match=r"99 GPU asked for, torch sees \d+;"):
+    with pytest.raises(UserError, match=r"requested GPUs: 99, but torch sees \d+;"):
         check_gpus(99)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="here is a GPU")
 def test_a_part_of_a_gpu_wants_one_too() -> None:
-    with pytest.raises(UserError, match=r"0\.5 GPU asked for, torch sees 0;"):
+    with pytest.raises(UserError, match=r"requested GPUs: 0\.5, but torch sees 0;"):
         check_gpus(0.5)
 
 

@@ -19,13 +19,13 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from ballast.exceptions import UserError
-from ballast.models.encoder import pad, tokenize, untrained_model
+from ballast.models.encoder import new_encoder_model, pad, tokenize
 from ballast.models.heads import head_of, set_head
 from ballast.technique import Technique, TrainingData, TrainingSettings
-from ballast.techniques import build, known
-from ballast.training.fine_tune import connected, fine_tune
+from ballast.techniques import build, technique_names
+from ballast.training.fine_tune import connect_device, fine_tune
 from ballast.training.gradients import BatchGradients
-from ballast.training.launching import is_first, launch, processes_here
+from ballast.training.launching import is_main_process, launch, local_process_count
 from ballast.training.ranks import Ranks
 from stages.store.files import read_json
 from stages.store.project import PROJECT
@@ -41,7 +41,9 @@ LABELS = MESSAGES["label"].map(NAMES.index).to_numpy()
 PARAMETERS = {"class_weight": {"weights": {"ham": 0.5, "spam": 10.0, "odd": 3.0}}}
 ONLY_TWO_CLASSES = "one_class"
 TECHNIQUES = {
-    name: build(name, np.bincount(LABELS), NAMES, PARAMETERS.get(name, {})) for name in known() if name != ONLY_TWO_CLASSES
+    name: build(name, np.bincount(LABELS), NAMES, PARAMETERS.get(name, {}))
+    for name in technique_names()
+    if name != ONLY_TWO_CLASSES
 }
 FINE_TUNED = {name: technique for name, technique in TECHNIQUES.items() if technique.fit is None}
 # Each loss and each head once.
@@ -82,7 +84,7 @@ def gradients_of(encoder: str, name: str, ranks: Ranks) -> list[dict[str, torch.
     """The gradients of each batch's loss by the untrained weights."""
     technique = FINE_TUNED[name]
     torch.manual_seed(0)
-    model = untrained_model(encoder, NAMES, 16, torch.device("cpu"))
+    model = new_encoder_model(encoder, NAMES, 16, torch.device("cpu"))
     set_head(model.network, technique.head(head_of(model.network, len(NAMES))))
     ids = tokenize(model.tokenizer, TEXTS, 16)
     labels, weights = torch.tensor(LABELS), 1 + torch.arange(len(LABELS)) % 5
@@ -138,20 +140,20 @@ def in_a_process(encoder: str, folder: str) -> None:
     found: dict[str, Mapping[str, torch.Tensor]] = {
         name: weights_of(encoder, technique, **changes) for name, (technique, changes) in CASES.items()
     }
-    connected(settings_of(encoder))
-    ranks = Ranks.here()
+    connect_device(settings_of(encoder))
+    ranks = Ranks.current()
     for name in DIFFERENT:
         for at, gradients in enumerate(gradients_of(encoder, name, ranks)):
             found[f"gradients of {name} {at}"] = gradients
-    short = FINE_TUNED["lade"] if ranks.first else short_of_memory(FINE_TUNED["lade"], MOST)
+    short = FINE_TUNED["lade"] if ranks.is_main else short_of_memory(FINE_TUNED["lade"], MOST)
     found["short of memory"] = weights_of(encoder, short)
-    said = {"count": ranks.count}
+    said = {"count": ranks.world_size}
     try:
-        ranks.check_same(f"the commit of process {ranks.index}")
+        ranks.check_same(f"the commit of process {ranks.rank}")
     except UserError as error:
         said["differ"] = str(error)
     ranks.check_same("the same commit")
-    if is_first():
+    if is_main_process():
         flat = {f"{name}/{key}": each.contiguous() for name, tensors in found.items() for key, each in tensors.items()}
         save_file(flat, Path(folder) / "found.safetensors")
         (Path(folder) / "said.json").write_text(json.dumps(said))
@@ -166,7 +168,7 @@ def on_two(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
         case, _, key = name.rpartition("/")
         found.setdefault(case, {})[key] = each
     said = json.loads((folder / "said.json").read_text())
-    assert said["count"] == 2 and "bring each node to the same commit" in said["differ"]
+    assert said["count"] == 2 and "bring all nodes to the same commit" in said["differ"]
     return found
 
 
@@ -207,12 +209,13 @@ def test_short_of_memory_it_trains_the_same_weights_in_micro_batches(
     assert_same(found, expected, rtol=1e-3, atol=1e-5)
     lines = [line for line in capfd.readouterr().err.splitlines() if "out of memory" in line]
     assert lines == [
-        f"train: out of memory with {size} messages at a time: from here {size // 2}; the batch stays 8" for size in (8, 4)
+        f"train: out of memory with {size} messages at a time; continuing with {size // 2}, the batch size stays 8"
+        for size in (8, 4)
     ]
 
 
 def test_without_memory_for_one_message_it_says_what_helps(tiny_encoder: Path) -> None:
-    with pytest.raises(UserError, match=r"with one message at a time: CUDA out of memory.*; lower train.max_length"):
+    with pytest.raises(UserError, match=r"with one message at a time: CUDA out of memory.*; lower max_length"):
         weights_of(str(tiny_encoder), short_of_memory(FINE_TUNED["baseline"], 0))
 
 
@@ -220,15 +223,15 @@ def test_without_memory_for_the_model_it_says_so(tiny_encoder: Path) -> None:
     def head(linear: nn.Linear) -> nn.Linear:
         return nn.Linear(linear.in_features, 2**45)
 
-    with pytest.raises(UserError, match=r"^out of memory: .*take a smaller train.model"):
+    with pytest.raises(UserError, match=r"^out of memory: .*choose a smaller model"):
         weights_of(str(tiny_encoder), replace(FINE_TUNED["baseline"], head=head))
 
 
 def test_as_many_processes_as_asked_for_or_gpus() -> None:
-    assert processes_here("auto", "cpu") == 1
-    assert processes_here(3, "cpu") == 3
-    with pytest.raises(UserError, match=r"train.processes is 99, but GPUs here: \d+"):
-        processes_here(99, "cuda")
+    assert local_process_count("auto", "cpu") == 1
+    assert local_process_count(3, "cpu") == 3
+    with pytest.raises(UserError, match=r"processes must be at most the number of GPUs of this machine, \d+, got 99"):
+        local_process_count(99, "cuda")
 
 
 @pytest.fixture(scope="module")
@@ -255,7 +258,7 @@ def test_the_stage_trains_on_two_processes_what_it_trains_on_one(sampled: Projec
 @pytest.mark.slow
 def test_an_error_on_all_processes_is_one_line(sampled: Project) -> None:
     sampled.edit({"train.processes": 2, "train.epochs": 2, "train.max_length": 100})
-    assert "train.max_length 100 is more than the" in sampled.stage("train", "lade", "0").error
+    assert "params.yaml: train.max_length must be at most" in sampled.stage("train", "lade", "0").error
     sampled.edit({"train.max_length": TINY_TRAINING["max_length"]})
 
 
@@ -277,7 +280,7 @@ def test_a_process_that_is_killed_takes_the_others_down_with_one_line(endless: P
         stderr = launcher.communicate(timeout=60)[1]
         assert psutil.wait_procs(ranks, timeout=20)[1] == []
     error = Outcome(launcher.returncode, stderr).error
-    reason = ", most often for want of memory" if number == signal.SIGKILL else ""
+    reason = ", probably because memory ran out" if number == signal.SIGKILL else ""
     assert f"of the training was killed by {number.name}{reason}; the others were stopped" in error
 
 
@@ -312,7 +315,7 @@ def test_two_nodes_with_a_clone_each_train_together(tmp_path: Path, tiny_encoder
         ]
     done = [each.result() for each in ends]
     if differs != "nothing":
-        said = "differ in settings, data or sources; bring each node to the same commit"
+        said = "differ in settings, data or sources; bring all nodes to the same commit"
         assert all(said in each.error for each in done), done
         return
     assert [each.code for each in done] == [0, 0], [each.stderr for each in done]

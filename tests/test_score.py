@@ -176,9 +176,9 @@ def test_repeated_texts_are_scored_once(ready: Project, monkeypatch: pytest.Monk
 def test_an_encoder_scores_too(workspace: Project, tiny_encoder: Path) -> None:
     import torch
 
-    from ballast.models.encoder import untrained_model
+    from ballast.models.encoder import new_encoder_model
 
-    model = untrained_model(str(tiny_encoder), ["a", "b", "c"], 32, torch.device("cpu"), "fp32")
+    model = new_encoder_model(str(tiny_encoder), ["a", "b", "c"], 32, torch.device("cpu"), "fp32")
     deploy(workspace.folder, model)
     workspace.write("messages.jsonl", MESSAGES[["text"]])
     assert run(workspace, "messages.jsonl").code == 0

@@ -219,7 +219,7 @@ def test_a_gpu_that_ray_has_and_torch_has_not_is_not_replaced_by_the_processor(r
     # Ray believes what it is told.
     done = ready.stage("score_folder", "messages", "scores", "--gpus", "1", RAY_OVERRIDE_RESOURCES='{"GPU": 1}')
     assert done.code == 1
-    assert done.stderr.count("1 GPU asked for, torch sees 0") == len(PARTS)
+    assert done.stderr.count("requested GPUs: 1, but torch sees 0") == len(PARTS)
     assert written(ready) == {}
 
 

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from ballast.exceptions import UserError
 from ballast.technique import TrainingData, TrainingSettings, cross_entropy, weighted_share
-from ballast.techniques import accepted_parameters, build, known
+from ballast.techniques import accepted_parameters, build, technique_names
 from ballast.techniques.class_weight import inverse_frequency
 from ballast.training.fine_tune import fine_tune
 
@@ -47,7 +47,10 @@ def for_two_classes_only(technique: str) -> bool:
 
 
 EVERY = [
-    (technique, classes) for technique in known() for classes in COUNTS if classes == 2 or not for_two_classes_only(technique)
+    (technique, classes)
+    for technique in technique_names()
+    for classes in COUNTS
+    if classes == 2 or not for_two_classes_only(technique)
 ]
 every_technique = pytest.mark.parametrize(("technique", "classes"), EVERY)
 
@@ -57,8 +60,8 @@ def test_the_articles_techniques_are_there() -> None:
         "augment", "balanced_sampler", "baseline", "bias_init", "class_weight", "down_and_upsample", "downsample",
         "downsample_upweight", "effective_number", "focal", "lade", "ldam", "logit_adjust", "majority", "one_class", "rose",
         "smote", "tfidf", "upsample", "upsample_downweight",
-    } <= set(known())  # fmt: skip
-    assert [technique for technique in known() if for_two_classes_only(technique)] == ["one_class"]
+    } <= set(technique_names())  # fmt: skip
+    assert [technique for technique in technique_names() if for_two_classes_only(technique)] == ["one_class"]
 
 
 @every_technique
@@ -120,14 +123,14 @@ def test_only_repeated_texts_are_changed(technique: str, classes: int) -> None:
     assert found == list(made(technique, classes).texts(texts, repeated, np.random.default_rng(1)))
 
 
-@pytest.mark.parametrize("technique", known())
+@pytest.mark.parametrize("technique", technique_names())
 def test_unknown_parameter_is_an_error_that_lists_the_known(technique: str) -> None:
     with pytest.raises(UserError, match="unknown parameter 'nonsense'") as error:
         made(technique, nonsense=1)
     assert all(name in str(error.value) for name in accepted_parameters(technique))
 
 
-@pytest.mark.parametrize("technique", known())
+@pytest.mark.parametrize("technique", technique_names())
 def test_trains_saves_and_scores(technique: str, tiny_encoder, tmp_path) -> None:
     import ballast
     from ballast.models import folder as models

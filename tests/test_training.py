@@ -24,7 +24,7 @@ import ballast.io.digest as digest
 from ballast.compute.batching import shuffled_batches, sorted_batches
 from ballast.compute.memory import is_out_of_memory
 from ballast.compute.parallel import for_each_batch
-from ballast.compute.precision import in_bf16, with_weights_cast
+from ballast.compute.precision import cast_linear_weights, use_bf16
 from ballast.exceptions import UserError
 from ballast.models import folder as models
 from ballast.models import frozen_layers
@@ -33,11 +33,19 @@ from ballast.models.encoder import (
     EncoderModel,
     check_positions,
     choose_device,
+    new_encoder_model,
     pad,
     skip_unread_states,
-    untrained_model,
 )
-from ballast.models.frozen_layers import STACKED, Arrays, States, can_pass_once, freeze, pass_layers, with_layers
+from ballast.models.frozen_layers import (
+    STACKED_ARCHITECTURES,
+    Arrays,
+    HiddenStates,
+    can_cache,
+    compute_hidden_states,
+    freeze,
+    with_layers,
+)
 from ballast.models.heads import NormalisedLinear, head_of, set_head
 from ballast.models.pretrained import minilm_folder
 from ballast.technique import Technique, TrainingData, TrainingSettings, cross_entropy
@@ -119,14 +127,14 @@ def test_a_loss_that_is_not_finite_stops_training_in_words(training: TrainingSet
     def infinite(logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor, progress: float) -> torch.Tensor:
         return cross_entropy(logits, labels, weights, progress) * (torch.inf if progress > 0.5 else 1)
 
-    with pytest.raises(UserError, match=r"the loss is inf at step \d+ of 12; lower train.learning_rate"):
+    with pytest.raises(UserError, match=r"learning_rate .* gives a loss of inf at step \d+ of 12; lower it"):
         fine_tune(Technique(loss=infinite), data(), training)
 
 
 @pytest.mark.parametrize("layers", [0, 1, 2])
 def test_frozen_layers_stay_and_the_rest_moves(training: TrainingSettings, layers: int) -> None:
     torch.manual_seed(0)
-    before = untrained_model(training.model, NAMES, 16, torch.device("cpu")).network.state_dict()
+    before = new_encoder_model(training.model, NAMES, 16, torch.device("cpu")).network.state_dict()
     after = fine_tune(Technique(), data(), dataclasses.replace(training, frozen_layers=layers)).network.state_dict()
     moved = {name for name in before if not name.startswith("classifier") and not torch.equal(before[name], after[name])}
     frozen = [f"bert.encoder.layer.{layer}." for layer in range(layers)] + (["bert.embeddings."] if layers else [])
@@ -136,11 +144,11 @@ def test_frozen_layers_stay_and_the_rest_moves(training: TrainingSettings, layer
 
 
 def test_more_frozen_layers_than_there_are_is_an_error(training: TrainingSettings) -> None:
-    with pytest.raises(UserError, match="frozen_layers 3 is more than the 2 layers"):
-        freeze(untrained_model(training.model, NAMES, 16, torch.device("cpu")).network, 3)
+    with pytest.raises(UserError, match="frozen_layers must be at most 2, the number of layers of the model, got 3"):
+        freeze(new_encoder_model(training.model, NAMES, 16, torch.device("cpu")).network, 3)
 
 
-@pytest.mark.parametrize("model_type", sorted(STACKED))
+@pytest.mark.parametrize("model_type", sorted(STACKED_ARCHITECTURES))
 def test_passing_the_frozen_layers_once_changes_neither_logits_nor_gradients(model_type: str) -> None:
     sizes = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 32, "vocab_size": 50}
     torch.manual_seed(0)
@@ -168,21 +176,21 @@ def test_passing_the_frozen_layers_once_changes_neither_logits_nor_gradients(mod
         torch.nn.functional.cross_entropy(logits, classes).backward()
         return logits, {name_of[id(each)]: each.grad.clone() for each in network.parameters() if each.grad is not None}
 
-    assert can_pass_once(network, 2, 50) and not can_pass_once(network, 2, 10**9)
-    assert not can_pass_once(network, 3, 50) and not can_pass_once(network, 0, 50)
+    assert can_cache(network, 2, 50) and not can_cache(network, 2, 10**9)
+    assert not can_cache(network, 3, 50) and not can_cache(network, 0, 50)
     whole, gradients = logits_and_gradients(network, inputs(rows))
     names = list(network.state_dict())
     lengths = np.array([len(each) for each in ids])
-    arrays = pass_layers(network, lengths, inputs, layers=2, bf16=False)
+    arrays = compute_hidden_states(network, lengths, inputs, layers=2, bf16=False)
     first, rest = (
         {"values": values, "lengths": lengths}
         for values, lengths in zip(arrays["values"].split([14, 36]), arrays["lengths"].split([2, 3]), strict=True)
     )
-    states = States.joined([(["a", "b"], first), (["c", "d", "e"], rest)], torch.device("cpu"))
-    numbers = states.numbers(["e", "c", "a", "b"])
-    assert numbers is not None and states.numbers(["a", "unknown"]) is None
-    np.testing.assert_array_equal(states.lengths(numbers), lengths[rows])
-    behind, same = logits_and_gradients(with_layers(network, slice(2, None)), states.inputs(numbers))
+    states = HiddenStates.concatenated([(["a", "b"], first), (["c", "d", "e"], rest)], torch.device("cpu"))
+    indices = states.indices(["e", "c", "a", "b"])
+    assert indices is not None and states.indices(["a", "unknown"]) is None
+    np.testing.assert_array_equal(states.lengths(indices), lengths[rows])
+    behind, same = logits_and_gradients(with_layers(network, slice(2, None)), states.inputs(indices))
     torch.testing.assert_close(behind, whole)
     assert gradients and set(same) == set(gradients)
     for name, each in gradients.items():
@@ -197,7 +205,7 @@ def test_states_that_were_kept_give_the_same_weights_to_the_bit(
     monkeypatch.chdir(tmp_path)
     # One text of the sample is not of the corpus, as an augmented one.
     sample = dataclasses.replace(data(), corpus=[*TEXTS[1:], "of another split", TEXTS[5]])
-    settings = dataclasses.replace(training, frozen_layers=1, keep=partial(cached_states, PROJECT.states))
+    settings = dataclasses.replace(training, frozen_layers=1, cache=partial(cached_states, PROJECT.states))
     first = fine_tune(Technique(), sample, settings)
     (path,) = PROJECT.states.glob("*.safetensors")
     written = path.read_bytes()
@@ -208,12 +216,12 @@ def test_states_that_were_kept_give_the_same_weights_to_the_bit(
     again = fine_tune(
         Technique(),
         sample,
-        dataclasses.replace(settings, keep=lambda key, _compute: cached_states(PROJECT.states, key, not_again)),
+        dataclasses.replace(settings, cache=lambda key, _compute: cached_states(PROJECT.states, key, not_again)),
     )
     assert all(torch.equal(each, again.network.state_dict()[name]) for name, each in first.network.state_dict().items())
     assert path.read_bytes() == written
     for texts in (TEXTS, ["of another split"], ["of no split", *TEXTS]):
-        whole = dataclasses.replace(first, above=None)
+        whole = dataclasses.replace(first, upper=None)
         np.testing.assert_allclose(first.logits(texts), whole.logits(texts), atol=1e-5)
     for damaged in (written[:100], written[:-1] + bytes([written[-1] ^ 1])):
         path.write_bytes(damaged)
@@ -249,36 +257,36 @@ def test_states_of_other_layers_and_texts_are_not_confused(training: TrainingSet
         return compute()
 
     for texts in (TEXTS, TEXTS[1:]):
-        model = untrained_model(training.model, NAMES, 16, torch.device("cpu"), "fp32")
-        model.pass_once(1, texts, texts, keep)
-        assert model.above is not None
+        model = new_encoder_model(training.model, NAMES, 16, torch.device("cpu"), "fp32")
+        model.cache_hidden_states(1, texts, texts, keep)
+        assert model.upper is not None
     with torch.no_grad():
         next(model.network.base_model.encoder.layer[0].parameters()).add_(1.0)
-    model.pass_once(1, texts, texts, keep)
-    model.pass_once(1, texts, ["new"], keep)
+    model.cache_hidden_states(1, texts, texts, keep)
+    model.cache_hidden_states(1, texts, ["new"], keep)
     assert len(set(heard)) == 3 and heard[-1] == heard[-2]
     # Another head changes none.
     set_head(model.network, NormalisedLinear.like(head_of(model.network, 2), 30.0))
-    model.pass_once(1, texts, texts, keep)
+    model.cache_hidden_states(1, texts, texts, keep)
     assert len(set(heard)) == 3
     # What changes states beside weights and texts.
     model.network.config.layer_norm_eps *= 2
-    model.pass_once(1, texts, texts, keep)
+    model.cache_hidden_states(1, texts, texts, keep)
     model.precision = "bf16"
-    model.pass_once(1, texts, texts, keep)
+    model.cache_hidden_states(1, texts, texts, keep)
     assert len(set(heard)) == 5
-    alone = untrained_model(training.model, NAMES, 16, torch.device("cpu"))
-    alone.pass_once(2, TEXTS, TEXTS, keep)
-    assert alone.above is None, "nothing is left above all layers"
+    alone = new_encoder_model(training.model, NAMES, 16, torch.device("cpu"))
+    alone.cache_hidden_states(2, TEXTS, TEXTS, keep)
+    assert alone.upper is None, "nothing is left above all layers"
 
 
 def test_a_corpus_too_large_to_keep_leaves_the_sample_to_pass_once(
     training: TrainingSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = untrained_model(training.model, NAMES, 16, torch.device("cpu"))
-    monkeypatch.setattr(frozen_layers, "MOST_BYTES", 4 * 16 * model.network.config.hidden_size * 4)
-    model.pass_once(1, TEXTS, TEXTS[:2], lambda *_: pytest.fail("a corpus too large was kept"))
-    assert model.above is not None and len(model.above.states.number) == 2
+    model = new_encoder_model(training.model, NAMES, 16, torch.device("cpu"))
+    monkeypatch.setattr(frozen_layers, "MAXIMUM_BYTES", 4 * 16 * model.network.config.hidden_size * 4)
+    model.cache_hidden_states(1, TEXTS, TEXTS[:2], lambda *_: pytest.fail("a corpus too large was kept"))
+    assert model.upper is not None and len(model.upper.states.index) == 2
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
@@ -305,12 +313,12 @@ def test_dropout_is_set_everywhere_and_off_when_scoring(training: TrainingSettin
 
 
 def test_the_last_linear_layer_is_the_head(training: TrainingSettings) -> None:
-    model = untrained_model(training.model, ["a", "b", "c"], 16, torch.device("cpu"))
+    model = new_encoder_model(training.model, ["a", "b", "c"], 16, torch.device("cpu"))
     assert head_of(model.network, 3) is model.network.classifier
 
 
 def test_only_a_plain_head_has_norms_that_tau_normalisation_could_divide_by(training: TrainingSettings) -> None:
-    model = untrained_model(training.model, NAMES, 16, torch.device("cpu"))
+    model = new_encoder_model(training.model, NAMES, 16, torch.device("cpu"))
     assert set(model.head_arrays()) == {"head_norms", "head_bias"}
     set_head(model.network, NormalisedLinear.like(head_of(model.network, 2), 30.0))
     assert model.head_arrays() == {}
@@ -364,20 +372,20 @@ def test_weights_that_are_cast_once_give_what_an_autocast_gives(model_type: str)
     network, inputs = random_network(model_type, "eager")
     skip_unread_states(network)
     before = {name: each.clone() for name, each in network.state_dict().items()}
-    cast = with_weights_cast(network, bf16=True)
+    cast = cast_linear_weights(network, bf16=True)
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(cast(**inputs).logits, network(**inputs).logits)
     assert {each.dtype for each in cast.state_dict().values() if each.is_floating_point()} == {torch.bfloat16, torch.float32}
     # Another thread may score by the same network meanwhile.
     for name, each in network.state_dict().items():
         assert each.dtype == before[name].dtype and torch.equal(each, before[name])
-    assert with_weights_cast(network, bf16=False) is network
+    assert cast_linear_weights(network, bf16=False) is network
 
 
 @pytest.mark.parametrize("amx", [True, False])
 def test_bf16_is_used_where_it_was_asked_for_or_is_surely_faster(monkeypatch: pytest.MonkeyPatch, amx: bool) -> None:
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
-    used = {precision: in_bf16(precision, torch.device("cpu")) for precision in ("auto", "bf16", "fp32")}
+    used = {precision: use_bf16(precision, torch.device("cpu")) for precision in ("auto", "bf16", "fp32")}
     assert used == {"auto": amx, "bf16": True, "fp32": False}
 
 
@@ -419,7 +427,7 @@ def test_a_damaged_folder_is_refused_and_named(trained: EncoderModel, tmp_path: 
     words = {
         "flip": "sha256",
         "missing": "missing",
-        "manifest": "not a model's manifest",
+        "manifest": "not the manifest of a model",
         "no manifest": "no such file",
         "kind": "oracle",
     }
@@ -466,7 +474,7 @@ def test_texts_get_no_more_tokens_than_the_encoder_has_positions(model_type: str
     network = AutoModelForSequenceClassification.from_config(config)
     check_positions(network, positions, "it")
     network(torch.full((1, positions), 5))
-    with pytest.raises(UserError, match=f"train.max_length {positions + 1} is more than the {positions} positions of it"):
+    with pytest.raises(UserError, match=f"max_length must be at most {positions}, .*, got {positions + 1}"):
         check_positions(network, positions + 1, "it")
     with pytest.raises((IndexError, RuntimeError)):
         network(torch.full((1, positions + 1), 5))
@@ -482,24 +490,24 @@ def test_the_embedded_encoder_is_the_pinned_one(monkeypatch: pytest.MonkeyPatch,
     assert minilm_folder() == tmp_path / "model"
     (tmp_path / "model" / name).unlink(missing_ok=True)
     (tmp_path / "model" / name).write_text("{}", encoding="utf-8")
-    with pytest.raises(UserError, match=f"{name} is not of the pinned MiniLM"):
+    with pytest.raises(UserError, match=f"{name} is not the pinned file of MiniLM"):
         minilm_folder()
 
 
 @pytest.mark.parametrize("name", ["no/such-model", "no_such_folder", "."])
 def test_a_model_that_cannot_be_had_is_an_error_with_the_choices(name: str) -> None:
     with pytest.raises(UserError, match=r"cannot be loaded: .*expected: minilm, a folder"):
-        untrained_model(name, NAMES, 16, torch.device("cpu"))
+        new_encoder_model(name, NAMES, 16, torch.device("cpu"))
 
 
 def test_more_tokens_than_positions_is_an_error(tiny_encoder: Path) -> None:
-    with pytest.raises(UserError, match=r"train.max_length 100000 is more than the"):
-        untrained_model(str(tiny_encoder), NAMES, 100_000, torch.device("cpu"))
+    with pytest.raises(UserError, match=r"max_length must be at most .*, got 100000"):
+        new_encoder_model(str(tiny_encoder), NAMES, 100_000, torch.device("cpu"))
 
 
 @pytest.mark.parametrize("device", ["cuda" if not torch.cuda.is_available() else "xpu", "abacus"])
 def test_a_missing_device_is_an_error(device: str) -> None:
-    with pytest.raises(UserError, match=f"train.device '{device}' is not there"):
+    with pytest.raises(UserError, match=f"device '{device}' is not available"):
         choose_device(device)
 
 

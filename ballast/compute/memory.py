@@ -1,35 +1,37 @@
-"""What is done where a device, or this machine, has no memory left."""
+"""Recognise errors that mean that a device, or this machine, has run out of memory."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ballast.exceptions import UserError
+from ballast.exceptions import TrainingError
 
 OUT_OF_MEMORY = "out of memory"
-WHAT_HELPS = "lower train.max_length, raise train.frozen_layers or take a smaller train.model"
-# How drivers and allocators say it where there is no exception of its own for it.
-SAID = (OUT_OF_MEMORY, "can't allocate memory", "cublas_status_alloc_failed")
+REMEDY = "lower max_length, raise frozen_layers or choose a smaller model"
+# Messages of drivers and allocators that raise a plain RuntimeError.
+OOM_MESSAGES = (OUT_OF_MEMORY, "can't allocate memory", "cublas_status_alloc_failed")
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether an error says that a device, or this machine, has no memory left."""
-    said = str(error).lower()
-    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(words in said for words in SAID))
+    """Whether an error means that a device, or this machine, has no memory left."""
+    message = str(error).lower()
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(phrase in message for phrase in OOM_MESSAGES)
+    )
 
 
 def first_line(error: Exception) -> str:
-    """What an error says, without its advice."""
+    """The first line of an error's message, without the advice that follows it."""
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 @contextmanager
-def out_of_memory_told() -> Iterator[None]:
-    """Raise UserError where memory does not suffice for the model, its optimizer or what else is no batch."""
+def translate_oom() -> Iterator[None]:
+    """Raise TrainingError when memory is too small for something other than a batch, such as the model or its optimizer."""
     try:
         yield
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        raise UserError(f"{OUT_OF_MEMORY}: {first_line(error)}; {WHAT_HELPS}") from error
+        raise TrainingError(f"{OUT_OF_MEMORY}: {first_line(error)}; {REMEDY}") from error

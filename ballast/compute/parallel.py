@@ -1,4 +1,4 @@
-"""Passing many texts through a network: short ones beside short ones, on all cores."""
+"""Pass many texts through a network in batches of similar length, on all cores."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from tqdm import tqdm
 from ballast.compute.batching import sorted_batches
 from ballast.compute.memory import is_out_of_memory
 
-# Padded; the activations of a batch stay in a core's cache, or fill a GPU.
+# Padded tokens: the activations of a batch fit into a core's cache, or fill a GPU.
 TOKENS_PER_BATCH = {"cpu": 1024, "cuda": 65536}
 
 
 @contextmanager
-def each_core(workers: int) -> Iterator[Callable[..., Iterable[Any]]]:
-    """Within, a `map` that works in so many threads, which share torch's own threads.
+def thread_map(workers: int) -> Iterator[Callable[..., Iterable[Any]]]:
+    """A `map` over `workers` threads, which divide torch's own threads among them.
 
-    On a CPU it is faster to give each core work of its own than to have all cores share each product of matrices: they need
-    not wait for each other, and each keeps to its own cache. The calling thread gets no more than each of them, because torch's
-    threads go on spinning for a while after their work, in the way of the others.
+    On a CPU it is faster to give each core work of its own than to let all cores share each matrix product: the cores do not
+    wait for each other, and each uses its own cache. The calling thread gets the same share of torch's threads, because those
+    keep spinning for a while after their work and would disturb the workers.
     """
     if workers == 1:
         yield map
@@ -39,15 +39,15 @@ def each_core(workers: int) -> Iterator[Callable[..., Iterable[Any]]]:
         torch.set_num_threads(threads)
 
 
-def workers_for(tasks: int, device: torch.device) -> int:
-    """In how many threads to do so many tasks: as many as torch uses on a CPU, one that feeds a GPU."""
+def n_workers(tasks: int, device: torch.device) -> int:
+    """Number of threads for `tasks` tasks: at most torch's threads on a CPU, and one thread to feed a GPU."""
     return max(1, min(torch.get_num_threads(), tasks)) if device.type == "cpu" else 1
 
 
 def for_each_batch(score: Callable[[np.ndarray], None], lengths: np.ndarray, device: torch.device, name: str) -> None:
-    """Call a function, under a progress bar of a name, with the rows of each batch of `lengths` (n,) in tokens.
+    """Call `score` with the rows of each batch of texts with `lengths` (n,) in tokens, under a progress bar `name`.
 
-    The function has to work in several threads at once. Where memory does not suffice for a batch, its halves are passed.
+    `score` must be thread-safe. A batch that does not fit into memory is split into halves.
     """
 
     def within_memory(rows: np.ndarray) -> None:
@@ -57,13 +57,14 @@ def for_each_batch(score: Callable[[np.ndarray], None], lengths: np.ndarray, dev
         except (RuntimeError, MemoryError) as error:
             if len(rows) == 1 or not is_out_of_memory(error):
                 raise
-        # Not above, where the error still holds what the batch took.
+        # Outside the handler: there the error still holds the memory of the batch.
         if device.type == "cuda":
             torch.cuda.empty_cache()
         for half in np.array_split(rows, 2):
             within_memory(half)
 
     batches = sorted_batches(lengths, TOKENS_PER_BATCH[device.type])
-    with each_core(workers_for(len(batches), device)) as each:
-        for _ in tqdm(each(within_memory, batches), desc=name, total=len(batches), unit="batch", disable=None, leave=False):
+    with thread_map(n_workers(len(batches), device)) as parallel_map:
+        passed = parallel_map(within_memory, batches)
+        for _ in tqdm(passed, desc=name, total=len(batches), unit="batch", disable=None, leave=False):
             pass

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from ballast.exceptions import UserError, suggestion
+from ballast.exceptions import ArgumentError, suggestion
 
 LEET = str.maketrans("aegiostAEGIOST", "43910574391057")
 # Cyrillic letters that look like the Latin ones.
@@ -46,7 +46,7 @@ def perturbations(names: Iterable[str], innocent: str) -> dict[str, Callable[[st
     names = list(names)
     for name in names:
         if name not in known:
-            raise UserError(f"params.yaml: probe.perturbations: unknown perturbation {name!r}: {suggestion(name, known)}")
+            raise ArgumentError(f"perturbations: unknown perturbation {name!r}: {suggestion(name, known)}")
     return {name: known[name] for name in names}
 
 

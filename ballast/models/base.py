@@ -94,7 +94,7 @@ class Model(ABC):
 
     @property
     @abstractmethod
-    def parameters(self) -> int:
+    def n_parameters(self) -> int:
         """Number of weights."""
 
     def token_counts(self, texts: Sequence[str]) -> tuple[np.ndarray, int] | None:

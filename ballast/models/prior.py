@@ -1,4 +1,4 @@
-"""A model that gives every message the same prior."""
+"""A model that predicts the same class prior for every message."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ballast.models.base import WEIGHTS, Model
 
 @dataclass
 class PriorModel(Model):
-    """Gives every message the same logits, the log of a class prior (K,)."""
+    """Every message gets the same logits: the log of a class prior (K,)."""
 
     kind: ClassVar[str] = "prior"
     labels: list[str]
@@ -32,5 +32,5 @@ class PriorModel(Model):
         return cls(labels=labels, log_prior=load_file(folder / WEIGHTS)["log_prior"])
 
     @property
-    def parameters(self) -> int:
+    def n_parameters(self) -> int:
         return len(self.log_prior)

@@ -1,4 +1,4 @@
-"""TF-IDF features with a multinomial logistic regression; a JSON vocabulary and safetensors on disk."""
+"""TF-IDF features with a multinomial logistic regression, saved as a JSON vocabulary and safetensors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ITERATIONS = 1000
 
 
 def vectorizer(vocabulary: dict[str, int] | None = None) -> TfidfVectorizer:
-    """Unigrams and bigrams of words and single symbols: prices, digits and exclamation marks tell spam too."""
+    """Unigrams and bigrams of words and single symbols: prices, digits and exclamation marks indicate spam, too."""
     return TfidfVectorizer(
         ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\w+|[^\w\s]", vocabulary=vocabulary, dtype=np.float32
     )
@@ -57,19 +57,19 @@ class TfidfModel(Model):
         return cls(labels, features, tensors["coefficients"], tensors["intercept"])
 
     @property
-    def parameters(self) -> int:
+    def n_parameters(self) -> int:
         return int(self.coefficients.size + self.intercept.size)
 
 
 def fit_tfidf(
     texts: Sequence[str], labels: np.ndarray, weights: np.ndarray, names: list[str], inverse_penalty: float
 ) -> TfidfModel:
-    """Fit on texts (n,), labels (n,) and weights (n,); raises UserError when no text holds a single token."""
+    """Fit on texts (n,), labels (n,) and weights (n,). Raises UserError if no text contains a token."""
     features = vectorizer()
     try:
         matrix = features.fit_transform(texts)
     except ValueError as error:
-        raise UserError(f"tfidf: the training texts hold no words ({error})") from error
+        raise UserError(f"tfidf: the training texts contain no words ({error})") from error
     regression = LogisticRegression(C=inverse_penalty, max_iter=ITERATIONS)
     regression.fit(matrix, labels, sample_weight=weights)
     coefficients, intercept = regression.coef_, regression.intercept_

@@ -15,15 +15,15 @@ from ballast.labels import by_label, check_labels
 from ballast.technique import Technique
 
 
-def known() -> list[str]:
+def technique_names() -> list[str]:
     """Names of all techniques, in alphabetical order."""
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
 def module_of(technique: str) -> ModuleType:
     """The module of a technique; raises UserError with the known names."""
-    if technique not in known():
-        raise UserError(f"unknown technique {technique!r}: {suggestion(technique, known())}")
+    if technique not in technique_names():
+        raise UserError(f"unknown technique {technique!r}: {suggestion(technique, technique_names())}")
     return importlib.import_module(f"{__name__}.{technique}")
 
 

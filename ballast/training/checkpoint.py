@@ -1,4 +1,4 @@
-"""What a training needs to go on after it was interrupted, in one safetensors file that is there whole or not at all."""
+"""Checkpoints from which an interrupted training resumes: one safetensors file, replaced atomically."""
 
 from __future__ import annotations
 
@@ -25,20 +25,22 @@ from tqdm import tqdm
 WEIGHT = "weight."
 
 
-def digest(tensors: Mapping[str, Tensor], *said: str) -> str:
-    """Hexadecimal SHA-256 of tensors with their names, shapes and types, and of words."""
-    found = hashlib.sha256(json.dumps(said).encode())
-    for name, each in sorted(tensors.items()):
-        found.update(f"{name} {tuple(each.shape)} {each.dtype}".encode())
-        found.update(each.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return found.hexdigest()
+def tensors_sha256(tensors: Mapping[str, Tensor], *texts: str) -> str:
+    """Hexadecimal SHA-256 of tensors with their names, shapes and types, and of texts."""
+    digest = hashlib.sha256(json.dumps(texts).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 @dataclass
 class Checkpoint:
-    """The checkpoint of one training: where it is, how many minutes lie between two, and what decides the training's result.
+    """The checkpoint of one training.
 
-    A checkpoint of another fingerprint is another training's and is not used.
+    minutes : time between two checkpoints.
+    fingerprint : of everything that determines the training's result. A file with another fingerprint is ignored.
+    last : time of the last checkpoint, or of the start (`time.monotonic`).
     """
 
     path: Path
@@ -50,68 +52,68 @@ class Checkpoint:
     def _temporary(self) -> Path:
         return self.path.with_name(f".{self.path.name}.partial")
 
-    def of(self, tensors: Mapping[str, Tensor]) -> Checkpoint:
-        """The same for a training that begins with these weights."""
-        return Checkpoint(self.path, self.minutes, digest(tensors, self.fingerprint), self.last)
+    def for_weights(self, tensors: Mapping[str, Tensor]) -> Checkpoint:
+        """The checkpoint of a training that starts from these weights."""
+        return Checkpoint(self.path, self.minutes, tensors_sha256(tensors, self.fingerprint), self.last)
 
     def due(self) -> bool:
-        """Whether the minutes have passed since the last one, or since the beginning."""
+        """Whether the next checkpoint is due."""
         return time.monotonic() - self.last >= 60 * self.minutes
 
     def write(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-        """Put a checkpoint in the place of the last one; a disk that is full does not end the training."""
-        said = json.dumps(state, sort_keys=True)
-        metadata = {"fingerprint": self.fingerprint, "state": said, "sha256": digest(tensors, self.fingerprint, said)}
+        """Replace the last checkpoint. The training continues if the file cannot be written, for example on a full disk."""
+        text = json.dumps(state, sort_keys=True)
+        metadata = {"fingerprint": self.fingerprint, "state": text, "sha256": tensors_sha256(tensors, self.fingerprint, text)}
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            # A new file's permissions, which the library does not give.
+            # The library does not set the usual permissions of a new file.
             self._temporary.touch()
             mode = S_IMODE(self._temporary.stat().st_mode)
-            save_file({name: each.detach().contiguous() for name, each in tensors.items()}, self._temporary, metadata)
+            save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, self._temporary, metadata)
             self._temporary.chmod(mode)
-            to_disk(self._temporary)
+            fsync(self._temporary)
             self._temporary.replace(self.path)
-            to_disk(self.path.parent)
+            fsync(self.path.parent)
         except (OSError, SafetensorError) as error:
             with suppress(OSError):
                 self._temporary.unlink()
-            tell(f"{self.path}: no checkpoint could be written ({error}); the training goes on")
+            log_line(f"{self.path}: cannot write the checkpoint ({error}); the training continues")
         self.last = time.monotonic()
 
     def read(self) -> bytes | None:
-        """The bytes of the checkpoint; None where there is none, or none that can be trusted, which is said."""
+        """The bytes of the checkpoint, or None if there is none. A file that cannot be used is reported and ignored."""
         try:
             content = self.path.read_bytes()
         except FileNotFoundError:
             return None
         except OSError as error:
-            tell(f"{self.path}: ignored, the training begins anew: {error}")
+            log_line(f"{self.path}: checkpoint ignored, the training starts over: {error}")
             return None
         try:
-            found, tensors = parsed(content)
-            whole = found["sha256"] == digest(tensors, found["fingerprint"], found["state"])
+            metadata, tensors = parse_checkpoint(content)
+            intact = metadata["sha256"] == tensors_sha256(tensors, metadata["fingerprint"], metadata["state"])
         except (SafetensorError, ValueError, KeyError, TypeError) as error:
-            tell(f"{self.path}: ignored, the training begins anew: not a checkpoint ({error})")
+            log_line(f"{self.path}: checkpoint ignored, the training starts over: not a checkpoint ({error})")
             return None
-        if not whole or found["fingerprint"] != self.fingerprint:
-            reason = "of other settings, data, sources or weights" if whole else "its sha256 is wrong"
-            tell(f"{self.path}: ignored, the training begins anew: {reason}")
+        if not intact or metadata["fingerprint"] != self.fingerprint:
+            reason = "it has other settings, data, sources or weights" if intact else "its sha256 is wrong"
+            log_line(f"{self.path}: checkpoint ignored, the training starts over: {reason}")
             return None
         return content
 
     def remove(self) -> None:
-        """Remove it, once what the training gives is safe."""
+        """Remove the file, once the trained model is saved."""
         self._temporary.unlink(missing_ok=True)
         self.path.unlink(missing_ok=True)
 
 
-def tell(line: str) -> None:
+def log_line(line: str) -> None:
     """Print a line beside the progress bar."""
     tqdm.write(f"train: {line}", file=sys.stderr)
 
 
-def to_disk(path: Path) -> None:
-    """Wait until a file, or the names in a folder, would outlast a power cut."""
+def fsync(path: Path) -> None:
+    """Flush a file, or the entries of a folder, to disk, so that they survive a power cut."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -119,37 +121,37 @@ def to_disk(path: Path) -> None:
         os.close(handle)
 
 
-def parsed(content: bytes) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """The words and the tensors of a checkpoint's bytes; raises SafetensorError, ValueError or KeyError when it is none."""
+def parse_checkpoint(content: bytes) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Metadata and tensors of a checkpoint. Raises SafetensorError, ValueError or KeyError for other bytes."""
     tensors = load(content)
-    # The format: the header's length in eight bytes, then the header in JSON.
+    # The format: the length of the header in eight bytes, then the header as JSON.
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     return header["__metadata__"], tensors
 
 
-def tensors_of(parameters: Mapping[str, nn.Parameter], optimizer: Optimizer) -> dict[str, Tensor]:
-    """The weights that are trained, by name, and the optimizer's state of each."""
-    tensors: dict[str, Tensor] = {f"{WEIGHT}{name}": each for name, each in parameters.items()}
-    for at, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"{at}.{key}": each for key, each in state.items()}
+def training_tensors(parameters: Mapping[str, nn.Parameter], optimizer: Optimizer) -> dict[str, Tensor]:
+    """The trained weights by name, and the optimizer's state of each."""
+    tensors: dict[str, Tensor] = {f"{WEIGHT}{name}": parameter for name, parameter in parameters.items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"{index}.{key}": tensor for key, tensor in state.items()}
     return tensors
 
 
-def resumed(
+def restore(
     content: bytes, parameters: Mapping[str, nn.Parameter], optimizer: Optimizer, schedule: LRScheduler
 ) -> dict[str, Any]:
-    """Put weights, optimizer and schedule into the state of a checkpoint's bytes; what else it holds."""
-    found, tensors = parsed(content)
-    state: dict[str, Any] = json.loads(found["state"])
-    of_optimizer: dict[int, dict[str, Tensor]] = {}
+    """Restore weights, optimizer and schedule from a checkpoint. Returns the rest of its state."""
+    metadata, tensors = parse_checkpoint(content)
+    state: dict[str, Any] = json.loads(metadata["state"])
+    optimizer_state: dict[int, dict[str, Tensor]] = {}
     with torch.no_grad():
-        for name, each in tensors.items():
+        for name, tensor in tensors.items():
             if name.startswith(WEIGHT):
-                parameters[name.removeprefix(WEIGHT)].copy_(each)
+                parameters[name.removeprefix(WEIGHT)].copy_(tensor)
             else:
-                at, key = name.split(".")
-                of_optimizer.setdefault(int(at), {})[key] = each
-    optimizer.load_state_dict({"state": of_optimizer, "param_groups": optimizer.state_dict()["param_groups"]})
+                index, key = name.split(".")
+                optimizer_state.setdefault(int(index), {})[key] = tensor
+    optimizer.load_state_dict({"state": optimizer_state, "param_groups": optimizer.state_dict()["param_groups"]})
     schedule.load_state_dict(state.pop("schedule"))
     for group, rate in zip(optimizer.param_groups, schedule.get_last_lr(), strict=True):
         group["lr"] = rate

@@ -1,157 +1,145 @@
-"""The training loop: fine-tune an encoder as a technique declares, on any device, on a CPU to the same bytes for a seed."""
+"""Fine-tune an encoder as a technique declares, on any device. On a CPU, a seed determines the result to the bit."""
 
 from __future__ import annotations
 
 import math
 import os
-from itertools import islice
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from torch import nn
-from tqdm import tqdm
-from transformers import get_linear_schedule_with_warmup
+from torch import Tensor, nn
+from transformers import PreTrainedModel
 
-from ballast.compute.memory import out_of_memory_told
-from ballast.compute.parallel import each_core, workers_for
-from ballast.compute.precision import in_bf16
-from ballast.exceptions import UserError
-from ballast.models.encoder import EncoderModel, choose_device, untrained_model
-from ballast.models.frozen_layers import freeze
+from ballast.compute.memory import translate_oom
+from ballast.compute.parallel import n_workers
+from ballast.compute.precision import use_bf16
+from ballast.models.encoder import EncoderModel, choose_device, new_encoder_model
+from ballast.models.frozen_layers import Inputs, freeze
 from ballast.models.heads import head_of, set_head
 from ballast.technique import Technique, TrainingData, TrainingSettings
-from ballast.training.checkpoint import resumed, tell, tensors_of
 from ballast.training.gradients import BatchGradients
-from ballast.training.launching import LOCAL_RANK, is_rank
+from ballast.training.launching import LOCAL_RANK, is_worker
+from ballast.training.loop import TrainingLoop
 from ballast.training.ranks import Ranks
 
-# Points of the training curve and chances to notice a loss that is not finite.
-CURVE_POINTS = 100
-# Of a batch's rows; with fewer a core's products of matrices are too small to be fast.
+# Rows of a batch. With fewer per core, matrix products are too small to be fast.
 ROWS_PER_CORE = 8
 
 
 def set_dropout(network: nn.Module, probability: float) -> None:
-    """Set every dropout layer's probability."""
-    for each in network.modules():
-        if isinstance(each, nn.Dropout):
-            each.p = probability
+    """Set the probability of every dropout layer."""
+    for module in network.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = probability
 
 
-def connected(settings: TrainingSettings) -> torch.device:
-    """The device of this process, once Accelerate has connected it with those that were started with it; raises UserError."""
-    if is_rank() and settings.device in ("auto", "cuda") and torch.cuda.is_available():
-        # Before anything is put on a GPU: all processes would put it on the first one.
+def connect_device(settings: TrainingSettings) -> torch.device:
+    """Let Accelerate connect the processes of this training. Returns this process's device; raises ArgumentError."""
+    if is_worker() and settings.device in ("auto", "cuda") and torch.cuda.is_available():
+        # Before anything is put on a GPU: otherwise all processes would use the first one.
         torch.cuda.set_device(int(os.environ[LOCAL_RANK]))
-    # The precision is ours to choose: Accelerate knows but one in the life of a process.
+    # Precision is chosen here and not by Accelerate, which allows one precision in the life of a process.
     return Accelerator(cpu=choose_device(settings.device).type == "cpu", mixed_precision="no").device
 
 
-@out_of_memory_told()
-def fine_tune(technique: Technique, data: TrainingData, settings: TrainingSettings) -> EncoderModel:
-    """Fine-tune an encoder and its head, in this process or, with the same result but for rounding and dropout, in several.
-
-    The loss of a batch is the sum of the technique's per-example losses over (batch size x mean weight), the mean
-    taken over the whole sample: the batch's own sum of weights would move the minimum. Every process draws the same
-    batches and passes its part of each.
-
-    Raises
-    ------
-    UserError : the loss is not finite, or memory does not suffice for one message at a time.
-    """
-    # cuBLAS is deterministic only with a fixed workspace; it must be set before the first product.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    device = connected(settings)
-    bf16 = in_bf16(settings.precision, device)
-    ranks = Ranks.here()
-    set_seed(settings.seed)
-    # Only warnings, because some of a GPU's fused attention has no deterministic backward pass.
+def make_deterministic(seed: int) -> None:
+    """Seed all generators, and let torch use deterministic kernels."""
+    set_seed(seed)
+    # Warnings only, because some fused attention kernels on GPUs have no deterministic backward pass.
     torch.use_deterministic_algorithms(True, warn_only=True)
-    # Filling memory that is about to be overwritten only helps to find faults in torch.
+    # Filling memory that is about to be overwritten only helps to find bugs in torch.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    rng = np.random.default_rng(settings.seed)
 
-    model = untrained_model(settings.model, data.label_names, settings.max_length, device, settings.precision)
+
+def initial_model(
+    technique: Technique, data: TrainingData, settings: TrainingSettings, device: torch.device, ranks: Ranks
+) -> EncoderModel:
+    """The model before training: the technique's head, frozen layers, dropout, and the same weights on all processes."""
+    model = new_encoder_model(settings.model, data.label_names, settings.max_length, device, settings.precision)
     set_head(model.network, technique.head(head_of(model.network, len(data.label_names))))
     freeze(model.network, settings.frozen_layers)
     set_dropout(model.network, settings.dropout)
-    weights_there = model.network.state_dict()
-    # Before weights are told: processes that expect others would wait for each other.
-    ranks.check_same(repr([(name, each.shape) for name, each in weights_there.items()]))
-    ranks.as_first(list(weights_there.values()))
-
+    weights = model.network.state_dict()
+    # Before the broadcast: processes with other shapes would wait for each other.
+    ranks.check_same(repr([(name, weight.shape) for name, weight in weights.items()]))
+    ranks.broadcast(list(weights.values()))
     if settings.dropout == 0:
-        model.pass_once(settings.frozen_layers, data.corpus, data.texts, settings.keep)
-    network, lengths, inputs_of = model.inputs(data.texts)
+        model.cache_hidden_states(settings.frozen_layers, data.corpus, data.texts, settings.cache)
+    return model
+
+
+def forward_pass(
+    network: PreTrainedModel, inputs_of: Inputs, device: torch.device, *, bf16: bool
+) -> Callable[[np.ndarray], Tensor]:
+    """A function from rows (m,) to their logits (m, K) float32."""
+
+    def logits_of(rows: np.ndarray) -> Tensor:
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            logits: Tensor = network(**inputs_of(rows)).logits
+        return logits.float()
+
+    return logits_of
+
+
+def batch_loss(
+    technique: Technique, data: TrainingData, steps: int, device: torch.device
+) -> Callable[[Tensor, np.ndarray, int], Tensor]:
+    """A function from logits (b, K), rows (b,) and step to the loss of a batch.
+
+    The loss is the sum of the technique's per-example losses over (batch size x mean weight). The mean is taken over the
+    whole sample: dividing by the batch's own sum of weights would move the minimum.
+    """
     class_weights = np.ones(len(data.label_names)) if technique.class_weights is None else technique.class_weights
     weights = data.weights * class_weights[data.labels]
     all_labels, all_weights = torch.tensor(data.labels), torch.tensor(weights, dtype=torch.float32)
     mean_weight = float(weights.mean())
 
-    by_name = {name: each for name, each in model.network.named_parameters() if each.requires_grad}
-    trained = list(by_name.values())
-    fused = device.type in ("cpu", "cuda")
-    optimizer = torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=fused)
-    steps = settings.epochs * math.ceil(len(lengths) / settings.batch_size)
-    schedule = get_linear_schedule_with_warmup(optimizer, math.ceil(settings.warmup * steps), steps)
-    network.train()
-    every = max(1, steps // CURVE_POINTS)
-    since_report: list[torch.Tensor] = []
-    curve: list[tuple[int, int, float, float]] = []
-    epochs = (technique.batches(lengths, data.labels, settings.batch_size, rng) for _ in range(settings.epochs))
-    batches = (batch for epoch in epochs for batch in epoch)
-
-    def logits_of(rows: np.ndarray) -> torch.Tensor:
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            logits: torch.Tensor = network(**inputs_of(rows)).logits
-        return logits.float()
-
-    def loss_of(logits: torch.Tensor, rows: np.ndarray, step: int) -> torch.Tensor:
-        labels, batch_weights = (each[rows].to(device) for each in (all_labels, all_weights))
+    def loss_of(logits: Tensor, rows: np.ndarray, step: int) -> Tensor:
+        labels, batch_weights = all_labels[rows].to(device), all_weights[rows].to(device)
         return technique.loss(logits, labels, batch_weights, step / steps).sum() / (len(rows) * mean_weight)
 
-    # Threads would draw dropout in an order that differs each time.
-    parts = settings.batch_size // (ranks.count * ROWS_PER_CORE) if settings.dropout == 0 else 1
-    cores = workers_for(parts, device)
-    gradients = BatchGradients(logits_of, loss_of, trained, ranks, settings.seed, cores)
-    checkpoint = None if settings.checkpoint is None else settings.checkpoint.of(model.network.state_dict())
-    done = 0
-    if checkpoint is not None:
-        ranks.check_same(checkpoint.fingerprint)
-        saved = ranks.told_by_first(checkpoint.read() if ranks.first else None)
-        if saved is not None:
-            state = resumed(saved, by_name, optimizer, schedule)
-            done, gradients.micro_batch, curve = state["step"], state["micro_batch"], state["curve"]
-            since_report = [torch.tensor(each, device=device) for each in state["since_report"]]
-            for point in curve:
-                settings.on_step(*point)
-            if ranks.first:
-                tell(f"goes on at step {done} of {steps}, from {checkpoint.path}")
-    # What was passed before is drawn again, and skipped.
-    left = islice(batches, done, None)
-    hidden = None if ranks.first else True
-    bar = tqdm(left, initial=done, total=steps, desc="training", unit="step", disable=hidden, leave=False)
-    with each_core(cores) as gradients.each_core:
-        for step, rows in enumerate(bar, start=done):
-            loss = gradients(rows, step)
-            nn.utils.clip_grad_norm_(trained, settings.max_grad_norm)
-            optimizer.step()
-            schedule.step()
-            optimizer.zero_grad()
-            since_report.append(loss.detach())
-            if (step + 1) % every == 0 or step + 1 == steps:
-                mean_loss = float(torch.stack(since_report).mean())
-                if not math.isfinite(mean_loss):
-                    raise UserError(
-                        f"the loss is {mean_loss} at step {step + 1} of {steps}; lower train.learning_rate or the weights"
-                    )
-                curve.append((step + 1, steps, mean_loss, schedule.get_last_lr()[0]))
-                settings.on_step(*curve[-1])
-                since_report.clear()
-            if ranks.first and checkpoint is not None and checkpoint.due():
-                losses = [float(each) for each in since_report]
-                state = {"step": step + 1, "micro_batch": gradients.micro_batch, "curve": curve, "since_report": losses}
-                checkpoint.write(tensors_of(by_name, optimizer), state | {"schedule": schedule.state_dict()})
+    return loss_of
+
+
+@translate_oom()
+def fine_tune(technique: Technique, data: TrainingData, settings: TrainingSettings) -> EncoderModel:
+    """Fine-tune an encoder and its head, in this process or in several.
+
+    Several processes give the same result as one, up to rounding and dropout: every process draws the same batches and
+    computes its shard of each.
+
+    Raises
+    ------
+    ArgumentError : the loss is not finite, or an argument does not fit the encoder or the machine.
+    TrainingError : memory is too small for one message at a time.
+    """
+    # cuBLAS is deterministic only with a fixed workspace, which must be set before the first product.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    device = connect_device(settings)
+    ranks = Ranks.current()
+    make_deterministic(settings.seed)
+    rng = np.random.default_rng(settings.seed)
+    model = initial_model(technique, data, settings, device, ranks)
+    network, lengths, inputs_of = model.inputs(data.texts)
+    steps = settings.epochs * math.ceil(len(lengths) / settings.batch_size)
+    parameters = {name: parameter for name, parameter in model.network.named_parameters() if parameter.requires_grad}
+    # Threads would draw dropout in a different order each time.
+    parts = settings.batch_size // (ranks.world_size * ROWS_PER_CORE) if settings.dropout == 0 else 1
+    gradients = BatchGradients(
+        logits=forward_pass(network, inputs_of, device, bf16=use_bf16(settings.precision, device)),
+        loss=batch_loss(technique, data, steps, device),
+        parameters=list(parameters.values()),
+        ranks=ranks,
+        seed=settings.seed,
+        cores=n_workers(parts, device),
+    )
+    loop = TrainingLoop.start(settings, steps, parameters, gradients)
+    network.train()
+    if settings.checkpoint is not None:
+        loop.resume_from(settings.checkpoint.for_weights(model.network.state_dict()))
+    epochs = (technique.batches(lengths, data.labels, settings.batch_size, rng) for _ in range(settings.epochs))
+    loop.run(batch for epoch in epochs for batch in epoch)
     return model

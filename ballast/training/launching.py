@@ -1,4 +1,4 @@
-"""Starting the processes of one training, of one machine or of several nodes, by torch's elastic launcher."""
+"""Start the processes of one training, on one machine or on several nodes, with torch's elastic launcher."""
 
 from __future__ import annotations
 
@@ -11,48 +11,48 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from ballast.exceptions import UserError
+from ballast.exceptions import ArgumentError, TrainingError, UserError
 
-# Set by torchrun, and by the launcher here, in every process of a training.
+# Environment variable of every process of a training, set by torchrun and by the launcher below.
 LOCAL_RANK = "LOCAL_RANK"
-# How many nodes; torchrun reads PET_NODE_RANK, PET_MASTER_ADDR and its other options in the same way.
+# Number of nodes. torchrun reads its other options likewise: PET_NODE_RANK, PET_MASTER_ADDR, ...
 NODES = "PET_NNODES"
 SECONDS_TO_FAIL_FIRST = 2.0
 
 
-def is_rank() -> bool:
-    """Whether this process was started as one of a training's."""
+def is_worker() -> bool:
+    """Whether this process is one of several in a training."""
     return LOCAL_RANK in os.environ
 
 
-def is_first() -> bool:
-    """Whether this process is the one that writes and tells: the only one, or the first of a training's."""
-    return not is_rank() or int(os.environ["RANK"]) == 0
+def is_main_process() -> bool:
+    """Whether this process writes files and prints: it is the only process of a training, or the first one."""
+    return not is_worker() or int(os.environ["RANK"]) == 0
 
 
-def launched(processes: int | str, device: str, main: Callable[..., None], *arguments: object) -> bool:
-    """Call a function in the processes of a training, if it is to have several and this is none of them; whether it was.
+def launch_if_parallel(processes: int | str, device: str, main: Callable[..., None], *arguments: object) -> bool:
+    """Call `main` in several processes, if the training needs them and this is not one of them. Returns whether it did.
 
-    Raises UserError with the line of the process that failed first.
+    Raises UserError with the message of the process that failed first.
     """
-    if is_rank() or (processes == 1 and not other_nodes()):
+    if is_worker() or (processes == 1 and not is_multi_node()):
         return False
-    count = processes_here(processes, device)
-    if count == 1 and not other_nodes():
+    count = local_process_count(processes, device)
+    if count == 1 and not is_multi_node():
         return False
     launch(count, main, *arguments)
     return True
 
 
-def other_nodes() -> bool:
-    """Whether torchrun's variables say that other nodes take part."""
+def is_multi_node() -> bool:
+    """Whether the environment variables of torchrun name other nodes."""
     return os.environ.get(NODES, "1") not in ("1", "1:1")
 
 
-def processes_here(processes: int | str, device: str) -> int:
-    """How many processes of a training to start on this machine; `auto` is one for each GPU, and one without any.
+def local_process_count(processes: int | str, device: str) -> int:
+    """Number of processes to start on this machine. `auto` means one per GPU, or one without a GPU.
 
-    Raises UserError where there are fewer GPUs.
+    Raises ArgumentError if there are fewer GPUs than processes.
     """
     import torch
 
@@ -60,59 +60,60 @@ def processes_here(processes: int | str, device: str) -> int:
     if processes == "auto":
         return max(1, gpus)
     if (device == "cuda" or gpus) and int(processes) > gpus:
-        raise UserError(f"train.processes is {processes}, but GPUs here: {gpus}; each process needs its own")
+        raise ArgumentError(f"processes must be at most the number of GPUs of this machine, {gpus}, got {processes}")
     return int(processes)
 
 
 def check_gpus(gpus: float) -> None:
-    """Raise UserError where torch sees fewer GPUs than this process was given: it would compute on the CPU."""
+    """Raise UserError if torch sees fewer GPUs than this process was assigned: it would compute on the CPU."""
     if not gpus:
         return
     import torch
 
     if (seen := torch.cuda.device_count()) < gpus:
-        raise UserError(f"{gpus:g} GPU asked for, torch sees {seen}; is it the CPU build, or no driver?")
+        raise UserError(f"requested GPUs: {gpus:g}, but torch sees {seen}; install a driver and a CUDA build of torch")
 
 
 def launch(processes: int, main: Callable[..., None], *arguments: object) -> None:
-    """Call a function in as many processes here, and wait; they join other nodes where torchrun's variables name some.
+    """Call `main` in `processes` processes on this machine, and wait. They join other nodes that torchrun's variables name.
 
-    When a process fails, the others end with it. Raises UserError with the line of the one that failed first.
+    When a process fails, the others are stopped. Raises UserError with the message of the process that failed first.
     """
     from torch.distributed import run
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import elastic_launch
 
-    # It says the same in a dozen lines.
+    # The launcher logs the same error in a dozen lines.
     for name in ("torch.distributed.elastic", "torch.multiprocessing.spawn"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    # What is set is what the training may take, as Ray sets it.
+    # The variable limits the cores of the whole training; Ray sets it.
     threads = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
     os.environ["OMP_NUM_THREADS"] = str(max(1, threads // processes))
     options = run.parse_args(  # type: ignore[no-untyped-call]
         ["--nproc-per-node", str(processes), main.__name__]
     )
-    if not other_nodes():
+    if not is_multi_node():
         options.rdzv_backend, options.rdzv_endpoint, options.rdzv_id = "c10d", "localhost:0", str(uuid.uuid4())
         options.local_addr = "localhost"
     config, _, _ = run.config_from_args(options)
     config.start_method = "spawn"
-    handlers = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)}
+    signals = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+    handlers = {number: signal.getsignal(number) for number in signals}
     try:
-        elastic_launch(config, _as_rank)(os.getpid(), main, *arguments)
+        elastic_launch(config, _run_worker)(os.getpid(), main, *arguments)
     except ChildFailedError as failed:
         rank, failure = failed.get_first_failure()
-        raise _told(rank, failure) from None
+        raise _as_error(rank, failure) from None
     except SignalException as stopped:
         sys.exit(128 + stopped.sigval)
     finally:
-        for each, handler in handlers.items():
-            signal.signal(each, handler)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
-def _as_rank(launcher: int, main: Callable[..., None], *arguments: object) -> None:
-    """Be one process of a training: it ends with its launcher, even when that is killed."""
+def _run_worker(launcher: int, main: Callable[..., None], *arguments: object) -> None:
+    """Run one process of a training. It ends with its launcher, even if that is killed."""
     from torch.multiprocessing import _prctl_pr_set_pdeathsig  # type: ignore[attr-defined]
 
     _prctl_pr_set_pdeathsig(signal.SIGKILL)
@@ -123,7 +124,7 @@ def _as_rank(launcher: int, main: Callable[..., None], *arguments: object) -> No
     try:
         main(*arguments)
     except RuntimeError:
-        # It may be of a connection that closed because another process failed, whose own error is to be heard first.
+        # Perhaps the connection closed because another process failed. Let that one report its error first.
         time.sleep(SECONDS_TO_FAIL_FIRST)
         raise
     finally:
@@ -131,18 +132,20 @@ def _as_rank(launcher: int, main: Callable[..., None], *arguments: object) -> No
             distributed.destroy_process_group()
 
 
-def _told(rank: int, failure: Any) -> Exception:
-    """What a process of a training failed with, as an error of the launcher."""
+def _as_error(rank: int, failure: Any) -> Exception:
+    """The failure of a process of a training, as an error of the launcher."""
     if failure.exitcode < 0:
-        reason = ", most often for want of memory" if -failure.exitcode == signal.SIGKILL else ""
+        reason = ", probably because memory ran out" if -failure.exitcode == signal.SIGKILL else ""
         return UserError(
             f"process {rank} of the training was killed by {failure.signal_name()}{reason}; the others were stopped"
         )
     if not isinstance(failure.message, dict):
         return RuntimeError(f"process {rank} of the training ended with exit code {failure.exitcode}")
-    said = str(failure.message["message"])
-    if said.startswith(f"{UserError.__name__}: "):
-        return UserError(said.partition(": ")[2])
-    error = RuntimeError(f"process {rank} of the training: {said}")
+    message = str(failure.message["message"])
+    kind, _, text = message.partition(": ")
+    kinds = {error.__name__: error for error in (UserError, ArgumentError, TrainingError)}
+    if kind in kinds:
+        return kinds[kind](text)
+    error = RuntimeError(f"process {rank} of the training: {message}")
     error.add_note(str(failure.message["extraInfo"]["py_callstack"]))
     return error

@@ -45,7 +45,7 @@ def read(path: Path) -> dict[str, Tensor] | None:
     """The arrays of a file; None where there is none, or one that is not as it was written."""
     from safetensors import SafetensorError, safe_open
 
-    from ballast.training.checkpoint import digest
+    from ballast.training.checkpoint import tensors_sha256
 
     if not path.exists():
         return None
@@ -56,7 +56,7 @@ def read(path: Path) -> dict[str, Tensor] | None:
     except (OSError, SafetensorError) as error:
         print(f"{path}: {error}; it is computed anew", file=sys.stderr)
         return None
-    if digest(arrays) != expected:
+    if tensors_sha256(arrays) != expected:
         print(f"{path}: its sha256 is wrong; it is computed anew", file=sys.stderr)
         return None
     with suppress(OSError):
@@ -69,10 +69,10 @@ def write(path: Path, arrays: dict[str, Tensor]) -> None:
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    from ballast.training.checkpoint import digest
+    from ballast.training.checkpoint import tensors_sha256
 
     try:
         with replaced(path) as temporary:
-            save_file(arrays, temporary, {"sha256": digest(arrays)})
+            save_file(arrays, temporary, {"sha256": tensors_sha256(arrays)})
     except (OSError, SafetensorError) as error:
         print(f"{path}: cannot be kept ({error}); the training goes on", file=sys.stderr)
