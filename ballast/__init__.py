@@ -55,8 +55,8 @@ def load_deployed(folder: str | os.PathLike[str]) -> DeployedModel:
     Returns
     -------
     A model with `labels` (K names; `classes_` as an array), `predict_proba(texts) -> (n, K)` float64 on the production prior
-    and `predict(texts) -> (n,)` labels of least expected cost at the operating point. Both equal what `python -m flows.score`
-    writes.
+    and `predict(texts) -> (n,)` labels of least expected cost at the operating point. Both equal what the pipeline writes when
+    it scores the same texts.
 
     Raises
     ------

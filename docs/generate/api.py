@@ -10,6 +10,8 @@ from docs.generate.markdown import literal
 # Modules for users of the library; the others serve the pipeline.
 MODULES = (
     "ballast",
+    "ballast.models.base",
+    "ballast.models.deployed",
     "ballast.technique",
     "ballast.sampling",
     "ballast.data.splitting",
@@ -19,6 +21,7 @@ MODULES = (
     "ballast.evaluation.calibration",
     "ballast.evaluation.operating_point",
     "ballast.monitoring.quantification",
+    "ballast.monitoring.label_shift",
 )
 SECTION = """## {module}
 
