@@ -22,7 +22,8 @@ from ballast.io.digest import file_sha256
 from ballast.models.base import Model
 from ballast.models.deployed import Version
 from benchmarks.measuring import ROOT, measured, read_result, shortest, surroundings, write_result
-from stages.production.incoming import Columns, read_rows
+from stages.production.incoming import read_rows
+from stages.production.rows import Columns
 from stages.store.files import write_json
 
 ROWS_AT_ONCE = 10_000

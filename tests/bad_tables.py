@@ -167,13 +167,13 @@ FILES: dict[str, tuple[str, bytes, tuple[str, ...], tuple[str, ...]]] = {
         "a.jsonl",
         b'{"id": "x", "text": "a", "text": "b", "label": "ham"}\n',
         ("cannot be read as jsonl", "twice"),
-        ("the key 'text' a second time",),
+        ("the key 'text' occurs twice",),
     ),
     "an id twice in an object": (
         "a.jsonl",
         b'{"id": "x", "id": "y", "text": "b", "label": "ham"}\n',
         ("cannot be read as jsonl", "twice"),
-        ("the key 'id' a second time",),
+        ("the key 'id' occurs twice",),
     ),
     "a surrogate": (
         "a.jsonl",

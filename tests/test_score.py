@@ -25,9 +25,10 @@ from scipy.special import softmax
 from ballast.data.near_duplicates import near_duplicate_groups
 from ballast.io.digest import parse_json
 from ballast.models import folder as models
-from stages.production import incoming, score
-from stages.production.incoming import Columns, Row, read_rows
-from stages.production.score import Seen
+from stages.production import malformed, rows, scoring
+from stages.production.incoming import read_rows
+from stages.production.rows import Columns, Row
+from stages.production.scoring import Seen
 from stages.store.files import write_json
 from tests.deployed import deploy, prior_model, tfidf
 from tests.flow_fixtures import eventually, prefect_server
@@ -152,11 +153,11 @@ def test_chunks_do_not_show(ready: Project, monkeypatch: pytest.MonkeyPatch) -> 
     ready.write("messages.csv", messages)
     assert run(ready).code == 0
     whole, rejected = scored(ready), quarantined(ready)
-    monkeypatch.setattr(score, "CHUNK_ROWS", 17)
+    monkeypatch.setattr(scoring, "CHUNK_ROWS", 17)
     assert run(ready).code == 0
     pd.testing.assert_frame_equal(scored(ready), whole)
     assert quarantined(ready) == rejected
-    monkeypatch.setattr(score, "CHUNK_CHARACTERS", 100)
+    monkeypatch.setattr(scoring, "CHUNK_CHARACTERS", 100)
     assert run(ready).code == 0
     pd.testing.assert_frame_equal(scored(ready), whole)
     assert [(each["row"], each["id"]) for each in rejected] == [(101, "m3")]
@@ -291,16 +292,16 @@ def test_malformed_json_lines_cost_no_other_line(cheap: Project) -> None:
         18: "the id is no string but bool",
         19: "the id has a NUL character",
     }
-    assert all(len(row["excerpt"]) <= incoming.EXCERPT for row in quarantined(cheap))
+    assert all(len(row["excerpt"]) <= malformed.EXCERPT for row in quarantined(cheap))
 
 
 def test_a_line_beyond_all_measure_is_not_kept(cheap: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(incoming, "LONGEST_LINE", 1000)
+    monkeypatch.setattr(rows, "LONGEST_LINE", 1000)
     lines = [b"id,text", b"1,a", b"2," + b"b" * 3000, b'3,"c', b"x" * 2500, b"4,d"]
     cheap.write("messages.csv", b"\n".join(lines))
     assert run(cheap).code == 0
     assert list(scored(cheap)["id"]) == ["1", "4"]
-    assert reasons(cheap) == {2: incoming.TOO_LONG, 3: "malformed csv: a quote is not closed", 4: incoming.TOO_LONG}
+    assert reasons(cheap) == {2: rows.TOO_LONG, 3: "malformed csv: a quote is not closed", 4: rows.TOO_LONG}
     cheap.write("messages.jsonl", jsonl({"id": 1, "text": "a"}, {"id": 2, "text": "b" * 3000}, {"id": 3, "text": "c"}))
     assert run(cheap, "messages.jsonl").code == 0
     assert list(scored(cheap)["id"]) == ["1", "3"]
@@ -348,9 +349,9 @@ def test_too_many_malformed_rows_fail_after_writing_them_down(cheap: Project) ->
         ("x.csv", b'id,"text\n', "x.csv: the first line must name the columns, but it cannot be read: unexpected end of data"),
         ("x.jsonl", b'{"id": 1, "txt": "a"}\n', "x.jsonl: no column 'text' (ingest.text_column): did you mean 'txt'? "),
         ("x.parquet", b"no parquet", "x.parquet: cannot be read: "),
-        ("x.xlsx", b"", "x.xlsx: cannot tell the format by the ending '.xlsx'; expected .csv, .tsv, .jsonl, .ndjson, .parquet"),
+        ("x.xlsx", b"", "x.xlsx: unknown format '.xlsx'; expected a name that ends in .csv, .tsv, .jsonl, .ndjson, .parquet"),
         ("folder/.hidden.csv", b"id,text\n", "folder: no such file, and no folder with files in it"),
-        ("folder/readme", b"", "folder/readme: cannot tell the format by the ending ''; expected"),
+        ("folder/readme", b"", "folder/readme: unknown format ''; expected"),
         ("nosuch://x.csv", None, "nosuch://x.csv: cannot be read: Protocol not known: nosuch"),
     ],
 )  # fmt: skip
@@ -436,9 +437,9 @@ def test_killed_in_between_the_next_run_loses_nothing_and_leaves_nothing(
     before = scored_file(cheap).read_bytes()
     scored_file(cheap).write_bytes(b"of an earlier run")
     slow = (
-        "import time; from stages.production import score; score.CHUNK_ROWS = 100; table = score.scored_table\n"
+        "import time; from stages.production import score, scoring; scoring.CHUNK_ROWS = 100; table = scoring.scored_table\n"
         "def slowly(*a): print('chunk', flush=True); time.sleep(0.2); return table(*a)\n"
-        "score.scored_table = slowly; score.main('messages.csv', 'w')"
+        "scoring.scored_table = slowly; score.main('messages.csv', 'w')"
     )
     env = cheap.environment | {"PYTHONPATH": str(ROOT)}
     with subprocess.Popen([sys.executable, "-c", slow], cwd=cheap.folder, env=env, stdout=subprocess.PIPE, text=True) as child:
@@ -476,7 +477,7 @@ def test_a_full_disk_is_one_readable_line_and_leaves_the_earlier_file(cheap: Pro
         before = scored_file(cheap).read_bytes()
         rows = {"scored": {"text": noise}, "quarantine": {"text": [""] * 2000}}[full]
         cheap.write("more.csv", pd.DataFrame(rows | {"id": noise}))
-        assert "not written, the disk is full; what stood there before is as it was" in run(cheap, "more.csv").error
+        assert "not written, the disk is full; an earlier file of this name is unchanged" in run(cheap, "more.csv").error
         assert scored_file(cheap).read_bytes() == before
         assert leftovers(cheap) == []
 
@@ -536,11 +537,11 @@ def test_every_row_is_scored_once_or_quarantined_with_a_reason(
     for row, (_, text, poison) in zip(made, rows, strict=True):
         if poison >= len(POISON) and "\0" not in text:
             good.setdefault(str(row["id"]), str(row["text"]))
-    before, score.CHUNK_ROWS = score.CHUNK_ROWS, size
+    before, scoring.CHUNK_ROWS = scoring.CHUNK_ROWS, size
     try:
         assert run(cheap, "messages.jsonl").code == 0
     finally:
-        score.CHUNK_ROWS = before
+        scoring.CHUNK_ROWS = before
     table, rejected = scored(cheap), quarantined(cheap)
     assert dict(zip(table["id"], table["text"], strict=True)) == good
     assert table["id"].is_unique

@@ -19,7 +19,7 @@ from ballast.exceptions import UserError
 from ballast.io.urls import public_url
 from ballast.parameters import SEEDS, check_number
 from stages.production.feedback import read_feedback
-from stages.production.score import columns_of
+from stages.production.scoring import columns_of
 from stages.store.checked import read_table, write_table
 from stages.store.data_sections import Ingest
 from stages.store.files import locked, replaced, replaced_folder

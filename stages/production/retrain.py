@@ -31,7 +31,7 @@ from stages.production.feedback import read_feedback
 from stages.production.home import CODE, STATE, bring_home, state_here
 from stages.production.reprior import estimated_prior, operating_point_for
 from stages.production.retrained_params import retrained
-from stages.production.score import WINDOW, quoted
+from stages.production.windows import WINDOW, quoted_name
 from stages.store.checked import read_frame, write_table
 from stages.store.files import LONGEST_NAME, locked, read_json, replaced, write_json
 from stages.store.groups import groups_of
@@ -249,7 +249,8 @@ def main(
 ) -> None:
     if not WINDOW.fullmatch(key):
         raise UserError(
-            f"the key {quoted(key)} names a folder; expected letters, digits, dots, dashes, underscores, at most {LONGEST_NAME}"
+            f"the key {quoted_name(key)} names a folder; expected letters, digits, dots, dashes, underscores,"
+            f" at most {LONGEST_NAME}"
         )
     with locked(PROJECT.retrain / key):
         if step == "prepare":

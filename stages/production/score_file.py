@@ -20,7 +20,7 @@ from ballast.io.urls import register_secrets
 from ballast.models.base import Model
 from stages.production.deployed import Version
 from stages.production.incoming import read_file
-from stages.production.score import columns_of, score_rows, told_of_full_disk
+from stages.production.scoring import Outputs, Scoring, columns_of, disk_full_as_user_error, score_rows
 from stages.store.files import locked, replaced
 from stages.store.params import Params
 from stages.store.places import one_line
@@ -127,7 +127,7 @@ class Scorer:
         columns = columns_of(self.params)
         scores, quarantine = written_for(name)
         with ExitStack() as stack:
-            stack.enter_context(told_of_full_disk(self.target.at(scores)))
+            stack.enter_context(disk_full_as_user_error(self.target.at(scores)))
             try:
                 local = stack.enter_context(local_file(self.system, path))
                 sha256 = file_sha256(local)
@@ -147,13 +147,13 @@ class Scorer:
                     read_file(LocalFileSystem(), source, str(local), columns),
                     name,
                     source,
-                    self.params,
-                    self.version,
-                    self.model,
-                    scored_file=self.target.replaced(scores),
-                    quarantine_file=self.target.replaced(quarantine),
-                    quarantine_name=self.target.at(quarantine),
-                    about=made_from,
+                    Scoring(params=self.params, version=self.version, model=self.model),
+                    Outputs(
+                        scored=self.target.replaced(scores),
+                        quarantine=self.target.replaced(quarantine),
+                        quarantine_name=self.target.at(quarantine),
+                    ),
+                    metadata=made_from,
                     progress=lambda rows: None,
                 )
             except UserError:

@@ -6,7 +6,6 @@ Reads `production/scored/<window>.parquet`, the version that scored it, and `pro
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -26,50 +25,21 @@ from ballast.monitoring.quantification import adjusted_count, classify_and_count
 from stages.pages.evidently import with_shares
 from stages.pages.watch.evidently import Columns, window_page
 from stages.pages.watch.view import timeline_page
-from stages.production.deployed import MANIFEST, REFERENCE, VOCABULARY, Version, indices, read_version
+from stages.production.deployed import REFERENCE, VOCABULARY, Version, indices
 from stages.production.feedback import read_feedback
 from stages.production.prune import prune_windows
-from stages.production.score import WINDOW, quoted
+from stages.production.windows import WINDOW, quoted_name, read_window, version_of
 from stages.store.checked import read_frame, read_table
 from stages.store.files import locked, read_json, replaced, write_json
 from stages.store.groups import fingerprints_of
 from stages.store.params import Params, read_params
 from stages.store.production_sections import Production
 from stages.store.project import PROJECT
-from stages.store.remedies import spoilt
 
 # Probabilities that are 0 in floating point still have a logarithm.
 LEAST = 1e-300
 # Evidently's own.
 EVIDENTLY_THRESHOLD = 0.05
-
-
-def read_window(name: str) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """A scored window and what its scoring noted; raises UserError when it is missing or broken."""
-    path = PROJECT.scored / f"{name}.parquet"
-    if not path.is_file():
-        raise UserError(f"{path}: no such window; `python -m flows.score SOURCE --window {name}` scores it")
-    table = read_table(path)
-    try:
-        noted = json.loads(table.schema.metadata[b"ballast"])
-        missing = [key for key in ("model", "sha256", "quarantined") if key not in noted]
-        missing += [key for key in ("id", "text", "group") if key not in table.column_names]
-        if missing:
-            raise KeyError(f"{', '.join(missing)} missing")
-    except (KeyError, TypeError, ValueError) as error:
-        raise spoilt(path, f"not a scored window ({error})") from error
-    return table.to_pandas(), noted
-
-
-def version_of(name: str, noted: Mapping[str, Any]) -> Version:
-    """The version that scored a window; raises UserError when it is no longer there, or another has its name."""
-    if not (PROJECT.deployed / noted["model"] / MANIFEST).is_file():
-        kept = "older versions are deleted (production.keep.versions)"
-        raise UserError(f"{name}: was scored by version {noted['model']}, which is no longer kept: {kept}; score it again")
-    version = read_version(noted["model"])
-    if version.sha256 != noted["sha256"]:
-        raise UserError(f"{name}: was scored by another version {version.name} than that of {PROJECT.deployed}; score it again")
-    return version
 
 
 def reference_of(version: Version, table: pd.DataFrame) -> ScoredMessages:
@@ -250,7 +220,7 @@ def main(window: str) -> None:
     params = read_params()
     policy = policy_of(params.production)
     if not WINDOW.fullmatch(window):
-        raise UserError(f"--window is {quoted(window)}; expected the name of a window in {PROJECT.scored}")
+        raise UserError(f"--window is {quoted_name(window)}; expected the name of a window in {PROJECT.scored}")
     with locked(PROJECT.watch / f"{window}.html"), locked(PROJECT.watch / f"{window}.json"):
         table, noted = read_window(window)
         version = version_of(window, noted)

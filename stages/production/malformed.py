@@ -1,0 +1,57 @@
+"""Why a value is no message text, or no id."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stages.store.ids import SPELT, malformed_number
+
+EXCERPT = 200
+PLAIN = (str, int, float)
+
+
+def is_utf8(text: str) -> bool:
+    """Whether a text has no lone surrogates, which stand for bytes that were not UTF-8."""
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def malformed_text(text: Any, longest: int) -> str | None:
+    """Why a value is no message text; None if it is one."""
+    if text is None:
+        return "no text"
+    if not isinstance(text, str):
+        return f"the text is no string but {type(text).__name__}"
+    if len(text) > longest:
+        return f"the text has {len(text):,} characters, more than {longest:,} (production.score.longest_text)"
+    if not text or text.isspace():
+        return "the text is blank"
+    if "\0" in text:
+        return "the text has a NUL character"
+    if not is_utf8(text):
+        return "the text is not valid UTF-8"
+    return None
+
+
+def malformed_id(value: Any, longest: int) -> str | None:
+    """Why a value is no id; None if it is one, a string or a number."""
+    if value is None or value == "":
+        return "no id"
+    if not isinstance(value, PLAIN) or isinstance(value, bool):
+        return f"the id is no string but {type(value).__name__}"
+    if isinstance(value, str):
+        if SPELT.match(value):
+            return f"the id is {value.strip()}"
+        reason = malformed_text(value, longest)
+        return reason and reason.replace("text", "id", 1)
+    return malformed_number(value)
+
+
+def excerpt(value: Any) -> str:
+    """The beginning of a value, in characters that can be encoded."""
+    return str(value)[:EXCERPT].encode("utf-8", "backslashreplace").decode()
