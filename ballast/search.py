@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ballast.evaluation.metrics import LabelledScores, Metrics, higher_is_better
+from ballast.evaluation.metrics import Metrics, higher_is_better
+from ballast.evaluation.statistic import LabelledScores
 from ballast.exceptions import UserError
 from ballast.technique import Technique, plain_batches, plain_texts
 from ballast.techniques import build

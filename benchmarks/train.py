@@ -26,7 +26,8 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, Data
 from ballast.compute.precision import use_bf16
 from ballast.evaluation.bootstrap import Draws, bootstrap_draws
 from ballast.evaluation.comparison import compare, with_seed_variation
-from ballast.evaluation.metrics import Decisions, LabelledScores
+from ballast.evaluation.metrics import Decisions
+from ballast.evaluation.statistic import LabelledScores
 from ballast.models.base import Model
 from ballast.models.encoder import EncoderModel, choose_device
 from ballast.models.frozen_layers import Arrays, freeze

@@ -15,7 +15,8 @@ import numpy as np
 
 from ballast.cli import parser, run
 from ballast.evaluation.bootstrap import Draws
-from ballast.evaluation.evaluate import Protocol, evaluate
+from ballast.evaluation.evaluate import evaluate
+from ballast.evaluation.protocol import Protocol
 from stages.store.checked import write_arrays
 from stages.store.files import read_json, replaced, write_json
 from stages.store.logits import labelled, seed_scores

@@ -17,7 +17,7 @@ from scipy.special import softmax
 
 from ballast.cli import parser, run
 from ballast.data.expected_shares import count_bounds
-from ballast.evaluation.evaluate import calibration_curve
+from ballast.evaluation.curves import calibration_curve
 from stages.pages.evidently import drift_page, techniques_page, with_shares
 from stages.pages.report.errors_view import rows_of
 from stages.pages.report.view import Results, page

@@ -8,8 +8,9 @@ from scipy.stats import binom
 
 from ballast.evaluation.bootstrap import Draws
 from ballast.evaluation.comparison import compare, with_seed_variation
-from ballast.evaluation.evaluate import Labelled, Protocol, pooled_draws
+from ballast.evaluation.intervals import pooled_draws
 from ballast.evaluation.metrics import Decisions
+from ballast.evaluation.protocol import Labelled, Protocol
 
 SIMULATIONS, TECHNIQUES, SEEDS = 200, 10, 3
 MESSAGES, SHARE = 600, 0.13

@@ -23,10 +23,13 @@ from ballast.evaluation.bootstrap import (
     wilson_interval,
 )
 from ballast.evaluation.calibration import fit_calibration
-from ballast.evaluation.evaluate import Labelled, Protocol, SeedScores, evaluate
-from ballast.evaluation.metrics import LabelledScores, Metrics, bounds, metric_names, one_vs_rest
+from ballast.evaluation.evaluate import evaluate
+from ballast.evaluation.metrics import Metrics, bounds, metric_names
 from ballast.evaluation.priors import correct_prior, effective_prior, fit_prior, fit_shift
+from ballast.evaluation.protocol import Labelled, Protocol, SeedScores
+from ballast.evaluation.ranking import one_vs_rest
 from ballast.evaluation.selection import select
+from ballast.evaluation.statistic import LabelledScores
 from ballast.exceptions import UserError
 
 RNG = np.random.default_rng(0)

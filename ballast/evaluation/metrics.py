@@ -6,33 +6,25 @@ gives (b,) values. Names and formulas follow scikit-learn; a ratio without a den
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from types import MappingProxyType
+from collections.abc import Sequence
 
 import numpy as np
-from scipy import sparse
-from scipy.special import log_softmax, logsumexp
+from scipy.special import log_softmax
 
+from ballast.evaluation.ranking import Ranking, ScoreOrder
+from ballast.evaluation.statistic import (
+    ClassSupport,
+    LabelledScores,
+    Statistic,
+    safe_ratio,
+    stack_columns,
+    sums_of_cells,
+)
 from ballast.exceptions import UserError, suggestion
 
 CALIBRATION_BINS = 15
-# More distinct scores than this are binned by quantile: ranking metrics then agree with the exact ones to 1e-3.
-SCORE_BINS = 1024
 # Relative error of sums in single precision.
 ROUNDING = 1e-6
-
-
-def safe_ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    """Numerator / denominator, 0 where the denominator is 0.
-
-    Examples
-    --------
-    >>> safe_ratio(np.array([3, 1]), np.array([4, 0]))
-    array([0.75, 0.  ])
-    """
-    return np.divide(numerator, denominator, out=np.zeros(np.broadcast(numerator, denominator).shape), where=denominator > 0)
 
 
 def macro_f1(predicted: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> float:
@@ -48,153 +40,6 @@ def macro_f1(predicted: np.ndarray, labels: np.ndarray, weights: np.ndarray | No
     hits = np.bincount(labels, weights * (predicted == labels), minlength=classes)
     support, assigned = (np.bincount(each, weights, minlength=classes) for each in (labels, predicted))
     return float(safe_ratio(2 * hits, support + assigned)[support > 0].mean())
-
-
-def one_vs_rest(log_posterior: np.ndarray, label: int) -> np.ndarray:
-    """Log odds (n,) of one class against the others from log posteriors (n, K).
-
-    Examples
-    --------
-    >>> one_vs_rest(np.log([[0.5, 0.3, 0.2], [0.8, 0.1, 0.1]]), label=0).round(3)
-    array([0.   , 1.386])
-    """
-    others = np.delete(log_posterior, label, axis=1)
-    return log_posterior[:, label] - logsumexp(others, axis=1)
-
-
-def score_bins(scores: np.ndarray, classes: Sequence[np.ndarray]) -> np.ndarray:
-    """Bin (n,) of each score, ascending, fine where the scores of `classes` lie, (n,) booleans each.
-
-    Few distinct scores have a bin each.
-
-    Examples
-    --------
-    >>> score_bins(np.array([0.9, 0.1, 0.9]), [np.array([True, False, True])])
-    array([1, 0, 1])
-    """
-    distinct, rank = np.unique(scores, return_inverse=True)
-    if len(distinct) <= SCORE_BINS:
-        return rank
-    of_classes = [np.unique(scores[members]) for members in classes]
-    quantiles = np.linspace(0, 1, SCORE_BINS)
-    marks = np.unique(
-        np.concatenate([each if len(each) <= SCORE_BINS else np.quantile(each, quantiles) for each in of_classes])
-    )
-    # A score at a mark has an odd bin, those between two marks share an even one.
-    return np.searchsorted(marks, scores, side="left") + np.searchsorted(marks, scores, side="right")
-
-
-def indicator(columns: np.ndarray, width: int, values: np.ndarray) -> sparse.csr_array:
-    """Sparse (n, width) with `values` (n,) at `columns` (n,).
-
-    Examples
-    --------
-    >>> indicator(np.array([2, 0]), 3, np.array([1.0, 5.0])).toarray()
-    array([[0., 0., 1.],
-           [5., 0., 0.]])
-    """
-    return sparse.csr_array((values, (np.arange(len(columns)), columns)), shape=(len(columns), width))
-
-
-@dataclass(frozen=True)
-class LabelledScores:
-    """A test set with scores: labels (n,), logits (n, K), groups (n,) numbered from 0, class_weights (K,) of its messages.
-
-    Examples
-    --------
-    >>> labels, logits = np.array([0, 0, 1]), np.log([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8]])
-    >>> test = LabelledScores(["ham", "spam"], labels, logits, groups=np.arange(3), class_weights=np.ones(2))
-    >>> values = Metrics(test)(np.ones((1, 3)))
-    >>> {name: round(float(values[name][0]), 3) for name in ("accuracy", "spam.precision", "spam.pr_auc")}
-    {'accuracy': 0.667, 'spam.precision': 0.5, 'spam.pr_auc': 1.0}
-    """
-
-    names: Sequence[str]
-    labels: np.ndarray
-    logits: np.ndarray
-    groups: np.ndarray
-    class_weights: np.ndarray
-
-    def of_groups(self, per_example: sparse.csr_array) -> sparse.csr_array:
-        """Weighted sums per group (groups, m) of per-example values (n, m)."""
-        membership = indicator(self.groups, int(self.groups.max()) + 1, self.class_weights[self.labels])
-        return sparse.csr_array(membership.T @ per_example)
-
-
-def sums_of_cells(groups: np.ndarray, columns: np.ndarray, width: int, values: np.ndarray) -> np.ndarray:
-    """Sums (groups, width) of `values` (n,) in cells of `groups` (n,) and `columns` (n,), stored by column.
-
-    Examples
-    --------
-    >>> sums_of_cells(groups=np.array([0, 0, 1]), columns=np.array([1, 1, 0]), width=2, values=np.array([2.0, 3.0, 4.0]))
-    array([[0., 5.],
-           [4., 0.]])
-    """
-    height = int(groups.max()) + 1
-    return np.bincount(columns * height + groups, weights=values, minlength=height * width).reshape(width, height).T
-
-
-def stack_columns(sums: Sequence[np.ndarray], dtype: type = np.float64) -> np.ndarray:
-    """Sums (groups, m) each, next to each other and stored by column.
-
-    Examples
-    --------
-    >>> stack_columns([np.array([[1.0], [2.0]]), np.array([[3.0], [4.0]])])
-    array([[1., 3.],
-           [2., 4.]])
-    """
-    return np.vstack([each.T for each in sums], dtype=dtype, casting="same_kind").T
-
-
-def weighted_sums(counts: np.ndarray, sums: np.ndarray) -> np.ndarray:
-    """Sums (b, m) over samples of counts (b, groups) and per-group sums (groups, m), in the precision of the counts.
-
-    Examples
-    --------
-    >>> weighted_sums(np.array([[1.0, 1.0], [2.0, 0.0]]), np.array([[10.0], [1.0]]))
-    array([[11.],
-           [20.]])
-    """
-    return counts @ sums.astype(counts.dtype, copy=False)
-
-
-class Statistic(ABC):
-    """Metrics of one scored test set from sums over its groups; `statistic(counts)` gives name -> (b,).
-
-    sums : (groups, m) weighted sums, so that those of many statistics can be taken in one matrix product.
-    trials : the number of groups behind each metric that is a proportion; the messages of a group are right or wrong together.
-    """
-
-    names: Sequence[str]
-    sums: np.ndarray
-    trials: Mapping[str, float] = MappingProxyType({})
-
-    @abstractmethod
-    def of_sums(self, sums: np.ndarray, counts: np.ndarray) -> dict[str, np.ndarray]:
-        """Metrics of samples: their sums (b, m) and counts (b, groups) -> name -> (b,)."""
-
-    def __call__(self, counts: np.ndarray) -> dict[str, np.ndarray]:
-        """Metrics of samples: counts (b, groups) -> name -> (b,)."""
-        return self.of_sums(weighted_sums(counts, self.sums), counts)
-
-
-class ClassSupport:
-    """The messages (b, K) of each class in samples, which all statistics of one test set share; the last answer is kept."""
-
-    def __init__(self, labels: np.ndarray, groups: np.ndarray, classes: int) -> None:
-        self.sums = sums_of_cells(groups, labels, classes, np.ones(len(labels)))
-        everything = self.sums.sum(axis=1, keepdims=True)
-        self.groups_of, self.groups_of_others = (
-            np.count_nonzero(each, axis=0).astype(float) for each in (self.sums, everything - self.sums)
-        )
-        self.counts: np.ndarray | None = None
-        self.found = np.empty((0, classes))
-
-    def of_samples(self, counts: np.ndarray) -> np.ndarray:
-        """Members (b, K) in samples of counts (b, groups)."""
-        if counts is not self.counts:
-            self.counts, self.found = counts, weighted_sums(counts, self.sums).astype(np.float64)
-        return self.found
 
 
 class Decisions(Statistic):
@@ -295,70 +140,6 @@ class Probabilities(Statistic):
         }
 
 
-# Weights (b, bins) of a class and of the rest at each score, then of both at the scores from there to the class's end.
-Sides = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
-
-
-class ScoreOrder:
-    """The order of the messages by the scores of each class: weights of the class and of the rest in bins of equal score.
-
-    Of two classes the second's bins serve both, the first's scores being the second's reversed; the weights are then left out,
-    and a correction to another prior keeps the order.
-    """
-
-    def __init__(self, scored: LabelledScores) -> None:
-        log_posterior = log_softmax(scored.logits.astype(np.float64), axis=1)
-        two = len(scored.names) == 2
-        counted = replace(scored, class_weights=np.ones(2)) if two else scored
-        self.binned = []
-        for label in [1] if two else range(len(scored.names)):
-            sides = (scored.labels == label, scored.labels != label)
-            bins = score_bins(one_vs_rest(log_posterior, label), sides if two else sides[:1])
-            width = int(bins.max()) + 1
-            self.binned.append([counted.of_groups(indicator(bins, width, side.astype(np.float64))) for side in sides])
-        self.counts: np.ndarray | None = None
-        self.sides: list[Sides] = []
-
-    def of_samples(self, counts: np.ndarray) -> list[Sides]:
-        """The sides of each class in samples of counts (b, groups); the last answer is kept."""
-        if counts is not self.counts:
-            self.counts, self.sides = counts, []
-            for binned in self.binned:
-                positive, negative = (np.ascontiguousarray(weighted_sums(counts, side)) for side in binned)
-                self.sides.append((positive, negative, at_or_above(positive), at_or_above(negative)))
-        return self.sides
-
-
-class Ranking(Statistic):
-    """How well scores order the messages: average precision and the area under the ROC curve of each class.
-
-    `order` : that of the same scores, where it is known.
-    """
-
-    def __init__(self, scored: LabelledScores, order: ScoreOrder | None = None) -> None:
-        self.names = scored.names
-        self.sums = np.empty((int(scored.groups.max()) + 1, 0))
-        self.order = order or ScoreOrder(scored)
-        self.class_weights = scored.class_weights
-
-    def of_sums(self, sums: np.ndarray, counts: np.ndarray) -> dict[str, np.ndarray]:
-        sides = self.order.of_samples(counts)
-        weights = [(1.0, 1.0)] * len(sides)
-        if len(self.names) == 2:
-            first, second = map(float, self.class_weights)
-            [(positive, negative, positive_above, negative_above)] = sides
-            # From the other end: what lies at or below.
-            positive_below, negative_below = (
-                above[:, :1] - above + at for at, above in ((positive, positive_above), (negative, negative_above))
-            )
-            sides = [(negative, positive, negative_below, positive_below), *sides]
-            weights = [(first, second), (second, first)]
-        values = {}
-        for name, side, (own, rest) in zip(self.names, sides, weights, strict=True):
-            values[f"{name}.pr_auc"], values[f"{name}.roc_auc"] = ranking_metrics(side, own, rest)
-        return values
-
-
 class Metrics(Statistic):
     """All metrics of one scored test set; `Metrics(scored)(counts)` gives name -> (b,)."""
 
@@ -377,39 +158,6 @@ class Metrics(Statistic):
     def of_sums(self, sums: np.ndarray, counts: np.ndarray) -> dict[str, np.ndarray]:
         pieces = zip(self.parts, np.split(sums, self.ends, axis=1), strict=True)
         return {name: values for part, piece in pieces for name, values in part.of_sums(piece, counts).items()}
-
-
-def at_or_above(weights: np.ndarray) -> np.ndarray:
-    """Weights (b, bins) at each score or above it, bins ascending.
-
-    Examples
-    --------
-    >>> at_or_above(np.array([[1.0, 0.0, 2.0]]))
-    array([[3., 2., 2.]])
-    """
-    return np.cumsum(weights[:, ::-1], axis=1)[:, ::-1]
-
-
-def ranking_metrics(sides: Sides, own: float, rest: float) -> tuple[np.ndarray, np.ndarray]:
-    """Average precision and area under the ROC curve, (b,) each; `own` and `rest` are factors on the sides' weights.
-
-    Ties count half in the ROC area (Hanley and McNeil 1982) and enter together in average precision, as in scikit-learn.
-
-    Examples
-    --------
-    >>> positive, negative = np.array([[0.0, 1.0, 1.0]]), np.array([[2.0, 1.0, 0.0]])
-    >>> sides = (positive, negative, at_or_above(positive), at_or_above(negative))
-    >>> average_precision, roc_auc = ranking_metrics(sides, own=1.0, rest=1.0)
-    >>> average_precision.round(3), roc_auc
-    (array([0.833]), array([0.91666667]))
-    """
-    positive, negative, positive_above, negative_above = sides
-    positives, negatives = positive_above.max(axis=1), negative_above.max(axis=1)
-    above = own * positive_above
-    precision = above / np.maximum(above + rest * negative_above, np.finfo(above.dtype).tiny)
-    average_precision = safe_ratio(np.einsum("bk,bk->b", positive, precision), positives)
-    area = np.einsum("bk,bk->b", negative, positive_above) - np.einsum("bk,bk->b", negative, positive) / 2
-    return average_precision, safe_ratio(area, positives.astype(np.float64) * negatives)
 
 
 # Metrics for which less is better; the last is one of each label, the share of the other classes' messages assigned to it.

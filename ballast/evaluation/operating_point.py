@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from scipy.special import log_softmax
 
-from ballast.evaluation.metrics import safe_ratio
+from ballast.evaluation.statistic import safe_ratio
 from ballast.exceptions import UserError, suggestion
 
 ROUNDING = 1e-9

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ballast.evaluation.bootstrap import Draws
-from ballast.evaluation.evaluate import Protocol, intervals, pooled_draws
+from ballast.evaluation.intervals import intervals, pooled_draws
 from ballast.evaluation.metrics import Decisions
+from ballast.evaluation.protocol import Protocol
 
 FAMILIES = ("raw", "corrected")
 

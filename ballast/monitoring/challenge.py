@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ballast.evaluation.bootstrap import bootstrap_draws, percentile_interval
-from ballast.evaluation.metrics import ClassSupport, Decisions, LabelledScores, higher_is_better
+from ballast.evaluation.metrics import Decisions, higher_is_better
 from ballast.evaluation.operating_point import expected_costs
+from ballast.evaluation.statistic import ClassSupport, LabelledScores
 
 
 @dataclass(frozen=True, kw_only=True)

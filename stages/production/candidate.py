@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 from scipy.special import softmax
 
 from ballast.data.descriptors import descriptors, vocabulary
-from ballast.evaluation.evaluate import SeedScores
+from ballast.evaluation.protocol import SeedScores
 from ballast.exceptions import UserError
 from ballast.io.digest import file_sha256
 from ballast.io.paths import real_folder, regular_file

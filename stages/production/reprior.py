@@ -13,9 +13,11 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtri
 
-from ballast.evaluation.evaluate import Labelled, Protocol, SeedScores, adjusted, intervals, pooled_draws
+from ballast.evaluation.adjustment import adjusted
+from ballast.evaluation.intervals import intervals, pooled_draws
 from ballast.evaluation.metrics import Decisions
 from ballast.evaluation.operating_point import Rule, cost_matrix
+from ballast.evaluation.protocol import Labelled, Protocol, SeedScores
 from ballast.exceptions import UserError, suggestion
 from ballast.io.digest import file_sha256
 from ballast.io.paths import regular_file

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from ballast.evaluation.bootstrap import Draws
-from ballast.evaluation.evaluate import Labelled, SeedScores
 from ballast.evaluation.post_hoc import LinearHead
 from ballast.evaluation.priors import correct_prior
+from ballast.evaluation.protocol import Labelled, SeedScores
 from stages.store.checked import read_arrays
 from stages.store.messages import Messages
 from stages.store.project import PROJECT, Project

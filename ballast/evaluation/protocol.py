@@ -1,0 +1,66 @@
+"""What an evaluation compares techniques on: the labelled splits, the production prior, the rule and the bootstrap."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ballast.evaluation.operating_point import Rule
+from ballast.evaluation.post_hoc import LinearHead
+from ballast.evaluation.statistic import LabelledScores
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labelled:
+    """The labelled messages of a split: classes (n,), groups (n,) numbered from 0."""
+
+    classes: np.ndarray
+    groups: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeedScores:
+    """One seed's logits (n, K) of validation, of test and of some training messages with their classes, its declared prior (K,)
+    or None, and its head's norms and bias where it has a linear one.
+    """
+
+    validation: np.ndarray
+    test: np.ndarray
+    train: np.ndarray
+    train_classes: np.ndarray
+    declared_prior: np.ndarray | None
+    head: LinearHead | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """What is the same for every technique: labels, splits, the production prior (K,), the operating rule, the bootstrap."""
+
+    names: Sequence[str]
+    validation: Labelled
+    test: Labelled
+    production_prior: np.ndarray
+    resamples: int
+    confidence: float
+    seed: int
+    rule: Rule = field(default_factory=Rule)
+
+    def named(self, values: np.ndarray) -> dict[str, float]:
+        """Values (K,) by label name."""
+        return {name: float(value) for name, value in zip(self.names, values, strict=True)}
+
+    def class_shares(self, split: Labelled) -> np.ndarray:
+        """Share (K,) of each class in a split."""
+        return np.bincount(split.classes, minlength=len(self.names)) / len(split.classes)
+
+    def production_weights(self, split: Labelled) -> np.ndarray:
+        """Weight (K,) of each class's messages that gives the shares of production; 1 where they are the split's own."""
+        share = self.class_shares(split)
+        stratified = np.abs(share - self.production_prior).max() < 1 / len(split.classes)
+        return np.ones(len(self.names)) if stratified else self.production_prior / share
+
+    def scored(self, logits: np.ndarray, class_weights: np.ndarray) -> LabelledScores:
+        """The test split with logits (n, K) and the weight (K,) of each class's messages."""
+        return LabelledScores(self.names, self.test.classes, logits, self.test.groups, class_weights)
