@@ -1,6 +1,6 @@
 """Write the report: `reports/index.html` and the two Evidently pages.
 
-Reads the results of all stages before it and the saved logits; computes nothing anew but curves of raw posteriors
+It reads the results of the earlier stages and the saved logits. It computes only the calibration curves of raw posteriors
 and the test of the test set against the production prior.
 """
 
@@ -20,7 +20,8 @@ from ballast.data.expected_shares import count_bounds
 from ballast.evaluation.curves import calibration_curve
 from stages.pages.evidently import drift_page, techniques_page, with_shares
 from stages.pages.report.errors_view import rows_of
-from stages.pages.report.view import Results, page
+from stages.pages.report.results import Results
+from stages.pages.report.view import page
 from stages.store.checked import read_pinned
 from stages.store.files import read_json, replaced
 from stages.store.logits import Corrected, seed_scores
@@ -37,13 +38,13 @@ def raw_calibration(logits: np.ndarray, classes: np.ndarray, labels: list[str]) 
 
 
 def columns_of(logits: np.ndarray, classes: np.ndarray, rows: np.ndarray) -> dict[str, np.ndarray]:
-    """Class, called class and probabilities of some rows of corrected logits (n, K)."""
+    """Classes, predicted classes and probabilities of some rows of corrected logits (n, K)."""
     chosen = logits[rows]
     return {"classes": classes[rows], "predicted": chosen.argmax(axis=1), "probability": softmax(chosen, axis=1)}
 
 
 def evidently_pages(results: Results, corrected: Corrected, messages: Messages) -> dict[str, str]:
-    """The Evidently pages by file name; a large test set is sampled."""
+    """The Evidently pages by file name. A large test set is sampled."""
     labels, seed = results.labels, results.params.train.seeds[0]
     rng = np.random.default_rng(0)
     classes = {split: messages.of(split)["class"].to_numpy() for split in ("validation", "test")}
@@ -66,14 +67,14 @@ def evidently_pages(results: Results, corrected: Corrected, messages: Messages) 
 
 
 def read_probe(content: bytes) -> pd.DataFrame:
-    """A table of probabilities of probe texts, in which a text such as "NA" is a text."""
+    """A table of probabilities of probe texts. A text such as "NA" is not a missing value."""
     names = dict.fromkeys(("technique", "perturbation", "text", "label", "skipped"), str)
     missing = {"raw": [""], "corrected": [""]}
     return pd.read_csv(BytesIO(content), dtype=names, keep_default_na=False, na_values=missing)
 
 
 def read_results(messages: Messages) -> tuple[Results, Corrected]:
-    """Everything that the earlier stages found, and the logits behind it."""
+    """All results of the earlier stages, and the corrected logits."""
     params = read_params()
     board = read_json(PROJECT.leaderboard)
     labels, names = board["labels"], list(params.techniques)
@@ -85,7 +86,7 @@ def read_results(messages: Messages) -> tuple[Results, Corrected]:
     test = messages.of("test")
     classes = test["class"].to_numpy()
     posterior = softmax(corrected.logits(selected["technique"], selected["seed"], "test"), axis=1)
-    called = np.bincount(posterior.argmax(axis=1), minlength=len(labels))
+    n_predicted = np.bincount(posterior.argmax(axis=1), minlength=len(labels))
     bounds = zip(*count_bounds(production, len(test), params.validate_.false_alarm), strict=True)
     first = params.train.seeds[0]
     errors = read_json(PROJECT.errors)
@@ -106,7 +107,7 @@ def read_results(messages: Messages) -> tuple[Results, Corrected]:
         errors=errors,
         texts=dict(zip(shown, messages.table.loc[shown, "text"], strict=True)),
         model_card=read_pinned(PROJECT.model_card, pinned[PROJECT.model_card.as_posix()]).decode(),
-        called=dict(zip(labels, called.tolist(), strict=True)),
+        n_predicted=dict(zip(labels, n_predicted.tolist(), strict=True)),
         bounds={label: (int(low), int(high)) for label, (low, high) in zip(labels, bounds, strict=True)},
     )
     return results, corrected

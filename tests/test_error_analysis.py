@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ballast.evaluation import error_analysis
 from ballast.evaluation.bootstrap import wilson_interval
@@ -24,8 +23,9 @@ from ballast.evaluation.error_analysis import (
     slices,
     suspected_label_errors,
 )
+from stages.pages.html import environment
 from stages.pages.report.errors_view import NEIGHBOUR_CHARACTERS, SHOWN_CHARACTERS, errors, rows_of
-from stages.pages.report.view import HERE, percent
+from stages.pages.report.view import HERE
 from stages.store.files import read_json
 from stages.store.messages import read_messages
 from stages.store.project import PROJECT
@@ -236,20 +236,20 @@ def test_techniques_that_only_answer_the_largest_class_leave_nothing_to_share(an
 
 def section(found: dict[str, Any], texts: dict[int, str]) -> str:
     """The section of the report as it is rendered."""
-    environment = Environment(
-        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["percent"] = percent
     names = list(found["mistakes"])
     params = {"train": {"seeds": [0, 1]}, "report": {"mistakes": 4}}
-    return environment.get_template("errors.html").render(
-        errors=errors(found, texts, names, found["labels"], names[0]),
-        answer={"technique": names[0]},
-        params=params,
-        names=names,
-        roles=["selected"] + ["other"] * (len(names) - 1),
-        first=1,
-        confidence="95%",
+    return (
+        environment(HERE)
+        .get_template("errors.html")
+        .render(
+            errors=errors(found, texts, names, found["labels"], names[0]),
+            answer={"technique": names[0]},
+            params=params,
+            names=names,
+            roles=["selected"] + ["other"] * (len(names) - 1),
+            first=1,
+            confidence="95%",
+        )
     )
 
 
@@ -270,6 +270,6 @@ def test_the_section_says_who_was_counted_and_that_suspects_are_no_errors(analys
     found = read_json(analysed.folder / PROJECT.errors)
     html = " ".join(section(found, {}).split())
     count = found["mistakes"]["majority"]["count"]
-    assert f"majority: {count} of {found['messages']} wrong" in html
-    assert "always answering the largest class" in html and "majority" in html
-    assert "suspects to read, not errors" in html and "too few" in html
+    assert f"majority: {count} of {found['messages']} messages wrong" in html
+    assert "always predicting the largest class" in html and "majority" in html
+    assert "Read them before you change a label" in html and "too few" in html

@@ -25,9 +25,13 @@ from scipy.special import softmax
 from ballast.evaluation.metrics import LOSSES
 from ballast.evaluation.operating_point import cost_matrix, decide
 from stages.pages.drawing import Axis, joined, nice_step, share_axis, shared_axis
-from stages.pages.model_card.view import markdown
+from stages.pages.model_card.text import markdown
+from stages.pages.report.answer_view import answer
+from stages.pages.report.data_view import drift
+from stages.pages.report.leaderboard_view import COLUMNS
 from stages.pages.report.operating_point_view import disagreements
-from stages.pages.report.view import COLUMNS, Results, answer, drift, page
+from stages.pages.report.results import Results
+from stages.pages.report.view import page
 from stages.store.checked import write_arrays
 from stages.store.files import read_json, write_json
 from stages.store.messages import read_messages
@@ -315,13 +319,14 @@ def test_the_first_screen_answers_and_shows_no_text(
         chosen = built.read(Path("selected/model.json"))["technique"]
         f1 = built.board["techniques"][chosen]["operating_point"][f"{built.rarest}.f1"]
         sentence = shown.locator(".answer").inner_text()
-        assert sentence.startswith(f"{chosen} is selected: ")
+        assert sentence.startswith(f"Deploy {chosen}. ")
         assert (
             f"{f1['value']:.3f}" in sentence and f"{f1['low']:.3f} to {f1['high']:.3f}" in sentence and built.rarest in sentence
         )
         support = built.read(PROJECT.ingest)["splits"]["test"][built.rarest]
-        caveat = shown.locator(".caveat").inner_text()
-        assert f"With {support} “{built.rarest}” messages" in caveat and "One seed: " in caveat
+        caveat = " ".join(shown.locator(".caveat").all_inner_texts())
+        assert f"On {support} “{built.rarest}” test messages" in caveat or chosen == "baseline"
+        assert "One seed: " in caveat and "set at least 3 seeds in train.seeds" in caveat
         first_row = body(shown).first.bounding_box()
         assert first_row is not None and first_row["y"] + first_row["height"] < size[1]
         texts = shown.locator(".text:visible")
@@ -349,7 +354,7 @@ def test_the_leaderboard_says_what_the_results_say(which: str, builds: dict[str,
         assert f1 == sorted(f1, reverse=True)
         seen.add(tuple(columns["Precision"]))
     assert len(seen) == 2 * len(labels), "labels and families differ"
-    assert set(columns["Weights"]) == {"22.7 M", "82.4 k"}
+    assert set(columns["Parameters"]) == {"22.7 M", "82.4 k"}
     chosen = shown.locator(".board tbody:visible tr.selected")
     assert chosen.count() == 1 and "selected" in chosen.inner_text()
     assert shown.locator(".board tbody:visible tr.reference").count() == 1
@@ -401,7 +406,7 @@ def test_intervals_are_drawn_where_their_numbers_are(which: str, builds: dict[st
         assert drawn >= 4
 
 
-@pytest.mark.parametrize("title", ["Technique", "Precision", "Log loss", "Effective prior", "Weights"])
+@pytest.mark.parametrize("title", ["Technique", "Precision", "Log loss", "Effective prior", "Parameters"])
 def test_sorting(title: str, eight: Built, desktop: Watched) -> None:
     shown = desktop.open(eight.reports / "index.html")
     keys = {
@@ -409,7 +414,7 @@ def test_sorting(title: str, eight: Built, desktop: Watched) -> None:
         "Precision": lambda name: eight.board["techniques"][name]["corrected"][f"{eight.rarest}.precision"]["value"],
         "Log loss": lambda name: eight.board["techniques"][name]["corrected"]["log_loss"]["value"],
         "Effective prior": lambda name: eight.board["techniques"][name]["fitted_prior"][eight.rarest]["value"],
-        "Weights": lambda name: eight.board["techniques"][name]["parameters"],
+        "Parameters": lambda name: eight.board["techniques"][name]["parameters"],
     }
     heading = shown.locator(".board thead th", has_text=title)
     before = columns_of(shown)["Technique"]
@@ -527,7 +532,7 @@ def test_confusion_matrices_probe_and_operating_points_say_what_the_results_say(
             table = probe[(probe["text"] == text) & (probe["label"] == label)].set_index("technique")[family]
             assert found == pytest.approx([100 * table[name] for name in names], abs=0.51)
             assert row.locator("th").inner_text() == text
-    assert f"highest F1 of {built.rarest} on validation" in shown.locator("#operating-point .lead").first.inner_text()
+    assert f"highest {built.rarest} F1 on validation" in shown.locator("#operating-point .lead").first.inner_text()
     rows = {row.locator(".label").inner_text(): row for row in shown.locator("#operating-point [data-label]:visible tr").all()}
     priors = {row.locator(".label").inner_text(): row for row in shown.locator("#priors tbody:visible tr").all()}
     assert set(rows) == set(priors) == set(names)
@@ -572,18 +577,18 @@ def test_another_program_can_apply_what_was_selected(two: Built) -> None:
 def test_the_model_card_says_what_is_known_and_lets_no_name_act(two: Built) -> None:
     card = two.project.folder.joinpath(PROJECT.model_card).read_text(encoding="utf-8")
     chosen = two.read(Path("selected/model.json"))["technique"]
-    for name in ("Intended use", "Data", "Class priors", "Operating point", "Metrics on test", "Known limits", "How to load"):
+    for name in ("Intended use", "Data", "Class priors", "Operating point", "Metrics on test", "Known limits", "How to use"):
         assert f"\n## {name}\n" in card
     for words in (
         "655 rows read",
         "4 duplicate",
-        "the highest F1 of",
-        "messages of validation",
+        "the highest",
+        "validation messages",
         f'ballast.load("models/{chosen}/0")',
     ):
         assert words in card
     assert "one seed: inconclusive" in card or chosen == two.board["reference"]
-    assert "<" not in card.partition("## How to load")[0]
+    assert "<" not in card.partition("## How to use")[0]
     tables = [line for line in card.splitlines() if line.startswith("|")]
     assert all(line.endswith("|") for line in tables) and len(tables) > 40
     [code] = re.findall(r"```python\n(.*?)```", card, flags=re.S)
@@ -614,9 +619,9 @@ def test_a_limit_that_nothing_keeps_is_said(two: Built, tmp_path: Path, capsys: 
     for stage in ("compare", "select", "report"):
         built.stage(stage)
     shown = built.html("index.html")
-    assert "On validation nothing keeps the limit for" in shown and "at most 5 of 10,000 other messages" in shown
+    assert "On validation, no threshold meets the limit for" in shown and "at most 5 false alarms per 10,000 other" in shown
     card = built.project.folder.joinpath(PROJECT.model_card).read_text(encoding="utf-8")
-    assert "a budget of 5 cannot be told from none there" in card
+    assert "cannot distinguish a budget of 5 from zero" in card
     for name, each in built.board["techniques"].items():
         point = built.evaluation(name)["seeds"]["0"]["operating_point"]
         assert not point["met"] or point["validation"][f"{built.rarest}.false_positive_rate"] <= 5e-4
@@ -634,17 +639,15 @@ def test_where_raw_and_corrected_disagree_is_said_in_a_sentence(two: Built) -> N
             for label, metric in itertools.product(results.labels, ("mean_probability", "f1")):
                 each[family][f"{label}.{metric}"] = estimate(moved if metric == "mean_probability" else 0.9)
     [sentence] = disagreements(board, results.names)[results.labels.index(results.rarest)]["sentences"]
-    assert (
-        sentence["name"] == "focal" and "is 30.0% raw and 10.0% corrected: its raw probabilities are right" in sentence["words"]
-    )
+    assert sentence["name"] == "focal" and "is 30.0% raw and 10.0% corrected. Its raw probabilities fit" in sentence["words"]
     assert "F1" not in sentence["words"]
-    assert "Where raw and corrected disagree" in page(dataclasses.replace(results, board=board))
+    assert "Where raw and corrected metrics disagree" in page(dataclasses.replace(results, board=board))
 
 
 def test_data_and_validation_are_shown(two: Built, desktop: Watched) -> None:
     shown = desktop.open(two.reports / "index.html")
     text = shown.locator("#data").inner_text()
-    for part in ("655\nrows read", "650\nkept", "4 duplicate, 1 conflict", "325 groups"):
+    for part in ("655\nrows read", "650\nused", "4 duplicate, 1 conflict", "325 groups"):
         assert part.replace("\n", " ") in " ".join(text.split()), part
     assert shown.locator(".classes tbody tr").count() == 2
     expectations = shown.locator("#data details tbody tr").all_inner_texts()
@@ -688,7 +691,7 @@ def test_without_javascript_the_rarest_class_is_shown(two: Built, browser: Brows
         shown = watch.page
         shown.goto((two.reports / "index.html").as_uri())
         assert len(columns_of(shown)["F1"]) == 7
-        assert "need JavaScript" in shown.locator("noscript").inner_text()
+        assert "enable JavaScript" in shown.locator("noscript").inner_text()
 
 
 def test_evidently_agrees_with_the_leaderboard(two: Built, desktop: Watched) -> None:
@@ -708,9 +711,9 @@ def test_evidently_gets_a_sample_of_a_large_test_set(two: Built, tmp_path: Path)
     built = dataclasses.replace(two, project=dataclasses.replace(two.project, folder=tmp_path / "sampled"))
     built.project.edit({"report.sample": 60})
     built.stage("report")
-    assert "metrics of 60 test messages" in built.html("evidently_techniques.html")
+    assert "metrics on 60 test messages" in built.html("evidently_techniques.html")
     assert "Current: 60 test messages" in built.html("evidently_drift.html")
-    assert "metrics of 60 test messages" not in two.html("evidently_techniques.html")
+    assert "metrics on 60 test messages" not in two.html("evidently_techniques.html")
 
 
 def test_the_same_results_give_the_same_pages(two: Built) -> None:
@@ -748,14 +751,17 @@ def test_the_answer_says_whether_the_difference_is_real(two: Built) -> None:
     results = dataclasses.replace(two.results(), selected={"technique": "focal", "seed": 0})
     own = results.board["techniques"]["focal"]["comparison"]["operating_point"]["metrics"]["macro_f1"]
     said = answer(results)["against"]
-    assert f"its macro F1 there differs from that of baseline by {own['difference']:+.3f} (95% interval" in said
+    assert f"its macro F1 differs from that of baseline by {own['difference']:+.3f} (95% interval" in said
     assert said.endswith(f"{own['low']:+.3f} to {own['high']:+.3f}).")
     level = dict.fromkeys([name for name in results.names if name != "baseline"], "no difference shown")
-    assert answer(with_verdicts(results, level))["against"].endswith("no technique is shown to be better than baseline.")
+    unproven = answer(with_verdicts(results, level))["against"]
+    assert unproven.endswith("No technique has a significantly better macro F1 than baseline.")
     some = level | {"tfidf": "better", "majority": "worse"}
-    assert answer(with_verdicts(results, some))["against"].endswith("tfidf is better than baseline; majority worse.")
+    assert answer(with_verdicts(results, some))["against"].endswith(
+        "tfidf has a significantly better macro F1 than baseline; majority has a significantly worse one."
+    )
     reference = dataclasses.replace(results, selected={"technique": "baseline", "seed": 0})
-    assert "it is the baseline that all others are compared with" in answer(reference)["against"]
+    assert "It is the reference (baseline) that the other techniques are compared with." in answer(reference)["against"]
 
 
 @pytest.mark.parametrize(("seeds", "said"), [([0], "One seed: "), ([0, 1], "2 seeds: "), ([0, 1, 2], "")])
@@ -781,11 +787,13 @@ def test_the_answer_names_the_rule(two: Built) -> None:
     for name, each in board["techniques"].items():
         each["corrected"]["mcc"]["value"] = 0.1 if name == "baseline" else 0.5
     limited = with_params(cheaper, "select", constraints={"mcc": 0.4})
-    assert answer(limited)["rule"] == "it has the best corrected macro F1 among those with mcc ≥ 0.4"
+    assert answer(limited)["rule"] == "it has the best corrected macro F1, among the techniques with MCC ≥ 0.4"
     for name, each in board["techniques"].items():
         each["operating_point"]["macro_f1"]["value"], each["safe"] = 0.8, name != "baseline"
     decided = with_params(cheaper, "select", constraints={}, at="operating_point", safe_only=True)
-    assert answer(decided)["rule"] == "it has the best macro F1 at its operating point among those with safe probabilities"
+    assert answer(decided)["rule"] == (
+        "it has the best macro F1 at its operating point, among the techniques with safe probabilities"
+    )
 
 
 def test_drift_gives_a_verdict_on_labels_and_on_calls(two: Built) -> None:
@@ -794,9 +802,9 @@ def test_drift_gives_a_verdict_on_labels_and_on_calls(two: Built) -> None:
     assert drift(results)["labels_fit"] and "The test labels fit the production prior" in page(results)
     moved = dataclasses.replace(results, bounds={label: (0, counts[label] - 1) for label in results.labels})
     assert not drift(moved)["labels_fit"] and "The test labels do not fit the production prior" in page(moved)
-    biased = dataclasses.replace(results, called=dict.fromkeys(results.labels, 0))
-    assert drift(biased)["labels_fit"] and not drift(biased)["called_fit"]
-    assert "calls do not fit it" in page(biased)
+    biased = dataclasses.replace(results, n_predicted=dict.fromkeys(results.labels, 0))
+    assert drift(biased)["labels_fit"] and not drift(biased)["predictions_fit"]
+    assert "do not fit</span> it" in page(biased) or "do not fit it" in page(biased)
 
 
 @pytest.mark.parametrize("shares", [[0.8, 0.2], [0.2, 0.8], [0.5, 0.5], [0.999, 0.001], [1.0, 0.0]])

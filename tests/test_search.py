@@ -16,7 +16,7 @@ from ballast.exceptions import UserError
 from ballast.search import INVERSE_PENALTY, Embedded, best, check_spaces, reference_value, search, validation_logits
 from ballast.technique import Technique
 from ballast.techniques import build
-from stages.pages.report.search_view import searched
+from stages.pages.report.search_view import search_rows
 from stages.store.files import read_json
 from stages.store.project import PROJECT
 from tests.project import Project, corpus
@@ -249,5 +249,5 @@ def test_a_result_that_is_missing_is_named(ingested: Project) -> None:
 
 def test_parameters_read_well_in_the_report() -> None:
     found = {"best": {"weights": {"ham": 1.0, "spam": 3.5}, "rule": "x", "gamma": 2.0}, "metric": "macro_f1", "value": 0.9}
-    [row] = searched({"mine": {**found, "baseline": 0.8, "trials": [{}, {}]}})
-    assert row["parameters"] == ["weights: ham 1, spam 3.5", "rule: x", "gamma: 2"] and row["trials"] == 2
+    [row] = search_rows({"mine": {**found, "baseline": 0.8, "trials": [{}, {}]}})
+    assert row["parameters"] == ["weights: ham 1, spam 3.5", "rule: x", "gamma: 2"] and row["n_trials"] == 2

@@ -17,17 +17,11 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page
 
-from stages.pages.report.view import percent
-from stages.pages.watch.view import (
-    NEWEST,
-    answer,
-    counting,
-    line,
-    share_scale,
-    timeline_page,
-    with_share,
-    would_count,
-)
+from stages.pages.watch.counting_view import counting, predicted_share, with_share
+from stages.pages.watch.feedback_view import line
+from stages.pages.watch.timeline_view import share_scale
+from stages.pages.watch.view import NEWEST, answer, timeline_page
+from stages.pages.words import percent
 from tests.browser import CONTRAST, DESKTOP, HOSTILE, HOSTILE_TEXT, PHONE, Watched, watched
 
 with warnings.catch_warnings():
@@ -77,7 +71,7 @@ def made(
         "retrain": f"the class prior moved ({shift}) by more than 0.15",
         "investigate": "no shift of the class prior explains the scores: 7.4% of the messages have others than any mixture",
     }
-    naive = [would_count(rates, shares_of(labels, estimate), label) for label in labels]
+    naive = [predicted_share(rates, shares_of(labels, estimate), label) for label in labels]
     odd = decision == "investigate"
     return {
         "window": name,
@@ -220,7 +214,7 @@ def test_a_page_needs_nothing_and_does_not_scroll_sideways(case: str, pages: dic
     shown = desktop.open(pages[case], settled=True)
     shown.locator("details").evaluate_all("all => all.forEach(each => each.open = true)")
     if shown.locator("#zoom:visible").count():
-        shown.locator("#zoom label", has_text="Closer").click()
+        shown.locator("#zoom label", has_text="Zoom in").click()
     for width, height in (DESKTOP, PHONE):
         shown.set_viewport_size({"width": width, "height": height})
         assert shown.evaluate("document.documentElement.scrollWidth") == width
@@ -264,8 +258,8 @@ def test_the_first_sentence_says_what_the_last_window_said(desktop: Watched, tmp
     sentence = words(shown, ".answer")
     estimate, low, high = (percent(last[key]["spam"]) for key in ("estimated_prior", "low", "high"))
     assert sentence == (
-        f"In 2026-09-01 an estimated {estimate} of 1,000 messages are spam (95% interval {low} to {high}); "
-        "the deployed model expects 12.6%. Decided: retrain."
+        f"In the last window, 2026-09-01, an estimated {estimate} of 1,000 messages are spam (95% interval {low} to {high}). "
+        "The deployed model expects 12.6%. Decision: retrain."
     )
     because = words(shown, ".because")
     assert all(reason in because for reason in last["reasons"])
@@ -274,7 +268,7 @@ def test_the_first_sentence_says_what_the_last_window_said(desktop: Watched, tmp
     box = shown.locator("#timeline .canvas").bounding_box()
     assert box is not None and box["y"] < 0.6 * DESKTOP[1]
     assert words(desktop.open(written(tmp_path, [*windows, empty("2026-09-02")])), ".answer") == (
-        "The last window, 2026-09-02, has no messages. Decided: investigate."
+        "The last window, 2026-09-02, has no messages. Decision: investigate."
     )
 
 
@@ -385,7 +379,7 @@ def test_looking_closer_shows_the_newest(pages: dict[str, Path], phone: Watched)
     shown = phone.open(pages["year"])
     inner, last = shown.locator("#timeline .inner"), shown.locator("#timeline .area").last
     narrow = inner.evaluate("each => each.offsetWidth")
-    shown.locator("#zoom label", has_text="Closer").click()
+    shown.locator("#zoom label", has_text="Zoom in").click()
     assert inner.evaluate("each => each.offsetWidth") > 10 * narrow
     box = last.bounding_box()
     assert box is not None and 0 < box["x"] < PHONE[0] and box["width"] > 10
@@ -413,13 +407,13 @@ def test_counting_is_explained_by_the_rates_of_the_model(pages: dict[str, Path],
     window = made("a", (0.8, 0.2), (0.8, 0.2), rates=rates)
     said = counting(window, share_scale([window], "spam"))
     # 0.2 x 0.9 + 0.8 x 0.03, and 0.4 x 0.9 + 0.6 x 0.03
-    assert (said["found"], said["taken"], said["at_prior"]) == ("90.0%", "3.0%", "20.4%")
+    assert (said["recall"], said["false_positive_rate"], said["at_prior"]) == ("90.0%", "3.0%", "20.4%")
     assert (said["other"], said["at_other"]) == ("40.0%", "37.8%")
     assert sorted(row["counted"] for row in said["rows"]) == pytest.approx([0.204, 0.796])
     exact = {"ham": {"ham": 0.975, "spam": 0.025}, "spam": {"ham": 0.1, "spam": 0.9}}
     assert counting({**window, "rates": exact}, share_scale([window], "spam"))["same"]
     text = words(desktop.open(pages["eight"]), "#counting .lead")
-    assert "of intent h, and also calls" in text and "of all others “intent h”" in text
+    assert "of intent h and also predicts" in text and "of all other messages as “intent h”" in text
 
 
 def test_a_share_takes_its_room_from_the_others() -> None:
@@ -439,7 +433,7 @@ def test_what_does_not_fit_and_what_to_label(desktop: Watched, tmp_path: Path) -
     rows = shown.locator(".findings tbody").all_inner_texts()
     assert [row.split()[0] for row in rows] == ["2026-01-03", "2026-01-02", "2026-01-01"]
     assert "the window has no messages" in rows[0]
-    assert "7.4% of the messages" in rows[1] and "mean rank +0.42" in rows[1] and "unseen" not in rows[1]
+    assert "7.4% of the messages" in rows[1] and "mean rank differs by +0.42" in rows[1] and "unseen" not in rows[1]
     listed = shown.locator(".to-label li").all_inner_texts()
     assert listed[0] == f"2026-01-02-0 {text}" and listed[2] == "2026-01-02-2" and len(listed) == 6
     assert len(listed[1]) < 330
@@ -447,15 +441,15 @@ def test_what_does_not_fit_and_what_to_label(desktop: Watched, tmp_path: Path) -
     how = words(shown, "#investigate-windows details")
     assert "production/labels/2026-01-02.csv" in how and "“ham” and “spam”" in how and "id,label" in how
     hidden = written(tmp_path, windows).read_text(encoding="utf-8")
-    assert "Their texts are not shown" in hidden and "parcel" not in hidden and "2026-01-02-0" in hidden
-    assert "What does not fit" not in timeline_page(windows[3:], {}, 0.95)
+    assert "Their texts are hidden" in hidden and "parcel" not in hidden and "2026-01-02-0" in hidden
+    assert "Windows to investigate" not in timeline_page(windows[3:], {}, 0.95)
 
 
 def test_feedback_is_shown_by_class(desktop: Watched, tmp_path: Path) -> None:
     windows = history(12)
     for window in windows:
         window["feedback"] = None
-    assert "labelled feedback shows" not in timeline_page(windows, {}, 0.95)
+    assert "labelled feedback" not in timeline_page(windows, {}, 0.95)
     windows[2]["feedback"] = fed(100, HAM_SPAM, (0.9, 0.8))
     windows[5]["feedback"] = fed(100, HAM_SPAM, (0.9, 0.8), called=False)
     windows[7]["feedback"] = {"n": 0, "share": {}, "classes": {}}
@@ -514,10 +508,10 @@ EVIDENTLY: dict[str, tuple[Window, Columns, Columns]] = {
 
 SAID = {
     "usual": ["Decision: reprior, because the class prior moved (ham 0.800 → ", "Reference: 300 labelled held-out", "biased"],
-    "hostile": ["‹svg onload=", "Current: 80 of 1,000 messages"],
+    "hostile": ["‹svg onload=", "Current: 80 of 1,000 unlabelled messages"],
     "no message": ["The window has no messages", "Decision: investigate"],
-    "one message": ["The window has one message", "Decision: steady"],
-    "all the same": ["messages that are all the same"],
+    "one message": ["The window has only one message", "Decision: steady"],
+    "all the same": ["only identical messages"],
     "never decided for": ["Drift in column 'decided class'", "Drift score: 0.0"],
 }
 # A browser takes seconds for a page of Evidently's.

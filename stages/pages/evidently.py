@@ -1,6 +1,6 @@
-"""The two Evidently pages: all techniques' per-class metrics side by side, and drift of the test set from the production prior.
+"""The two Evidently pages: per-class metrics of all techniques, and drift of the test set from the production prior.
 
-Evidently draws; it is given classes and probabilities only, never a text.
+Evidently only draws. It receives classes and probabilities, never a text.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sklearn.exceptions import UndefinedMetricWarning
 PER_CLASS = {"F1": F1ByLabel, "precision": PrecisionByLabel, "recall": RecallByLabel}
 CLASSES_TOGETHER = 8
 IDENTIFIER = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|metric_[0-9a-f]{32}")
-# Nothing may be loaded: Evidently's page carries its script, font and pictures in itself.
+# The page may load nothing: it contains its script, font and pictures.
 POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; font-src data:; img-src data: blob:"
 
 
@@ -40,7 +40,7 @@ class Note(MetricContainer):  # type: ignore[misc]
 
 
 class SideBySide(MetricContainer):  # type: ignore[misc]
-    """Evidently's per-class metrics of several classifications: a column each in one heat map, then a table."""
+    """Evidently's per-class metrics of several classifications: a heat map with a column per classification, then a table."""
 
     classifications: list[str]
     labels: list[str]
@@ -55,39 +55,42 @@ class SideBySide(MetricContainer):  # type: ignore[misc]
     def values(self, context, kind: str) -> pd.DataFrame:  # type: ignore[no-untyped-def]
         """One metric of all classifications: a row per class, a column per classification."""
         results = {name: context.get_metric_result(self.metric(kind, name)) for name in self.classifications}
-        found = {name: [each.get_label_result(label) for label in self.labels] for name, each in results.items()}
-        values = {name: [None if each is None else each.value for each in row] for name, row in found.items()}
+        by_label = {name: [result.get_label_result(label) for label in self.labels] for name, result in results.items()}
+        values = {name: [None if entry is None else entry.value for entry in row] for name, row in by_label.items()}
         return pd.DataFrame(values, index=self.labels, dtype=float)
 
     def render(self, context, child_widgets=None):  # type: ignore[no-untyped-def]
         values = {kind: self.values(context, kind) for kind in PER_CLASS}
-        # Evidently gives every plot the same height: with many classes each metric needs one of its own.
+        # Evidently gives every plot the same height. With many classes, each metric needs its own plot.
         together = [list(PER_CLASS)] if len(self.labels) <= CLASSES_TOGETHER else [[kind] for kind in PER_CLASS]
         widgets = [
             plotly_figure(title=f"{', '.join(kinds)} by class", figure=heat_map({kind: values[kind] for kind in kinds}))
             for kinds in together
         ]
-        texts = {kind: each.map("{:.3f}".format) for kind, each in values.items()}
+        texts = {kind: table.map("{:.3f}".format) for kind, table in values.items()}
         rows = [
             [name, label, *(texts[kind].at[label, name] for kind in PER_CLASS)]
             for label in self.labels
             for name in self.classifications
         ]
-        return [*widgets, table_data(title="The numbers", column_names=["technique", "class", *PER_CLASS], data=rows)]
+        return [
+            *widgets,
+            table_data(title="Metrics by technique and class", column_names=["technique", "class", *PER_CLASS], data=rows),
+        ]
 
 
 def heat_map(values: Mapping[str, pd.DataFrame]) -> go.Figure:
     """Metrics below each other, classes as rows, techniques as columns, on one colour scale."""
-    every = pd.concat(values.values()).to_numpy(dtype=float)
-    # The lowest tenth shares the lightest colour: one useless technique would else make all others look alike.
-    lowest = np.floor(20 * np.nanquantile(every, 0.1)) / 20
+    all_values = pd.concat(values.values()).to_numpy(dtype=float)
+    # The lowest tenth shares the lightest colour. Otherwise one useless technique makes all others look alike.
+    lowest = np.floor(20 * np.nanquantile(all_values, 0.1)) / 20
     figure = make_subplots(rows=len(values), subplot_titles=list(values), shared_xaxes=True, vertical_spacing=0.07)
-    for row, each in enumerate(values.values(), start=1):
+    for row, table in enumerate(values.values(), start=1):
         cells = go.Heatmap(
-            z=each.to_numpy(dtype=float),
-            x=list(each.columns),
-            y=list(each.index),
-            texttemplate="%{z:.3f}" if each.shape[1] <= 15 else "%{z:.2f}",
+            z=table.to_numpy(dtype=float),
+            x=list(table.columns),
+            y=list(table.index),
+            texttemplate="%{z:.3f}" if table.shape[1] <= 15 else "%{z:.2f}",
             hovertemplate="%{x}, %{y}: %{z:.4f}<extra></extra>",
             coloraxis="coloraxis",
             xgap=2,
@@ -103,32 +106,37 @@ def heat_map(values: Mapping[str, pd.DataFrame]) -> go.Figure:
 
 
 def safe(text: str) -> str:
-    """Text that may stand in Evidently's script tag, which it fills without escaping: no `<` and no `&`."""
+    """A text without `<` and `&`. Evidently inserts texts into a script tag without escaping them."""
     return text.replace("<", "‹").replace(">", "›").replace("&", "＆")
 
 
 def safe_names(names: Sequence[str]) -> list[str]:
-    """Different names that may stand in Evidently's script tag."""
-    made = [safe(name) for name in names]
-    return made if len(set(made)) == len(names) else [f"{at}: {name}" for at, name in enumerate(made, start=1)]
+    """Distinct names that are safe in Evidently's script tag."""
+    escaped = [safe(name) for name in names]
+    distinct = len(set(escaped)) == len(names)
+    return escaped if distinct else [f"{number}: {name}" for number, name in enumerate(escaped, start=1)]
 
 
-def with_shares(classes: np.ndarray, shares: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
-    """Rows of the largest sample without replacement, of at most `most`, whose classes (n,) have the shares (K,).
+def with_shares(classes: np.ndarray, shares: np.ndarray, limit: int, rng: np.random.Generator) -> np.ndarray:
+    """Rows of the largest sample with given class shares, drawn without replacement.
 
-    No row is drawn twice, so the sample is as informative as its size says.
+    Parameters
+    ----------
+    classes : (n,) classes to draw from.
+    shares : (K,) class shares of the sample.
+    limit : largest size of the sample.
     """
     available = np.bincount(classes, minlength=len(shares))
     occurring = shares > 0
-    size = min(float(most), float((available[occurring] / shares[occurring]).min()))
+    size = min(float(limit), float((available[occurring] / shares[occurring]).min()))
     wanted = np.clip(np.round(size * shares).astype(int), 1, available)
-    drawn = [rng.choice(np.flatnonzero(classes == at), count, replace=False) for at, count in enumerate(wanted)]
+    drawn = [rng.choice(np.flatnonzero(classes == k), count, replace=False) for k, count in enumerate(wanted)]
     rows: np.ndarray = np.sort(np.concatenate(drawn))
     return rows
 
 
 def finished(html: str, title: str) -> str:
-    """The page with a title, without network, and with identifiers that depend on nothing but their order."""
+    """The page with a title, a policy that forbids requests, and reproducible identifiers."""
     order: dict[str, str] = {}
     numbered = IDENTIFIER.sub(lambda match: order.setdefault(str(match[0]), f"identifier_{len(order)}"), html)
     head = f'<head><meta http-equiv="Content-Security-Policy" content="{POLICY}"><title>{title}</title>'
@@ -138,23 +146,25 @@ def finished(html: str, title: str) -> str:
 def techniques_page(labels: Sequence[str], truth: np.ndarray, predicted: Mapping[str, np.ndarray], positive: int) -> str:
     """Per-class metrics of all techniques: K label names, classes (n,) and each technique's predicted classes (n,)."""
     names = np.array(safe_names(labels), dtype=object)
-    frame = pd.DataFrame({"class": names[truth]} | {f"predicted by {name}": names[each] for name, each in predicted.items()})
+    frame = pd.DataFrame(
+        {"class": names[truth]} | {f"predicted by {name}": names[classes] for name, classes in predicted.items()}
+    )
     columns = {name: {"target": "class", "prediction_labels": f"predicted by {name}"} for name in predicted}
     classifications = [
-        BinaryClassification(name=name, pos_label=names[positive], **each)
+        BinaryClassification(name=name, pos_label=names[positive], **settings)
         if len(names) == 2
-        else MulticlassClassification(name=name, **each)
-        for name, each in columns.items()
+        else MulticlassClassification(name=name, **settings)
+        for name, settings in columns.items()
     ]
     data = Dataset.from_pandas(frame, DataDefinition(classification=classifications, categorical_columns=list(frame.columns)))
     note = Note(
         title="All techniques on the test set",
-        text=f"Evidently's per-class metrics of {len(truth):,} test messages: posteriors corrected to the production prior, "
-        "the first seed, every message counted once. The report's leaderboard has the same numbers with intervals.",
+        text=f"Evidently's per-class metrics on {len(truth):,} test messages, for the first seed. Posteriors are corrected to "
+        "the production prior; messages are not weighted. The leaderboard of the report has the same metrics with intervals.",
     )
     report = Report([note, SideBySide(classifications=list(predicted), labels=list(names))], include_tests=False)
     with warnings.catch_warnings():
-        # A class that a technique never calls has precision 0, as everywhere in the report.
+        # As everywhere in the report, a class that a technique never predicts has precision 0.
         warnings.simplefilter("ignore", UndefinedMetricWarning)
         html = report.run(data, None).get_html_str(as_iframe=False)
     return finished(html, "Ballast: techniques side by side (Evidently)")
@@ -174,8 +184,8 @@ def drift_page(
     labels : K names.
     current, reference : each with `classes` (n,), `predicted` (n,), `probability` (n, K); the reference's classes have the
         production shares.
-    technique : whose predictions they are.
-    threshold : p-value below which Evidently calls it drift.
+    technique : the technique that made the predictions.
+    threshold : p-value below which Evidently reports drift.
     """
     names = np.array(safe_names(labels), dtype=object)
     probabilities = {f"probability of {name}": at for at, name in enumerate(names)}
@@ -189,9 +199,9 @@ def drift_page(
     note = Note(
         title="Test set against the production prior",
         text=f"Reference: {len(reference['classes']):,} validation messages, drawn without replacement so that their classes "
-        f"have the production shares. Current: {len(current['classes']):,} test messages. The class and the class predicted by "
-        f"{technique} are compared with the production shares themselves (chi-square), its probabilities with those it gives "
-        "the reference (Kolmogorov-Smirnov). The verdict of the report is its own exact binomial test.",
+        f"have the production shares. Current: {len(current['classes']):,} test messages. Chi-square tests compare the labels "
+        f"and the predictions of {technique} with the reference. Kolmogorov-Smirnov tests compare its probabilities. The "
+        "verdict in the report uses an exact binomial test instead.",
     )
     items = [ValueDrift(column=column, method="chisquare", threshold=threshold) for column in ("class", "predicted class")]
     items += [ValueDrift(column=column, method="ks", threshold=threshold) for column in probabilities]

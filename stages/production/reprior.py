@@ -22,7 +22,8 @@ from ballast.exceptions import UserError, suggestion
 from ballast.io.digest import file_sha256
 from ballast.io.paths import regular_file
 from ballast.labels import check_all_labels
-from stages.pages.model_card.view import decision_in_words, markdown, metric_name, with_interval
+from stages.pages.model_card.text import markdown
+from stages.pages.words import decision_rule, metric_name, with_interval
 from stages.production.deployed import REFERENCE, Version, check_files, indices
 from stages.production.versions import Manifest, shares_in_words
 from stages.store.checked import read_frame
@@ -144,7 +145,7 @@ def note(base: Version, point: Mapping[str, Any], window: str, version: str) -> 
         for metric in ("precision", "recall")
     )
     earlier, prior = (shares_in_words(each["production_prior"]) for each in (base.manifest, point))
-    decision, reached = markdown(decision_in_words(point, base.labels)), markdown(reached)
+    decision, reached = markdown(decision_rule(point, base.labels)), markdown(reached)
     return (
         f"<!-- note -->\n> **Version {version}** has the weights of version {base.name}, corrected from the class prior"
         f" {markdown(earlier)} to {markdown(prior)}, as estimated for the window {markdown(window)}.\n"

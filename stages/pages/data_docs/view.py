@@ -13,10 +13,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from stages.pages.html import STYLE, environment, trusted_source
 
 HERE = Path(__file__).parent
-REPORT_STYLE = HERE.parent / "report" / "report.css"
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src 'self' data:; base-uri 'none'; form-action 'none'"
 # What needs a script, or another host, to be of use.
 DROPPED = {"script", "link", "img", "iframe", "object", "embed", "base", "footer", "button"}
@@ -98,15 +97,21 @@ def offline(page: str) -> str:
 
 
 def index_page(tables: Mapping[str, Sequence[Mapping[str, Any]]], links: Mapping[str, Mapping[str, str]]) -> str:
-    """The first page: all expectations of each table, the failed ones first, with links (table -> title -> address)."""
-    made = Environment(loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    every = [each for results in tables.values() for each in results]
-    return made.get_template("index.html").render(
-        tables={name: sorted(results, key=lambda each: bool(each["success"])) for name, results in tables.items()},
-        links=links,
-        failed=sum(not each["success"] for each in every),
-        stopping=sum(not each["success"] and each["severity"] == "critical" for each in every),
-        count=len(every),
-        policy=POLICY,
-        style=REPORT_STYLE.read_text(encoding="utf-8"),
+    """The first page: all expectations of each table, failed ones first, with links (table -> title -> address)."""
+    expectations = [expectation for results in tables.values() for expectation in results]
+    failed = [expectation for expectation in expectations if not expectation["success"]]
+    return (
+        environment(HERE)
+        .get_template("index.html")
+        .render(
+            tables={
+                name: sorted(results, key=lambda expectation: bool(expectation["success"])) for name, results in tables.items()
+            },
+            links=links,
+            n_failed=len(failed),
+            n_critical=sum(expectation["severity"] == "critical" for expectation in failed),
+            count=len(expectations),
+            policy=POLICY,
+            style=trusted_source(STYLE),
+        )
     )

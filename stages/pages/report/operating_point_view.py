@@ -1,4 +1,4 @@
-"""The operating point in the report: the rule, what it decides and what that gives; and which raw posteriors can be used."""
+"""The operating point in the report: the rule, its decisions and their metrics; and which raw posteriors can be used."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any
 
 from ballast.evaluation.operating_point import BUDGET_UNIT, cost_matrix, threshold
 from stages.pages.drawing import shared_axis
-from stages.pages.model_card.view import decision_in_words, rule_in_words
+from stages.pages.words import decision_rule, operating_point_rule
 
 METRICS = ("f1", "precision", "recall", "false_positive_rate")
 
 
 def boundary(point: Mapping[str, Any], labels: Sequence[str], label: int) -> float | None:
-    """The probability above which one of two classes is called; of more classes the weight of its probability, if any."""
+    """The threshold of one of two classes; with more classes, the weight of the class's probability, if it has one."""
     costs = cost_matrix(point["costs"], labels)
     if len(labels) == 2:
         return threshold(costs, label)
@@ -23,47 +23,56 @@ def boundary(point: Mapping[str, Any], labels: Sequence[str], label: int) -> flo
 def operating_point(
     board: Mapping[str, Any], evaluations: Mapping[str, Any], names: Sequence[str], selected: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The rule and the selected technique's decision in words, and for each label every technique's numbers on test."""
-    labels, techniques = board["labels"], board["techniques"]
-    points = {name: [each["operating_point"] for each in evaluations[name]["seeds"].values()] for name in names}
-    chosen = evaluations[selected["technique"]]["seeds"][str(selected["seed"])]["operating_point"]
-    tables = []
-    for at, label in enumerate(labels):
-        keys = [f"{label}.{metric}" for metric in METRICS]
-        axes = {
-            key: shared_axis(
-                [techniques[name]["operating_point"][key] for name in names],
-                loss=key.endswith("false_positive_rate"),
-                limit=1,
-            )
-            for key in keys
-        }
-        rows = [
-            {
-                "at": names.index(name),
-                "name": name,
-                "boundary": boundary(points[name][0], labels, at),
-                "cells": [
-                    {**techniques[name]["operating_point"][key], **axes[key].interval(techniques[name]["operating_point"][key])}
-                    for key in keys
-                ],
-                "plain": techniques[name]["corrected"][f"{label}.f1"]["value"],
-                "met": sum(point["met"] for point in points[name]),
-            }
-            for name in names
-        ]
-        tables.append({"label": at, "rows": sorted(rows, key=lambda row: -row["cells"][0]["value"])})
+    """The rule and the selected technique's decision in words, and for each label every technique's test metrics."""
+    labels = board["labels"]
+    points = {name: [evaluation["operating_point"] for evaluation in evaluations[name]["seeds"].values()] for name in names}
+    point = evaluations[selected["technique"]]["seeds"][str(selected["seed"])]["operating_point"]
+    tables = [
+        {"label": index, "rows": operating_point_rows(board["techniques"], names, points, labels, index)}
+        for index in range(len(labels))
+    ]
     return {
-        "rule": rule_in_words({**chosen, "met": True}),
-        "decision": decision_in_words(chosen, labels),
-        "costs": [(true, [chosen["costs"][true][predicted] for predicted in labels]) for true in labels],
-        "limited": chosen["limit"] is not None,
+        "rule": operating_point_rule({**point, "met": True}),
+        "decision": decision_rule(point, labels),
+        "costs": [(true, [point["costs"][true][predicted] for predicted in labels]) for true in labels],
+        "limited": point["limit"] is not None,
         "seeds": len(points[names[0]]),
         "missed": [name for name in names if not all(point["met"] for point in points[name])],
-        "boundary": "From" if len(labels) == 2 else "Weight",
+        "boundary": "Threshold" if len(labels) == 2 else "Weight",
         "per": BUDGET_UNIT,
         "tables": tables,
     }
+
+
+def operating_point_rows(
+    techniques: Mapping[str, Any],
+    names: Sequence[str],
+    points: Mapping[str, Sequence[Mapping[str, Any]]],
+    labels: Sequence[str],
+    label: int,
+) -> list[dict[str, Any]]:
+    """Every technique's test metrics of a label at its operating points (one per seed), highest F1 first."""
+    keys = [f"{labels[label]}.{metric}" for metric in METRICS]
+    axes = {
+        key: shared_axis(
+            [techniques[name]["operating_point"][key] for name in names], loss=key.endswith("false_positive_rate"), limit=1
+        )
+        for key in keys
+    }
+    rows = []
+    for name in names:
+        estimates = techniques[name]["operating_point"]
+        rows.append(
+            {
+                "at": names.index(name),
+                "name": name,
+                "boundary": boundary(points[name][0], labels, label),
+                "cells": [{**estimates[key], **axes[key].interval(estimates[key])} for key in keys],
+                "plain": techniques[name]["corrected"][f"{labels[label]}.f1"]["value"],
+                "met": sum(point["met"] for point in points[name]),
+            }
+        )
+    return sorted(rows, key=lambda row: -row["cells"][0]["value"])
 
 
 def disagree(one: Mapping[str, float], other: Mapping[str, float]) -> bool:
@@ -72,24 +81,24 @@ def disagree(one: Mapping[str, float], other: Mapping[str, float]) -> bool:
 
 
 def disagreements(board: Mapping[str, Any], names: Sequence[str]) -> list[dict[str, Any]]:
-    """For each label the techniques whose raw and corrected numbers disagree, in one sentence each."""
-    made = []
-    for at, label in enumerate(board["labels"]):
+    """For each label, a sentence on every technique with different raw and corrected metrics."""
+    tables = []
+    for index, label in enumerate(board["labels"]):
         sentences = []
         for name in names:
             technique = board["techniques"][name]
             parts = []
-            for metric, words, show in (
+            for metric, subject, template in (
                 ("mean_probability", f"the mean probability of {label}", "{:.1%}"),
-                ("f1", f"the F1 of {label}", "{:.3f}"),
+                ("f1", f"{label} F1", "{:.3f}"),
             ):
                 raw, corrected = (technique[family][f"{label}.{metric}"] for family in ("raw", "corrected"))
-                shown = [show.format(each["value"]) for each in (raw, corrected)]
+                shown = [template.format(estimate["value"]) for estimate in (raw, corrected)]
                 if disagree(raw, corrected) and shown[0] != shown[1]:
-                    parts.append(f"{words} is {shown[0]} raw and {shown[1]} corrected")
+                    parts.append(f"{subject} is {shown[0]} raw and {shown[1]} corrected")
             if parts:
                 fitted, production = technique["fitted_prior"][label]["value"], board["production_prior"][label]
-                why = f"its raw probabilities are right for {fitted:.1%} {label}, production has {production:.1%}"
-                sentences.append({"name": name, "words": f"{', '.join(parts)}: {why}."})
-        made.append({"label": at, "sentences": sentences})
-    return made
+                why = f"Its raw probabilities fit a share of {fitted:.1%} {label}, but production has {production:.1%}."
+                sentences.append({"name": name, "words": f"{' and '.join(parts)}. {why}"})
+        tables.append({"label": index, "sentences": sentences})
+    return tables

@@ -1,6 +1,6 @@
 "use strict";
 
-// The page is complete without this script: it chooses between what is there, sorts tables and brings lines forward.
+// The page works without this script, which chooses a class, sorts tables and highlights lines.
 (() => {
   const all = (selector) => [...document.querySelectorAll(selector)];
   const chooser = document.getElementById("label");
@@ -24,13 +24,13 @@
     const { type, first = "ascending" } = button.dataset;
     const other = first === "ascending" ? "descending" : "ascending";
     const order = heading.getAttribute("aria-sort") === first ? other : first;
-    for (const each of heading.parentElement.cells) each.removeAttribute("aria-sort");
+    for (const cell of heading.parentElement.cells) cell.removeAttribute("aria-sort");
     heading.setAttribute("aria-sort", order);
     const sign = order === "ascending" ? 1 : -1;
     for (const body of heading.closest("table").tBodies) {
       const rows = [...body.rows].map((row) => [valueOf(row, column, type), row]);
       rows.sort(([a], [b]) => {
-        // What has no value stands last in either order.
+        // Missing values come last in both orders.
         if (a === null || b === null) return (a === null) - (b === null);
         return sign * (type === "number" ? a - b : a.localeCompare(b));
       });

@@ -1,4 +1,4 @@
-"""What the search of parameters found, for the report."""
+"""Results of the hyper-parameter search, for the report."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def in_words(value: Any) -> str:
-    """A parameter's value; that of each class with its name."""
+def parameter_text(value: Any) -> str:
+    """A hyper-parameter's value; a value per class with the names of the classes."""
     if isinstance(value, Mapping):
-        return ", ".join(f"{label} {each:g}" for label, each in value.items())
+        return ", ".join(f"{label} {weight:g}" for label, weight in value.items())
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def searched(found: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """A row for each entry that was searched: its parameters, their value on validation and the baseline's."""
+def search_rows(search: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A row for each technique that was searched: the best hyper-parameters, their validation score and the baseline's."""
     return [
         {
             "name": name,
-            "parameters": [f"{key}: {in_words(value)}" for key, value in each["best"].items()],
-            "metric": each["metric"],
-            "value": each["value"],
-            "baseline": each["baseline"],
-            "trials": len(each["trials"]),
+            "parameters": [f"{key}: {parameter_text(value)}" for key, value in entry["best"].items()],
+            "metric": entry["metric"],
+            "value": entry["value"],
+            "baseline": entry["baseline"],
+            "n_trials": len(entry["trials"]),
         }
-        for name, each in found.items()
+        for name, entry in search.items()
     ]

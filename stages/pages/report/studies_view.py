@@ -1,56 +1,57 @@
-"""Studies in the report: each question with its answer in words, its curves and its table; or the command that answers it."""
+"""Studies in the report: each question with its answer in words, its curves and its table; or the command that runs it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import floor
 from typing import Any
 
 from stages.pages.drawing import corner_ticks, points, shared_axis
+from stages.pages.report.results import FAMILIES
 from stages.store.studies import Result, Row
 
 SHOWN = (("recall", "Recall"), ("precision", "Precision"), ("f1", "F1"))
-FAMILIES = ("corrected", "raw")
 LEARNING_CURVE = "ingest.train_share"
-# Room beside the outermost values, and between whiskers of the same value, in shares of the width.
+# Margin beside the outermost values, and distance of whiskers at the same value, as shares of the width.
 MARGIN, APART = 0.06, 0.012
 
 
 def name_of(row: Row, result: Result) -> str:
-    """What tells a row from the others: its variant, its technique, or both."""
-    if len({each.technique for each in result.rows}) == 1:
+    """What distinguishes a row from the others: its variant, its technique, or both."""
+    if len({other.technique for other in result.rows}) == 1:
         return row.variant
-    return row.technique if len({each.variant for each in result.rows}) == 1 else f"{row.variant} · {row.technique}"
+    return row.technique if len({other.variant for other in result.rows}) == 1 else f"{row.variant} · {row.technique}"
 
 
-def in_words(found: Mapping[str, Any]) -> str:
-    """A difference with its interval and verdict."""
-    return f"{found['difference']:+.3f} ({found['low']:+.3f} to {found['high']:+.3f}: {found['verdict']})"
+def change_sentence(family: str, change: Mapping[str, Any]) -> str:
+    """A change of a metric with its interval and verdict."""
+    interval = f"{change['low']:+.3f} to {change['high']:+.3f}"
+    return f"{family} by {change['difference']:+.3f} ({interval}, {change['verdict']})"
 
 
 def extremes(result: Result) -> list[str]:
-    """For each technique what its farthest variant on the axis changes in the recall of the rarest class, raw and corrected."""
-    said = []
+    """For each technique, how the recall of the rarest class changes up to the farthest variant, raw and corrected."""
+    sentences = []
     techniques = dict.fromkeys(row.technique for row in result.rows)
     for technique in techniques if result.axis else []:
         rows = [row for row in result.rows if row.technique == technique and row.at is not None]
         start = next((row for row in rows if row.compared_with is None), None)
         others = [row for row in rows if row.differences is not None]
         if start is not None and others:
-            far = max(others, key=lambda row: abs((row.at or 0) - (start.at or 0)))
+            farthest = max(others, key=lambda row: abs((row.at or 0) - (start.at or 0)))
             metric = f"{result.rarest}.recall"
-            who = f"the {result.rarest} recall of {technique}"
-            changes = [f"{family} by {in_words(far.differences[family][metric])}" for family in ("raw", "corrected")]  # type: ignore[index]
-            said.append(f"From {start.variant} to {far.variant} {who} changes {' and '.join(changes)}.")
-    return said
+            changes = [change_sentence(family, farthest.differences[family][metric]) for family in ("raw", "corrected")]  # type: ignore[index]
+            subject = f"the {result.rarest} recall of {technique}"
+            sentences.append(f"From {start.variant} to {farthest.variant}, {subject} changes {' and '.join(changes)}.")
+    return sentences
 
 
 def best_technique(board: Mapping[str, Any], metric: str) -> tuple[str, Mapping[str, Any]] | None:
-    """The technique of the leaderboard that is shown to be better than the reference, or else might be, by most."""
+    """The technique with the largest gain over the reference, and its comparison; a significant gain comes first."""
     compared = {
-        name: each["comparison"]["corrected"]["metrics"][metric]
-        for name, each in board["techniques"].items()
-        if each["comparison"]
+        name: technique["comparison"]["corrected"]["metrics"][metric]
+        for name, technique in board["techniques"].items()
+        if technique["comparison"]
     }
     if not compared:
         return None
@@ -59,7 +60,7 @@ def best_technique(board: Mapping[str, Any], metric: str) -> tuple[str, Mapping[
 
 
 def data_or_technique(result: Result, board: Mapping[str, Any]) -> list[str]:
-    """Whether the last part of the data helped more than the best technique of the leaderboard, in words."""
+    """Whether the last part of the data helps more than the best technique of the leaderboard, in words."""
     metric = f"{result.rarest}.f1"
     rows = [row for row in result.rows if row.technique == board["reference"] and row.at is not None]
     best = best_technique(board, metric)
@@ -68,67 +69,67 @@ def data_or_technique(result: Result, board: Mapping[str, Any]) -> list[str]:
     less, most = sorted(rows, key=lambda row: row.at or 0)[-2:]
     if most.differences is not None or less.differences is None:
         return []
-    # The reference has all data, so that what less of it loses is what the rest of it gained.
-    lost = less.differences["corrected"][metric]
-    value, low, high = (-float(lost[key]) for key in ("difference", "high", "low"))
+    # The reference has all data, so the loss with less data is the gain from the rest.
+    loss = less.differences["corrected"][metric]
+    value, low, high = (-float(loss[key]) for key in ("difference", "high", "low"))
     name, gain = best
-    helps = {"data": lost["verdict"] == "worse", name: gain["verdict"] == "better"}
-    if helps["data"] and (not helps[name] or value > gain["difference"]):
-        answer = "The last part of the data helped more than any technique."
-    elif helps[name]:
-        answer = f"{name} helps more than the last part of the data did."
-    elif "inconclusive" in f"{lost['verdict']} {gain['verdict']}":
-        answer = "So few trainings tell neither."
+    data_helps, technique_helps = loss["verdict"] == "worse", gain["verdict"] == "better"
+    if data_helps and (not technique_helps or value > gain["difference"]):
+        answer = "More data helps more than any technique."
+    elif technique_helps:
+        answer = f"{name} helps more than more data."
+    elif "inconclusive" in f"{loss['verdict']} {gain['verdict']}":
+        answer = "The number of trainings is too small to tell whether more data or a technique helps."
     else:
-        answer = "Neither is shown to help."
+        answer = "Neither more data nor a technique helps significantly."
     return [
-        f"{answer} With all the data instead of {less.at:.0%} of it, {board['reference']} gains {value:+.3f} of"
-        f" {result.rarest} F1 ({low:+.3f} to {high:+.3f}); the best technique of the leaderboard, {name}, differs from it by"
-        f" {gain['difference']:+.3f} ({gain['low']:+.3f} to {gain['high']:+.3f})."
+        f"{answer} From {less.at:.0%} to all of the training data, the {result.rarest} F1 of {board['reference']} changes by"
+        f" {value:+.3f} ({low:+.3f} to {high:+.3f}). The {result.rarest} F1 of {name}, the best technique of the leaderboard,"
+        f" differs from that of {board['reference']} by {gain['difference']:+.3f} ({gain['low']:+.3f} to {gain['high']:+.3f})."
     ]
 
 
 def charts(result: Result) -> list[dict[str, Any]]:
     """Recall, precision and F1 of the rarest class over the axis: a line with whiskers for each technique and family."""
-    rows = [row for row in result.rows if row.at is not None]
-    values = sorted({row.at for row in rows if row.at is not None})
+    values = sorted({row.at for row in result.rows if row.at is not None})
     if len(values) < 2:
         return []
-    techniques = list(dict.fromkeys(row.technique for row in rows))
 
     def across(value: float) -> float:
         return MARGIN + (1 - 2 * MARGIN) * (value - values[0]) / (values[-1] - values[0])
 
-    made = []
+    ticks_across = [{"at": round(100 * across(value), 2), "value": f"{value:g}"} for value in values]
+    figures = []
     for metric, title in SHOWN:
-        key = f"{result.rarest}.{metric}"
-        lowest = min(row.metrics[family][key]["low"] for row in rows for family in FAMILIES)
-        corner = min(0.9, max(0.0, floor(10 * lowest) / 10))
-        lines: list[dict[str, Any]] = []
-        for at, technique in enumerate(techniques):
-            for family in FAMILIES:
-                own = sorted((row for row in rows if row.technique == technique), key=lambda row: row.at or 0)
-                shift = APART * (len(lines) - len(techniques) + 0.5)
-                xs = [across(row.at or 0) + shift for row in own]
-                estimates = [row.metrics[family][key] for row in own]
+        corner, lines = chart_lines(result, f"{result.rarest}.{metric}", across)
+        figures.append({"title": title, "ticks": corner_ticks(corner), "across": ticks_across, "lines": lines})
+    return figures
 
-                def up(value: float, corner: float = corner) -> float:
-                    return (value - corner) / (1 - corner)
 
-                lines.append(
-                    {
-                        "at": at,
-                        "family": family,
-                        "title": f"{technique}, {family}",
-                        "path": points(xs, [up(each["value"]) for each in estimates]),
-                        "whiskers": "".join(
-                            points([x, x], [up(each["low"]), up(each["high"])]) for x, each in zip(xs, estimates, strict=True)
-                        ),
-                    }
-                )
-        ticks_across = [{"at": round(100 * across(value), 2), "value": f"{value:g}"} for value in values]
-        made.append({"title": title, "ticks": corner_ticks(corner), "across": ticks_across, "lines": lines})
-    return made
+def chart_lines(result: Result, key: str, across: Callable[[float], float]) -> tuple[float, list[dict[str, Any]]]:
+    """The lower end of a metric's scale, and a line for each technique and family; `across` places a value of the axis."""
+    rows = [row for row in result.rows if row.at is not None]
+    techniques = list(dict.fromkeys(row.technique for row in rows))
+    lowest = min(row.metrics[family][key]["low"] for row in rows for family in FAMILIES)
+    corner = min(0.9, max(0.0, floor(10 * lowest) / 10))
+
+    def up(value: float) -> float:
+        return (value - corner) / (1 - corner)
+
+    lines: list[dict[str, Any]] = []
+    for at, technique in enumerate(techniques):
+        own = sorted((row for row in rows if row.technique == technique), key=lambda row: row.at or 0)
+        for family in FAMILIES:
+            # Whiskers at the same value stand side by side.
+            shift = APART * (len(lines) - len(techniques) + 0.5)
+            xs = [across(row.at or 0) + shift for row in own]
+            estimates = [row.metrics[family][key] for row in own]
+            whiskers = [
+                points([x, x], [up(estimate["low"]), up(estimate["high"])]) for x, estimate in zip(xs, estimates, strict=True)
+            ]
+            line = {"at": at, "family": family, "title": f"{technique}, {family}", "whiskers": "".join(whiskers)}
+            lines.append({**line, "path": points(xs, [up(estimate["value"]) for estimate in estimates])})
+    return corner, lines
 
 
 def table(result: Result) -> dict[str, Any]:
@@ -143,12 +144,12 @@ def table(result: Result) -> dict[str, Any]:
     }
 
     def cells(row: Row, family: str) -> list[dict[str, Any]]:
-        made = []
+        row_cells = []
         for metric, title in SHOWN:
             estimate = row.metrics[family][f"{result.rarest}.{metric}"]
             difference = row.differences[family][f"{result.rarest}.{metric}"] if row.differences else None
-            made.append({"title": title, **estimate, **axes[metric].interval(estimate), "difference": difference})
-        return made
+            row_cells.append({"title": title, **estimate, **axes[metric].interval(estimate), "difference": difference})
+        return row_cells
 
     return {
         "columns": [title for _, title in SHOWN],
@@ -172,7 +173,7 @@ def table(result: Result) -> dict[str, Any]:
 
 
 def studies(results: Mapping[str, Result | None], board: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-    """What the page shows of each study, those that have run first."""
+    """What the page shows of each study; studies with results come first."""
     shown = [
         {
             "name": name,
@@ -181,7 +182,7 @@ def studies(results: Mapping[str, Result | None], board: Mapping[str, Any]) -> S
             "support": result.support,
             "trainings": len(result.rows[0].seeds),
             "confidence": f"{100 * result.confidence:g}%",
-            "said": [*data_or_technique(result, board), *extremes(result)],
+            "sentences": [*data_or_technique(result, board), *extremes(result)],
             "claims": result.claims,
             "axis": result.axis.title if result.axis else "",
             "charts": charts(result),

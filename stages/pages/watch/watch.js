@@ -1,6 +1,6 @@
 "use strict";
 
-// The page is complete without this script: it tells of what is pointed at, chooses a class and looks closer.
+// The page works without this script, which shows tips, chooses a class and zooms.
 (() => {
   const all = (selector) => [...document.querySelectorAll(selector)];
   const tip = document.getElementById("tip");
@@ -11,7 +11,7 @@
     if (tip.hidden) return;
     tip.textContent = area.dataset.tip;
     const left = event.clientX + 14;
-    // On the other side of the pointer where there is no room.
+    // Left of the pointer if there is no space on the right.
     const over = left + tip.offsetWidth > innerWidth - 8 ? event.clientX - tip.offsetWidth - 14 : left;
     tip.style.left = `${Math.max(8, over)}px`;
     tip.style.top = `${Math.max(8, event.clientY - tip.offsetHeight - 10)}px`;
@@ -23,7 +23,7 @@
 
   const chooser = document.getElementById("label");
   function show() {
-    for (const each of all("#windows [data-label]")) each.hidden = each.dataset.label !== chooser.value;
+    for (const cell of all("#windows [data-label]")) cell.hidden = cell.dataset.label !== chooser.value;
   }
   if (chooser) {
     chooser.addEventListener("change", show);
@@ -36,7 +36,7 @@
     zoom.hidden = false;
     zoom.addEventListener("change", (event) => {
       panels.classList.toggle("near", event.target.value === "near");
-      for (const each of all("#timeline .sideways")) each.scrollLeft = each.scrollWidth;
+      for (const chart of all("#timeline .sideways")) chart.scrollLeft = chart.scrollWidth;
     });
   }
 })();

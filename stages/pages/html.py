@@ -1,0 +1,39 @@
+"""Rendering of the HTML pages: templates, and the stylesheets and scripts that a page carries in itself."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from stages.pages.words import magnitude, metric_name, number, percent
+
+# The stylesheet and the macros that all pages share.
+HERE = Path(__file__).parent
+STYLE = HERE / "page.css"
+
+
+def environment(*folders: Path) -> Environment:
+    """Jinja2 environment for the templates of some folders and the shared macros. It escapes every value that it inserts."""
+    jinja = Environment(
+        loader=FileSystemLoader([*folders, HERE]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    jinja.filters |= {"percent": percent, "magnitude": magnitude, "metric_name": metric_name, "number": number}
+    return jinja
+
+
+def trusted_source(path: Path) -> Markup:
+    """A stylesheet or script of this repository, inserted into a page without escaping."""
+    return Markup(path.read_text(encoding="utf-8"))
+
+
+def script_hash(script: str) -> str:
+    """Base64 SHA-256 of a script, as the Content-Security-Policy of a page names it."""
+    return base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")

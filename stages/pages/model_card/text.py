@@ -1,0 +1,97 @@
+"""Markdown text of the model card: escaping, and the sentences that depend on the results."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from markupsafe import Markup
+
+from ballast.data.splitting import SPLITS
+from ballast.evaluation.bootstrap import MINIMUM_SEEDS
+from ballast.evaluation.comparison import seeds_in_words
+from ballast.evaluation.operating_point import BUDGET_UNIT
+from ballast.evaluation.selection import difference
+from stages.pages.words import join_words
+
+# With fewer messages of a class, its interval is as wide as the differences between techniques.
+FEW = 200
+
+
+def markdown(value: Any) -> Any:
+    """A text on one line that Markdown and HTML show literally. Other values are returned unchanged."""
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    return re.sub(r"([\\`*_{}\[\]#|~!])", r"\\\1", html.escape(" ".join(value.split()), quote=False))
+
+
+def sample_limits(board: Mapping[str, Any], ingest: Mapping[str, Any], n_seeds: int) -> list[str]:
+    """Limits of the test set, the selection and the seeds."""
+    test = ingest["splits"]["test"]
+    sentences = [
+        f"The test split has only {test[label]} messages of {label}. Another test split would give other {label} metrics."
+        for label in sorted(board["labels"], key=lambda label: test[label])
+        if test[label] < FEW
+    ]
+    n_techniques = len(board["techniques"])
+    if n_techniques > 1:
+        sentences.append(
+            f"The model is the best of {n_techniques} techniques on these test messages, so its test metrics are optimistic."
+            " Only new messages can show by how much."
+        )
+    if n_seeds < MINIMUM_SEEDS:
+        sentences.append(
+            "The intervals cover the sampling of test messages, but not the variation between trainings"
+            f" ({seeds_in_words(n_seeds)})."
+        )
+    return sentences
+
+
+def operating_point_limits(ingest: Mapping[str, Any], point: Mapping[str, Any]) -> list[str]:
+    """Limits of what was fitted on the validation split."""
+    validation = ingest["splits"]["validation"]
+    total = sum(validation.values())
+    counts = join_words([f"{count:,} {label}" for label, count in validation.items()])
+    sentences = [f"The operating point and the measured prior are fitted on {total:,} validation messages ({counts})."]
+    if point["rule"] == "budget":
+        others = total - validation[point["label"]]
+        if point["limit"] * others < BUDGET_UNIT:
+            sentences.append(
+                f"Validation has {others:,} messages of classes other than {point['label']}. One false alarm among them is"
+                f" {BUDGET_UNIT / others:.0f} per {BUDGET_UNIT:,}, so validation cannot distinguish a budget of {point['limit']:g}"
+                " from zero."
+            )
+    if not point["met"]:
+        sentences.append(f"No threshold met the required {point['rule']} on validation.")
+    return sentences
+
+
+def limits(name: str, board: Mapping[str, Any], ingest: Mapping[str, Any], point: Mapping[str, Any]) -> list[str]:
+    """Known limits of the model and of the numbers on the card."""
+    technique = board["techniques"][name]
+    sentences = [*sample_limits(board, ingest, len(technique["seeds"])), *operating_point_limits(ingest, point)]
+    if technique["safe"] is False:
+        sentences.append("Its raw probabilities do not fit the production prior. Use the deployed model, which corrects them.")
+    if technique["technique"] == "majority":
+        sentences.append("It ignores the text and always predicts the largest class.")
+    sentences.append("It assigns one of its classes to every text, including texts in other languages and texts of no class.")
+    return sentences
+
+
+def comparison(name: str, board: Mapping[str, Any], rarest: str, at: str) -> list[str]:
+    """Verdicts against the reference, for decisions `at` the operating point or corrected, and for probabilities."""
+    where = " at the operating point" if at == "operating_point" else ""
+    subjects = ((f"{rarest}.f1", f"{rarest} F1{where}"), ("macro_f1", f"Macro F1{where}"), ("log_loss", "Log loss"))
+    return [
+        f"{subject}: {entry['verdict']} (difference from {board['reference']} {entry['difference']:+.3f},"
+        f" {entry['low']:+.3f} to {entry['high']:+.3f}, adjusted p {entry['p_adjusted']:.3f})"
+        for metric, subject in subjects
+        if (entry := difference(board["techniques"][name], metric, at))
+    ]
+
+
+def split_counts(ingest: Mapping[str, Any], labels: list[str]) -> list[tuple[str, list[int]]]:
+    """(split, messages of each label) for each split."""
+    return [(split, [ingest["splits"][split][label] for label in labels]) for split in SPLITS]

@@ -1,0 +1,106 @@
+"""The answer on the first screen of the report: what to deploy, how good it is, and what would improve it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ballast.evaluation.bootstrap import MINIMUM_SEEDS
+from ballast.evaluation.metrics import higher_is_better
+from ballast.evaluation.selection import best_of, difference, eligible, metric_of
+from stages.pages.report.results import Results
+from stages.pages.report.studies_view import data_or_technique
+from stages.pages.words import join_words, metric_name
+
+# The study that varies the amount of training data.
+MORE_DATA_STUDY = "learning_curve"
+# More names than this are counted, not listed.
+LISTED_NAMES = 4
+
+
+def selection_rule(results: Results) -> str:
+    """Why the selected technique was chosen."""
+    rule = results.params.select
+    techniques, metric = results.board["techniques"], metric_name(rule.metric)
+    sign = {key: "≥" if higher_is_better(key) else "≤" for key in rule.constraints}
+    limits = [f"{metric_name(key)} {sign[key]} {limit:g}" for key, limit in rule.constraints.items()]
+    limits += ["safe probabilities"] if rule.safe_only else []
+    among = f", among the techniques with {join_words(limits)}" if limits else ""
+    candidates = eligible(techniques, at=rule.at, constraints=rule.constraints, safe_only=rule.safe_only)
+    _, best = best_of({name: techniques[name] for name in candidates}, rule.metric, rule.at)
+    kind = f"corrected {metric}" if rule.at == "corrected" else f"{metric} at its operating point"
+    if metric_of(techniques[results.selected["technique"]], rule.metric, rule.at)["value"] == best:
+        return f"it has the best {kind}{among}"
+    return f"it is the smallest model within {rule.tolerance:g} of the best {kind} ({best:.3f}){among}"
+
+
+def name_list(names: list[str]) -> str:
+    """A few names as an enumeration, with their verb; many names as a count."""
+    if len(names) > LISTED_NAMES:
+        return f"{len(names)} techniques have"
+    return f"{join_words(names)} {'has' if len(names) == 1 else 'have'}"
+
+
+def verdict_sentence(compared: Mapping[str, Mapping[str, Any]], reference: str, metric: str) -> str:
+    """Which techniques differ significantly from the reference; empty if the verdicts are inconclusive."""
+    if any("inconclusive" in entry["verdict"] for entry in compared.values()):
+        return ""
+    better, worse = ([name for name, entry in compared.items() if entry["verdict"] == kind] for kind in ("better", "worse"))
+    sentence = f"{name_list(better) if better else 'No technique has'} a significantly better {metric} than {reference}"
+    return f"{sentence}; {name_list(worse)} a significantly worse one." if worse else f"{sentence}."
+
+
+def against_reference(results: Results) -> str:
+    """The selected technique's difference from the reference, and the techniques that differ significantly."""
+    board, rule = results.board, results.params.select
+    techniques, reference, selected = board["techniques"], board["reference"], results.selected["technique"]
+    others = [name for name in results.names if name != reference]
+    if not others:
+        return "There is no other technique to compare it with."
+    metric = rule.metric
+    differences = {name: difference(techniques[name], metric, rule.at) for name in others}
+    if not all(differences.values()):
+        metric = f"{results.rarest}.f1"
+        differences = {name: difference(techniques[name], metric, rule.at) for name in others}
+    compared = {name: entry for name, entry in differences.items() if entry is not None}
+    own = compared.get(selected)
+    sentence = f"It is the reference ({reference}) that the other techniques are compared with."
+    if own:
+        support = results.ingest["splits"]["test"][results.rarest]
+        sentence = (
+            f"On {support:,} “{results.rarest}” test messages, its {metric_name(metric)} differs from that of {reference} by"
+            f" {own['difference']:+.3f} ({results.confidence} interval {own['low']:+.3f} to {own['high']:+.3f})."
+        )
+    return f"{sentence} {verdict_sentence(compared, reference, metric_name(metric))}".strip()
+
+
+def improvement(results: Results) -> list[str]:
+    """What would improve the model, or which command would tell."""
+    sentences = []
+    for name, study in results.studies.items():
+        if study is not None:
+            sentences += data_or_technique(study, results.board)
+        elif name == MORE_DATA_STUDY:
+            sentences.append(f"To see whether more data would help, run: make study NAME={name}.")
+    if results.n_seeds < MINIMUM_SEEDS:
+        sentences.append(f"To compare techniques reliably, set at least {MINIMUM_SEEDS} seeds in train.seeds.")
+    return sentences
+
+
+def answer(results: Results) -> dict[str, Any]:
+    """The page's answer in a few sentences, with its uncertainty."""
+    selected, label, at = results.selected["technique"], results.rarest, results.params.select.at
+    f1 = metric_of(results.board["techniques"][selected], f"{label}.f1", at)
+    n_seeds = results.n_seeds
+    seeds = "One seed" if n_seeds == 1 else f"{n_seeds} seeds"
+    return {
+        "technique": selected,
+        "rule": selection_rule(results),
+        "label": label,
+        "where": "At its operating point" if at == "operating_point" else "With corrected probabilities",
+        "f1": f"{f1['value']:.3f}",
+        "interval": f"{f1['low']:.3f} to {f1['high']:.3f}",
+        "against": against_reference(results),
+        "seeds": f"{seeds}: differences between techniques are inconclusive." if n_seeds < MINIMUM_SEEDS else "",
+        "improve": improvement(results),
+    }

@@ -1,0 +1,80 @@
+"""The results of the pipeline that the report shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from stages.store.params import Params
+from stages.store.studies import Result as StudyResult
+
+FAMILIES = ("corrected", "raw")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Results:
+    """Everything that the page shows.
+
+    calibration : technique -> label -> calibration curve of the raw posteriors, first seed.
+    errors : mistakes of the techniques, by row of the messages.
+    texts : row -> text of these messages; empty if the texts are hidden.
+    n_predicted : label -> number of test messages that the selected technique predicts as this label.
+    bounds : label -> lowest and highest plausible number of test messages under the production prior.
+    """
+
+    params: Params
+    ingest: Mapping[str, Any]
+    validation: Mapping[str, Any]
+    board: Mapping[str, Any]
+    evaluations: Mapping[str, Any]
+    calibration: Mapping[str, Any]
+    probe: pd.DataFrame
+    selected: Mapping[str, Any]
+    perturbations: pd.DataFrame
+    errors: Mapping[str, Any]
+    texts: Mapping[int, str]
+    model_card: str
+    n_predicted: Mapping[str, int]
+    bounds: Mapping[str, tuple[int, int]]
+    claims: Sequence[Mapping[str, Any]]
+    search: Mapping[str, Any]
+    studies: Mapping[str, StudyResult | None]
+
+    @property
+    def labels(self) -> list[str]:
+        """The K labels."""
+        return list(self.board["labels"])
+
+    @property
+    def names(self) -> list[str]:
+        """The techniques, in the order of params.yaml."""
+        return [name for name in self.params.techniques if name in self.board["techniques"]]
+
+    @property
+    def rarest(self) -> str:
+        """The label with the smallest production share, which the page shows first."""
+        return min(self.labels, key=lambda label: self.board["production_prior"][label])
+
+    @property
+    def n_seeds(self) -> int:
+        """Number of seeds."""
+        return len(self.params.train.seeds)
+
+    @property
+    def confidence(self) -> str:
+        """Confidence of the intervals, as shown."""
+        return f"{100 * self.params.evaluate.confidence:g}%"
+
+    def first_seed(self, name: str) -> Mapping[str, Any]:
+        """The evaluation of a technique's first seed, which the curves and tables of one training show."""
+        evaluation: Mapping[str, Any] = self.evaluations[name]["seeds"][str(self.params.train.seeds[0])]
+        return evaluation
+
+    def role(self, name: str) -> str:
+        """How the page marks a technique: selected, reference or other."""
+        if name == self.selected["technique"]:
+            return "selected"
+        return "reference" if name == self.board["reference"] else "other"

@@ -1,0 +1,65 @@
+"""The windows to investigate: what the prior shift does not explain, and which messages to label."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from stages.pages.report.errors_view import SHOWN_CHARACTERS
+from stages.pages.watch.windows import Window, link
+from stages.pages.words import join_words, shortened
+from stages.store.project import PROJECT
+
+# The newest windows, whose findings are shown.
+N_EXPLAINED = 8
+
+
+def finding_row(finding: Mapping[str, Any]) -> dict[str, str]:
+    """A finding that no shift of the prior explains: the statistic, its effect in words and its p-value."""
+    effect = (
+        f"{finding['effect']:.1%} of the messages have scores that no mixture of the classes produces"
+        if finding["name"] == "scores"
+        else f"the mean rank differs by {finding['effect']:+.2f} standard deviations from any mixture of the classes"
+    )
+    return {"name": finding["name"].replace("_", " "), "effect": effect, "p": f"{finding['p']:.2g}"}
+
+
+def label_sheet(identifiers: Sequence[str]) -> str:
+    """A CSV table with the ids of messages and an empty column for their labels."""
+    sheet = io.StringIO()
+    csv.writer(sheet, lineterminator="\n").writerows([("id", "label"), *((identifier, "") for identifier in identifiers)])
+    return sheet.getvalue()
+
+
+def unexplained(windows: Sequence[Window], texts: Mapping[str, str]) -> dict[str, Any] | None:
+    """The windows to investigate, newest first, with their findings, and the messages of the newest to label; or None."""
+    to_investigate = [window for window in reversed(windows) if window["decision"] == "investigate"]
+    if not to_investigate:
+        return None
+    shown = [
+        {
+            "window": window["window"],
+            "link": link(window),
+            "reasons": window["reasons"],
+            "findings": [finding_row(finding) for finding in window["findings"] or [] if finding["rejects"]],
+        }
+        for window in to_investigate[:N_EXPLAINED]
+    ]
+    chosen = next((window for window in to_investigate if window.get("to_label")), None)
+    identifiers = [message["id"] for message in chosen["to_label"]] if chosen else []
+    messages = [
+        {"id": identifier, "text": shortened(texts[identifier], SHOWN_CHARACTERS) if identifier in texts else None}
+        for identifier in identifiers
+    ]
+    return {
+        "windows": shown,
+        "n_older": len(to_investigate) - len(shown),
+        "of": chosen["window"] if chosen else None,
+        "messages": messages,
+        "any_text": any(message["text"] is not None for message in messages),
+        "sheet": label_sheet(identifiers),
+        "file": f"{PROJECT.labels / chosen['window']}.csv" if chosen else None,
+        "labels": join_words([f"“{label}”" for label in chosen["labels"]]) if chosen else "",
+    }

@@ -1,0 +1,109 @@
+"""Numbers, names and rules in words, as the pages and the model card show them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ballast.evaluation.operating_point import BUDGET_UNIT, cost_matrix, threshold
+
+METRIC_NAMES = {
+    "f1": "F1",
+    "macro_f1": "macro F1",
+    "weighted_f1": "weighted F1",
+    "mcc": "MCC",
+    "ece": "ECE",
+    "pr_auc": "PR AUC",
+    "roc_auc": "ROC AUC",
+    "brier": "Brier score",
+}
+
+
+def magnitude(count: int) -> str:
+    """A count with three significant digits and a unit.
+
+    >>> [magnitude(count) for count in (22_700_000, 8_900, 412)]
+    ['22.7 M', '8.9 k', '412']
+    """
+    for size, unit in ((1_000_000_000, "B"), (1_000_000, "M"), (1_000, "k")):
+        if count >= size:
+            return f"{count / size:.3g} {unit}"
+    return str(count)
+
+
+def percent(share: float) -> str:
+    """A share in percent, with a second decimal near 0% and 100%.
+
+    >>> [percent(share) for share in (0.126, 0.0042, 1.0)]
+    ['12.6%', '0.42%', '100%']
+    """
+    distance = min(share, 1 - share)
+    decimals = 0 if distance <= 0 else 1 if distance >= 0.01 else 2
+    return f"{100 * share:.{decimals}f}%"
+
+
+def percent_or_dash(share: float | None) -> str:
+    """A share in percent, or a dash for a missing value."""
+    return "–" if share is None else percent(share)
+
+
+def number(value: float | None) -> str:
+    """A metric with three decimals, or a dash for a missing value."""
+    return "–" if value is None else f"{value:.3f}"
+
+
+def with_interval(estimate: Mapping[str, float] | None) -> str:
+    """A value with its confidence interval, or nothing for a missing estimate."""
+    return "" if estimate is None else "{value:.3f} ({low:.3f} to {high:.3f})".format(**estimate)
+
+
+def join_words(items: Sequence[str]) -> str:
+    """Items as an enumeration in a sentence.
+
+    >>> join_words(["a", "b", "c"])
+    'a, b and c'
+    """
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
+
+
+def shortened(text: str, n_characters: int) -> str:
+    """A text, cut after some characters if it is longer."""
+    return text if len(text) <= n_characters else f"{text[:n_characters]}…"
+
+
+def metric_name(metric: str) -> str:
+    """The usual name of a metric, after its class if it has one.
+
+    >>> [metric_name(metric) for metric in ("spam.f1", "macro_f1", "log_loss")]
+    ['spam F1', 'macro F1', 'log loss']
+    """
+    label, _, name = metric.rpartition(".")
+    name = METRIC_NAMES.get(name, name.replace("_", " "))
+    return f"{label} {name}" if label else name
+
+
+def operating_point_rule(point: Mapping[str, Any]) -> str:
+    """The rule that chose an operating point, `point` as `stages.evaluate` writes it."""
+    label, limit = point["label"], "" if point["limit"] is None else f"{point['limit']:g}"
+    rule: str = {
+        "f1": f"the highest {label} F1 on validation",
+        "macro_f1": "the highest macro F1 on validation",
+        "cost": "the lowest expected cost, given the costs in params.yaml",
+        "precision": f"the highest {label} recall with a {label} precision of at least {limit} on validation",
+        "budget": f"the highest {label} recall with at most {limit} false alarms per {BUDGET_UNIT:,} other messages"
+        " on validation",
+    }[point["rule"]]
+    return rule if point["met"] else f"{rule}; no threshold meets this limit, so the point of highest precision is used"
+
+
+def decision_rule(point: Mapping[str, Any], labels: Sequence[str]) -> str:
+    """How the predicted class of a message follows from its probabilities."""
+    costs = cost_matrix(point["costs"], labels)
+    label = point["label"] or labels[-1]
+    if len(labels) == 2:
+        minimum = threshold(costs, labels.index(label))
+        return f"a message is predicted as {label} if its probability of {label} exceeds {minimum:.3g}"
+    if point["label"] is not None:
+        weight = costs[labels.index(label)].max()
+        return f"the probability of {label} is multiplied by {weight:.3g}, and the class with the highest value is predicted"
+    return "the class with the lowest expected cost is predicted"
