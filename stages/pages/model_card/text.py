@@ -60,8 +60,8 @@ def operating_point_limits(ingest: Mapping[str, Any], point: Mapping[str, Any]) 
         if point["limit"] * others < BUDGET_UNIT:
             sentences.append(
                 f"Validation has {others:,} messages of classes other than {point['label']}. One false alarm among them is"
-                f" {BUDGET_UNIT / others:.0f} per {BUDGET_UNIT:,}, so validation cannot distinguish a budget of {point['limit']:g}"
-                " from zero."
+                f" {BUDGET_UNIT / others:.0f} per {BUDGET_UNIT:,}, so validation cannot distinguish a budget of"
+                f" {point['limit']:g} from zero."
             )
     if not point["met"]:
         sentences.append(f"No threshold met the required {point['rule']} on validation.")
