@@ -183,7 +183,7 @@ def test_sources_are_all_that_a_stage_imports_and_their_templates() -> None:
     assert {name for name, stage in DVC.items() if any(dep.startswith("data/techniques") for dep in stage["deps"])} == set(
         BY_CARD
     )
-    assert {"stages/pages/report/report.html", "stages/pages/report/report.css"} <= sources_of("report")
+    assert {"stages/pages/report/report.html", "stages/pages/page.css"} <= sources_of("report")
     assert "ballast/techniques/focal.py" not in sources_of("train")
     assert "ballast/techniques/focal.py" in sources_of("search") & sources_of("variant") & sources_of("techniques")
     assert set(PLUMBING) & sources_of("techniques")
