@@ -14,6 +14,7 @@ from docs.generate.docstrings import listed_fields
 from docs.generate.files import MEANINGS, files_tables, outputs, read
 from docs.generate.params import all_keys, describe, params_tables
 from docs.generate.shelves import ROOMS, shelves_tables
+from docs.generate.speed import SECTIONS, speed_sections, speed_tables
 from stages.store.params import Params
 from tests import manual
 from tests.browser import Watched
@@ -94,6 +95,33 @@ def test_fields_of_a_docstring_become_a_list() -> None:
     assert listed_fields(lines) == ["Two fields.", "", "* **low, high**: ends of", "  the interval.", "", "Afterwards."]
     numpydoc = ["Parameters", "----------", "name : str"]
     assert listed_fields(numpydoc) == numpydoc
+
+
+def test_the_speed_page_shows_every_committed_benchmark() -> None:
+    text = speed_tables(ROOT)
+    for name, (heading, _) in SECTIONS.items():
+        assert (f"## {heading}\n" in text) == (ROOT / f"benchmarks/{name}.json").exists()
+
+
+def test_a_benchmark_that_was_never_run_or_lacks_a_number_has_no_section() -> None:
+    families = {
+        "train": {"stages": 2, "seconds": 60.0, "training": 30.0, "scoring": 20.0, "start": 10.0},
+        "dvc": {"stages": 4, "seconds": 40.0},
+    }
+    full = {"seconds": 100.0, "techniques": 2, "second_repro_seconds": 2.0, "second_flow_seconds": 9.0, "families": families}
+    result = {"full": full, "device": "a processor", "cpus": 2, "date": "2026-01-02"}
+    lines = speed_sections(
+        {"overhead": result, "score": {"device": "a processor", "cpus": 2, "date": "2026-01-02"}}
+    ).splitlines()
+    assert [line for line in lines if line.startswith("#")] == ["## A whole run"]
+    assert lines[2].startswith("`make repro` takes 1.7 minutes for 2 entries")
+    assert lines[6:10] == [
+        "| DVC itself | 4 | 40 | 40% |",
+        "| train: training | 2 | 30 | 30% |",
+        "| train: scoring | 2 | 20 | 20% |",
+        "| train: start | 2 | 10 | 10% |",
+    ]
+    assert lines[-1] == "`benchmarks/overhead.json`: a processor, 2 cores, 2026-01-02."
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import torch
 import yaml
 
 from docs.figures import FIGURES, FOLDER
-from stages.pages.readme import MARKDOWN, PICTURES, README, benchmarks_table, filled, results_table, tables
+from stages.pages.readme import MARKDOWN, PICTURES, README, filled, results_table, tables
 from stages.store.files import read_json, write_json
 from stages.store.params import Params, read_params
 from stages.store.project import PROJECT
@@ -60,38 +60,6 @@ def test_the_short_table_has_the_best_the_reference_and_the_smallest() -> None:
     assert names == ["t0", "t1", "t2", "t3", "t4", "reference", "linear", "constant"]
     assert lines[2] == "| t0 | 0.900 [0.800, 1.000] | 0.500 | 0.250 | 1,000 |"
     assert lines[-1].startswith("2 seeds, 12 rare messages in the test split")
-
-
-def test_a_benchmark_that_was_never_run_or_lacks_a_number_has_no_row() -> None:
-    where = {"device": "a processor", "cpus": 2, "date": "2026-01-02"}
-    trained = {
-        "ratio_to_defaults": 12.34,
-        "ratio_to_tuned": 3.21,
-        "messages_per_second": 1234.5,
-        "share_of_matrix_rate": 0.4,
-        "f1_difference": {"value": 0.001, "low": -0.01, "high": 0.012},
-        "f1_difference_to_tuned": {"value": 0.002, "low": -0.02, "high": 0.013},
-        "same_layers": {"ratio": 4.56},
-        "seeds": 3,
-        "bf16": False,
-        "params": {"frozen_layers": 5, "learning_rate": 1e-4},
-        **where,
-    }
-    [row] = [line for line in benchmarks_table({"train": trained}).splitlines() if "a processor" in line]
-    assert all(part in row for part in ("12.3 times", "3.2 times", "+0.001 [-0.010, +0.012]", "4.6 times", "40%", "2026-01-02"))
-    assert "a processor" not in benchmarks_table({"train": {key: trained[key] for key in trained if key != "ratio_to_tuned"}})
-    families = {
-        "train": {"stages": 2, "seconds": 60.0, "training": 30.0, "scoring": 20.0, "start": 10.0},
-        "dvc": {"stages": 4, "seconds": 40.0},
-    }
-    whole = {"seconds": 100.0, "techniques": 2, "second_repro_seconds": 2.0, "second_flow_seconds": 9.0, "families": families}
-    lines = benchmarks_table({"overhead": {"full": whole, **where}}).splitlines()
-    assert lines[-4:] == [
-        "| DVC itself | 4 | 40 | 40% |",
-        "| train: training | 2 | 30 | 30% |",
-        "| train: scoring | 2 | 20 | 20% |",
-        "| train: start | 2 | 10 | 10% |",
-    ]
 
 
 def test_the_blocks_of_what_was_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

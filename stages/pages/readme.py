@@ -9,7 +9,6 @@ import re
 import shutil
 import sys
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +24,6 @@ PICTURES = {
     PROJECT.watch / "index.html": PROJECT.reports / "time_line.png",
 }
 CLASS_PRIOR = Path("benchmarks/class_prior.json")
-MEASURED = ("train", "score", "score_folder", "overhead", "growth", "evaluate")
-BENCHMARKS = {name: Path(f"benchmarks/{name}.json") for name in MEASURED}
-GROWTH_PICTURE = "![Seconds and memory of each stage over the number of messages](../benchmarks/growth.svg)"
 BENCHMARKS_FOLDER = Path("benchmarks")
 BLOCK = re.compile(
     r"(?P<begin><!-- (?P<name>\w+): made by `?make readme`? -->)\n.*?(?P<end><!-- end of (?P=name) -->)", re.DOTALL
@@ -118,104 +114,6 @@ def watch_table(found: dict[str, Any]) -> str:
         f" programming manual), the decision is *investigate* in {other.get('investigate', 0):.0%}.",
     ]
     return "\n".join(lines)
-
-
-def training_in_words(found: dict[str, Any]) -> str:
-    """How fast training is beside transformers' Trainer."""
-    defaults, tuned = (
-        "{value:+.3f} [{low:+.3f}, {high:+.3f}]".format(**found[key]) for key in ("f1_difference", "f1_difference_to_tuned")
-    )
-    layers = found["params"]["frozen_layers"]
-    alike = f" A tuned one that does so too: {found['same_layers']['ratio']:.1f} times." if "same_layers" in found else ""
-    return (
-        f"{found['messages_per_second']:,.0f} messages a second, {found['ratio_to_defaults']:.1f} times transformers' Trainer"
-        f" at its defaults (F1 by {defaults} from its) and {found['ratio_to_tuned']:.1f} times a tuned one (F1 by {tuned}),"
-        f" {found['seeds']} seeds at learning rate {found['params']['learning_rate']:g}. Both train all layers; ours leaves the"
-        f" lowest {layers} as they are.{alike} {found['share_of_matrix_rate']:.0%} of the machine's"
-        f" {'bf16' if found['bf16'] else 'fp32'} matrix rate"
-    )
-
-
-def scoring_in_words(found: dict[str, Any]) -> str:
-    """How fast scoring is beside transformers' pipeline, and the memory of long windows."""
-    memory = {int(rows): each["peak_mb"] for rows, each in found["memory"]["linear"].items()}
-    most = max(memory, default=0)
-    return (
-        f"{found['messages_per_second']:,.0f} messages a second, {found['ratio']:.1f} times transformers' pipeline at its"
-        f" defaults ({found['ratio_without_repeats']:.1f} without the repeated texts), the same labels on"
-        f" {found['agreement']:.2%}" + (f"; {most:,} messages by the linear model in {memory[most]:,} MB" if most else "")
-    )
-
-
-def folders_in_words(found: dict[str, Any]) -> str:
-    """How much faster more workers score a folder."""
-    few, many = found["workers"]
-    return (
-        f"{found['messages_per_second'][str(many)]:,.0f} messages a second by {many} workers of Ray, {found['ratio']:.2f} times"
-        f" as many as by {few} ({found['ratio_with_starting']:.2f} with the start of Ray); by one process without it"
-        f" {found['messages'] / found['seconds_of_one_process']:,.0f}"
-    )
-
-
-def overhead_in_words(found: dict[str, Any]) -> str:
-    """How long a whole run takes, and one that finds nothing to do."""
-    full = found["full"]
-    return (
-        f"{full['techniques']} entries in {full['seconds'] / 60:.1f} minutes;"
-        f" a second run {full['second_repro_seconds']:.0f} s, as a flow {full['second_flow_seconds']:.0f} s"
-    )
-
-
-def growth_in_words(found: dict[str, Any]) -> str:
-    """Seconds and memory of a million messages, where the encoder is a small one that takes next to no time."""
-    return "with an encoder of two small layers, trained for one epoch: " + "; ".join(
-        f"{name.replace('_', ' ')} {max(0.0, each['seconds_per_million']):.0f} s, {each['mb_per_million']:,} MB"
-        for name, each in found["stages"].items()
-        if len(each["measured"]) > 1
-    )
-
-
-def evaluating_in_words(found: dict[str, Any]) -> str:
-    """How long all techniques take to evaluate."""
-    return (
-        f"{found['techniques']} techniques x {found['seeds']} seeds x {found['test_messages']:,} test messages,"
-        f" {found['resamples']:,} resamples: {found['evaluate_seconds']:.0f} s, compared in {found['compare_seconds']:.0f} s"
-    )
-
-
-def run_table(full: dict[str, Any]) -> list[str]:
-    """Lines of a table of where the time of a whole run went, most first."""
-    parts = []
-    for name, each in full["families"].items():
-        if name == "train":
-            parts += [(f"train: {part}", each["stages"], each[part]) for part in ("training", "scoring", "start")]
-        else:
-            parts.append(("DVC itself" if name == "dvc" else name, each["stages"], each["seconds"]))
-    lines = [
-        f"| {name} | {stages:.0f} | {seconds:.0f} | {seconds / full['seconds']:.0%} |"
-        for name, stages, seconds in sorted(parts, key=lambda part: -part[2])
-    ]
-    return ["", "| where the time of a run goes | stages | seconds | share |", "|---|---|---|---|", *lines]
-
-
-def benchmarks_table(found: dict[str, dict[str, Any]]) -> str:
-    """What the benchmarks measured, by name, as Markdown; one without the keys that its words need gives no row."""
-    kinds = {
-        "train": ("training", training_in_words),
-        "score": ("scoring", scoring_in_words),
-        "score_folder": ("scoring a folder", folders_in_words),
-        "overhead": ("`make repro` after set-up", overhead_in_words),
-        "growth": ("a million messages more", growth_in_words),
-        "evaluate": ("evaluation", evaluating_in_words),
-    }
-    lines = ["| measured | | where |", "|---|---|---|"]
-    for name, (title, in_words) in kinds.items():
-        with suppress(KeyError):
-            words, of = in_words(found[name]), found[name]
-            lines.append(f"| {title} | {words} | {of['device']}, {of['cpus']} cores, {of['date']} |")
-    with suppress(KeyError):
-        lines += run_table(found["overhead"]["full"])
-    return "\n".join([*lines, "", GROWTH_PICTURE] if "growth" in found else lines)
 
 
 def counts_table(found: dict[str, Any]) -> str:
