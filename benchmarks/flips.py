@@ -106,8 +106,8 @@ def called(function: Callable[[], object], folder: Path) -> Outcome:
 
 def commands() -> dict[str, Callable[[Project], Outcome]]:
     """The commands that read files, by name. Of the flows only the reading functions run, without a server."""
+    from flows.deployed import deployed_manifest, n_announced
     from flows.pipeline import LEADERBOARD, leaderboard_table
-    from flows.promote import announced, deployed
     from flows.retrain import decision_of
     from flows.state import read_state
 
@@ -135,15 +135,15 @@ def commands() -> dict[str, Callable[[Project], Outcome]]:
         "conclude": stage("retrain", step="conclude", key="w1", window="w1", version="0001"),
         "decision": of_flows(lambda: decision_of(Path("production/retrain/old"))),
         "decided": of_flows(lambda: read_state(Path("production/watch/w1.json"))),
-        "deployed": of_flows(deployed),
-        "announced": of_flows(announced),
+        "deployed": of_flows(deployed_manifest),
+        "announced": of_flows(n_announced),
         "publish": of_flows(lambda: leaderboard_table(read_state(Path(LEADERBOARD)))),
     }
 
 
 def built(folder: Path, python: Path) -> Project:
     """A project that contains every kind of file."""
-    from flows.promote import ANNOUNCED
+    from flows.deployed import ANNOUNCED
     from flows.state import write_state
     from stages.store.files import write_json
 

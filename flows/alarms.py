@@ -1,4 +1,4 @@
-"""Tell Prefect's automations, by an event, and people, by the webhook of params.yaml, what happened in production."""
+"""Notify Prefect's automations by an event, and people by the webhook of params.yaml, of what happened in production."""
 
 from __future__ import annotations
 
@@ -23,85 +23,85 @@ from flows.settings import production
 
 TIMEOUT_SECONDS = 10.0
 FILE = "file:"
-# At lower levels they log the address.
+# At lower levels these libraries log the address.
 for library in ("httpx", "httpcore"):
     logging.getLogger(library).setLevel(logging.WARNING)
-# Of this project's events: an event of the same window and decision has the same id wherever it is emitted.
+# Namespace of event ids: events of the same window and decision have the same id, wherever they are emitted.
 NAMESPACE = UUID("5d0c6f5a-2f3f-4f0e-9a53-4f1b8f6f7c11")
 
 
 def logger() -> logging.Logger | logging.LoggerAdapter[logging.Logger]:
-    """The log of the run that this is part of, if any."""
+    """The logger of the current run, or a general one outside a run."""
     try:
         return get_run_logger()
     except MissingContextError:
         return get_logger("ballast")
 
 
-def tell(
+def notify(
     event: str, resource: str, payload: Mapping[str, Any], *, labels: Mapping[str, str] | None = None, id: UUID | None = None
 ) -> None:
     """Emit an event about a resource, such as ballast.model.0003, and post it to `production.webhook`, if that is set.
 
-    labels : of the resource; a deployment's trigger can match them.
-    id : of the event; Prefect takes an equal id only once in half an hour.
+    labels : labels of the resource, which a deployment's trigger can match.
+    id : id of the event; Prefect accepts an equal id only once in half an hour.
 
-    Nobody listening is no reason for a flow to fail: what goes wrong is a warning in the log.
+    Failures are logged as warnings: a flow does not fail because nobody listens.
     """
     payload = dict(printable_values(dict(payload)))
     emit_event(event, printable_values({"prefect.resource.id": resource, **(labels or {})}), payload=payload, id=id)
     url = webhook(production().get("webhook"))
     if url is None:
         return
-    # `text` is what chat programs show.
-    said = ", ".join(f"{key} {value if isinstance(value, str) else json.dumps(value)}" for key, value in payload.items())
-    message = {"text": f"{event}: {said}", "event": event, "resource": resource, "labels": labels or {}, "payload": payload}
+    # Chat programs show `text`.
+    summary = ", ".join(f"{key} {value if isinstance(value, str) else json.dumps(value)}" for key, value in payload.items())
+    message = {"text": f"{event}: {summary}", "event": event, "resource": resource, "labels": labels or {}, "payload": payload}
     try:
-        # Another address would get what this one is trusted with.
+        # A redirect would send the payload to another address.
         httpx.post(url, json=message, timeout=TIMEOUT_SECONDS, follow_redirects=False).raise_for_status()
     except httpx.HTTPStatusError as error:
-        # Not its text: the address is a secret.
-        logger().warning("the webhook was not told of %s: it answered %d", event, error.response.status_code)
+        # Without the error's text, because the address is a secret.
+        logger().warning("the webhook did not accept %s: status %d", event, error.response.status_code)
     except (httpx.HTTPError, httpx.InvalidURL, TypeError, ValueError) as error:
-        logger().warning("the webhook was not told of %s: %s", event, type(error).__name__)
+        logger().warning("the webhook could not be notified of %s: %s", event, type(error).__name__)
 
 
 def webhook(setting: str | None) -> str | None:
-    """The address that the environment variable `$NAME` or the file `file:PATH` holds; None where there is none.
+    """The address in the environment variable `$NAME` or the file `file:PATH`; None, after a warning, if there is none.
 
-    An address in params.yaml is taken only if it is that of a host: whoever knows the path of another one can write there, and
-    git tracks that file.
+    params.yaml itself may only hold the address of a host without a path: git tracks that file, and everyone who knows the
+    full address of a webhook can write to it.
     """
     if setting is None:
         return None
     try:
-        found = address(setting)
+        url = address(setting)
     except UserError as error:
-        logger().warning("production.webhook: %s; nobody was told", error)
+        logger().warning("production.webhook: %s; no notification was sent", error)
         return None
-    if not found.startswith(("http://", "https://")):
-        logger().warning("production.webhook: its address is not one of http or https; nobody was told")
+    if not url.startswith(("http://", "https://")):
+        logger().warning("production.webhook: expected an address with http:// or https://; no notification was sent")
         return None
-    return found
+    return url
 
 
 def address(setting: str) -> str:
-    """What a setting leads to; raises UserError."""
+    """The address for a value of `production.webhook`; raises UserError."""
     if setting.startswith("$"):
-        if found := os.environ.get(setting[1:], "").strip():
-            return found
-        raise UserError(f"the environment has no variable {setting[1:]}")
+        if value := os.environ.get(setting[1:], "").strip():
+            return value
+        raise UserError(f"the environment variable {setting[1:]} is not set")
     if not setting.startswith(FILE):
         if bare_address(setting):
             return setting
         raise UserError(
-            "an address is a secret; put it into a variable of the environment and write $NAME, or into a file: file:PATH"
+            "an address is a secret; put it into an environment variable and write $NAME, or into a file and write file:PATH"
         )
     path = Path(setting.removeprefix(FILE))
     if not regular_file(path):
         raise UserError(f"{path}: no such file")
     if open_to_others(path):
-        logger().warning("production.webhook: others than its owner may read %s; run `chmod 600 %s`", path, path)
+        logger().warning("production.webhook: users other than the owner can read %s; run `chmod 600 %s`", path, path)
     try:
         return path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:

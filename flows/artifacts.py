@@ -1,4 +1,4 @@
-"""Artifacts of a run: what Prefect shows of it, in text that its database takes and a page shows as it is."""
+"""Artifacts of a run in Prefect, with text escaped for its database and its pages."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from ballast.io.printable import one_line, printable, printable_values
 
 
 def markdown(text: str, *, key: str, description: str) -> None:
-    """A page of Markdown."""
+    """Publish a page of Markdown."""
     create_markdown_artifact(printable(text, lines=True), key=key, description=one_line(description))
 
 
 def table(rows: Sequence[Mapping[str, Any]], *, key: str, description: str) -> None:
-    """A table of rows by title."""
+    """Publish a table, from rows that map column titles to values."""
     create_table_artifact(printable_values(list(rows)), key=key, description=one_line(description))

@@ -20,6 +20,7 @@ from typing import Any
 from prefect.exceptions import TerminationSignal
 from prefect.settings import PREFECT_API_URL
 
+import ballast.io.digest as digest
 import flows.prefect_server.secured_environment  # noqa: F401
 from ballast.exceptions import TEMPORARY, UserError
 from ballast.io.printable import one_line, printable
@@ -121,8 +122,10 @@ def run_dvc(
 
 
 def read_result(path: Path) -> dict[str, Any] | None:
-    """The JSON object in a result file, or None if there is none."""
-    return dict(json.loads(path.read_bytes())) if path.exists() else None
+    """The JSON object in a result file, without its digest, or None if there is none."""
+    if not path.exists():
+        return None
+    return {key: value for key, value in json.loads(path.read_bytes()).items() if key != digest.KEY}
 
 
 def run_with_retries(stage: str, command: Sequence[str], log: Log, seconds: float = TRY_AGAIN_SECONDS) -> None:

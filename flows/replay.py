@@ -1,7 +1,7 @@
-"""Replay traffic: draw windows of held-out messages at given shares of the rare class, and drive score and watch through them.
+"""Replay traffic: draw windows of held-out messages with given shares of the rare class, then score and watch each one.
 
-The labels of a window come one window later. A decision to retrain starts the deployment of retrain where a Prefect server
-has one, and is waited for; without one it is carried out here.
+The labels of a window arrive one window later. After a decision to retrain, the replay waits for the deployment of retrain if
+a Prefect server has one, and otherwise retrains itself.
 """
 
 from __future__ import annotations
@@ -28,16 +28,15 @@ from flows.commands import run_command, stopping_commands
 from flows.failures import readable_errors
 from flows.locks import single_instance
 from flows.promote import promote
-from flows.retrain import RETRAIN, decision_of, finish, not_home, ours, retrain
+from flows.retrain import RETRAIN, decision_of, finish, is_deployed, retrain, waits_to_be_brought_home
 from flows.score import no_secrets, score
 from flows.watch import watch
 
 REPLAY, LABELS = Path("production/replay"), Path("production/labels")
 DEPLOYMENT = "retrain/retrain"
 PATIENCE_SECONDS = 3600.0
-# A replay scores its windows one after the other.
 MOST_WINDOWS, MOST_MESSAGES = 1000, 1_000_000
-# The event may have started its run before it was waited for.
+# The event may have started its run a little before the wait.
 EARLIER = timedelta(seconds=30)
 
 
@@ -45,19 +44,19 @@ EARLIER = timedelta(seconds=30)
 def replay(
     schedule: list[float], size: int = 1000, labelled: float = 0.5, seed: int = 0, source: str | None = None
 ) -> list[str]:
-    """Deploy the selected model, then score and watch a window for each share; the decisions, in order.
+    """Deploy the selected model, score and watch a window for each share, and return the decisions in order.
 
-    A deployed version that is newer than what is selected here, as after a retraining, stays, which the log says.
+    A deployed version that is newer than the selected model, as after a retraining, stays deployed.
 
     Parameters
     ----------
     schedule : share of the rare class in each window, between 0 and 1.
-    size : messages of a window.
-    labelled : share of a window's messages whose labels come one window later; 0 for none.
-    source : a file of labelled messages; by default those of the data that were not trained on.
+    size : messages in a window.
+    labelled : share of a window's messages whose labels arrive one window later; 0 for none.
+    source : a file of labelled messages; by default the held-out messages of the data.
     """
     no_secrets(source)
-    check(schedule, size, labelled, seed)
+    check_arguments(schedule, size, labelled, seed)
     logger, decisions = get_run_logger(), list[str]()
     options = ["--size", str(size), "--labelled", str(labelled), "--seed", str(seed)]
     options += [] if source is None else ["--source", source]
@@ -65,23 +64,23 @@ def replay(
         run_command("draw", ["python", "-m", "stages.production.draw", *options, *map(str, schedule)], logger.info)
         with single_instance(RETRAIN / ".lock"):
             for path in RETRAIN.glob("replay-*"):
-                forget(path)
-        promote(keep_newer=True)
+                delete_retraining(path)
+        promote(older="keep")
         before = None
         for path in sorted(REPLAY.glob("*.parquet")):
             if before is not None:
-                deliver(before)
+                deliver_labels(before)
             score(str(path), path.stem, announce=False)
             decisions.append(watch(path.stem, occasion=str(flow_run.id)))
             if decisions[-1] == "retrain":
-                retrained(path.stem)
+                wait_for_retraining(path.stem)
             before = path.stem
     logger.info("%s", "\n".join(f"{share:.2f}: {decision}" for share, decision in zip(schedule, decisions, strict=True)))
     return decisions
 
 
-def check(schedule: Sequence[float], size: int, labelled: float, seed: int) -> None:
-    """Raise UserError for what nothing can be replayed by."""
+def check_arguments(schedule: Sequence[float], size: int, labelled: float, seed: int) -> None:
+    """Raise UserError for an argument outside its range."""
     check_number("the number of windows in schedule", len(schedule), 1, MOST_WINDOWS, whole=True)
     for share in schedule:
         check_number("a share in schedule", share, 0, 1)
@@ -90,19 +89,19 @@ def check(schedule: Sequence[float], size: int, labelled: float, seed: int) -> N
     check_number("seed", seed, 0, SEEDS, whole=True)
 
 
-def forget(home: Path) -> None:
-    """Delete the retraining of an earlier replay; what it has not brought home yet stays under another name."""
-    if ours(home):
-        # Somebody was killed after the switch.
-        finish(home.name, None)
-    if not_home(home):
-        home.rename(home.with_name(f"waiting-{datetime.now(UTC):%Y-%m-%dT%H-%M-%S}-{home.name}"))
+def delete_retraining(folder: Path) -> None:
+    """Delete the retraining of an earlier replay; a result that was not brought home stays, under another name."""
+    if is_deployed(folder):
+        # An earlier run was killed after the promotion.
+        finish(folder.name, None)
+    if waits_to_be_brought_home(folder):
+        folder.rename(folder.with_name(f"waiting-{datetime.now(UTC):%Y-%m-%dT%H-%M-%S}-{folder.name}"))
     else:
-        shutil.rmtree(home)
+        shutil.rmtree(folder)
 
 
-def deliver(window: str) -> None:
-    """Put the labels of a window where the watch finds them."""
+def deliver_labels(window: str) -> None:
+    """Copy the labels of a window to where the watch reads them."""
     labels = REPLAY / "labels" / f"{window}.csv"
     if labels.exists():
         LABELS.mkdir(parents=True, exist_ok=True)
@@ -110,7 +109,7 @@ def deliver(window: str) -> None:
 
 
 def deployment() -> UUID | None:
-    """The deployment that the event of a shifted prior starts, if a server has it."""
+    """The deployment that the event of a shifted prior starts, or None if no server has it."""
     if not PREFECT_API_URL.value():
         return None
     with get_client(sync_client=True) as client:
@@ -120,32 +119,33 @@ def deployment() -> UUID | None:
             return None
 
 
-def retrained(window: str) -> None:
-    """Wait for the retraining that the window's event started, or retrain here; raises UserError when that fails."""
-    found = deployment()
-    if found is None:
+def wait_for_retraining(window: str) -> None:
+    """Wait for the retraining that the window's event started, or retrain here; raises UserError if it fails."""
+    deployment_id = deployment()
+    if deployment_id is None:
         retrain(window)
         return
     get_run_logger().info("waiting for the deployment %s", DEPLOYMENT)
     began, deadline = datetime.now(UTC), time.monotonic() + PATIENCE_SECONDS
     while not decision_of(RETRAIN / window):
         if time.monotonic() > deadline:
-            raise UserError(f"no retraining for {window} ended within an hour; is a worker running?")
-        if ended := unsuccessful(found, window, began - EARLIER):
-            raise UserError(f"the retraining for {window} failed: {ended}")
+            raise UserError(f"no retraining for {window} ended within an hour; check that a worker is running")
+        if reason := failure_of_run(deployment_id, window, began - EARLIER):
+            raise UserError(f"the retraining for {window} failed: {reason}")
         time.sleep(1)
 
 
-def unsuccessful(deployment: UUID, window: str, since: datetime) -> str:
-    """Why the last run of the deployment for a window since a time did not succeed; nothing when it did, or goes on."""
+def failure_of_run(deployment: UUID, window: str, since: datetime) -> str:
+    """Why the last run of the deployment for a window since a time failed; "" if it succeeded or still runs."""
     of_deployment = FlowRunFilter(deployment_id=FlowRunFilterDeploymentId(any_=[deployment]))
     with get_client(sync_client=True) as client:
         runs = client.read_flow_runs(flow_run_filter=of_deployment, sort=FlowRunSort.EXPECTED_START_TIME_DESC)
     last = next(
         (run.state for run in runs if run.parameters.get("window") == window and run.created and run.created >= since), None
     )
-    wrong = last is not None and last.is_final() and not last.is_completed()
-    return f"{last.name}: {last.message or 'no message'}" if last is not None and wrong else ""
+    if last is None or not last.is_final() or last.is_completed():
+        return ""
+    return f"{last.name}: {last.message or 'no message'}"
 
 
 def main(schedule: str, size: int, labelled: float, seed: int, source: str | None) -> None:
@@ -153,8 +153,8 @@ def main(schedule: str, size: int, labelled: float, seed: int, source: str | Non
         shares = [float(share) for share in schedule.split(",")]
     except ValueError as error:
         raise UserError(f"--schedule {short(schedule)!r}: expected shares such as 0.13,0.40") from error
-    # Before Prefect, which takes seconds to begin a flow.
-    check(shares, size, labelled, seed)
+    # Before Prefect, which takes seconds to start a flow.
+    check_arguments(shares, size, labelled, seed)
     with readable_errors():
         decisions = replay(shares, size, labelled, seed, source and add_secret_url(source))
     for share, decision in zip(shares, decisions, strict=True):
@@ -163,14 +163,14 @@ def main(schedule: str, size: int, labelled: float, seed: int, source: str | Non
 
 if __name__ == "__main__":
     arguments = parser(__doc__)
-    arguments.add_argument("--schedule", required=True, metavar="SHARES", help="of the rare class, such as 0.13,0.13,0.40")
-    arguments.add_argument("--size", type=int, default=1000, metavar="N", help="messages of a window (default 1000)")
+    arguments.add_argument("--schedule", required=True, metavar="SHARES", help="shares of the rare class, such as 0.13,0.40")
+    arguments.add_argument("--size", type=int, default=1000, metavar="N", help="messages in a window (default 1000)")
     arguments.add_argument(
         "--labelled",
         type=float,
         default=0.5,
         metavar="SHARE",
-        help="of the messages, labelled a window later (default 0.5)",
+        help="share of messages that are labelled one window later (default 0.5)",
     )
     arguments.add_argument("--seed", type=int, default=0)
     arguments.add_argument("--source", metavar="FILE", help="labelled messages to draw from, with the columns of ingest")

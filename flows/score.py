@@ -1,7 +1,7 @@
 """Score a window of messages with the deployed model.
 
-Without a source and a window the run's scheduled start names the window, and params.yaml says where its messages are. With the
-source - nothing goes through Prefect: one message a line from standard input, one JSON object a line to standard output.
+Without a window, the run's scheduled start determines it; without a source, params.yaml says where its messages are. With the
+source -, Prefect is not involved: each line of standard input is a message, and each line of standard output a JSON object.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SETTING = "production.score.source"
 
 
 def window_of(source: str | None, window: str | None, start: datetime) -> tuple[str, str]:
-    """Source and window of a run that was to start at a time; params.yaml says what is not given."""
+    """The source and window of a run with a scheduled start; params.yaml supplies what is not given."""
     window = window or window_name(start)
     if source is None:
         source = scoring()["source"].replace("{window}", window)
@@ -38,16 +38,16 @@ def window_of(source: str | None, window: str | None, start: datetime) -> tuple[
 
 
 def no_secrets(source: str | None) -> None:
-    """Raise UserError for a URL with secrets: Prefect keeps parameters, and commands can be seen by everybody."""
+    """Raise UserError for a URL with secrets: Prefect stores parameters, and every user of a machine can see its commands."""
     if source is not None and (public := public_url(source)) != source:
         raise UserError(
-            f"source is a URL with user info, a query or a fragment, and Prefect keeps parameters; name {public} and put the"
+            f"source is a URL with user info, a query or a fragment, and Prefect stores parameters; use {public} and put the"
             f" full URL into the environment variable {SECRET_URLS}"
         )
 
 
 def run_name() -> str:
-    """The name of a run: its window."""
+    """The name of a run, from its window."""
     parameters = flow_run.parameters
     start = flow_run.scheduled_start_time or datetime.now(UTC)
     return one_line(f"score: {window_of(parameters.get('source') or '-', parameters.get('window'), start)[1]}", LONGEST_TITLE)
@@ -55,9 +55,9 @@ def run_name() -> str:
 
 @flow(name="score", flow_run_name=run_name)
 def score(source: str | None = None, window: str | None = None, announce: bool = True) -> None:
-    """Score a window, and emit `window.scored`, which starts the deployment of watch, unless told not to announce it.
+    """Score a window; with `announce`, emit `window.scored`, which starts the deployment of watch.
 
-    Raises StageFailed, and UserError for settings that cannot be read.
+    Raises StageFailed, and UserError for invalid settings.
     """
     no_secrets(source)
     source, window = window_of(source, window, flow_run.scheduled_start_time or datetime.now(UTC))
@@ -77,7 +77,7 @@ def main(source: str | None, window: str | None) -> None:
 if __name__ == "__main__":
     arguments = parser(__doc__)
     arguments.add_argument(
-        "source", nargs="?", metavar="SOURCE", help="a file, a folder or a URL such as s3://; - is standard input"
+        "source", nargs="?", metavar="SOURCE", help="a file, a folder, a URL such as s3://, or - for standard input"
     )
-    arguments.add_argument("--window", metavar="NAME", help="the name of the file with the scores")
+    arguments.add_argument("--window", metavar="NAME", help="name of the window, and of the file with its scores")
     run(main, arguments.parse_args())

@@ -1,10 +1,12 @@
-"""Reading what the stages wrote: each file carries its digest, and one that is not as it was written is an error."""
+"""Read and write JSON state files, whose digests show whether they are unchanged."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import re
+import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,61 +15,46 @@ import ballast.io.digest as digest
 from ballast.exceptions import UserError
 from ballast.io.paths import regular_file
 
-# What makes a file anew; stages/store/remedies.py says the same of all files, and a test compares the two.
-REMEDIES = (
-    (
-        r"production/retrain/(?P<key>[^/]+)/",
-        "delete production/retrain/{key}/, then run `python -m flows.retrain {option} {key}`",
-    ),
-    (
-        r"production/deployed/current\.json$",
-        "restore it from a backup, or move it away and run `python -m flows.promote --force`",
-    ),
-    (
-        r"production/deployed/[^/]+/",
-        "run `python -m flows.promote` to deploy the selected model anew, or `python -m flows.promote --rollback`",
-    ),
-    (r"production/deployed/\.announced$", "delete it: the next `python -m flows.promote` announces all switches again"),
-    (r"production/watch/(?P<window>[^/]+)\.json$", "delete it, then run `python -m flows.watch --window {window}`"),
-    (r"", "delete it, then run `dvc repro`"),
-)
-ADOPT = "python -m stages.production.verify --adopt"
+ROOT = Path(__file__).resolve().parents[1]
+DELETE = "delete it, then "
 
 
-def remedy(path: Path) -> str:
-    """What to do about a spoilt file."""
-    for pattern, words in REMEDIES:
-        if found := re.search(f"(?:^|/){pattern}" if pattern else pattern, path.absolute().as_posix()):
-            names = found.groupdict()
-            option = "--window" if Path(f"production/watch/{names.get('key')}.json").exists() else "--key"
-            return words.format(option=option, **names)
-    raise AssertionError("the last pattern matches every path")
+def remedies(path: Path) -> dict[str, str]:
+    """How to make a broken file again, from the stages: {remedy, adopt}; the latter for a file of an earlier version."""
+    python_path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    command = [sys.executable, "-m", "stages.store.remedies", str(path)]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": python_path}, stdout=subprocess.PIPE, check=True)
+    return dict(json.loads(done.stdout))
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """The JSON object in a file, without its digest; raises UserError that says what makes the file anew."""
+    """The JSON object in a file, without its digest; raises UserError with the command that makes the file again."""
     try:
         return digest.parse_json(read_bytes(path))
     except digest.NoDigestError as error:
-        raise UserError(f"{path}: {error}; if an earlier version wrote it, run `{ADOPT}`; else {remedy(path)}") from error
+        hints = remedies(path)
+        hint = f"if an earlier version wrote it, run `{hints['adopt']}`; else {hints['remedy']}"
+        raise UserError(f"{path}: {error}; {hint}") from error
     except ValueError as error:
-        raise UserError(f"{path}: not as it was written ({' '.join(str(error).split())}); {remedy(path)}") from error
+        raise UserError(
+            f"{path}: not as it was written ({' '.join(str(error).split())}); {remedies(path)['remedy']}"
+        ) from error
 
 
 def read_bytes(path: Path, sha256: str | None = None) -> bytes:
-    """The bytes of a file; raises UserError where there is none, or where they have not the sha256 that another file holds."""
+    """The bytes of a file; raises UserError if it does not exist or differs from the expected sha256."""
     regular_file(path)
     try:
         content = path.read_bytes()
     except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file; {remedy(path).removeprefix('delete it, then ')}") from error
+        raise UserError(f"{path}: no such file; {remedies(path)['remedy'].removeprefix(DELETE)}") from error
     if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
-        raise UserError(f"{path}: its sha256 is wrong; {remedy(path)}")
+        raise UserError(f"{path}: its sha256 is wrong; {remedies(path)['remedy']}")
     return content
 
 
 def write_state(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON object with its digest, whole or not at all."""
+    """Write a JSON object with its digest, atomically."""
     temporary = path.with_suffix(".partial")
     temporary.write_text(json.dumps(digest.with_digest(content), sort_keys=True) + "\n", encoding="utf-8")
     temporary.replace(path)

@@ -1,7 +1,7 @@
-"""Watch a scored window: estimate its class prior, decide, tell, and correct the deployed model where that is the answer.
+"""Watch a scored window: estimate its class prior, decide, notify, and correct the deployed model if that is the decision.
 
-Labels that came since are taken in first. Every decision but *steady* emits `class-prior.shifted`; the deployment of retrain
-listens for those that say *retrain*. A window that nobody scored emits `window.missing`.
+New labels are read first. Every decision except *steady* emits `class-prior.shifted`; the deployment of retrain listens for
+*retrain*. A window without scores emits `window.missing`.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from prefect.runtime import flow_run
 from ballast.cli import parser, run
 from ballast.io.printable import LONGEST_TITLE, one_line
 from flows import artifacts
-from flows.alarms import NAMESPACE, tell
+from flows.alarms import NAMESPACE, notify
 from flows.commands import run_command, stopping_commands
+from flows.deployed import deployed_manifest
 from flows.failures import StageFailed, readable_errors
-from flows.promote import deployed, promote
+from flows.promote import promote
 from flows.settings import window_name
 from flows.state import read_state
 
@@ -29,7 +30,7 @@ SCORED, WATCH = Path("production/scored"), Path("production/watch")
 
 
 def run_name() -> str:
-    """The name of a run: its window."""
+    """The name of a run, from its window."""
     return one_line(f"watch: {flow_run.parameters.get('window') or 'the window of its time'}", LONGEST_TITLE)
 
 
@@ -37,7 +38,7 @@ def run_name() -> str:
 def watch(window: str | None = None, occasion: str = "") -> str:
     """Watch a window, by default that of the run's scheduled start, and return the decision.
 
-    The same decision of the same window is the same event, unless the occasion is another.
+    occasion : distinguishes events; equal decisions for the same window and occasion are the same event.
 
     Raises StageFailed, after `window.missing`, for a window that was not scored.
     """
@@ -47,14 +48,14 @@ def watch(window: str | None = None, occasion: str = "") -> str:
         try:
             run_command("feedback", ["python", "-m", "stages.production.feedback"], logger.info)
         except StageFailed as failure:
-            # A mistake in somebody's labels must not stop the watch.
-            logger.error("%s; the window is watched with the labels so far", failure.headline)
-            tell("labels.rejected", f"ballast.window.{name}", {"window": name, "reason": failure.headline})
+            # Invalid labels must not stop the watch.
+            logger.error("%s; watching the window with the earlier labels", failure.headline)
+            notify("labels.rejected", f"ballast.window.{name}", {"window": name, "reason": failure.headline})
         try:
             run_command("watch", ["python", "-m", "stages.production.watch", "--window", name], logger.info)
         except StageFailed:
             if not (SCORED / f"{name}.parquet").exists():
-                tell("window.missing", f"ballast.window.{name}", {"window": name}, labels={"ballast.window": name})
+                notify("window.missing", f"ballast.window.{name}", {"window": name}, labels={"ballast.window": name})
             raise
     result = read_state(WATCH / f"{name}.json")
     artifacts.markdown(decision_markdown(result), key="class-prior", description=f"{name}: {result['decision']}")
@@ -65,7 +66,7 @@ def watch(window: str | None = None, occasion: str = "") -> str:
         labels = {"ballast.window": name, "ballast.decision": decision}
         payload = {key: result[key] for key in PAYLOAD}
         event = uuid5(NAMESPACE, f"{name}/{result['model']}/{decision}/{occasion}")
-        tell("class-prior.shifted", f"ballast.window.{name}", payload, labels=labels, id=event)
+        notify("class-prior.shifted", f"ballast.window.{name}", payload, labels=labels, id=event)
     if decision == "reprior":
         correct_deployed(name, result["model"])
     return decision
@@ -75,18 +76,18 @@ PAYLOAD = ("window", "n", "model", "labels", "reference_prior", "estimated_prior
 
 
 def correct_deployed(window: str, model: str) -> None:
-    """Put the deployed model on a window's prior, unless another version has been deployed since the window was scored."""
-    manifest = deployed()
+    """Correct the deployed model to a window's prior, unless another version was deployed after the window was scored."""
+    manifest = deployed_manifest()
     if manifest["version"] == model or manifest["window"] == window:
         promote(reprior=window, base=manifest["version"])
     else:
         get_run_logger().warning(
-            "%s was scored by %s, %s is deployed since; it stays as it is", window, model, manifest["version"]
+            "%s was scored by %s, but now %s is deployed; nothing to correct", window, model, manifest["version"]
         )
 
 
 def decision_markdown(result: dict[str, Any]) -> str:
-    """The decision, its reasons and the estimates beside the naive count, as Markdown."""
+    """The decision, its reasons, and a table of the estimates, as Markdown."""
     lines = [f"**{result['decision']}**: {'; '.join(result['reasons'])}", ""]
     if result["estimated_prior"] is not None:
         lines += ["| class | deployed prior | estimate (interval) | EMQ | classify and count |", "|---|---|---|---|---|"]
@@ -106,5 +107,5 @@ def main(window: str | None) -> None:
 
 if __name__ == "__main__":
     arguments = parser(__doc__)
-    arguments.add_argument("--window", metavar="NAME", help="a scored window; by default that of now, as params.yaml names it")
+    arguments.add_argument("--window", metavar="NAME", help="a scored window (default: the current one)")
     run(main, arguments.parse_args())

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
-from flows.replay import forget
+from flows.replay import delete_retraining
 
 with warnings.catch_warnings():
     # On import Evidently uses numpy.core, and Litestar under it, what they deprecate.
@@ -199,13 +199,13 @@ def test_the_next_replay_keeps_what_waits_to_be_brought_home(project: Project) -
     done(step(project, "bring-home", unless_edited=True))
     done(step(project, "conclude", version="0002"))
     with contextlib.chdir(project.folder):
-        forget(KEPT)
+        delete_retraining(KEPT)
         [waits] = PROJECT.retrain.glob("waiting-*")
     assert not (project.folder / KEPT).exists() and waits.name.endswith("-w1")
     assert f"bring-home {waits.name}`" in project.stage_here("production.promote", **PROMOTE).error
     assert "is brought home" in done(step(project, "bring-home", key=waits.name, force=True))
     with contextlib.chdir(project.folder):
-        forget(waits)
+        delete_retraining(waits)
         assert not waits.exists()
 
 

@@ -27,7 +27,7 @@ from ballast.evaluation.operating_point import cost_matrix, threshold
 from ballast.exceptions import UserError
 from ballast.io.digest import file_sha256
 from flows import promote as flow_of_promotion
-from flows.alarms import tell
+from flows.alarms import notify
 from flows.failures import StageFailed
 from stages.production.deployed import MANIFEST, VOCABULARY, read_version
 from stages.production.prune import prune_windows
@@ -485,13 +485,14 @@ def test_a_dry_run_says_what_would_be_deployed_and_changes_nothing(project: Proj
 
 def test_the_result_file_says_which_version_is_deployed_and_what_would_be(project: Project) -> None:
     result = project.folder / "result.json"
-    proposal = json.loads(promote(project, dry_run=True, result=result).stdout)
+    proposal = json.loads(promote(project, dry_run=True).stdout)
+    assert promote(project, dry_run=True, result=result).stdout == ""
     assert read_json(result) == proposal and proposal["new"]
     for new in (True, False):
-        promoted(project, result=result)
+        promote(project, result=result)
         assert read_json(result) == {"version": "0001", "new": new}
     promoted(project, reprior=watched(project, "w1", 0.4))
-    promoted(project, rollback=True, result=result)
+    promote(project, rollback=True, result=result)
     assert read_json(result) == {"version": "0001", "new": True}
 
 
@@ -718,13 +719,13 @@ def test_a_person_approves_or_refuses(inside: Project, server: Server) -> None:
     assert flow_of_promotion.promote(approve=True) == "0002", "other settings are other content"
     assert flow_of_promotion.promote() == "0002", "nothing new, nothing to ask"
     watched(inside, "w1", 0.4)
-    refused = pytest.raises(flow_of_promotion.NotApproved, match="a person refused: not on a Friday; nothing was deployed")
+    refused = pytest.raises(flow_of_promotion.NotApproved, match="rejected by a reviewer: not on a Friday; nothing")
     with answered(server, approve=False, note="not on a Friday") as seen, refused:
         flow_of_promotion.promote(reprior="w1", patience_seconds=40)
     assert "| production prior of spam | 0.400 | 0.1" in seen[0]["proposal"]["data"]
     assert "proposed as 0003 | deployed 0002" in seen[0]["proposal"]["data"]
     assert (server.last_run()["state_type"], deployed(inside)) == ("FAILED", "0002")
-    with pytest.raises(flow_of_promotion.NotApproved, match="nobody approved within 1 seconds; nothing was deployed"):
+    with pytest.raises(flow_of_promotion.NotApproved, match="no approval within 1 seconds; nothing was deployed"):
         flow_of_promotion.promote(reprior="w1", patience_seconds=1)
     assert deployed(inside) == "0002"
     with answered(server, approve=True, note="fine"):
@@ -741,9 +742,9 @@ def test_an_older_model_is_refused_before_a_person_is_asked(inside: Project, ser
     with pytest.raises(StageFailed, match=r"is version 0001 .* which 0002 has replaced since; 0002 stays deployed"):
         flow_of_promotion.promote(patience_seconds=40)
     assert (server.last_run()["state_type"], server.artifacts_of_last_run()) == ("FAILED", {})
-    assert flow_of_promotion.promote(keep_newer=True, patience_seconds=40) == "0002"
+    assert flow_of_promotion.promote(older="keep", patience_seconds=40) == "0002"
     with answered(server, approve=True) as seen:
-        assert flow_of_promotion.promote(force=True, patience_seconds=40) == "0003"
+        assert flow_of_promotion.promote(older="deploy", patience_seconds=40) == "0003"
     assert seen[0]["proposal"]["data"].startswith("**Forced**: what is selected is version 0001 (content ")
 
 
@@ -753,7 +754,7 @@ def test_without_a_server_a_review_asks_for_approval_on_the_command_line(
     # Prefect itself still has one, which saves the start of another.
     monkeypatch.setattr(flow_of_promotion, "PREFECT_API_URL", SimpleNamespace(value=lambda: None))
     inside.edit({"production.promote": "review"})
-    with pytest.raises(UserError, match=r"no Prefect server is set .* repeat the command with --approve"):
+    with pytest.raises(UserError, match=r"PREFECT_API_URL names no Prefect server .* repeat the command with --approve"):
         flow_of_promotion.promote()
     assert versions(inside) == []
 
@@ -788,10 +789,10 @@ def test_people_are_told_by_the_webhook(
 ) -> None:
     address, received = hook
     payload = {"version": "0007", "production_prior": {"ham": 0.5}}
-    tell("model.promoted", "ballast.model.0007", payload)
+    notify("model.promoted", "ballast.model.0007", payload)
     assert received == []
     inside.edit({"production.webhook": address})
-    tell("model.promoted", "ballast.model.0007", payload, labels={"ballast.reason": "promote"})
+    notify("model.promoted", "ballast.model.0007", payload, labels={"ballast.reason": "promote"})
     assert received.pop() == {
         "text": 'model.promoted: version 0007, production_prior {"ham": 0.5}',
         "event": "model.promoted",
@@ -800,16 +801,16 @@ def test_people_are_told_by_the_webhook(
         "payload": payload,
     }
     inside.edit({"production.webhook": "$BALLAST_HOOK"})
-    tell("model.promoted", "ballast.model.0007", payload)
-    assert "has no variable BALLAST_HOOK" in caplog.text and received == []
+    notify("model.promoted", "ballast.model.0007", payload)
+    assert "variable BALLAST_HOOK is not set" in caplog.text and received == []
     for wrong, words in (
-        (f"{address}/fails", "it answered 500"),
+        (f"{address}/fails", "status 500"),
         ("http://127.0.0.1:9", "ConnectError"),
-        (f"{address}/moved", "it answered 307"),
-        ("nowhere", "not one of http or https"),
+        (f"{address}/moved", "status 307"),
+        ("nowhere", "expected an address with http"),
     ):
         monkeypatch.setenv("BALLAST_HOOK", wrong)
-        tell("model.promoted", "ballast.model.0007", payload)
+        notify("model.promoted", "ballast.model.0007", payload)
         assert words in caplog.text and wrong not in caplog.text
     # One that fails, and one that is elsewhere.
     assert len(received) == 2
@@ -823,7 +824,7 @@ def test_a_webhook_is_a_secret(
     def warned(setting: str) -> str:
         caplog.clear()
         inside.edit({"production.webhook": setting})
-        tell("model.promoted", "ballast.model.0007", {"version": "0007"})
+        notify("model.promoted", "ballast.model.0007", {"version": "0007"})
         assert "token" not in caplog.text
         return caplog.text
 
@@ -834,5 +835,5 @@ def test_a_webhook_is_a_secret(
     assert warned("file:hook.txt") == ""
     assert len(received) == 2
     for setting in (f"{address}/token", f"{address}?token", "file:nowhere.txt"):
-        assert "nobody was told" in warned(setting)
+        assert "no notification was sent" in warned(setting)
     assert len(received) == 2

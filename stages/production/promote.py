@@ -121,6 +121,7 @@ def main(**given: Any) -> None:
     outcome = promoted(options)
     if options.result is not None:
         write_json(options.result, outcome)
+        return
     print(outcome["version"] if "version" in outcome else json.dumps(outcome))
 
 
@@ -143,6 +144,6 @@ if __name__ == "__main__":
         "--result",
         type=Path,
         metavar="FILE",
-        help="write {version, new}, or the proposal of a dry run, to a JSON file",
+        help="write {version, new}, or the proposal of a dry run, to a JSON file instead of standard output",
     )
     run(main, arguments.parse_args())

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 import re
 from pathlib import Path
 
 import ballast.io.digest as digest
 from ballast.exceptions import UserError
 
-# The first that a file's path matches; flows/state.py says the same of the files that flows read.
+# The first pattern that matches a file's path counts.
 REMEDIES = (
     (
         r"production/retrain/(?P<key>[^/]+)/",
@@ -68,3 +70,10 @@ def spoilt(path: Path, reason: object) -> UserError:
     if isinstance(reason, digest.NoDigestError) and "production" in path.absolute().parts:
         return UserError(f"{path}: {words}; if an earlier version wrote it, run `{ADOPT}`; else {remedy(path)}")
     return UserError(f"{path}: {words}; {remedy(path)}")
+
+
+if __name__ == "__main__":
+    # Flows ask in this way, because they import no stage.
+    arguments = argparse.ArgumentParser(description="Print how to make a broken file again, as a JSON object.")
+    arguments.add_argument("path", type=Path, help="the missing or broken file")
+    print(json.dumps({"remedy": remedy(arguments.parse_args().path), "adopt": ADOPT}))
