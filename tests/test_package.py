@@ -107,6 +107,15 @@ def test_the_locks_satisfy_what_the_package_declares(wheel: Path) -> None:
             assert requirement.specifier.contains(pins[name]), f"{requirement} against {pins[name]}"
 
 
+def test_the_manual_lists_the_extras(wheel: Path) -> None:
+    page = (ROOT / "docs/reference/api.md").read_text(encoding="utf-8")
+    listed = {
+        extra: set(packages.split(", ")) for extra, packages in re.findall(r"^\| `([\w-]+)` \| ([\w., -]+) \|", page, re.M)
+    }
+    extras = {extra: set(requirements) for extra, requirements in declared(wheel).items() if extra}
+    assert {extra: set(map(canonicalize_name, packages)) for extra, packages in listed.items()} == extras
+
+
 def constraints(folder: Path) -> Path:
     """The versions of the lock, without their hashes, as constraints for pip."""
     text = (ROOT / "requirements.lock").read_text(encoding="utf-8")

@@ -23,7 +23,7 @@ MODULES = (
     "ballast.monitoring.quantification",
     "ballast.monitoring.label_shift",
 )
-SECTION = """## {module}
+SECTION = """### {module}
 
 ```{{eval-rst}}
 .. automodule:: {module}
