@@ -20,7 +20,7 @@ from safetensors.numpy import load_file
 from scipy.stats import binom, binomtest
 
 from ballast.data.descriptors import NAMES, descriptors
-from ballast.monitoring.decision import Policy, assess_window
+from ballast.monitoring.decision import Feedback, Policy, assess_window
 from ballast.monitoring.label_shift import ScoredMessages
 from ballast.monitoring.quantification import classify_and_count, estimate_prior, posterior_conditionals
 from benchmarks.measuring import surroundings, write_result
@@ -100,8 +100,7 @@ def decisions(
         reference_prior,
         policy,
         labels=population.labels,
-        new_labels=np.zeros(len(population.labels), dtype=int),
-        drops=[],
+        feedback=Feedback(new_labels=np.zeros(len(population.labels), dtype=int), drops=[]),
     )
     counted = round(classify_and_count(window.posteriors)[population.rare] * size)
     p = binomtest(counted, size, reference_prior[population.rare]).pvalue
@@ -211,8 +210,7 @@ def other_kind(population: Population, version: Version, policy: Policy, windows
                 population.prior(STEADY),
                 policy,
                 labels=population.labels,
-                new_labels=none,
-                drops=[],
+                feedback=Feedback(new_labels=none, drops=[]),
             )
             made.append(verdict.decision)
         table.append({"share": other, **{name: made.count(name) / windows for name in sorted(set(made))}})

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from scipy.special import softmax
 
 from ballast.data.descriptors import NAMES, descriptors, vocabulary
-from ballast.monitoring.challenge import Contender, challenge
-from ballast.monitoring.decision import Policy, RecallDrop, WindowDecision, assess_window, recall_drops
+from ballast.monitoring.challenge import ChallengeProtocol, Contender, challenge
+from ballast.monitoring.decision import Feedback, Policy, RecallDrop, WindowDecision, assess_window, recall_drops
 from ballast.monitoring.label_shift import ScoredMessages, findings, most_atypical, score_finding
 from ballast.monitoring.quantification import classify_and_count, design_effect, emq, estimate_prior, posterior_conditionals
 
@@ -52,8 +52,7 @@ def verdict(
         PRIOR,
         replace(POLICY, **policy),  # type: ignore[arg-type]
         labels=LABELS,
-        new_labels=np.array(labels),
-        drops=drops or [],
+        feedback=Feedback(new_labels=np.array(labels), drops=drops or []),
     )
 
 
@@ -252,11 +251,13 @@ def test_a_challenger_is_measured_on_the_same_messages() -> None:
     good = softmax(rng.normal(size=(1000, 2)) + 6 * np.eye(2)[classes], axis=1)
     bad = softmax(rng.normal(size=(1000, 2)) + 2 * np.eye(2)[classes], axis=1)
     costs = 1 - np.eye(2)
-    protocol = {"prior": PRIOR, "metric": "macro_f1", "margin": 0.01, "resamples": 500, "confidence": 0.95, "seed": 0}
+    protocol = ChallengeProtocol(
+        names=LABELS, prior=PRIOR, metric="macro_f1", margin=0.01, resamples=500, confidence=0.95, seed=0
+    )
 
     def outcome(champion: np.ndarray, challenger: np.ndarray, **changes: object):  # type: ignore[no-untyped-def]
         contenders = (Contender(posteriors=each, costs=costs) for each in (champion, challenger))
-        return challenge(*contenders, classes, np.arange(1000), LABELS, **{**protocol, **changes})  # type: ignore[arg-type]
+        return challenge(*contenders, classes, np.arange(1000), replace(protocol, **changes))  # type: ignore[arg-type]
 
     same = outcome(good, good)
     assert (same.difference, same.low, same.high, same.not_worse) == (0, 0, 0, True)

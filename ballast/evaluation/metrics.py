@@ -141,7 +141,16 @@ class Probabilities(Statistic):
 
 
 class Metrics(Statistic):
-    """All metrics of one scored test set; `Metrics(scored)(counts)` gives name -> (b,)."""
+    """All metrics of one scored test set; `Metrics(scored)(counts)` gives name -> (b,).
+
+    Examples
+    --------
+    >>> labels, logits = np.array([0, 0, 1]), np.log([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8]])
+    >>> test = LabelledScores(["ham", "spam"], labels, logits, groups=np.arange(3), class_weights=np.ones(2))
+    >>> values = Metrics(test)(np.ones((1, 3)))
+    >>> {name: round(float(values[name][0]), 3) for name in ("accuracy", "spam.precision", "spam.pr_auc")}
+    {'accuracy': 0.667, 'spam.precision': 0.5, 'spam.pr_auc': 1.0}
+    """
 
     def __init__(self, scored: LabelledScores, members: ClassSupport | None = None, order: ScoreOrder | None = None) -> None:
         members = members or ClassSupport(scored.labels, scored.groups, len(scored.names))

@@ -39,16 +39,7 @@ def indicator(columns: np.ndarray, width: int, values: np.ndarray) -> sparse.csr
 
 @dataclass(frozen=True)
 class LabelledScores:
-    """A test set with scores: labels (n,), logits (n, K), groups (n,) numbered from 0, class_weights (K,) of its messages.
-
-    Examples
-    --------
-    >>> labels, logits = np.array([0, 0, 1]), np.log([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8]])
-    >>> test = LabelledScores(["ham", "spam"], labels, logits, groups=np.arange(3), class_weights=np.ones(2))
-    >>> values = Metrics(test)(np.ones((1, 3)))
-    >>> {name: round(float(values[name][0]), 3) for name in ("accuracy", "spam.precision", "spam.pr_auc")}
-    {'accuracy': 0.667, 'spam.precision': 0.5, 'spam.pr_auc': 1.0}
-    """
+    """A test set with scores: labels (n,), logits (n, K), groups (n,) numbered from 0, class_weights (K,) of its messages."""
 
     names: Sequence[str]
     labels: np.ndarray

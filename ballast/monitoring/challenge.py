@@ -1,8 +1,7 @@
-"""A challenger against the champion on the same messages, which neither was trained on."""
+"""Compare a challenger with the champion on the same messages, which neither was trained on."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,15 +14,35 @@ from ballast.evaluation.statistic import ClassSupport, LabelledScores
 
 @dataclass(frozen=True, kw_only=True)
 class Contender:
-    """Posteriors (n, K) of the messages, and the costs (K, K) of the operating point by which they are decided."""
+    """Posteriors (n, K) of the messages, and the costs (K, K) of the model's operating point."""
 
     posteriors: np.ndarray
     costs: np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True)
+class ChallengeProtocol:
+    """How two models are compared.
+
+    names : K label names.
+    prior : (K,) production prior that the messages are weighted to.
+    metric : of decisions, such as macro_f1 or spam.recall.
+    margin : the challenger is not worse if its loss is smaller than this with the given confidence.
+    resamples, confidence, seed : of the bootstrap.
+    """
+
+    names: list[str]
+    prior: np.ndarray
+    metric: str
+    margin: float
+    resamples: int
+    confidence: float
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """The metric of both, and challenger minus champion with its paired interval."""
+    """The metric of both models, and challenger minus champion with its paired interval."""
 
     champion: float
     challenger: float
@@ -34,42 +53,32 @@ class Outcome:
 
 
 def challenge(
-    champion: Contender,
-    challenger: Contender,
-    classes: np.ndarray,
-    groups: np.ndarray,
-    names: Sequence[str],
-    *,
-    prior: np.ndarray,
-    metric: str,
-    margin: float,
-    resamples: int,
-    confidence: float,
-    seed: int,
+    champion: Contender, challenger: Contender, classes: np.ndarray, groups: np.ndarray, protocol: ChallengeProtocol
 ) -> Outcome:
-    """Compare the decisions of two models, weighted to a production prior (K,).
+    """Compare the decisions of two models by a paired bootstrap over groups.
 
-    Parameters
-    ----------
-    classes, groups : (n,) class indices, every class among them, and near-duplicate groups numbered from 0.
-    metric : of decisions, such as macro_f1 or spam.recall.
-    margin : the challenger is not worse when the interval says that it loses less than this.
-
-    Paired bootstrap over groups: both are measured on the same resamples.
+    classes : (n,) class indices; every class occurs.
+    groups : (n,) near-duplicate groups, numbered from 0.
     """
-    weights = prior / (np.bincount(classes, minlength=len(names)) / len(classes))
-    members = ClassSupport(classes, groups, len(names))
+    classes_count, metric = len(protocol.names), protocol.metric
+    weights = protocol.prior / (np.bincount(classes, minlength=classes_count) / len(classes))
+    support = ClassSupport(classes, groups, classes_count)
 
     def decisions(contender: Contender) -> Decisions:
         preferences = -expected_costs(contender.posteriors, contender.costs)
-        return Decisions(LabelledScores(names, classes, preferences, groups, weights), members)
+        return Decisions(LabelledScores(protocol.names, classes, preferences, groups, weights), support)
 
-    of = {"champion": decisions(champion), "challenger": decisions(challenger)}
-    count = int(groups.max()) + 1
-    found = {name: float(each(np.ones((1, count)))[metric][0]) for name, each in of.items()}
-    draws = bootstrap_draws(lambda counts: {name: each(counts)[metric] for name, each in of.items()}, count, resamples, seed)
-    difference = found["challenger"] - found["champion"]
-    low, high = percentile_interval(draws["challenger"] - draws["champion"], confidence)
+    statistics = {"champion": decisions(champion), "challenger": decisions(challenger)}
+    group_count = int(groups.max()) + 1
+    values = {name: float(statistic(np.ones((1, group_count)))[metric][0]) for name, statistic in statistics.items()}
+    draws = bootstrap_draws(
+        lambda counts: {name: statistic(counts)[metric] for name, statistic in statistics.items()},
+        group_count,
+        protocol.resamples,
+        protocol.seed,
+    )
+    difference = values["challenger"] - values["champion"]
+    low, high = percentile_interval(draws["challenger"] - draws["champion"], protocol.confidence)
     low, high = min(low, difference), max(high, difference)
     worst = low if higher_is_better(metric) else -high
-    return Outcome(**found, difference=difference, low=low, high=high, not_worse=worst >= -margin)
+    return Outcome(**values, difference=difference, low=low, high=high, not_worse=worst >= -protocol.margin)

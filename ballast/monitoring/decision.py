@@ -1,4 +1,4 @@
-"""What a window without labels says about the class prior, and what to do about it."""
+"""Decide what to do about a window without labels: nothing, correct the prior, retrain, or investigate."""
 
 from __future__ import annotations
 
@@ -10,18 +10,26 @@ from scipy.special import ndtri
 from scipy.stats import binomtest, fisher_exact
 
 from ballast.monitoring.label_shift import Finding, ScoredMessages, findings
-from ballast.monitoring.quantification import PriorEstimate, estimate_prior, posterior_conditionals
+from ballast.monitoring.quantification import ClassConditionals, PriorEstimate, estimate_prior, posterior_conditionals
 
-# The normal approximation of means says nothing of fewer messages.
-LEAST_MESSAGES = 50
-# Kinds of false alarms, which share what is allowed: the prior, what does not fit, a drop of recall.
+# With fewer messages the normal approximation of means is not valid.
+MINIMUM_MESSAGES = 50
+# Kinds of false alarms, which share the allowed rate: a moved prior, messages that fit no prior, a drop of recall.
 KINDS = 3
 Decision = Literal["steady", "reprior", "retrain", "investigate"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
-    """When to act: see `production.watch` and `production.retrain` in params.yaml."""
+    """When to act.
+
+    confidence : of the reported interval of the prior.
+    false_alarm : probability of a decision other than steady while nothing has changed.
+    negligible : a smaller change of a share is ignored.
+    tolerance : a larger change of a share calls for a retraining, if there are enough labels.
+    minimum_labels : new labels of each class that a retraining needs.
+    margin : a smaller drop of recall is ignored.
+    """
 
     confidence: float
     false_alarm: float
@@ -33,7 +41,7 @@ class Policy:
 
 @dataclass(frozen=True, kw_only=True)
 class RecallDrop:
-    """Recall of a class on labelled feedback, against that on the labelled messages of the deployed model."""
+    """Recall of a class on `support` messages of labelled feedback, and the expected recall on the held-out messages."""
 
     label: int
     expected: float
@@ -42,10 +50,40 @@ class RecallDrop:
 
 
 @dataclass(frozen=True, kw_only=True)
-class WindowDecision:
-    """The decision with its reasons, one sentence each; estimate and findings are None and empty where there is no message.
+class Feedback:
+    """Labels from production: new_labels (K,) messages that the deployed model was not trained on, and drops of recall."""
 
-    unexplained : the findings that no shift of the prior explains.
+    new_labels: np.ndarray
+    drops: list[RecallDrop]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PriorShift:
+    """How the class prior of a window differs from that of the deployed model.
+
+    moved : (K,) classes whose share has moved.
+    moved_by_message : (K,) the same if near duplicates counted as independent messages.
+    size, largest_group : messages of the window and of its largest group of near duplicates.
+    """
+
+    estimate: PriorEstimate
+    moved: np.ndarray
+    moved_by_message: np.ndarray
+    size: int
+    largest_group: int
+
+    @property
+    def too_few(self) -> bool:
+        """Whether the window has too few messages for a decision."""
+        return self.size < MINIMUM_MESSAGES
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowDecision:
+    """The decision on a window with its reasons, one sentence each.
+
+    estimate, findings : None and empty for a window without messages.
+    unexplained : names of the findings that no shift of the prior explains.
     """
 
     decision: Decision
@@ -58,29 +96,38 @@ class WindowDecision:
 def shifted_classes(
     estimate: PriorEstimate, prior: np.ndarray, deviation: np.ndarray, size: int, confidence: float, negligible: float
 ) -> np.ndarray:
-    """Classes (K,) whose share has moved from a prior (K,) by more than chance and more than is negligible.
+    """Classes (K,) with a share that differs from a prior (K,) significantly and by more than is negligible.
 
-    deviation : (K,) of that prior, which is itself an estimate where a window gave it.
-    size : messages of the window. An exact binomial test has to agree, for the normal approximation fails for a few messages.
+    deviation : (K,) standard deviation of that prior, if it was estimated from an earlier window.
+    size : messages of the window. An exact binomial test must agree, since the normal approximation fails for few messages.
     """
-    known = ndtri((1 + confidence) / 2) * deviation
-    low = estimate.prior - np.hypot(estimate.prior - estimate.low, known)
-    high = estimate.prior + np.hypot(estimate.high - estimate.prior, known)
+    quantile = ndtri((1 + confidence) / 2) * deviation
+    low = estimate.prior - np.hypot(estimate.prior - estimate.low, quantile)
+    high = estimate.prior + np.hypot(estimate.high - estimate.prior, quantile)
     counts = np.round(estimate.prior * size).astype(int)
     exact = [binomtest(int(count), size, share).pvalue < 1 - confidence for count, share in zip(counts, prior, strict=True)]
     return ((prior < low) | (prior > high)) & np.array(exact) & (np.abs(estimate.prior - prior) > negligible)
 
 
 def recall_drops(
-    classes: np.ndarray, called: np.ndarray, fed_classes: np.ndarray, fed_called: np.ndarray, policy: Policy, count: int
+    classes: np.ndarray,
+    predicted: np.ndarray,
+    feedback_classes: np.ndarray,
+    feedback_predicted: np.ndarray,
+    policy: Policy,
+    count: int,
 ) -> list[RecallDrop]:
-    """The classes whose recall on labelled feedback fell by more than the margin (Fisher's exact test, Bonferroni).
+    """The classes with a recall on labelled feedback that fell by more than the margin (Fisher's exact test, Bonferroni).
 
-    Recall does not depend on the class prior. classes, called : (m,) of the labelled messages; fed_* : (n,) of the feedback.
+    Recall does not depend on the class prior.
+
+    classes, predicted : (m,) of the held-out messages.
+    feedback_classes, feedback_predicted : (n,) of the feedback.
+    count : number of classes.
     """
     drops = []
     for label in range(count):
-        before, now = called[classes == label] == label, fed_called[fed_classes == label] == label
+        before, now = predicted[classes == label] == label, feedback_predicted[feedback_classes == label] == label
         if len(now) < policy.minimum_labels or len(before) == 0:
             continue
         table = [[now.sum(), (~now).sum()], [before.sum(), (~before).sum()]]
@@ -88,6 +135,59 @@ def recall_drops(
         if p < policy.false_alarm / KINDS / count and before.mean() - now.mean() > policy.margin:
             drops.append(RecallDrop(label=label, expected=float(before.mean()), found=float(now.mean()), support=len(now)))
     return drops
+
+
+def prior_shift(
+    window: ScoredMessages, conditionals: ClassConditionals, prior: np.ndarray, deviation: np.ndarray, policy: Policy
+) -> PriorShift:
+    """Compare the prior of a window with that of the deployed model (K,), which has the standard deviation (K,)."""
+    groups, size = window.groups, len(window.groups)
+    # Bonferroni over the shares; two classes have one.
+    strict = 1 - policy.false_alarm / KINDS / (len(prior) if len(prior) > 2 else 1)
+
+    def moved(by: np.ndarray) -> np.ndarray:
+        wide = estimate_prior(window.posteriors, by, conditionals, confidence=strict)
+        return shifted_classes(wide, prior, deviation, size, strict, policy.negligible)
+
+    by_group = moved(groups) if size >= MINIMUM_MESSAGES else np.zeros(len(prior), dtype=bool)
+    _, sizes = np.unique(groups, return_counts=True)
+    return PriorShift(
+        estimate=estimate_prior(window.posteriors, groups, conditionals, confidence=policy.confidence),
+        moved=by_group,
+        moved_by_message=moved(np.arange(size)) if len(sizes) < size else by_group,
+        size=size,
+        largest_group=int(sizes.max()),
+    )
+
+
+def choose_decision(
+    shift: PriorShift, unexplained: list[Finding], feedback: Feedback, prior: np.ndarray, policy: Policy, labels: list[str]
+) -> tuple[Decision, list[str]]:
+    """The decision and its reasons, given what the window and the feedback show."""
+    enough = bool((feedback.new_labels >= policy.minimum_labels).all())
+    counts = ", ".join(f"{count} of {name}" for name, count in zip(labels, feedback.new_labels, strict=True))
+    lacking = [] if enough else [f"a retraining needs {policy.minimum_labels} new labels of each class, there are {counts}"]
+    if unexplained:
+        return "investigate", [f"no shift of the class prior explains the {describe(finding)}" for finding in unexplained]
+    if not shift.too_few and not shift.moved.any() and shift.moved_by_message.any():
+        template = f"{shift.largest_group} of {shift.size} messages are of one template"
+        return "investigate", [f"near duplicates move the class prior: {template}"]
+    if feedback.drops:
+        reasons = [
+            f"recall of {labels[drop.label]} on {drop.support} labelled messages is {drop.found:.3f}, was {drop.expected:.3f}"
+            for drop in feedback.drops
+        ]
+        return "retrain" if enough else "investigate", reasons + lacking
+    if shift.moved.any():
+        shares = zip(labels, prior, shift.estimate.prior, strict=True)
+        change = ", ".join(f"{name} from {before:.3f} to {now:.3f}" for name, before, now in shares)
+        if not (np.abs(shift.estimate.prior - prior)[shift.moved] > policy.tolerance).any():
+            return "reprior", [f"the class prior moved ({change})"]
+        moved = f"the class prior moved ({change}) by more than {policy.tolerance:g}"
+        return "retrain" if enough else "reprior", [moved, *lacking]
+    if shift.too_few:
+        return "steady", [f"{shift.size} messages are too few to tell; at least {MINIMUM_MESSAGES} are needed"]
+    return "steady", ["the class prior is within chance of that of the deployed model"]
 
 
 def assess_window(
@@ -98,82 +198,41 @@ def assess_window(
     policy: Policy,
     *,
     labels: list[str],
-    new_labels: np.ndarray,
-    drops: list[RecallDrop],
+    feedback: Feedback,
     deviation: np.ndarray | None = None,
 ) -> WindowDecision:
-    """Decide on a window.
+    """Decide what to do about a window.
 
     Parameters
     ----------
-    reference, classes : the deployed model's labelled held-out messages, (m,) class indices; every class occurs.
+    reference, classes : the deployed model's labelled held-out messages and their class indices (m,); every class occurs.
     window : the same model's scores of the window.
     prior : (K,) that the deployed model is corrected to.
     labels : the K names.
-    new_labels : (K,) labelled messages that the deployed model was not trained with.
-    drops : what labelled feedback shows.
-    deviation : (K,) of the prior, where it was estimated from a window.
+    feedback : labels from production.
+    deviation : (K,) standard deviation of the prior, if it was estimated from a window.
     """
     if len(window.groups) == 0:
         reason = "the window has no messages"
         return WindowDecision(decision="investigate", reasons=[reason], estimate=None, findings=[], unexplained=[])
     conditionals = posterior_conditionals(reference.posteriors, classes, reference.groups)
-    size, known = len(window.groups), np.zeros(len(prior)) if deviation is None else deviation
-    # Bonferroni over the shares; that of two classes is one.
-    strict = 1 - policy.false_alarm / KINDS / (len(prior) if len(prior) > 2 else 1)
-    estimate, wide = (
-        estimate_prior(window.posteriors, window.groups, conditionals, confidence=each) for each in (policy.confidence, strict)
-    )
-    few = size < LEAST_MESSAGES
-    moved = ~np.array([few] * len(prior)) & shifted_classes(wide, prior, known, size, strict, policy.negligible)
-    moved_by_message = moved
-    if len(np.unique(window.groups)) < size:
-        by_message = estimate_prior(window.posteriors, np.arange(size), conditionals, confidence=strict)
-        moved_by_message = shifted_classes(by_message, prior, known, size, strict, policy.negligible)
-    found = [] if few else findings(reference, classes, window, estimate.prior)
-    # Half of theirs is for the scores, half for the descriptors.
-    unexplained = [each for each in found if each.rejects(policy.false_alarm / KINDS / 2)]
-    enough = bool((new_labels >= policy.minimum_labels).all())
-    lacking = ", ".join(f"{count} of {name}" for name, count in zip(labels, new_labels, strict=True))
-    without = f"a retraining needs {policy.minimum_labels} new labels of each class, there are {lacking}"
-    shift = ", ".join(
-        f"{name} from {before:.3f} to {now:.3f}" for name, before, now in zip(labels, prior, estimate.prior, strict=True)
-    )
-    decision: Decision
-    if unexplained:
-        decision = "investigate"
-        reasons = [f"no shift of the class prior explains the {describe(each)}" for each in unexplained]
-    elif not few and not moved.any() and moved_by_message.any():
-        _, sizes = np.unique(window.groups, return_counts=True)
-        decision = "investigate"
-        reasons = [f"near duplicates move the class prior: {sizes.max()} of {len(window.groups)} messages are of one template"]
-    elif drops:
-        decision = "retrain" if enough else "investigate"
-        reasons = [
-            f"recall of {labels[each.label]} on {each.support} labelled messages is {each.found:.3f}, was {each.expected:.3f}"
-            for each in drops
-        ]
-        reasons += [] if enough else [without]
-    elif moved.any():
-        beyond = bool((np.abs(estimate.prior - prior)[moved] > policy.tolerance).any())
-        decision = "retrain" if beyond and enough else "reprior"
-        reasons = [f"the class prior moved ({shift})" + (f" by more than {policy.tolerance:g}" if beyond else "")]
-        reasons += [without] if beyond and not enough else []
-    else:
-        decision = "steady"
-        reasons = [
-            f"{size} messages are too few to tell; {LEAST_MESSAGES} would do"
-            if few
-            else "the class prior is within chance of that of the deployed model"
-        ]
+    shift = prior_shift(window, conditionals, prior, np.zeros(len(prior)) if deviation is None else deviation, policy)
+    tests = [] if shift.too_few else findings(reference, classes, window, shift.estimate.prior)
+    # Half of their share is for the scores, half for the descriptors.
+    unexplained = [test for test in tests if test.rejects(policy.false_alarm / KINDS / 2)]
+    decision, reasons = choose_decision(shift, unexplained, feedback, prior, policy, labels)
     return WindowDecision(
-        decision=decision, reasons=reasons, estimate=estimate, findings=found, unexplained=[each.name for each in unexplained]
+        decision=decision,
+        reasons=reasons,
+        estimate=shift.estimate,
+        findings=tests,
+        unexplained=[test.name for test in unexplained],
     )
 
 
 def describe(finding: Finding) -> str:
-    """A finding in words."""
+    """A sentence part that describes a finding."""
     name = finding.name.replace("_", " ")
     if finding.name == "scores":
-        return f"scores: {finding.effect:.1%} of the messages have others than any mixture of the classes"
+        return f"scores: those of {finding.effect:.1%} of the messages fit no mixture of the classes"
     return f"texts' {name}: its mean rank is {finding.effect:+.2f} standard deviations off"

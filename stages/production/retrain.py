@@ -24,7 +24,7 @@ from ballast.cli import parser, run
 from ballast.evaluation.operating_point import cost_matrix
 from ballast.evaluation.priors import correct_prior
 from ballast.exceptions import UserError, suggestion
-from ballast.monitoring.challenge import Contender, challenge
+from ballast.monitoring.challenge import ChallengeProtocol, Contender, challenge
 from stages.production.checkouts import bring, changed_since, remove_checkout, run_git
 from stages.production.deployed import REFERENCE, Version, current_version, read_version
 from stages.production.feedback import read_feedback
@@ -172,13 +172,15 @@ def compare(key: str) -> dict[str, Any]:
         challenger,
         classes,
         np.unique(test["group"], return_inverse=True)[1],
-        labels,
-        prior=prior,
-        metric=params.production.retrain.metric,
-        margin=params.production.retrain.margin,
-        resamples=params.evaluate.resamples,
-        confidence=params.evaluate.confidence,
-        seed=params.evaluate.seed,
+        ChallengeProtocol(
+            names=labels,
+            prior=prior,
+            metric=params.production.retrain.metric,
+            margin=params.production.retrain.margin,
+            resamples=params.evaluate.resamples,
+            confidence=params.evaluate.confidence,
+            seed=params.evaluate.seed,
+        ),
     )
     from_feedback = (test["source"] == "feedback").to_numpy()
     result = {

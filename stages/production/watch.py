@@ -19,7 +19,7 @@ from ballast.cli import parser, run
 from ballast.data.descriptors import NAMES, descriptors
 from ballast.evaluation.calibration import Calibration
 from ballast.exceptions import UserError
-from ballast.monitoring.decision import Policy, WindowDecision, assess_window, recall_drops
+from ballast.monitoring.decision import Feedback, Policy, WindowDecision, assess_window, recall_drops
 from ballast.monitoring.label_shift import ScoredMessages, most_atypical
 from ballast.monitoring.quantification import adjusted_count, classify_and_count, emq, posterior_conditionals
 from stages.pages.evidently import with_shares
@@ -249,8 +249,7 @@ def main(window: str) -> None:
             version.production_prior,
             policy,
             labels=labels,
-            new_labels=new_labels,
-            drops=drops,
+            feedback=Feedback(new_labels=new_labels, drops=drops),
             deviation=np.array([version.manifest.get("prior_deviation", {}).get(label, 0.0) for label in labels]),
         )
         rows = np.empty(0, dtype=int)
