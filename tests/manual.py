@@ -23,6 +23,7 @@ SYSTEM = {
     "cp",
     "curl",
     "docker",
+    "echo",
     "git",
     "head",
     "kubectl",
