@@ -51,7 +51,10 @@ def test_the_reference_of_params_has_every_key() -> None:
     assert keys["train.epochs"].accepts == "integer (1 to 10,000)"
     assert keys["evaluate.confidence"].accepts == "number (≥ 0.5, < 1)"
     assert keys["ingest.conflicts"].accepts == "`drop` or `fail`"
-    assert "search.spaces.<name>.low" in keys
+    assert "search.spaces.<name>.<name>.low" in keys
+    # The headings of groups need no meaning of their own.
+    groups = {path.rpartition(".")[0] for path in keys}
+    assert [path for path, key in keys.items() if not key.meaning and path not in groups] == []
     table = params_tables(ROOT)
     assert all(f"`{path.partition('.')[2]}` |" in table for path in keys if "." in path)
 

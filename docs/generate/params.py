@@ -98,6 +98,12 @@ def section_of(annotation: Any) -> type[BaseModel] | None:
     return next(filter(None, map(section_of, get_args(annotation))), None)
 
 
+def mappings_around(annotation: Any) -> int:
+    """How many mappings of names lie around the section in a type."""
+    inner = max(map(mappings_around, get_args(annotation)), default=0)
+    return inner + (get_origin(annotation) is dict)
+
+
 def keys_of(model: type[BaseModel], values: Any, comments: Mapping[str, str], prefix: str = "") -> Iterator[Key]:
     """All keys of a model and of the sections in it, in the order of the schema."""
     for name, info in model.model_fields.items():
@@ -106,7 +112,7 @@ def keys_of(model: type[BaseModel], values: Any, comments: Mapping[str, str], pr
         value = values.get(key, info.default) if isinstance(values, Mapping) else info.default
         yield Key(path, describe(info.annotation, info.metadata), value, comments.get(path) or info.description or "")
         if (section := section_of(info.annotation)) is not None:
-            inner = "" if section in get_args(info.annotation) or section is info.annotation else "<name>."
+            inner = "<name>." * mappings_around(info.annotation)
             yield from keys_of(section, value, comments, f"{path}.{inner}")
 
 

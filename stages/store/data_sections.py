@@ -19,9 +19,9 @@ from stages.store.values import (
 
 
 class Fractions(Section):
-    train: Share
-    validation: Share
-    test: Share
+    train: Annotated[Share, Field(description="share of the messages for training")]
+    validation: Annotated[Share, Field(description="share for calibration and the choice of operating points")]
+    test: Annotated[Share, Field(description="share for the evaluation")]
 
     @model_validator(mode="after")
     def whole(self) -> Fractions:
@@ -30,8 +30,8 @@ class Fractions(Section):
 
 
 class Folds(Section):
-    count: Annotated[int, Field(ge=2, le=1000)]
-    index: Annotated[int, Field(ge=0, le=1000)]
+    count: Annotated[int, Field(ge=2, le=1000, description="number of folds")]
+    index: Annotated[int, Field(ge=0, le=1000, description="the fold that is the test split, from 0")]
 
     @model_validator(mode="after")
     def one_of_them(self) -> Folds:
@@ -41,10 +41,10 @@ class Folds(Section):
 
 
 class Hub(Section):
-    name: Text | None = None
-    config: Text | None = None
-    split: Text = "train"
-    revision: Text | None = None
+    name: Annotated[Text | None, Field(description="name of the data set, such as ag_news")] = None
+    config: Annotated[Text | None, Field(description="its configuration; null is its default")] = None
+    split: Annotated[Text, Field(description="the split to read")] = "train"
+    revision: Annotated[Text | None, Field(description="a commit or tag; null is the newest")] = None
 
 
 class Ingest(Section):

@@ -25,8 +25,8 @@ from stages.store.values import (
 
 
 class Keep(Section):
-    versions: Annotated[int, Field(ge=2, le=10_000)]
-    windows: Annotated[int, Field(ge=1, le=1_000_000)]
+    versions: Annotated[int, Field(ge=2, le=10_000, description="versions to keep")]
+    windows: Annotated[int, Field(ge=1, le=1_000_000, description="scored windows to keep")]
 
 
 class Score(Section):

@@ -63,11 +63,14 @@ class Train(Section):
 
 
 class Space(Section):
-    low: Finite | None = None
-    high: Finite | None = None
-    log: bool = False
-    per_class: bool = False
-    choices: Annotated[list[PlainFinite], Field(min_length=2, max_length=1000)] | None = None
+    low: Annotated[Finite | None, Field(description="smallest value")] = None
+    high: Annotated[Finite | None, Field(description="largest value")] = None
+    log: Annotated[bool, Field(description="draw the logarithm evenly instead of the value")] = False
+    per_class: Annotated[bool, Field(description="search one number per class, relative to the largest class")] = False
+    choices: Annotated[
+        Annotated[list[PlainFinite], Field(min_length=2, max_length=1000)] | None,
+        Field(description="values to choose from, instead of low and high"),
+    ] = None
 
     @model_validator(mode="after")
     def one_kind(self) -> Space:
