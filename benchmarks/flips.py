@@ -105,7 +105,7 @@ def called(function: Callable[[], object], folder: Path) -> Outcome:
 
 
 def commands() -> dict[str, Callable[[Project], Outcome]]:
-    """The commands that read files, by name. Of the flows only the reading functions run, without a server."""
+    """The commands that read files, by name. Only the reading functions of the flows run, without a server."""
     from flows.deployed import deployed_manifest, n_announced
     from flows.pipeline import LEADERBOARD, leaderboard_table
     from flows.retrain import decision_of

@@ -216,5 +216,5 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=random.randrange(10_000))
-    parser.add_argument("--imports", action="store_true", help="let each stage import its libraries anew, which takes longer")
+    parser.add_argument("--imports", action="store_true", help="let each stage import its libraries itself, which takes longer")
     main(**vars(parser.parse_args()))

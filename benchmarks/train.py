@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -195,8 +196,26 @@ def timed(
         yield seconds, logits
 
 
-def main(seeds: Sequence[int], messages_used: int | None, same_layers_only: bool) -> None:
-    """Measure, and write after each seed."""
+@dataclass(frozen=True)
+class Task:
+    """What all sides train on and predict: training data, settings, texts to predict, and the rarest label."""
+
+    messages: Messages
+    data: TrainingData
+    params: dict[str, Any]
+    texts: list[str]
+    label: str
+    device: torch.device
+    bf16: bool
+
+    @property
+    def settings(self) -> TrainingSettings:
+        """The settings of ours."""
+        return TrainingSettings(**self.params, seed=0)
+
+
+def read_task(messages_used: int | None) -> Task:
+    """Read the messages and settings of the project; train on all messages or on a sample."""
     params = read_params().train.settings()
     messages = read_messages(["text", "group"])
     train, test = messages.of("train"), messages.of("test")
@@ -210,50 +229,64 @@ def main(seeds: Sequence[int], messages_used: int | None, same_layers_only: bool
         corpus=messages.table["text"].tolist(),
     )
     label = messages.names[int(messages.counts("train").argmin())]
-    settings = TrainingSettings(**params, seed=0)
-    device = choose_device(settings.device)
-    bf16 = use_bf16(settings.precision, device)
-    passes, texts = len(data.texts) * settings.epochs, test["text"].tolist()
+    device = choose_device(params["device"])
+    bf16 = use_bf16(params["precision"], device)
+    return Task(messages, data, params, test["text"].tolist(), label, device, bf16)
+
+
+def all_layers(task: Task, seconds: dict[str, list[float]], logits: dict[str, list[np.ndarray]]) -> dict[str, Any]:
+    """The result of the first part: ours beside the Trainer with defaults and tuned."""
+    passes = len(task.data.texts) * task.settings.epochs
+    total = {name: sum(times) / len(times) for name, times in seconds.items()}
+    return {
+        "ratio_to_defaults": round(total[DEFAULTS] / total[OURS], 2),
+        "ratio_to_tuned": round(total[TUNED] / total[OURS], 2),
+        "ratio_to_defaults_with_kept_states": round(total[DEFAULTS] / total[OURS_KEPT], 2),
+        "ratio_to_tuned_with_kept_states": round(total[TUNED] / total[OURS_KEPT], 2),
+        "messages_per_second": round(passes / total[OURS]),
+        "messages_per_second_of": {name: round(passes / mean, 1) for name, mean in total.items()},
+        "operations_per_message_gflop": round(operations(task.data, task.settings) / 1e9, 3),
+        "f1_difference": f1_difference(logits[OURS], logits[DEFAULTS], task.messages, task.label),
+        "f1_difference_to_tuned": f1_difference(logits[OURS], logits[TUNED], task.messages, task.label),
+        "label": task.label,
+        "seeds": len(logits[OURS]),
+        "seconds": rounded(seconds),
+        "messages": len(task.data.texts),
+        "bf16": task.bf16,
+        "params": task.params,
+        **surroundings(),
+    }
+
+
+def same_layers(task: Task, seconds: dict[str, list[float]], logits: dict[str, list[np.ndarray]]) -> dict[str, Any]:
+    """The result of the second part: ours beside the tuned Trainer that trains the same layers."""
+    return {
+        "ratio": round(sum(seconds[SAME_LAYERS]) / sum(seconds[OURS]), 2),
+        "f1_difference": f1_difference(logits[OURS], logits[SAME_LAYERS], task.messages, task.label),
+        "seconds": rounded(seconds),
+        "seeds": len(logits[OURS]),
+        "messages": len(task.data.texts),
+        "params": task.params,
+        "date": surroundings()["date"],
+    }
+
+
+def main(seeds: Sequence[int], messages_used: int | None, same_layers_only: bool) -> None:
+    """Measure, and write after each seed; fail if F1 may be too far below that of a peer."""
     result = read_result("train")
     if same_layers_only and not result:
-        raise SystemExit("error: --same-layers-only: no first part of this machine and these versions is in train.json")
-    every = sides(bf16)
-    alike = {OURS: every[OURS], SAME_LAYERS: every.pop(SAME_LAYERS)}
+        raise SystemExit("error: --same-layers-only: train.json has no first part of this machine and these versions")
+    task = read_task(messages_used)
+    peers = sides(task.bf16)
+    second_part = {OURS: peers[OURS], SAME_LAYERS: peers.pop(SAME_LAYERS)}
     if not same_layers_only:
-        each_operations = operations(data, settings)
-        for seconds, logits in timed(every, seeds, data, settings, texts):
-            total = {name: sum(each) / len(each) for name, each in seconds.items()}
-            result |= {
-                "ratio_to_defaults": round(total[DEFAULTS] / total[OURS], 2),
-                "ratio_to_tuned": round(total[TUNED] / total[OURS], 2),
-                "ratio_to_defaults_with_kept_states": round(total[DEFAULTS] / total[OURS_KEPT], 2),
-                "ratio_to_tuned_with_kept_states": round(total[TUNED] / total[OURS_KEPT], 2),
-                "messages_per_second": round(passes / total[OURS]),
-                "messages_per_second_of": {name: round(passes / each, 1) for name, each in total.items()},
-                "operations_per_message_gflop": round(each_operations / 1e9, 3),
-                "f1_difference": f1_difference(logits[OURS], logits[DEFAULTS], messages, label),
-                "f1_difference_to_tuned": f1_difference(logits[OURS], logits[TUNED], messages, label),
-                "label": label,
-                "seeds": len(logits[OURS]),
-                "seconds": rounded(seconds),
-                "messages": len(data.texts),
-                "bf16": bf16,
-                "params": params,
-                **surroundings(),
-            }
-            add_share(result, device)
+        for seconds, logits in timed(peers, seeds, task.data, task.settings, task.texts):
+            result |= all_layers(task, seconds, logits)
+            add_share(result, task.device)
             write_result("train", result)
-    for seconds, logits in timed(alike, seeds, data, settings, texts):
-        result["same_layers"] = {
-            "ratio": round(sum(seconds[SAME_LAYERS]) / sum(seconds[OURS]), 2),
-            "f1_difference": f1_difference(logits[OURS], logits[SAME_LAYERS], messages, label),
-            "seconds": rounded(seconds),
-            "seeds": len(logits[OURS]),
-            "messages": len(data.texts),
-            "params": params,
-            "date": surroundings()["date"],
-        }
-        add_share(result, device)
+    for seconds, logits in timed(second_part, seeds, task.data, task.settings, task.texts):
+        result["same_layers"] = same_layers(task, seconds, logits)
+        add_share(result, task.device)
         write_result("train", result)
 
     differences = {
@@ -261,7 +294,7 @@ def main(seeds: Sequence[int], messages_used: int | None, same_layers_only: bool
         TUNED: result["f1_difference_to_tuned"],
         SAME_LAYERS: result["same_layers"]["f1_difference"],
     }
-    below = {name: -each["low"] for name, each in differences.items() if each["low"] <= LEAST_F1_DIFFERENCE}
+    below = {name: -difference["low"] for name, difference in differences.items() if difference["low"] <= LEAST_F1_DIFFERENCE}
     if below:
         raise SystemExit("\n".join(f"error: F1 may be {by:.3f} below that of {name}" for name, by in below.items()))
 
