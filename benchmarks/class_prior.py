@@ -25,7 +25,8 @@ from ballast.monitoring.label_shift import ScoredMessages
 from ballast.monitoring.quantification import classify_and_count, estimate_prior, posterior_conditionals
 from benchmarks.measuring import surroundings, write_result
 from stages.production.deployed import REFERENCE, VOCABULARY, Version, current_version, indices, read_version
-from stages.production.watch import policy_of, reference_of
+from stages.production.watch import reference_of
+from stages.production.watch_results import policy_of
 from stages.store.params import read_params
 
 STEADY = 0.134

@@ -1,11 +1,12 @@
-"""Find what each technique gets wrong on test, what all of them do, which labels to doubt, and which slices are hard.
+"""Find the mistakes of each technique on test, those that all share, the labels to doubt, and the hard slices.
 
 Reads the saved logits, their evaluations and the messages; writes `reports/errors.json`, which names messages by their row in
-`data/messages.parquet` and their id and holds no texts: the report looks those up, unless it is told to hide them.
+`data/messages.parquet` and their id. It holds no texts: the report looks them up, unless `report.show_texts` is false.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,44 +36,46 @@ DIGITS = 6
 
 
 @dataclass(frozen=True, kw_only=True)
-class Called:
-    """What a technique makes of the test messages: each seed's classes (S, n), the mean posterior (n, K) over the seeds.
+class Predictions:
+    """Predictions of one technique on test: the classes by seed (S, n), and mean posteriors (n, K) over the seeds.
 
-    posterior is on the production prior. On the shares of the test split itself it is own_shares (n, K): whether a label is
-    doubtful does not depend on where the model will run.
+    posterior : on the production prior.
+    test_posterior : on the class shares of the test split, because whether a label is doubtful does not depend on where the
+        model will run.
     """
 
-    predicted: np.ndarray
+    classes: np.ndarray
     posterior: np.ndarray
-    own_shares: np.ndarray
+    test_posterior: np.ndarray
 
 
-def called(corrected: Corrected, name: str, seeds: list[int], shares: np.ndarray) -> Called:
-    """Posteriors of one technique; shares (K,) of the test split."""
+def predictions(corrected: Corrected, name: str, seeds: list[int], shares: np.ndarray) -> Predictions:
+    """The predictions of one technique; shares (K,) of the test split."""
     logits = [corrected.logits(name, seed, "test") for seed in seeds]
-    return Called(
-        predicted=np.stack([each.argmax(axis=1) for each in logits]),
-        posterior=np.mean([softmax(each, axis=1) for each in logits], axis=0),
-        own_shares=np.mean([softmax(correct_prior(each, corrected.production, shares), axis=1) for each in logits], axis=0),
+    on_shares = [correct_prior(of_seed, corrected.production, shares) for of_seed in logits]
+    return Predictions(
+        classes=np.stack([of_seed.argmax(axis=1) for of_seed in logits]),
+        posterior=np.mean([softmax(of_seed, axis=1) for of_seed in logits], axis=0),
+        test_posterior=np.mean([softmax(of_seed, axis=1) for of_seed in on_shares], axis=0),
     )
 
 
 def rounded(value: Any) -> Any:
-    """Numbers of nested results to a few digits, which keeps the file small."""
+    """Nested results with rounded numbers, which keeps the file small."""
     if isinstance(value, dict):
-        return {key: rounded(each) for key, each in value.items()}
+        return {key: rounded(item) for key, item in value.items()}
     return value if value is None else round(float(value), DIGITS)
 
 
-class Named:
-    """Entries of the file about some rows of the test split."""
+class RowEntries:
+    """Describes rows of the test split as entries of the file."""
 
     def __init__(self, test: pd.DataFrame, labels: list[str]) -> None:
         self.test, self.labels = test, labels
         self.classes = test["class"].to_numpy()
 
     def entries(self, rows: np.ndarray, posterior: np.ndarray) -> list[dict[str, Any]]:
-        """Row, id, label, called class and its probability of test rows (m,), from posterior (n, K)."""
+        """Row, id, label, predicted class and its probability of test rows (m,), from posteriors (n, K)."""
         return [
             {
                 "row": int(self.test.index[at]),
@@ -86,23 +89,53 @@ class Named:
 
 
 def neighbours(messages: Messages, rows: list[int]) -> dict[str, list[dict[str, Any]]]:
-    """The training messages most similar to those of some rows of the table, by row; those with nothing in common left out."""
+    """The training messages most similar to the messages in some rows of the table, by row; dissimilar ones are left out."""
     if not rows:
         return {}
     train = messages.of("train")
-    found, similarity = nearest_neighbours(train["text"].tolist(), messages.table.loc[rows, "text"].tolist(), NEIGHBOURS)
+    nearest, similarity = nearest_neighbours(train["text"].tolist(), messages.table.loc[rows, "text"].tolist(), NEIGHBOURS)
     return {
         str(row): [
             {
                 "row": int(train.index[at]),
                 "id": str(train["id"].iloc[at]),
                 "label": messages.names[train["class"].iloc[at]],
-                "similarity": round(float(each), DIGITS),
+                "similarity": round(float(value), DIGITS),
             }
-            for at, each in zip(near, likeness, strict=True)
-            if each > 0
+            for at, value in zip(of_row, values, strict=True)
+            if value > 0
         ]
-        for row, near, likeness in zip(rows, found, similarity, strict=True)
+        for row, of_row, values in zip(rows, nearest, similarity, strict=True)
+    }
+
+
+def shared_mistakes(named: RowEntries, predicted: list[Predictions], most: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The mistakes that all techniques share, the least likely labels first, and the labels to doubt."""
+    classes = named.classes
+    if not predicted:
+        return {"count": 0, "shown": []}, {"count": 0, "issues": 0, "shown": []}
+    posterior = np.sum([technique.posterior for technique in predicted], axis=0) / len(predicted)
+    wrong_by_all = np.all([technique.posterior.argmax(axis=1) != classes for technique in predicted], axis=0)
+    rows = np.flatnonzero(wrong_by_all)
+    rows = rows[np.argsort(posterior[rows, classes[rows]], kind="stable")]
+    test_posterior = np.sum([technique.test_posterior for technique in predicted], axis=0) / len(predicted)
+    doubted, quality, issues = suspected_label_errors(test_posterior, classes)
+    shown = [
+        {**entry, "quality": round(float(quality[at]), DIGITS), "issue": bool(issues[at])}
+        for at, entry in enumerate(named.entries(doubted[:most], test_posterior))
+    ]
+    suspects = {"count": len(doubted), "issues": int(issues.sum()), "shown": shown}
+    return {"count": len(rows), "shown": named.entries(rows[:most], posterior)}, suspects
+
+
+def slice_sizes(masks: Mapping[str, np.ndarray], classes: np.ndarray, labels: list[str]) -> dict[str, Any]:
+    """The slices with their messages, and their messages of each class."""
+    support = {name: np.bincount(classes[mask], minlength=len(labels)).tolist() for name, mask in masks.items()}
+    return {
+        "least": LEAST_IN_SLICE,
+        "order": list(masks),
+        "messages": {name: int(mask.sum()) for name, mask in masks.items()},
+        "support": {name: dict(zip(labels, counts, strict=True)) for name, counts in support.items()},
     }
 
 
@@ -116,56 +149,30 @@ def main() -> None:
     evaluations = {name: read_json(PROJECT.evaluations / f"{name}.json") for name in names}
     prior = evaluations[names[0]]["production_prior"]
     corrected = Corrected(evaluations, labels, np.array([prior[label] for label in labels]))
-    named, masks = Named(test, labels), slices(test["text"].tolist())
+    named, masks = RowEntries(test, labels), slices(test["text"].tolist())
 
-    counted, wrong_by_all = [], np.ones(len(test), dtype=bool)
-    production, own_shares = np.zeros((len(test), len(labels))), np.zeros((len(test), len(labels)))
+    counted: dict[str, Predictions] = {}
     mistakes, in_slice = {}, {}
     for name in names:
-        found = called(corrected, name, params.train.seeds, shares)
-        predicted = found.posterior.argmax(axis=1)
-        rows = most_confident_errors(found.posterior, classes, most)
-        mistakes[name] = {"count": int((predicted != classes).sum()), "shown": named.entries(rows, found.posterior)}
-        in_slice[name] = slice_metrics(found.predicted, classes, groups, masks, labels, params.evaluate.confidence)
+        technique = predictions(corrected, name, params.train.seeds, shares)
+        predicted = technique.posterior.argmax(axis=1)
+        rows = most_confident_errors(technique.posterior, classes, most)
+        mistakes[name] = {"count": int((predicted != classes).sum()), "shown": named.entries(rows, technique.posterior)}
+        in_slice[name] = slice_metrics(technique.classes, classes, groups, masks, labels, params.evaluate.confidence)
         if beats_majority(predicted, classes):
-            counted.append(name)
-            wrong_by_all &= predicted != classes
-            production += found.posterior
-            own_shares += found.own_shares
+            counted[name] = technique
 
-    shared: dict[str, Any] = {"count": 0, "shown": []}
-    suspects: dict[str, Any] = {"count": 0, "issues": 0, "shown": []}
-    if counted:
-        production, own_shares = production / len(counted), own_shares / len(counted)
-        # Of what all call wrong, the least likely labels first.
-        rows = np.flatnonzero(wrong_by_all)
-        rows = rows[np.argsort(production[rows, classes[rows]], kind="stable")]
-        shared = {"count": len(rows), "shown": named.entries(rows[:most], production)}
-        doubted, quality, issues = suspected_label_errors(own_shares, classes)
-        shown = [
-            {**entry, "quality": round(float(quality[at]), DIGITS), "issue": bool(issues[at])}
-            for at, entry in enumerate(named.entries(doubted[:most], own_shares))
-        ]
-        suspects = {"count": len(doubted), "issues": int(issues.sum()), "shown": shown}
-    listed = [shared, suspects, *mistakes.values()]
+    shared, suspects = shared_mistakes(named, list(counted.values()), most)
+    shown = {entry["row"] for listed in (shared, suspects, *mistakes.values()) for entry in listed["shown"]}
     content = {
         "labels": labels,
         "messages": len(test),
-        "counted": counted,
+        "counted": list(counted),
         "mistakes": mistakes,
         "shared": shared,
         "suspects": suspects,
-        "neighbours": neighbours(messages, sorted({entry["row"] for each in listed for entry in each["shown"]})),
-        "slices": {
-            "least": LEAST_IN_SLICE,
-            "order": list(masks),
-            "messages": {name: int(mask.sum()) for name, mask in masks.items()},
-            "support": {
-                name: dict(zip(labels, np.bincount(classes[mask], minlength=len(labels)).tolist(), strict=True))
-                for name, mask in masks.items()
-            },
-            "techniques": rounded(in_slice),
-        },
+        "neighbours": neighbours(messages, sorted(shown)),
+        "slices": {**slice_sizes(masks, classes, labels), "techniques": rounded(in_slice)},
     }
     write_json(PROJECT.errors, content)
 

@@ -1,0 +1,61 @@
+"""The page over all watched windows, and the deletion of the oldest windows."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from ballast.exceptions import UserError
+from stages.pages.watch.view import timeline_page
+from stages.production.feedback import read_feedback
+from stages.production.prune import prune_windows
+from stages.production.watch_results import feedback_metrics
+from stages.store.checked import read_table
+from stages.store.files import locked, read_json, replaced
+from stages.store.params import Params
+from stages.store.project import PROJECT
+
+PAGE = PROJECT.watch / "index.html"
+
+
+def write_timeline(params: Params, window: str) -> list[str]:
+    """Write the page over all windows, with the feedback that has arrived since each was watched.
+
+    Deletes the oldest windows first, except the one that was just watched; returns their names.
+    """
+    feedback = read_feedback()
+    with locked(PAGE):
+        # Under the lock, so that no process reads a window while it is deleted.
+        deleted = prune_windows(params.production.keep.windows, window)
+        windows = [read_json(path) for path in sorted(PROJECT.watch.glob("*.json"))]
+        for watched in windows:
+            of_window = feedback[feedback["window"] == watched["window"]]
+            watched["feedback"] = feedback_metrics(of_window, watched["labels"])
+        texts = texts_to_label(windows) if params.report.show_texts else {}
+        page = timeline_page(windows, texts, params.production.watch.confidence)
+        with replaced(PAGE) as temporary:
+            temporary.write_text(page, encoding="utf-8")
+    return deleted
+
+
+def texts_to_label(windows: list[dict[str, Any]]) -> dict[str, str]:
+    """Texts by id of the messages to label in the last window that has any."""
+    paths = {watched["window"]: PROJECT.scored / f"{watched['window']}.parquet" for watched in windows}
+    asking = [watched for watched in windows if watched["to_label"] and paths[watched["window"]].is_file()]
+    if not asking:
+        return {}
+    path, ids = paths[asking[-1]["window"]], [message["id"] for message in asking[-1]["to_label"]]
+    try:
+        table = read_table(path, ["id", "text"], [("id", "in", ids)])
+    except UserError as error:
+        # The page over all windows does not need the texts of one.
+        print(f"watch: the texts of a window cannot be read: {error}", file=sys.stderr)
+        return {}
+    return dict(zip(table["id"].to_pylist(), table["text"].to_pylist(), strict=True))
+
+
+def ids_to_label() -> set[str]:
+    """The ids of all messages that a watched window asked to label."""
+    # Under the lock under which windows are deleted.
+    with locked(PAGE):
+        return {message["id"] for path in PROJECT.watch.glob("*.json") for message in read_json(path)["to_label"]}
