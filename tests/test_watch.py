@@ -66,8 +66,12 @@ def built(tmp_path_factory: pytest.TempPathFactory, quick_python: Path) -> Proje
 @pytest.fixture
 def project(built: Project, tmp_path: Path) -> Project:
     folder = tmp_path / "project"
-    left_out = shutil.ignore_patterns(".dvc", ".git", "models", "logits", "probes")
-    shutil.copytree(built.folder, folder, symlinks=True, ignore=left_out)
+    left_out = {".dvc", ".git", "models", "logits", "probes"}
+
+    def ignored(inside: str, names: list[str]) -> set[str]:
+        return left_out & set(names) if Path(inside) == built.folder else set()
+
+    shutil.copytree(built.folder, folder, symlinks=True, ignore=ignored)
     return Project(folder, folder, built.environment)
 
 
