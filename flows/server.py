@@ -1,7 +1,8 @@
-"""Prefect's server, as `prefect server start` runs it, behind checks that Prefect lacks.
+"""Prefect's server, as `prefect server start` runs it, with checks that Prefect lacks.
 
-A request for a host name that is not the server's own is refused: a web page can give its own name this machine's address.
-No other page shows the server's in a frame, and the server's own ask nobody else. Who sends a request is asked first.
+Requests for other host names than the server's are refused, because a web page can resolve its own name to this machine
+(DNS rebinding). Other pages cannot frame those of the server, and these load nothing from other hosts. Authentication comes
+before all other checks.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ballast.cli import parser, run
 from ballast.exceptions import UserError
 from flows.prefect_server.auth import SERVER, host_names
+from flows.prefect_server.options import add_server_options
 from flows.prefect_server.secured_environment import OWN
 
 HEADERS = {
-    # Prefect's pages would otherwise tell others what a user does in them. They have scripts and styles within them.
+    # Prefect's pages would otherwise send usage data to other hosts. They contain inline scripts and styles.
     "Content-Security-Policy": "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; base-uri 'self';"
     " form-action 'self'; frame-ancestors 'none'; object-src 'none'",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -34,22 +36,22 @@ HEADERS = {
 
 
 def application(hosts: Sequence[str]) -> ASGIApp:
-    """Prefect's application for requests to given hosts."""
+    """Prefect's application, for requests to these host names."""
     return TrustedHostMiddleware(Guarded(authenticated_first(create_app(final=True))), hosts, www_redirect=False)
 
 
 def authenticated_first(app: FastAPI) -> FastAPI:
-    """Move the check of the CSRF token behind that of the auth string, so that strangers get 401 and cost no look-up."""
+    """Check the auth string before the CSRF token, so that strangers get 401 without a database query."""
     api = app.api_app  # type: ignore[attr-defined]
-    for each in list(app.user_middleware):
-        if each.cls is CsrfMiddleware:  # type: ignore[comparison-overlap]
-            app.user_middleware.remove(each)
-            api.user_middleware.append(each)
+    for middleware in list(app.user_middleware):
+        if middleware.cls is CsrfMiddleware:  # type: ignore[comparison-overlap]
+            app.user_middleware.remove(middleware)
+            api.user_middleware.append(middleware)
     return app
 
 
 class Guarded:
-    """An application whose pages no other page may frame or embed, and which load nothing from elsewhere."""
+    """An application with response headers against framing, embedding, and requests to other hosts."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -65,7 +67,7 @@ class Guarded:
 
 def main(host: str, port: int, name: Sequence[str]) -> None:
     if SERVER in OWN:
-        raise UserError(f"{SERVER} is not set; it is what the server asks for, user:password")
+        raise UserError(f"{SERVER} is not set; set it to user:password, which clients must send")
     settings = get_current_settings().server
     uvicorn.run(
         application(host_names(host, name)),
@@ -80,9 +82,5 @@ def main(host: str, port: int, name: Sequence[str]) -> None:
 
 if __name__ == "__main__":
     arguments = parser(__doc__)
-    arguments.add_argument("--host", default="127.0.0.1", help="the address to listen on (default 127.0.0.1)")
-    arguments.add_argument("--port", type=int, default=4200, help="the port (default 4200)")
-    arguments.add_argument(
-        "--name", action="append", default=[], help="another host name of the server, as a proxy passes it on"
-    )
+    add_server_options(arguments)
     run(main, arguments.parse_args())

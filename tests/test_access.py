@@ -63,7 +63,7 @@ def test_the_string_is_made_once_for_its_owner_only(home: Path) -> None:
 @pytest.mark.parametrize("content", ["", "\n", "word", ":word", "ballast:", "a b:c", "ballast:wörd", "a:b\nc:d", "\x00:\x01"])
 def test_what_is_no_auth_string_is_refused(home: Path, content: str) -> None:
     access.write_private(home / "auth_string", content)
-    with pytest.raises(UserError, match=r"auth_string: expected user:password .* delete it, the next start makes one$"):
+    with pytest.raises(UserError, match=r"auth_string: expected user:password .* delete it, and the next start creates one$"):
         stored_auth_string(home)
     assert (home / "auth_string").read_text() == content + "\n"
 
@@ -79,14 +79,14 @@ def test_undecodable_bytes_are_no_auth_string(home: Path) -> None:
 def test_a_string_that_others_can_read_is_refused(home: Path, mode: int) -> None:
     word = stored_auth_string(home)
     (home / "auth_string").chmod(mode)
-    with pytest.raises(UserError, match=rf"others can read it \(mode 0{mode:o}, expected 0600\); delete it") as caught:
+    with pytest.raises(UserError, match=rf"other users can read it \(mode 0{mode:o}, expected 0600\); delete it") as caught:
         stored_auth_string(home)
     assert word not in str(caught.value)
 
 
 def test_a_folder_in_its_place_is_refused(home: Path) -> None:
     (home / "auth_string").mkdir()
-    with pytest.raises(UserError, match="expected a file with user:password"):
+    with pytest.raises(UserError, match="expected a regular file with user:password"):
         stored_auth_string(home)
 
 

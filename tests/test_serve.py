@@ -108,17 +108,19 @@ def test_a_cancelled_run_ends_its_command(running: Served) -> None:
 def test_a_second_start_is_refused(running: Served) -> None:
     error = refused(running.folder, "--port", str(free_port()))
     pids = f"serve {running.process.pid}, server {running.pid('server')}, worker {running.pid('worker')}"
-    assert error == f"error: {running.folder}/production/prefect: already served ({pids}); end that first"
+    assert error == f"error: {running.folder}/production/prefect: already in use by {pids}; end it first"
 
 
 def test_a_taken_port_is_named(running: Served, tmp_path: Path) -> None:
     error = refused(site(tmp_path / "site"), "--port", str(running.port))
-    assert error == (f"error: cannot listen on 127.0.0.1:{running.port} (Address already in use); choose another with --port")
+    assert error == (
+        f"error: cannot listen on 127.0.0.1:{running.port} (Address already in use); choose another port with --port"
+    )
 
 
 def test_outside_a_repository_it_says_so(tmp_path: Path) -> None:
     error = refused(tmp_path)
-    assert error == "error: infra/prefect.yaml: no such file; start this in the root of the repository"
+    assert error == "error: infra/prefect.yaml: no such file; run this command in the root of the repository"
 
 
 def test_what_cannot_be_deployed_ends_it_with_the_reason(tmp_path: Path) -> None:
@@ -137,7 +139,7 @@ def test_a_killed_worker_is_started_again_and_its_run_goes_on(running: Served) -
     worker = running.pid("worker")
     os.kill(worker, signal.SIGKILL)
     wait_for(running, lambda: running.pid("worker") != worker)
-    assert re.search(r"^the worker ended with exit code -9; it is started again in \d s$", running.output, re.MULTILINE)
+    assert re.search(r"^the worker ended with exit code -9; restarting it in \d s$", running.output, re.MULTILINE)
     assert running.ends(running.start("watch", window="next")) == "COMPLETED"
     (running.folder / "go-on").touch()
     assert running.ends(run) == "COMPLETED", "the run's own process lived on"
@@ -153,7 +155,7 @@ def test_schedules_go_on_after_the_server_and_after_everything_was_killed(tmp_pa
         wait_for(running, lambda: running.pid("server") != server)
         before = running.steps.count("end score")
         wait_for(running, lambda: running.steps.count("end score") >= before + 3, 240)
-        assert re.search(r"^the server ended with exit code -9; it is started again in \d s$", running.output, re.MULTILINE)
+        assert re.search(r"^the server ended with exit code -9; restarting it in \d s$", running.output, re.MULTILINE)
 
         (folder / "do/score").write_text("sleep 600")
         wait_for(running, lambda: running.steps.count("start score") - running.steps.count("end score") == 2)
@@ -228,4 +230,4 @@ def test_help() -> None:
     command = [sys.executable, "-m", "flows.serve", "--help"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert "Run production on this machine until Ctrl-C" in done.stdout
-    assert re.search(r"--port PORT\s+the server's port", done.stdout)
+    assert re.search(r"--port PORT\s+port to listen on", done.stdout)

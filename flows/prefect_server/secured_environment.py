@@ -1,6 +1,7 @@
-"""What this process adds to its environment, so that no stranger uses the Prefect server that it starts or knows.
+"""Secure the environment of this process: authentication for a temporary Prefect server, or the auth string of a running one.
 
-Importing it is enough: every flow does, by `flows.commands`. It stands apart because Prefect is slow to import.
+Importing this module is enough; every flow does so through `flows.commands`. It is a separate module because Prefect is slow to
+import.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from flows.prefect_server.auth import missing_settings
 try:
     OWN = {name: value for name, value in missing_settings(get_current_settings()).items() if not os.environ.get(name)}
 except UserError as error:
-    # Not raised: an import has nobody who would make one line of it.
+    # An import has no caller that would turn an exception into one line.
     sys.exit(f"error: {error}")
 os.environ.update(OWN)
 if OWN:
-    # Prefect read its settings when it was imported.
+    # Prefect has read its settings when it was imported.
     refresh_global_settings_context()

@@ -29,14 +29,14 @@ from flows.prefect_server.zombie_runs import in_state, zombie_run_automations
 
 DEPLOYMENTS, TEMPLATE = Path("infra/prefect.yaml"), Path("infra/process-template.json")
 POOL, KIND = "ballast", "process"
-# How many runs of a queue may go on at a time: after days without a server all that were due come at once.
+# Concurrency limits of the queues: after days without a server, all runs that were due start at once.
 QUEUES = {"default": 2, "scoring": 2, "training": 1}
 
 
 async def prepare(client: PrefectClient) -> None:
-    """Create what is missing of the work pool, its queues and the automation that finds lost runs.
+    """Create the work pool, its queues and the automations for zombie runs, as far as they are missing.
 
-    The pool has our template, also where it was made with Prefect's, by which a run chooses the command that it is.
+    An existing pool also gets our template: with Prefect's own, a run could choose its command.
     """
     template = json.loads(TEMPLATE.read_text(encoding="utf-8"))
     with suppress(ObjectAlreadyExists):
@@ -56,37 +56,37 @@ async def prepare(client: PrefectClient) -> None:
 
 
 def deploy(environment: Mapping[str, str]) -> None:
-    """Deploy all of infra/prefect.yaml; raises UserError with what Prefect says."""
+    """Deploy everything in infra/prefect.yaml; raises UserError with the message of Prefect."""
     command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(DEPLOYMENTS)]
-    # Prefect would write our own path where the worker is to put its own.
-    here = {name: value for name, value in environment.items() if name != "BALLAST_ROOT"}
-    done = subprocess.run(command, env=here, capture_output=True, text=True, check=False)
+    # Otherwise Prefect would store our path instead of a placeholder for the worker's.
+    without_root = {name: value for name, value in environment.items() if name != "BALLAST_ROOT"}
+    done = subprocess.run(command, env=without_root, capture_output=True, text=True, check=False)
     if done.returncode:
         lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
         raise UserError(f"{DEPLOYMENTS}: not deployed: {(lines or ['no reason given'])[-1]}")
 
 
 async def table(client: PrefectClient) -> list[str]:
-    """A line for each deployment: its queue, its schedule, and when it runs next."""
-    found = await client.read_deployments(work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[POOL])))
+    """A line per deployment: its queue, its schedule, and its next run."""
+    deployments = await client.read_deployments(work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[POOL])))
     lines = []
-    for each in sorted(found, key=lambda each: each.name):
-        active = [schedule for schedule in each.schedules if schedule.active]
+    for deployment in sorted(deployments, key=lambda deployment: deployment.name):
+        active = [schedule for schedule in deployment.schedules if schedule.active]
         when = ", ".join(described(schedule.schedule) for schedule in active) or "by hand or by an event"
-        following = await next_run(client, each) if active else ""
-        lines.append(f"  {each.name:<10} {each.work_queue_name:<10} {when:<28} {following}")
+        following = await next_run(client, deployment) if active else ""
+        lines.append(f"  {deployment.name:<10} {deployment.work_queue_name:<10} {when:<28} {following}")
     return [line.rstrip() for line in lines]
 
 
 def described(schedule: object) -> str:
-    """A schedule in a few words."""
+    """A schedule as cron expression and time zone, or as interval."""
     if isinstance(schedule, CronSchedule):
         return f"{schedule.cron} {schedule.timezone or 'UTC'}"
     return f"every {getattr(schedule, 'interval', schedule)}"
 
 
 async def next_run(client: PrefectClient, deployment: DeploymentResponse) -> str:
-    """When a scheduled deployment runs next; the scheduler takes some seconds to say so."""
+    """The time of a scheduled deployment's next run; waits up to 15 seconds for the scheduler."""
     for _ in range(50):
         runs = await client.read_flow_runs(
             deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment.id])),

@@ -1,4 +1,4 @@
-"""Automations of Prefect that call a run crashed which nobody is left to end."""
+"""Prefect automations that mark zombie runs as crashed: runs whose process or worker was killed and cannot report it."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ from prefect.events.schemas.events import Resource, ResourceSpecification
 
 from flows import HEARTBEAT_SECONDS
 
-# After three silent turns a run is lost.
+# A run without a heartbeat for this time, three intervals, has crashed.
 SILENT_SECONDS = 3 * HEARTBEAT_SECONDS
-# From the worker's claim to the flow's first line it takes five seconds; a machine may be busy.
+# From the worker's claim to the first line of the flow. Usually five seconds, more on a busy machine.
 BEGIN_SECONDS = 600
-# The events of a run that goes on, or waits as it should.
+# Events of a run that makes progress or waits on purpose.
 ALIVE = {"heartbeat", "Paused", "Suspended"}
-# What is said of a run whose watch begins anew.
-WATCHED = {StateType.RUNNING: "heartbeat", StateType.PENDING: "Pending"}
+# Events that restart the monitoring of a run, by its state.
+MONITORED = {StateType.RUNNING: "heartbeat", StateType.PENDING: "Pending"}
 
 
 def zombie_run_automations() -> list[AutomationCore]:
-    """The automations that call a run crashed when it no longer says that it goes on, or never began.
+    """Automations that mark runs without heartbeats, and runs that never start, as crashed.
 
-    A worker or a machine that was killed cannot say so, and the run would keep its place in the queue for ever.
+    A killed worker or machine cannot report the end of its run, which would keep its place in the queue for ever.
     """
-    unbegun = f"it did not begin within {BEGIN_SECONDS} s: its worker was killed"
+    never_started = f"it did not start within {BEGIN_SECONDS} s: its worker was killed"
     return [
         silent_run_automation(),
         crash_when_missing(
-            "ballast: runs that never begin", {"Pending", "Submitting"}, ALIVE | {"Running"}, BEGIN_SECONDS, unbegun
+            "ballast: runs that never begin", {"Pending", "Submitting"}, ALIVE | {"Running"}, BEGIN_SECONDS, never_started
         ),
     ]
 
 
 def silent_run_automation(deployment: UUID | None = None) -> AutomationCore:
-    """The automation that calls a run, of a deployment or any, crashed when it no longer says that it goes on."""
+    """An automation that marks runs without heartbeats as crashed, of one deployment or of all."""
     message = f"it was silent for {SILENT_SECONDS} s: its process or its machine was killed"
     name, of = "ballast: silent runs have crashed", {}
     if deployment is not None:
@@ -54,7 +54,10 @@ def silent_run_automation(deployment: UUID | None = None) -> AutomationCore:
 def crash_when_missing(
     name: str, after: set[str], expect: set[str], seconds: int, message: str, of: Mapping[str, str] | None = None
 ) -> AutomationCore:
-    """An automation: a run that after one event shows for some seconds neither of others, nor an end, has crashed."""
+    """An automation: mark a run as crashed if none of the expected events, nor its end, follows an event within some seconds.
+
+    of : labels of a related resource, such as a deployment, to which the automation is limited.
+    """
     trigger = EventTrigger(
         posture=Posture.Proactive,
         after={f"prefect.flow-run.{event}" for event in after},
@@ -69,17 +72,17 @@ def crash_when_missing(
 
 
 def in_state(state: StateType) -> FlowRunFilter:
-    """What all runs in a state have in common."""
+    """A filter for runs in a state."""
     return FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[state])))
 
 
 async def restart_monitoring(client: PrefectClient) -> None:
-    """Have the automations watch all runs from now on that have begun or are about to; those that live go on saying so.
+    """Restart the monitoring of all running and pending runs; those that are alive keep sending events.
 
-    A server that was killed forgets what it heard last, and one that was away for minutes what it should have noticed then.
+    A server that was killed has lost its last events, and one that was down for minutes has missed timeouts.
     """
     async with get_events_client() as events:
-        for state, said in WATCHED.items():
+        for state, event in MONITORED.items():
             for run in await client.read_flow_runs(flow_run_filter=in_state(state)):
                 resource = Resource({"prefect.resource.id": f"prefect.flow-run.{run.id}", "prefect.resource.name": run.name})
-                await events.emit(Event(event=f"prefect.flow-run.{said}", resource=resource))
+                await events.emit(Event(event=f"prefect.flow-run.{event}", resource=resource))
