@@ -171,7 +171,7 @@ def test_a_search_retrains_the_entry_that_it_is_for_and_switched_off_all_is_as_b
     assert built.repro() == {"search", "techniques", *of_entry("class_weight"), "probe", "compare", *DOWNSTREAM}
     found = read_json(built.folder / PROJECT.search)["class_weight"]
     assert read_json(card)["parameters"] == found["best"] != {"weights": WEIGHTS}
-    assert "Parameters found on validation" in (built.folder / "reports/index.html").read_text(encoding="utf-8")
+    assert "Hyper-parameter search" in (built.folder / "reports/index.html").read_text(encoding="utf-8")
     built.write("params.yaml", params)
     built.repro()
     assert card.read_bytes() == before

@@ -325,8 +325,8 @@ def test_the_first_screen_answers_and_shows_no_text(
         )
         support = built.read(PROJECT.ingest)["splits"]["test"][built.rarest]
         caveat = " ".join(shown.locator(".caveat").all_inner_texts())
-        assert f"On {support} “{built.rarest}” test messages" in caveat or chosen == "baseline"
-        assert "One seed: " in caveat and "set at least 3 seeds in train.seeds" in caveat
+        assert f"With {support} “{built.rarest}” messages in the test set" in caveat or chosen == "baseline"
+        assert "One seed: " in caveat and "use at least 3 seeds in train.seeds" in caveat
         first_row = body(shown).first.bounding_box()
         assert first_row is not None and first_row["y"] + first_row["height"] < size[1]
         texts = shown.locator(".text:visible")

@@ -224,8 +224,9 @@ def test_the_report_shows_each_study(studied: Project, browser: Browser, size: t
     section = shown.locator("#studies")
     assert section.locator("h3").count() == 4
     assert section.locator(".study svg").count() == 6
-    assert "From ratio_1 to ratio_10 the spam recall of downsample changes raw by" in section.inner_text()
-    assert "So few trainings tell neither. With all the data instead of 50% of it, baseline gains" in section.inner_text()
+    assert "From ratio_1 to ratio_10, the spam recall of downsample changes by" in section.inner_text()
+    assert "The number of trainings is too small to tell whether more data or a technique helps." in section.inner_text()
+    assert "From 50% to all of the training data, the spam F1 of baseline changes by" in section.inner_text()
     assert shown.evaluate("[document.documentElement.scrollWidth, innerWidth]") == [size[0], size[0]]
     first = section.locator("tbody:visible tr").first
     row = result(studied, "encoders")["rows"][0]

@@ -47,6 +47,15 @@ def percent_or_dash(share: float | None) -> str:
     return "–" if share is None else percent(share)
 
 
+def probability(value: float) -> str:
+    """A probability with three significant digits, or its distance from 1 if it is close to 1.
+
+    >>> [probability(value) for value in (0.5, 0.01234, 0.9999999)]
+    ['0.5', '0.0123', '1 − 1e-07']
+    """
+    return f"1 − {1 - value:.2g}" if 0.9995 <= value < 1 else f"{value:.3g}"
+
+
 def number(value: float | None) -> str:
     """A metric with three decimals, or a dash for a missing value."""
     return "–" if value is None else f"{value:.3f}"
@@ -102,7 +111,7 @@ def decision_rule(point: Mapping[str, Any], labels: Sequence[str]) -> str:
     label = point["label"] or labels[-1]
     if len(labels) == 2:
         minimum = threshold(costs, labels.index(label))
-        return f"a message is predicted as {label} if its probability of {label} exceeds {minimum:.3g}"
+        return f"a message is predicted as {label} if its probability of {label} exceeds {probability(minimum)}"
     if point["label"] is not None:
         weight = costs[labels.index(label)].max()
         return f"the probability of {label} is multiplied by {weight:.3g}, and the class with the highest value is predicted"

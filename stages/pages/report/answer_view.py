@@ -68,22 +68,23 @@ def against_reference(results: Results) -> str:
     if own:
         support = results.ingest["splits"]["test"][results.rarest]
         sentence = (
-            f"On {support:,} “{results.rarest}” test messages, its {metric_name(metric)} differs from that of {reference} by"
-            f" {own['difference']:+.3f} ({results.confidence} interval {own['low']:+.3f} to {own['high']:+.3f})."
+            f"With {support:,} “{results.rarest}” messages in the test set, its {metric_name(metric)} differs from that of"
+            f" {reference} by {own['difference']:+.3f} ({results.confidence} interval {own['low']:+.3f} to {own['high']:+.3f})."
         )
     return f"{sentence} {verdict_sentence(compared, reference, metric_name(metric))}".strip()
 
 
-def improvement(results: Results) -> list[str]:
-    """What would improve the model, or which command would tell."""
+def improvement(results: Results) -> list[dict[str, str]]:
+    """What would improve the model, as sentences that may end with a command or a key of params.yaml."""
     sentences = []
     for name, study in results.studies.items():
         if study is not None:
-            sentences += data_or_technique(study, results.board)
+            sentences += [{"text": text, "code": ""} for text in data_or_technique(study, results.board)]
         elif name == MORE_DATA_STUDY:
-            sentences.append(f"To see whether more data would help, run: make study NAME={name}.")
+            sentences.append({"text": "To see whether more data would help, run", "code": f"make study NAME={name}"})
     if results.n_seeds < MINIMUM_SEEDS:
-        sentences.append(f"To compare techniques reliably, set at least {MINIMUM_SEEDS} seeds in train.seeds.")
+        text = f"To compare techniques reliably, use at least {MINIMUM_SEEDS} seeds in"
+        sentences.append({"text": text, "code": "train.seeds"})
     return sentences
 
 

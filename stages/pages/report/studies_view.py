@@ -26,7 +26,7 @@ def name_of(row: Row, result: Result) -> str:
 def change_sentence(family: str, change: Mapping[str, Any]) -> str:
     """A change of a metric with its interval and verdict."""
     interval = f"{change['low']:+.3f} to {change['high']:+.3f}"
-    return f"{family} by {change['difference']:+.3f} ({interval}, {change['verdict']})"
+    return f"by {change['difference']:+.3f} {family} ({interval}, {change['verdict']})"
 
 
 def extremes(result: Result) -> list[str]:
