@@ -41,7 +41,7 @@ def verdicts(better_by: float, seed: int) -> dict[str, str]:
     )  # fmt: skip
     distances = {"baseline": 3.0} | {f"t{at}": 3.0 + better_by * (at == 0) for at in range(TECHNIQUES)}
     logits = {name: simulated(distance, labels, hardness, rng) for name, distance in distances.items()}
-    families = {name: [Decisions(protocol.scored(each, np.ones(2))) for each in scores] for name, scores in logits.items()}
+    families = {name: [Decisions(protocol.test_scores(each, np.ones(2))) for each in scores] for name, scores in logits.items()}
     drawn = pooled_draws(families, protocol)
     everything = np.ones((1, groups.max() + 1))
     techniques = {

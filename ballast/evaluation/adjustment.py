@@ -1,4 +1,4 @@
-"""What is fitted on validation: effective prior, calibration and operating point; and the corrected logits."""
+"""Fit the effective prior, the calibration and the operating point on validation, and correct the logits."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ def fitted_as_json(fitted: FittedPrior, protocol: Protocol) -> dict[str, dict[st
 
 @dataclass(frozen=True, kw_only=True)
 class Adjusted:
-    """One seed's scores after its effective prior and calibration were fitted on validation."""
+    """One seed's scores with what was fitted on validation.
+
+    validation, test : logits (n, K), (m, K), corrected to the production prior.
+    """
 
     scores: SeedScores
     fitted: FittedPrior
@@ -41,11 +44,11 @@ class Adjusted:
     test: np.ndarray
 
     def preferences(self, logits: np.ndarray) -> np.ndarray:
-        """Expected costs (n, K) of corrected logits (n, K) at the operating point, less being more: their argmax decides."""
+        """Negative expected costs (n, K) of corrected logits (n, K) at the operating point; the argmax is the decision."""
         return -expected_costs(softmax(logits, axis=1), self.operating_point.costs)
 
     def as_json(self, protocol: Protocol, decided: Mapping[str, float]) -> dict[str, Any]:
-        """Everything that was fitted, by label name; `decided` are the metrics of the operating point on test."""
+        """Everything that was fitted, by label name. `decided` are the test metrics at the operating point."""
         declared = self.scores.declared_prior
         return {
             "declared_prior": None if declared is None else protocol.named(declared),
@@ -57,24 +60,24 @@ class Adjusted:
         }
 
     def operating_point_as_json(self, protocol: Protocol) -> dict[str, Any]:
-        """The operating point by label name, and what it gives on validation."""
+        """The operating point by label name, and its metrics on validation."""
         split, rule = protocol.validation, protocol.rule
         weights = protocol.production_weights(split)
         on_validation = Decisions(
             LabelledScores(protocol.names, split.classes, self.preferences(self.validation), split.groups, weights)
         )
-        everything = np.ones((1, int(split.groups.max()) + 1))
+        every_group_once = np.ones((1, int(split.groups.max()) + 1))
         return {
             "rule": rule.kind,
             "label": None if rule.kind in ("macro_f1", "cost") else protocol.names[rule.label],
             "limit": rule.limit,
             "met": self.operating_point.met,
             "costs": named_costs(self.operating_point.costs, protocol.names),
-            "validation": {name: float(value[0]) for name, value in on_validation(everything).items()},
+            "validation": {name: float(value[0]) for name, value in on_validation(every_group_once).items()},
         }
 
     def post_hoc(self, protocol: Protocol) -> dict[str, np.ndarray]:
-        """Test logits (n, K) of the arms that need no training."""
+        """Test logits (n, K) by post hoc method."""
         scores = SplitLogits(
             validation=self.scores.validation.astype(np.float64),
             classes=protocol.validation.classes,
@@ -83,8 +86,8 @@ class Adjusted:
         return post_hoc_logits(scores, self.effective, self.calibration, protocol.production_prior, self.scores.head)
 
 
-def adjusted(scores: SeedScores, protocol: Protocol) -> Adjusted:
-    """Fit the effective prior and the calibration on validation; correct all logits to the production prior."""
+def adjust(scores: SeedScores, protocol: Protocol) -> Adjusted:
+    """Fit prior, calibration and operating point on validation; correct the logits to the production prior."""
     validation = protocol.validation
     logits = scores.validation.astype(np.float64)
     fitted = fit_prior(logits, validation.classes, validation.groups, confidence=protocol.confidence)
@@ -104,14 +107,14 @@ def adjusted(scores: SeedScores, protocol: Protocol) -> Adjusted:
 
 
 def pooled_priors(scores: Sequence[SeedScores], protocol: Protocol) -> dict[str, Any]:
-    """The declared prior, the mean over seeds, and the prior fitted on all seeds' validation logits.
+    """The declared prior (mean over seeds), and the prior fitted on the validation logits of all seeds.
 
-    A technique is safe where that agrees with the production prior: its posteriors can then be used as they are; None where
-    the measurement cannot tell.
+    A technique is safe if the fitted prior agrees with the production prior: its posteriors can be used uncorrected. None means
+    that the interval is too wide to tell.
     """
-    declared = [each.declared_prior for each in scores if each.declared_prior is not None]
+    declared = [seed.declared_prior for seed in scores if seed.declared_prior is not None]
     fitted = fit_prior(
-        np.concatenate([each.validation for each in scores]).astype(np.float64),
+        np.concatenate([seed.validation for seed in scores]).astype(np.float64),
         np.tile(protocol.validation.classes, len(scores)),
         np.tile(protocol.validation.groups, len(scores)),
         confidence=protocol.confidence,

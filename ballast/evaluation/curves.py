@@ -17,7 +17,7 @@ CURVE_POINTS = 200
 
 
 def precision_recall_curve(log_odds: np.ndarray, positive: np.ndarray) -> dict[str, list[float]]:
-    """Recall and precision at falling thresholds, thinned: log_odds (n,), positive (n,) booleans."""
+    """Recall and precision at falling thresholds, thinned, from log_odds (n,) and positive (n,) booleans."""
     scores, rank = np.unique(log_odds, return_inverse=True)
     hits = np.cumsum(np.bincount(rank, weights=positive)[::-1])
     assigned = np.cumsum(np.bincount(rank)[::-1])
@@ -28,24 +28,24 @@ def precision_recall_curve(log_odds: np.ndarray, positive: np.ndarray) -> dict[s
 
 
 def calibration_curve(probability: np.ndarray, positive: np.ndarray) -> dict[str, list[float]]:
-    """Mean probability, share of the class and messages in each bin that holds any; equal-width bins."""
+    """Mean probability, class share and messages of each non-empty bin, from probability (n,) and positive (n,) booleans."""
     bins = np.minimum((probability * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
     count = np.bincount(bins, minlength=CALIBRATION_BINS)
-    held = count > 0
-    mean = np.bincount(bins, weights=probability, minlength=CALIBRATION_BINS)[held] / count[held]
-    share = np.bincount(bins, weights=positive, minlength=CALIBRATION_BINS)[held] / count[held]
-    return {"mean_probability": mean.round(6).tolist(), "share": share.round(6).tolist(), "messages": count[held].tolist()}
+    filled = count > 0
+    mean = np.bincount(bins, weights=probability, minlength=CALIBRATION_BINS)[filled] / count[filled]
+    share = np.bincount(bins, weights=positive, minlength=CALIBRATION_BINS)[filled] / count[filled]
+    return {"mean_probability": mean.round(6).tolist(), "share": share.round(6).tolist(), "messages": count[filled].tolist()}
 
 
 def curves(logits: np.ndarray, protocol: Protocol) -> dict[str, Any]:
-    """Precision-recall and calibration curve of each class from logits (n, K)."""
+    """Precision-recall and calibration curve of each class from test logits (n, K)."""
     log_posterior = log_softmax(logits, axis=1)
-    made: dict[str, Any] = {"precision_recall": {}, "calibration": {}}
+    by_kind: dict[str, Any] = {"precision_recall": {}, "calibration": {}}
     for label, name in enumerate(protocol.names):
         positive = protocol.test.classes == label
-        made["precision_recall"][name] = precision_recall_curve(one_vs_rest(log_posterior, label), positive)
-        made["calibration"][name] = calibration_curve(np.exp(log_posterior[:, label]), positive)
-    return made
+        by_kind["precision_recall"][name] = precision_recall_curve(one_vs_rest(log_posterior, label), positive)
+        by_kind["calibration"][name] = calibration_curve(np.exp(log_posterior[:, label]), positive)
+    return by_kind
 
 
 def confusion(logits: np.ndarray, protocol: Protocol) -> list[list[int]]:

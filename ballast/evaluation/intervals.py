@@ -13,20 +13,20 @@ from ballast.evaluation.statistic import Statistic, stack_columns, weighted_sums
 
 
 def pooled_draws(families: Mapping[str, Sequence[Statistic]], protocol: Protocol) -> dict[str, dict[str, np.ndarray]]:
-    """Bootstrap draws (resamples,) of each metric's mean over seeds, by family; a family holds one statistic a seed.
+    """Bootstrap draws (resamples,) of each metric's mean over seeds, by family; a family has one statistic per seed.
 
-    All families, of all techniques, see the same resamples of the groups of test messages, so that differences are paired.
+    All families of all techniques use the same resamples of the groups of test messages, so that differences are paired.
     """
-    keys = [(family, at) for family, by_seed in families.items() for at in range(len(by_seed))]
-    each = [families[family][at] for family, at in keys]
-    ends = np.cumsum([statistic.sums.shape[1] for statistic in each])[:-1]
-    stacked = stack_columns([statistic.sums for statistic in each], np.float32)
+    keys = [(family, seed) for family, by_seed in families.items() for seed in range(len(by_seed))]
+    statistics = [families[family][seed] for family, seed in keys]
+    ends = np.cumsum([statistic.sums.shape[1] for statistic in statistics])[:-1]
+    stacked = stack_columns([statistic.sums for statistic in statistics], np.float32)
 
     def of_resamples(counts: np.ndarray) -> dict[tuple[str, str, int], np.ndarray]:
         pieces = np.split(weighted_sums(counts, stacked).astype(np.float64), ends, axis=1)
         return {
-            (family, name, at): values
-            for (family, at), statistic, piece in zip(keys, each, pieces, strict=True)
+            (family, name, seed): values
+            for (family, seed), statistic, piece in zip(keys, statistics, pieces, strict=True)
             for name, values in statistic.of_sums(piece, counts).items()
         }
 
@@ -37,35 +37,41 @@ def pooled_draws(families: Mapping[str, Sequence[Statistic]], protocol: Protocol
     return means
 
 
+def point_values(statistics: Sequence[Statistic], protocol: Protocol) -> list[dict[str, float]]:
+    """The value of each metric on the test split, by statistic."""
+    every_group_once = np.ones((1, int(protocol.test.groups.max()) + 1))
+    return [{name: float(value[0]) for name, value in statistic(every_group_once).items()} for statistic in statistics]
+
+
 def intervals(
     statistics: Sequence[Statistic],
     points: Sequence[Mapping[str, float]],
     draws: Mapping[str, np.ndarray],
     protocol: Protocol,
 ) -> dict[str, dict[str, float]]:
-    """Each metric's mean over seeds with its interval: over groups of test messages and, from three seeds on, over seeds."""
-    found = {}
+    """Each metric's mean over seeds with its interval, over groups of test messages and, from three seeds on, over seeds."""
+    estimates = {}
     for name in points[0]:
         by_seed = np.array([point[name] for point in points])
         value, seeds = float(by_seed.mean()), len(by_seed)
         deviation = float(by_seed.std(ddof=1)) if seeds > 1 else 0.0
         rng = np.random.default_rng(protocol.seed)
         varied = draws[name] + seed_noise(deviation, seeds, protocol.resamples, rng, seeds - 1)
-        trials = [each.trials[name] for each in statistics if name in each.trials]
-        found[name] = (
-            # The number of messages is no estimate.
+        trials = [statistic.trials[name] for statistic in statistics if name in statistic.trials]
+        estimates[name] = (
+            # Support is a count, not an estimate.
             {"value": value, "low": value, "high": value}
             if name.endswith(".support")
             else with_interval(name, value, varied, float(np.mean(trials)) if trials else None, protocol)
         )
-    return found
+    return estimates
 
 
 def with_interval(name: str, value: float, draws: np.ndarray, trials: float | None, protocol: Protocol) -> dict[str, float]:
     """A metric's value, low and high.
 
-    A proportion that is 0 or 1 has no spread in the bootstrap and gets Wilson's interval over its `trials`: groups seen, not
-    what they weigh.
+    A proportion of 0 or 1 has no spread in the bootstrap. It gets Wilson's interval, with the number of groups, unweighted, as
+    `trials`.
     """
     if trials is not None and value in (0.0, 1.0):
         low, high = wilson_interval(value, trials, protocol.confidence)

@@ -1,7 +1,6 @@
-"""Metrics of K classes as functions of weighted sums, so that thousands of resamples cost a matrix product.
+"""Metrics of K classes. Names and formulas follow scikit-learn; a ratio with a denominator of 0 is 0, as there.
 
-Every function of this module takes counts (b, groups), how often each group stands in each of b samples, and
-gives (b,) values. Names and formulas follow scikit-learn; a ratio without a denominator is 0, as there.
+Statistics take counts (b, groups), how often each group occurs in each of b samples, and return (b,) values per metric.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ ROUNDING = 1e-6
 
 
 def macro_f1(predicted: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> float:
-    """Mean F1 of the classes that occur in labels (n,); predicted (n,), weights (n,) or all the same.
+    """Mean F1 of the classes that occur in labels (n,), from predicted (n,) and optional weights (n,).
 
     Examples
     --------
@@ -38,22 +37,22 @@ def macro_f1(predicted: np.ndarray, labels: np.ndarray, weights: np.ndarray | No
     classes = max(int(labels.max()), int(predicted.max())) + 1
     weights = np.ones(len(labels)) if weights is None else weights
     hits = np.bincount(labels, weights * (predicted == labels), minlength=classes)
-    support, assigned = (np.bincount(each, weights, minlength=classes) for each in (labels, predicted))
+    support, assigned = (np.bincount(column, weights, minlength=classes) for column in (labels, predicted))
     return float(safe_ratio(2 * hits, support + assigned)[support > 0].mean())
 
 
 class Decisions(Statistic):
-    """What the predicted classes alone tell: accuracy, precision, recall, F1 and their like.
+    """Metrics of predicted classes: accuracy, precision, recall, F1 and others.
 
-    sums : (groups, 2K) right messages of each class, unweighted, and messages wrongly assigned to it.
+    sums : (groups, 2K) correct messages of each class, unweighted, and messages wrongly assigned to it.
     """
 
     def __init__(self, scored: LabelledScores, members: ClassSupport | None = None) -> None:
         classes = len(scored.names)
         predicted = scored.logits.argmax(axis=1)
         weights = scored.class_weights[scored.labels]
-        right = predicted == scored.labels
-        columns = ((scored.labels, right.astype(np.float64)), (predicted, weights * ~right))
+        correct = predicted == scored.labels
+        columns = ((scored.labels, correct.astype(np.float64)), (predicted, weights * ~correct))
         self.members = members or ClassSupport(scored.labels, scored.groups, classes)
         self.class_weights = scored.class_weights
         self.names = scored.names
@@ -70,24 +69,24 @@ class Decisions(Statistic):
             }
 
     def of_sums(self, sums: np.ndarray, counts: np.ndarray) -> dict[str, np.ndarray]:
-        right, wrong = np.split(sums, 2, axis=1)
-        hits, support = right * self.class_weights, self.members.of_samples(counts) * self.class_weights
+        correct, wrong = np.split(sums, 2, axis=1)
+        hits, support = correct * self.class_weights, self.members.in_samples(counts) * self.class_weights
         assigned = hits + wrong
         total = support.sum(axis=1)
         precision, recall = safe_ratio(hits, assigned), safe_ratio(hits, support)
         false_positives = safe_ratio(wrong, total[:, None] - support)
         f1 = safe_ratio(2 * hits, support + assigned)
-        # A class that a sample holds nothing of says nothing.
+        # A class that is neither present nor predicted in a sample does not count.
         seen = support + assigned > 0
-        correct = hits.sum(axis=1)
-        shares = [safe_ratio(each, total[:, None]) for each in (assigned, support)]
-        covariance = safe_ratio(correct, total) - (shares[0] * shares[1]).sum(axis=1)
-        # Of one class only nothing but rounding is left.
-        variances = [each * (each > ROUNDING) for each in (1 - (share**2).sum(axis=1) for share in shares)]
+        total_hits = hits.sum(axis=1)
+        shares = [safe_ratio(weight, total[:, None]) for weight in (assigned, support)]
+        covariance = safe_ratio(total_hits, total) - (shares[0] * shares[1]).sum(axis=1)
+        # With a single class, only rounding errors are left.
+        variances = [variance * (variance > ROUNDING) for variance in (1 - (share**2).sum(axis=1) for share in shares)]
         spread = np.sqrt(variances[0] * variances[1])
         present = support > 0
         values = {
-            "accuracy": safe_ratio(correct, total),
+            "accuracy": safe_ratio(total_hits, total),
             "balanced_accuracy": safe_ratio((recall * present).sum(axis=1), present.sum(axis=1)),
             "macro_f1": safe_ratio(f1.sum(axis=1), seen.sum(axis=1)),
             "weighted_f1": safe_ratio((f1 * support).sum(axis=1), total),
@@ -106,9 +105,9 @@ class Decisions(Statistic):
 
 
 class Probabilities(Statistic):
-    """What the posteriors tell: log loss, Brier score, calibration error, mean probability of each class.
+    """Metrics of posteriors: log loss, Brier score, calibration error, mean probability of each class.
 
-    sums : (groups, 2 + K + bins) log loss, Brier score, posteriors, confidence less accuracy by bin.
+    sums : (groups, 2 + K + bins) log loss, Brier score, posteriors, confidence minus accuracy by bin.
     """
 
     def __init__(self, scored: LabelledScores, members: ClassSupport | None = None) -> None:
@@ -121,7 +120,7 @@ class Probabilities(Statistic):
         bins = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
         own = -log_posterior[rows, scored.labels], ((posterior - truth) ** 2).sum(axis=1), *posterior.T
         weights = scored.class_weights[scored.labels]
-        columns = [sums_of_cells(scored.groups, np.zeros_like(rows), 1, weights * each) for each in own]
+        columns = [sums_of_cells(scored.groups, np.zeros_like(rows), 1, weights * column) for column in own]
         gap = sums_of_cells(scored.groups, bins, CALIBRATION_BINS, weights * (confidence - (predicted == scored.labels)))
         self.names = scored.names
         self.members = members or ClassSupport(scored.labels, scored.groups, len(scored.names))
@@ -130,7 +129,7 @@ class Probabilities(Statistic):
 
     def of_sums(self, sums: np.ndarray, counts: np.ndarray) -> dict[str, np.ndarray]:
         log_loss, brier, posterior, gap = np.split(sums, [1, 2, 2 + len(self.names)], axis=1)
-        total = (self.members.of_samples(counts) @ self.class_weights)[:, None]
+        total = (self.members.in_samples(counts) @ self.class_weights)[:, None]
         means = safe_ratio(posterior, total)
         return {
             "log_loss": safe_ratio(log_loss, total)[:, 0],
@@ -141,7 +140,9 @@ class Probabilities(Statistic):
 
 
 class Metrics(Statistic):
-    """All metrics of one scored test set; `Metrics(scored)(counts)` gives name -> (b,).
+    """All metrics of a test set: `Metrics(scores)(counts)` returns name -> (b,).
+
+    members, order : class support and score order of the same messages, if already computed.
 
     Examples
     --------
@@ -160,7 +161,7 @@ class Metrics(Statistic):
         self.trials = decisions.trials
         self.ends = np.cumsum([part.sums.shape[1] for part in self.parts])[:-1]
         self.sums = stack_columns([part.sums for part in self.parts])
-        # The same memory: of millions of messages a second copy would be gigabytes.
+        # Views: for millions of messages a copy would take gigabytes.
         for part, sums in zip(self.parts, np.split(self.sums, self.ends, axis=1), strict=True):
             part.sums = sums
 
@@ -169,12 +170,12 @@ class Metrics(Statistic):
         return {name: values for part, piece in pieces for name, values in part.of_sums(piece, counts).items()}
 
 
-# Metrics for which less is better; the last is one of each label, the share of the other classes' messages assigned to it.
+# Metrics for which less is better. The last one exists for each label.
 LOSSES = frozenset({"log_loss", "brier", "ece", "false_positive_rate"})
 
 
 def higher_is_better(metric: str) -> bool:
-    """Whether more of a metric is better; a label may stand before its name, as in spam.f1.
+    """Whether a higher value of a metric is better. The name may have a label in front, as in spam.f1.
 
     Examples
     --------
@@ -185,7 +186,7 @@ def higher_is_better(metric: str) -> bool:
 
 
 def bounds(metric: str) -> tuple[float, float]:
-    """The least and the largest value that a metric can have.
+    """The smallest and the largest possible value of a metric.
 
     Examples
     --------
@@ -198,7 +199,7 @@ def bounds(metric: str) -> tuple[float, float]:
 
 
 def f1_of_jaccard(jaccard: float) -> float:
-    """F1 from the share of messages that are both of a class and called so among those that are either.
+    """F1 from the Jaccard index: messages of a class that are predicted as such, among those of the class or predicted as such.
 
     Source: Hand, Christen and Kirielle, F*: an interpretable transformation of the F-measure (2021).
 
@@ -211,7 +212,7 @@ def f1_of_jaccard(jaccard: float) -> float:
 
 
 def metric_names(labels: Sequence[str]) -> list[str]:
-    """Names of all metrics of these labels, in the order of a table.
+    """Names of all metrics for these labels, in the order of a table.
 
     Examples
     --------
@@ -234,14 +235,14 @@ def metric_names(labels: Sequence[str]) -> list[str]:
 
 
 def check_metric(name: str, metric: str, labels: Sequence[str]) -> None:
-    """Raise UserError for a metric that these labels do not have; `name` says which setting names it.
+    """Raise UserError for an unknown metric. `name` is the argument in the message.
 
     Examples
     --------
-    >>> check_metric("select.metric", "spam.f", ["ham", "spam"])
+    >>> check_metric("metric", "spam.f", ["ham", "spam"])
     Traceback (most recent call last):
-    ballast.exceptions.UserError: select.metric: ... did you mean 'spam.f1'? ...
+    ballast.exceptions.UserError: metric: ... did you mean 'spam.f1'? ...
     """
-    known = metric_names(labels)
-    if metric not in known:
-        raise UserError(f"{name}: unknown metric {metric!r}: {suggestion(metric, known)}")
+    valid = metric_names(labels)
+    if metric not in valid:
+        raise UserError(f"{name}: unknown metric {metric!r}: {suggestion(metric, valid)}")

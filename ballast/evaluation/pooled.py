@@ -34,7 +34,7 @@ def pooled_decisions(raw: Sequence[np.ndarray], corrected: Sequence[np.ndarray],
     """
     weights = {"raw": np.ones(len(protocol.names)), "corrected": protocol.production_weights(protocol.test)}
     logits = dict(zip(FAMILIES, (raw, corrected), strict=True))
-    families = {name: [Decisions(protocol.scored(each, weights[name])) for each in logits[name]] for name in FAMILIES}
+    families = {name: [Decisions(protocol.test_scores(each, weights[name])) for each in logits[name]] for name in FAMILIES}
     everything = np.ones((1, int(protocol.test.groups.max()) + 1))
     points = {
         name: [{key: float(value[0]) for key, value in each(everything).items()} for each in of_trainings]

@@ -22,8 +22,10 @@ class Labelled:
 
 @dataclass(frozen=True, kw_only=True)
 class SeedScores:
-    """One seed's logits (n, K) of validation, of test and of some training messages with their classes, its declared prior (K,)
-    or None, and its head's norms and bias where it has a linear one.
+    """One seed's logits (n, K) of validation, test and some training messages (m, K), with the classes (m,) of the latter.
+
+    declared_prior : (K,) or None.
+    head : norms and bias of a linear head, if the model has one.
     """
 
     validation: np.ndarray
@@ -36,7 +38,7 @@ class SeedScores:
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """What is the same for every technique: labels, splits, the production prior (K,), the operating rule, the bootstrap."""
+    """The settings that all techniques share: labels, splits, production prior (K,), operating rule, bootstrap."""
 
     names: Sequence[str]
     validation: Labelled
@@ -56,11 +58,11 @@ class Protocol:
         return np.bincount(split.classes, minlength=len(self.names)) / len(split.classes)
 
     def production_weights(self, split: Labelled) -> np.ndarray:
-        """Weight (K,) of each class's messages that gives the shares of production; 1 where they are the split's own."""
+        """Weight (K,) of each class's messages that gives the production prior; 1 if the split already has it."""
         share = self.class_shares(split)
         stratified = np.abs(share - self.production_prior).max() < 1 / len(split.classes)
         return np.ones(len(self.names)) if stratified else self.production_prior / share
 
-    def scored(self, logits: np.ndarray, class_weights: np.ndarray) -> LabelledScores:
-        """The test split with logits (n, K) and the weight (K,) of each class's messages."""
+    def test_scores(self, logits: np.ndarray, class_weights: np.ndarray) -> LabelledScores:
+        """The test split with logits (n, K) and weights (K,) of the messages of each class."""
         return LabelledScores(self.names, self.test.classes, logits, self.test.groups, class_weights)

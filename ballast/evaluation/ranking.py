@@ -33,9 +33,9 @@ def one_vs_rest(log_posterior: np.ndarray, label: int) -> np.ndarray:
 
 
 def score_bins(scores: np.ndarray, classes: Sequence[np.ndarray]) -> np.ndarray:
-    """Bin (n,) of each score, ascending, fine where the scores of `classes` lie, (n,) booleans each.
+    """Ascending bin (n,) of each score. Bins are fine near the scores of `classes`, a list of masks (n,).
 
-    Few distinct scores have a bin each.
+    If there are few distinct scores, each has its own bin.
 
     Examples
     --------
@@ -45,41 +45,39 @@ def score_bins(scores: np.ndarray, classes: Sequence[np.ndarray]) -> np.ndarray:
     distinct, rank = np.unique(scores, return_inverse=True)
     if len(distinct) <= SCORE_BINS:
         return rank
-    of_classes = [np.unique(scores[members]) for members in classes]
+    class_scores = [np.unique(scores[members]) for members in classes]
     quantiles = np.linspace(0, 1, SCORE_BINS)
-    marks = np.unique(
-        np.concatenate([each if len(each) <= SCORE_BINS else np.quantile(each, quantiles) for each in of_classes])
-    )
-    # A score at a mark has an odd bin, those between two marks share an even one.
+    marks = np.unique(np.concatenate([own if len(own) <= SCORE_BINS else np.quantile(own, quantiles) for own in class_scores]))
+    # A score at a mark has an odd bin; scores between two marks share an even one.
     return np.searchsorted(marks, scores, side="left") + np.searchsorted(marks, scores, side="right")
 
 
-# Weights (b, bins) of a class and of the rest at each score, then of both at the scores from there to the class's end.
+# Weights (b, bins) of a class and of the rest at each score, and of both at this score or a higher one.
 Sides = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
 class ScoreOrder:
     """The order of the messages by the scores of each class: weights of the class and of the rest in bins of equal score.
 
-    Of two classes the second's bins serve both, the first's scores being the second's reversed; the weights are then left out,
-    and a correction to another prior keeps the order.
+    With two classes, the scores of one are those of the other reversed, so one set of bins serves both. It is then unweighted,
+    since a correction to another prior keeps the order.
     """
 
     def __init__(self, scored: LabelledScores) -> None:
         log_posterior = log_softmax(scored.logits.astype(np.float64), axis=1)
-        two = len(scored.names) == 2
-        counted = replace(scored, class_weights=np.ones(2)) if two else scored
+        binary = len(scored.names) == 2
+        counted = replace(scored, class_weights=np.ones(2)) if binary else scored
         self.binned = []
-        for label in [1] if two else range(len(scored.names)):
+        for label in [1] if binary else range(len(scored.names)):
             sides = (scored.labels == label, scored.labels != label)
-            bins = score_bins(one_vs_rest(log_posterior, label), sides if two else sides[:1])
+            bins = score_bins(one_vs_rest(log_posterior, label), sides if binary else sides[:1])
             width = int(bins.max()) + 1
             self.binned.append([counted.of_groups(indicator(bins, width, side.astype(np.float64))) for side in sides])
         self.counts: np.ndarray | None = None
         self.sides: list[Sides] = []
 
-    def of_samples(self, counts: np.ndarray) -> list[Sides]:
-        """The sides of each class in samples of counts (b, groups); the last answer is kept."""
+    def in_samples(self, counts: np.ndarray) -> list[Sides]:
+        """The sides of each class in samples of counts (b, groups). The last result is cached."""
         if counts is not self.counts:
             self.counts, self.sides = counts, []
             for binned in self.binned:
@@ -89,9 +87,9 @@ class ScoreOrder:
 
 
 class Ranking(Statistic):
-    """How well scores order the messages: average precision and the area under the ROC curve of each class.
+    """Average precision and area under the ROC curve of each class.
 
-    `order` : that of the same scores, where it is known.
+    order : of the same scores, if already computed.
     """
 
     def __init__(self, scored: LabelledScores, order: ScoreOrder | None = None) -> None:
@@ -101,14 +99,14 @@ class Ranking(Statistic):
         self.class_weights = scored.class_weights
 
     def of_sums(self, sums: np.ndarray, counts: np.ndarray) -> dict[str, np.ndarray]:
-        sides = self.order.of_samples(counts)
+        sides = self.order.in_samples(counts)
         weights = [(1.0, 1.0)] * len(sides)
         if len(self.names) == 2:
             first, second = map(float, self.class_weights)
             [(positive, negative, positive_above, negative_above)] = sides
-            # From the other end: what lies at or below.
+            # From the other end: weights at this score or a lower one.
             positive_below, negative_below = (
-                above[:, :1] - above + at for at, above in ((positive, positive_above), (negative, negative_above))
+                above[:, :1] - above + here for here, above in ((positive, positive_above), (negative, negative_above))
             )
             sides = [(negative, positive, negative_below, positive_below), *sides]
             weights = [(first, second), (second, first)]
@@ -119,7 +117,7 @@ class Ranking(Statistic):
 
 
 def at_or_above(weights: np.ndarray) -> np.ndarray:
-    """Weights (b, bins) at each score or above it, bins ascending.
+    """Weights (b, bins) at each score or a higher one; bins ascend.
 
     Examples
     --------

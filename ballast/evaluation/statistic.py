@@ -39,7 +39,7 @@ def indicator(columns: np.ndarray, width: int, values: np.ndarray) -> sparse.csr
 
 @dataclass(frozen=True)
 class LabelledScores:
-    """A test set with scores: labels (n,), logits (n, K), groups (n,) numbered from 0, class_weights (K,) of its messages."""
+    """A test set with scores: labels (n,), logits (n, K), groups (n,) numbered from 0, class_weights (K,) of the messages."""
 
     names: Sequence[str]
     labels: np.ndarray
@@ -67,7 +67,7 @@ def sums_of_cells(groups: np.ndarray, columns: np.ndarray, width: int, values: n
 
 
 def stack_columns(sums: Sequence[np.ndarray], dtype: type = np.float64) -> np.ndarray:
-    """Sums (groups, m) each, next to each other and stored by column.
+    """Stack sums (groups, m) side by side, in column-major order.
 
     Examples
     --------
@@ -75,11 +75,11 @@ def stack_columns(sums: Sequence[np.ndarray], dtype: type = np.float64) -> np.nd
     array([[1., 3.],
            [2., 4.]])
     """
-    return np.vstack([each.T for each in sums], dtype=dtype, casting="same_kind").T
+    return np.vstack([columns.T for columns in sums], dtype=dtype, casting="same_kind").T
 
 
 def weighted_sums(counts: np.ndarray, sums: np.ndarray) -> np.ndarray:
-    """Sums (b, m) over samples of counts (b, groups) and per-group sums (groups, m), in the precision of the counts.
+    """Sums (b, m) of samples: counts (b, groups) times per-group sums (groups, m), in the precision of the counts.
 
     Examples
     --------
@@ -91,10 +91,10 @@ def weighted_sums(counts: np.ndarray, sums: np.ndarray) -> np.ndarray:
 
 
 class Statistic(ABC):
-    """Metrics of one scored test set from sums over its groups; `statistic(counts)` gives name -> (b,).
+    """Metrics of a test set from sums over its groups: `statistic(counts)` returns name -> (b,).
 
-    sums : (groups, m) weighted sums, so that those of many statistics can be taken in one matrix product.
-    trials : the number of groups behind each metric that is a proportion; the messages of a group are right or wrong together.
+    sums : (groups, m) weighted sums. Those of many statistics can share one matrix product.
+    trials : number of groups behind each metric that is a proportion, since the messages of a group are not independent.
     """
 
     names: Sequence[str]
@@ -103,27 +103,27 @@ class Statistic(ABC):
 
     @abstractmethod
     def of_sums(self, sums: np.ndarray, counts: np.ndarray) -> dict[str, np.ndarray]:
-        """Metrics of samples: their sums (b, m) and counts (b, groups) -> name -> (b,)."""
+        """Metrics of samples from their sums (b, m) and counts (b, groups): name -> (b,)."""
 
     def __call__(self, counts: np.ndarray) -> dict[str, np.ndarray]:
-        """Metrics of samples: counts (b, groups) -> name -> (b,)."""
+        """Metrics of samples from counts (b, groups): name -> (b,)."""
         return self.of_sums(weighted_sums(counts, self.sums), counts)
 
 
 class ClassSupport:
-    """The messages (b, K) of each class in samples, which all statistics of one test set share; the last answer is kept."""
+    """Number of messages of each class in samples, shared by all statistics of a test set. The last result is cached."""
 
     def __init__(self, labels: np.ndarray, groups: np.ndarray, classes: int) -> None:
         self.sums = sums_of_cells(groups, labels, classes, np.ones(len(labels)))
         everything = self.sums.sum(axis=1, keepdims=True)
         self.groups_of, self.groups_of_others = (
-            np.count_nonzero(each, axis=0).astype(float) for each in (self.sums, everything - self.sums)
+            np.count_nonzero(sums, axis=0).astype(float) for sums in (self.sums, everything - self.sums)
         )
         self.counts: np.ndarray | None = None
-        self.found = np.empty((0, classes))
+        self.cached = np.empty((0, classes))
 
-    def of_samples(self, counts: np.ndarray) -> np.ndarray:
-        """Members (b, K) in samples of counts (b, groups)."""
+    def in_samples(self, counts: np.ndarray) -> np.ndarray:
+        """Support (b, K) in samples of counts (b, groups)."""
         if counts is not self.counts:
-            self.counts, self.found = counts, weighted_sums(counts, self.sums).astype(np.float64)
-        return self.found
+            self.counts, self.cached = counts, weighted_sums(counts, self.sums).astype(np.float64)
+        return self.cached

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtri
 
-from ballast.evaluation.adjustment import adjusted
+from ballast.evaluation.adjustment import adjust
 from ballast.evaluation.intervals import intervals, pooled_draws
 from ballast.evaluation.metrics import Decisions
 from ballast.evaluation.operating_point import Rule, cost_matrix
@@ -92,11 +92,11 @@ def operating_point_for(prior: Mapping[str, float], base: Version) -> dict[str, 
         # A measurement does not contradict a prior that it gave or agreed with: the effective prior stays as it is.
         declared_prior=base.effective_prior,
     )
-    fitted = adjusted(scores, protocol)
+    fitted = adjust(scores, protocol)
     if not np.array_equal(fitted.effective, base.effective_prior):
         raise UserError(f"{base.folder / REFERENCE}: its logits are not right for the effective prior; promote it again")
     weights = protocol.production_weights(protocol.test)
-    decisions = Decisions(protocol.scored(fitted.preferences(fitted.test), weights))
+    decisions = Decisions(protocol.test_scores(fitted.preferences(fitted.test), weights))
     everything = np.ones((1, int(protocol.test.groups.max()) + 1))
     values = [{name: float(value[0]) for name, value in decisions(everything).items()}]
     draws = pooled_draws({"operating_point": [decisions]}, protocol)["operating_point"]

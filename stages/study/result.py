@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from ballast.cli import parser, run
-from ballast.evaluation.adjustment import adjusted
+from ballast.evaluation.adjustment import adjust
 from ballast.evaluation.claims import assess_raw_and_corrected, claims
 from ballast.evaluation.comparison import compare, reference_of, with_seed_variation
 from ballast.evaluation.metrics import LOSSES
@@ -75,7 +75,7 @@ def read_tested(project: Project, variant: Variant) -> Tested:
     logits: Logits = {family: {name: [] for name in variant.params.techniques} for family in FAMILIES}
     for name in variant.params.techniques:
         for seed in variant.params.train.seeds:
-            fitted = adjusted(seed_scores(name, seed, project)[0], protocol)
+            fitted = adjust(seed_scores(name, seed, project)[0], protocol)
             logits["raw"][name].append(fitted.scores.test.astype(np.float64))
             logits["corrected"][name].append(fitted.test)
     rows = messages.of("test")[["id", "class", "group"]].reset_index(drop=True)
