@@ -52,7 +52,7 @@ html_theme_options = {
     "navbar_align": "left",
     "header_links_before_dropdown": 8,
     "navigation_with_keys": False,
-    "show_prev_next": True,
+    "show_toc_level": 2,
     "footer_start": [],
     "footer_end": [],
     "secondary_sidebar_items": ["page-toc"],

@@ -47,7 +47,8 @@ def training(result: Result) -> list[str]:
         rows.append([f"Trainer, {name}", f"{speed[f'trainer_{key}']:,.0f}", faster, interval(result[difference])])
     precision = "bf16" if result["bf16"] else "fp32"
     return [
-        f"{result['messages']:,} messages, {result['params']['epochs']} epochs, {result['seeds']} seeds. *Tuned* means batches"
+        "Fine-tuning with Ballast and with the Trainer of transformers:"
+        f" {result['messages']:,} messages, {result['params']['epochs']} epochs, {result['seeds']} seeds. *Tuned* means batches"
         " by length, and bf16 if the hardware supports it."
         f" Ballast reaches {result['share_of_matrix_rate']:.0%} of the machine's {precision} matrix rate.",
         "",
