@@ -30,6 +30,7 @@ SYSTEM = {
     "ls",
     "mkdir",
     "pip",
+    "pre-commit",
     "scp",
     "sed",
     "source",
