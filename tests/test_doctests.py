@@ -22,6 +22,8 @@ DOCUMENTED = [
     "ballast/evaluation/metrics.py",
     "ballast/evaluation/operating_point.py",
     "ballast/evaluation/priors.py",
+    "ballast/evaluation/ranking.py",
+    "ballast/evaluation/statistic.py",
     "ballast/monitoring/quantification.py",
     "ballast/sampling.py",
 ]

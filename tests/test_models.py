@@ -145,3 +145,29 @@ def test_files_of_a_deployed_model_are_checked(deployed: Path) -> None:
     manifest.unlink()
     with pytest.raises(UserError, match="holds neither"):
         ballast.load_deployed(deployed)
+
+
+def random_head(encoder: Path, kind: str) -> Model:
+    """An untrained model of a kind that reads texts with an encoder."""
+    from ballast.models.embedding import Embedder, fit_linear_head, fit_one_class
+    from ballast.models.encoder import choose_device, new_encoder_model
+
+    if kind == "encoder":
+        return new_encoder_model(str(encoder), LABELS, 16, choose_device("cpu"))
+    embedder = Embedder.from_pretrained(str(encoder), "cpu", 16)
+    embeddings = embedder.embed(list(corpus({"ham": 6, "spam": 6})["text"]))
+    if kind == "one_class":
+        return fit_one_class(embedder, embeddings, LABELS, trained_on=0, nu=0.5)
+    return fit_linear_head(embedder, embeddings, np.arange(12) % 2, LABELS, inverse_penalty=1.0)
+
+
+@pytest.mark.parametrize("kind", ["encoder", "embedding", "one_class", "prior"])
+def test_every_kind_of_model_predicts_after_loading(kind: str, tiny_encoder: Path, tmp_path: Path) -> None:
+    made = prior_model({"ham": 0.7, "spam": 0.3}) if kind == "prior" else random_head(tiny_encoder, kind)
+    models.save(made, tmp_path, {})
+    model = ballast.load(tmp_path)
+    texts = list(corpus({"ham": 5, "spam": 5}, seed=2)["text"])
+    posteriors = model.predict_proba(texts)
+    np.testing.assert_allclose(posteriors, softmax(made.logits(texts).astype(np.float64), axis=1), rtol=1e-5)
+    assert model.predict(texts).tolist() == [LABELS[index] for index in posteriors.argmax(axis=1)]
+    assert model.predict_proba([]).shape == (0, 2) and model.predict([]).tolist() == []
