@@ -1,1 +1,1 @@
-"""The pages that people read: report, time line, model card, Data Docs."""
+"""Pages for people: report, time line, model card and Data Docs."""

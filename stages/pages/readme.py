@@ -17,7 +17,7 @@ from stages.store.files import read_json, replaced
 from stages.store.project import PROJECT
 
 README = Path("README.md")
-# Every Markdown file that may have marked blocks; a block may stand in any of them.
+# The Markdown files with marked blocks. A block may be in any of them.
 MARKDOWN = (README, Path("SECURITY.md"), Path("docs/tutorial.md"), Path("docs/how_we_judge.md"))
 PICTURES = {
     PROJECT.reports / "index.html": PROJECT.reports / "screenshot.png",
@@ -28,8 +28,8 @@ BENCHMARKS_FOLDER = Path("benchmarks")
 BLOCK = re.compile(
     r"(?P<begin><!-- (?P<name>\w+): made by `?make readme`? -->)\n.*?(?P<end><!-- end of (?P=name) -->)", re.DOTALL
 )
-# Blocks that count what was tried, and their files.
-TRIED = {"kills": "kills", "flips": "flips", "inputs": "bad_inputs"}
+# Blocks with counts of a benchmark, and the names of their files.
+COUNTED = {"kills": "kills", "flips": "flips", "inputs": "bad_inputs"}
 BROWSERS = ("chromium", "google-chrome", "chromium-browser")
 
 
@@ -50,7 +50,7 @@ def results_table(board: dict[str, Any]) -> str:
     ranked, techniques = best_first(board), board["techniques"]
     smallest = sorted(ranked, key=lambda name: techniques[name]["parameters"])[:2]
     rarest = rarest_label(board)
-    lines = [f"| technique | {rarest} F1 [95% interval] | precision | recall | weights |", "|---|---|---|---|---|"]
+    lines = [f"| technique | {rarest} F1 [95% interval] | precision | recall | parameters |", "|---|---|---|---|---|"]
     for name in [name for name in ranked if name in {*ranked[:5], board["reference"], *smallest}]:
         metrics = techniques[name]["corrected"]
         f1 = "{value:.3f} [{low:.3f}, {high:.3f}]".format(**metrics[f"{rarest}.f1"])
@@ -74,7 +74,8 @@ def leaderboard_table(board: dict[str, Any]) -> str:
     """The corrected test metrics of all techniques as a Markdown table."""
     rarest = rarest_label(board)
     lines = [
-        f"| technique | {rarest} F1 [interval] | precision | recall | PR AUC | log loss | prior declared → fitted | weights |",
+        f"| technique | {rarest} F1 [interval] | precision | recall | PR AUC | log loss | prior declared → fitted"
+        " | parameters |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for name in best_first(board):
@@ -89,54 +90,58 @@ def leaderboard_table(board: dict[str, Any]) -> str:
     return "\n".join([*lines, "", conditions(board)])
 
 
-def watch_table(found: dict[str, Any]) -> str:
-    """What the simulations of the watch found, as a Markdown table."""
-    steady, rare = found["steady_prior"], min(found["labelled"], key=found["labelled"].get)
+def watch_table(benchmark: dict[str, Any]) -> str:
+    """Results of the simulations of the watch as a Markdown table."""
+    steady, rarest = benchmark["steady_prior"], min(benchmark["labelled"], key=benchmark["labelled"].get)
+    rows = [(f"steady, {row['n']:,} messages", row) for row in benchmark["false_alarms"]]
+    rows += [(f"{row['prior']:.0%} {rarest}, {row['n']:,} messages", row) for row in benchmark["power"]]
     lines = [
-        f"| simulated windows, deployed prior {steady:.1%} {rare} | share with a decision other than *steady* |"
+        f"| simulated windows, deployed prior {steady:.1%} {rarest} | share with a decision other than *steady* |"
         " Evidently's default test | a test of predicted counts |",
         "|---|---|---|---|",
+        *(f"| {name} | {row['watch']:.1%} | {row['evidently']:.1%} | {row['counting']:.1%} |" for name, row in rows),
     ]
-    named = [(f"steady, {each['n']:,} messages", each) for each in found["false_alarms"]]
-    named += [(f"{each['prior']:.0%} {rare}, {each['n']:,} messages", each) for each in found["power"]]
-    lines += [f"| {name} | {each['watch']:.1%} | {each['evidently']:.1%} | {each['counting']:.1%} |" for name, each in named]
-    ends = {kind: [each[kind] for each in found["coverage"]] for kind in ("watch", "bootstrap")}
-    of = {kind: f"{min(each):.1%} to {max(each):.1%}" for kind, each in ends.items()}
-    priors = [each["prior"] for each in found["coverage"]]
-    other = next(each for each in found["another_kind"] if each["share"] == 1)
-    labelled = " and ".join(f"{count:,} {label}" for label, count in found["labelled"].items())
-    lines += [
-        "",
-        f"{found['windows']:,} simulated windows of each kind ({found['evidently_windows']:,} for Evidently). Every simulation"
-        f" draws {labelled} labelled messages anew. The model is `{found['technique']}`. The 95% interval covers the true share"
-        f" in {of['watch']} of {found['repeats']:,} simulations, for shares of {min(priors):.0%} to {max(priors):.0%} and 500"
-        f" to 5,000 messages. A plain bootstrap covers it in {of['bootstrap']}. For windows of another kind of text (a"
-        f" programming manual), the decision is *investigate* in {other.get('investigate', 0):.0%}.",
-    ]
-    return "\n".join(lines)
+    return "\n".join([*lines, "", simulation_text(benchmark)])
 
 
-def counts_table(found: dict[str, Any]) -> str:
-    """What was tried and counted, with the command that repeats it, as Markdown."""
-    counts = {name: count for name, count in (found.get("counts") or found).items() if type(count) is int}
-    where = ", ".join(str(found[key]) for key in ("device", "date") if key in found)
+def simulation_text(benchmark: dict[str, Any]) -> str:
+    """How the watch was simulated, the coverage of its intervals and its decisions on another kind of text."""
+    coverage = {method: [row[method] for row in benchmark["coverage"]] for method in ("watch", "bootstrap")}
+    ranges = {method: f"{min(shares):.1%} to {max(shares):.1%}" for method, shares in coverage.items()}
+    priors = [row["prior"] for row in benchmark["coverage"]]
+    other_text = next(row for row in benchmark["another_kind"] if row["share"] == 1)
+    labelled = " and ".join(f"{count:,} {label}" for label, count in benchmark["labelled"].items())
+    return (
+        f"{benchmark['windows']:,} simulated windows of each kind ({benchmark['evidently_windows']:,} for Evidently). Every"
+        f" simulation draws {labelled} labelled messages anew. The model is `{benchmark['technique']}`. The 95% interval covers"
+        f" the true share in {ranges['watch']} of {benchmark['repeats']:,} simulations, for shares of {min(priors):.0%} to"
+        f" {max(priors):.0%} and 500 to 5,000 messages. A plain bootstrap covers it in {ranges['bootstrap']}. For windows of"
+        f" another kind of text (a programming manual), the decision is *investigate* in"
+        f" {other_text.get('investigate', 0):.0%}."
+    )
+
+
+def counts_table(benchmark: dict[str, Any]) -> str:
+    """Counts of a benchmark as a Markdown table, with the command that repeats it."""
+    counts = {name: count for name, count in (benchmark.get("counts") or benchmark).items() if type(count) is int}
+    where = ", ".join(str(benchmark[key]) for key in ("device", "date") if key in benchmark)
     lines = ["| counted | |", "|---|---|", *(f"| {name} | {count:,} |" for name, count in counts.items())]
-    return "\n".join([*lines, "", f"`{found['command']}`" + (f" ({where})" if where else "")])
+    return "\n".join([*lines, "", f"`{benchmark['command']}`" + (f" ({where})" if where else "")])
 
 
 def tables() -> dict[str, str]:
     """The content of each marked block, for the results that exist."""
     board = read_json(PROJECT.leaderboard)
-    tried = {name: BENCHMARKS_FOLDER / f"{stem}.json" for name, stem in TRIED.items()}
+    counted = {name: BENCHMARKS_FOLDER / f"{stem}.json" for name, stem in COUNTED.items()}
     return {
         "results": results_table(board),
         "leaderboard": leaderboard_table(board),
         "watch": watch_table(read_json(CLASS_PRIOR)),
-    } | {name: counts_table(read_json(path)) for name, path in tried.items() if path.exists()}
+    } | {name: counts_table(read_json(path)) for name, path in counted.items() if path.exists()}
 
 
 def filled(text: str, content: Mapping[str, str]) -> str:
-    """Markdown with new content in its marked blocks; a block without content stays as it is."""
+    """Markdown with new content in its marked blocks. A block without new content is unchanged."""
 
     def block(match: re.Match[str]) -> str:
         name = match["name"]

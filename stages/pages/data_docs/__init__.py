@@ -1,1 +1,1 @@
-"""What people read of the validation: an index page of our own over the pages of Great Expectations."""
+"""Data Docs: an index page, and the pages of Great Expectations."""

@@ -1,7 +1,7 @@
-"""The index of Data Docs, and the pages of Great Expectations without anything that another host serves.
+"""The index of Data Docs, and the pages of Great Expectations without scripts and requests.
 
-Those pages load scripts, styles and pictures from content delivery networks, and show the names of expectations, which hold
-labels of the data, as Markdown. Here no page runs a script or makes a request.
+The original pages load scripts, styles and pictures from content delivery networks. They also render the names of
+expectations, which contain labels of the data, as Markdown.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from stages.pages.html import STYLE, environment, trusted_source
 
 HERE = Path(__file__).parent
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src 'self' data:; base-uri 'none'; form-action 'none'"
-# What needs a script, or another host, to be of use.
+# Elements that need a script or another host.
 DROPPED = {"script", "link", "img", "iframe", "object", "embed", "base", "footer", "button"}
 WITHOUT_END = {"link", "img", "embed", "base"}
 ELSEWHERE = re.compile(r"url\([^)]*\)")
 
 
 def markdown(text: str) -> str:
-    r"""A text that Markdown shows as it is: every sign that could mean something to it is escaped.
+    r"""A text with every special character of Markdown escaped.
 
     >>> markdown("![x](http://a.example/x.png)")
     '\\!\\[x\\]\\(http\\:\\/\\/a\\.example\\/x\\.png\\)'
@@ -33,7 +33,7 @@ def markdown(text: str) -> str:
 
 
 class Offline(HTMLParser):
-    """Copies a page, but for what needs a script or another host."""
+    """Copies a page without the elements that need a script or another host."""
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=False)
@@ -72,13 +72,13 @@ class Offline(HTMLParser):
         self.copy(f"<!{decl}>")
 
     def copy(self, text: str) -> None:
-        """Keep a text, unless it stands within what is dropped."""
+        """Copy a text unless it is inside a dropped element."""
         if not self.inside:
             self.parts.append(text)
 
 
 def attribute(pair: tuple[str, str | None]) -> str:
-    """An attribute as HTML, but for what would run or be fetched; a link to another host leads nowhere."""
+    """An attribute as HTML; empty if it runs code, loads a file or links to another host."""
     name, value = pair
     value = value or ""
     fetched = name in ("src", "srcset", "data", "poster", "action", "formaction", "background", "ping")
@@ -89,7 +89,7 @@ def attribute(pair: tuple[str, str | None]) -> str:
 
 
 def offline(page: str) -> str:
-    """A page of Great Expectations that makes no request."""
+    """A page of Great Expectations without scripts and requests."""
     parser = Offline()
     parser.feed(page)
     parser.close()

@@ -1,1 +1,1 @@
-"""The card that goes with the selected model: what it says, and its template."""
+"""The model card of the selected model."""

@@ -1,1 +1,1 @@
-"""The report's page: what it shows, its template, style and script."""
+"""The HTML report: its content, template and script."""

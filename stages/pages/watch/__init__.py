@@ -1,1 +1,1 @@
-"""The pages of the watch."""
+"""The pages of the watch: the time line and a drift page per window."""
