@@ -1,8 +1,8 @@
-"""Run a command that ends with whoever started it, also when that is killed: `python die_with_parent.py DESCRIPTOR COMMAND...`.
+"""Run a command that ends with its parent, even if the parent is killed: `python die_with_parent.py DESCRIPTOR COMMAND...`.
 
-The descriptor is the reading end of a pipe whose other end only the starter has, so that it closes when the starter is gone. A
-signal to the starter's group would not reach the command, which has a group of its own. Imports nothing of ours: it is started
-for every command.
+The descriptor is the read end of a pipe. Only the parent has the write end, so the pipe closes when the parent ends. A signal
+to the parent's process group would not reach the command, which has its own group. This file imports nothing of this project,
+because it is started for every command.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ import sys
 import threading
 
 
-def end_with_starter(descriptor: int) -> None:
-    """Wait until the starter is gone, then kill this process's group: the command with its own children."""
+def end_with_parent(descriptor: int) -> None:
+    """Wait for the end of the parent, then kill this process group: the command and its children."""
     os.read(descriptor, 1)
     os.killpg(0, signal.SIGKILL)
 
 
 def main(descriptor: int, command: list[str]) -> int:
-    """The command's exit code; a signal that ends the command ends this process too."""
-    # The whole group is told to end; this process waits for the command. Handlers, unlike what is ignored, are not inherited.
+    """Run the command and return its exit code; a signal that ends the command ends this process too."""
+    # The whole group receives these signals, and this process waits for the command. Children do not inherit handlers.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
     try:
@@ -30,7 +30,7 @@ def main(descriptor: int, command: list[str]) -> int:
     except OSError as error:
         print(f"error: {command[0]}: cannot be started: {error.strerror}", file=sys.stderr)
         return 127
-    threading.Thread(target=end_with_starter, args=[descriptor], daemon=True).start()
+    threading.Thread(target=end_with_parent, args=[descriptor], daemon=True).start()
     code = child.wait()
     if code < 0:
         if -code != signal.SIGKILL:

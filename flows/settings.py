@@ -1,4 +1,4 @@
-"""What params.yaml says of production and of nodes, as flows need it; the stages check it."""
+"""The settings of params.yaml that flows need; the stages validate them."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ READ_BY_DVC = (Path("dvc.yaml"), Path("dvc.lock"), Path("data/feedback.parquet")
 
 
 def read(path: Path) -> dict[str, Any]:
-    """All of a file of settings; raises UserError when it cannot be read."""
+    """The content of a settings file; raises UserError if it cannot be read."""
     regular_file(path)
     try:
         with path.open("rb") as file:
-            # One byte more shows that it is too large, and no more of it is read.
+            # One byte more than allowed shows that the file is too large.
             return settings(file.read(LARGEST_BYTES + 1), path)
     except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file; run from the repository's root") from error
+        raise UserError(f"{path}: no such file; run this command in the root of the repository") from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def settings(content: bytes, path: Path = PARAMS) -> dict[str, Any]:
-    """The mapping that the bytes of a file of settings hold; raises UserError."""
+    """The mapping in the bytes of a settings file; raises UserError."""
     try:
         return yaml_mapping(content)
     except UserError as error:
@@ -39,12 +39,12 @@ def settings(content: bytes, path: Path = PARAMS) -> dict[str, Any]:
 
 
 def params() -> dict[str, Any]:
-    """All of params.yaml; raises UserError when it cannot be read."""
+    """The content of params.yaml; raises UserError if it cannot be read."""
     return read(PARAMS)
 
 
 def section(name: str) -> dict[str, Any]:
-    """A section of params.yaml; raises UserError when it is not there."""
+    """A section of params.yaml; raises UserError if it is missing."""
     found = params().get(name)
     if not isinstance(found, dict):
         raise UserError(f"{PARAMS}: {name}: expected keys with values, found {quoted(found)}")
@@ -52,7 +52,7 @@ def section(name: str) -> dict[str, Any]:
 
 
 def check_before_dvc() -> None:
-    """Raise UserError for what DVC must not see: secrets, which it writes into dvc.lock, and what it would read without end."""
+    """Raise UserError for secrets, which DVC would write into dvc.lock, and for special files, which it would read for ever."""
     for file in (PARAMS, *sorted(Path("studies").glob("*/params.yaml"))):
         for key, url in secrets_in(read(file), skip="probe").items():
             reason = refusal(key, url, from_environment=key != "ingest.path")
@@ -68,17 +68,17 @@ def check_before_dvc() -> None:
 
 
 def production() -> dict[str, Any]:
-    """The section `production`; raises UserError when it cannot be read."""
+    """The section `production`; raises UserError if it cannot be read."""
     return section("production")
 
 
 def nodes() -> dict[str, Any]:
-    """The section `nodes`; without one everything is trained here."""
+    """The section `nodes`; by default, everything trains on this machine."""
     return {"train": "here", **(section("nodes") if params().get("nodes") is not None else {})}
 
 
 def scoring() -> dict[str, Any]:
-    """Where and when windows are scored, as `production.score` says; raises UserError for what is missing or no such value."""
+    """The section `production.score`: where and when windows are scored; raises UserError for missing or invalid values."""
     found = production().get("score")
     if not isinstance(found, dict):
         raise UserError(f"{PARAMS}: production.score: expected keys with values, found {quoted(found)}")
@@ -90,11 +90,11 @@ def scoring() -> dict[str, Any]:
 
 
 def window_name(start: datetime) -> str:
-    """The window of a run that was to start at a time: the one that has ended by then."""
+    """The name of the window for a run with this scheduled start: the window that has just ended."""
     score = scoring()
     return (start - timedelta(hours=score["hours"])).strftime(score["window"])
 
 
 if __name__ == "__main__":
-    # Before DVC starts by hand.
+    # For a check before `dvc` is started by hand.
     run(check_before_dvc, parser(check_before_dvc.__doc__).parse_args())

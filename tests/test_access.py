@@ -15,7 +15,7 @@ from prefect.settings import Settings
 from prefect.workers.process import ProcessJobConfiguration
 
 from ballast.exceptions import UserError
-from flows.prefect_server import auth as access
+from flows.prefect_server import auth
 from flows.prefect_server.auth import (
     CLIENT,
     SERVER,
@@ -53,23 +53,23 @@ def test_the_string_is_made_once_for_its_owner_only(home: Path) -> None:
         word = stored_auth_string(home)
     finally:
         os.umask(before)
-    assert access.FORM.fullmatch(word) and len(word) > 40
+    assert auth.FORM.fullmatch(word) and len(word) > 40
     assert (home / "auth_string").stat().st_mode & 0o777 == 0o600
     assert stored_auth_string(home) == word, "kept over restarts"
-    assert access.new_auth_string() != word
+    assert auth.new_auth_string() != word
     assert [path.name for path in home.iterdir()] == ["auth_string"]
 
 
 @pytest.mark.parametrize("content", ["", "\n", "word", ":word", "ballast:", "a b:c", "ballast:wörd", "a:b\nc:d", "\x00:\x01"])
 def test_what_is_no_auth_string_is_refused(home: Path, content: str) -> None:
-    access.write_private(home / "auth_string", content)
+    auth.write_private(home / "auth_string", content)
     with pytest.raises(UserError, match=r"auth_string: expected user:password .* delete it, and the next start creates one$"):
         stored_auth_string(home)
     assert (home / "auth_string").read_text() == content + "\n"
 
 
 def test_undecodable_bytes_are_no_auth_string(home: Path) -> None:
-    access.write_private(home / "auth_string", "")
+    auth.write_private(home / "auth_string", "")
     (home / "auth_string").write_bytes(b"ballast:\xff\xfe")
     with pytest.raises(UserError, match=r"auth_string: expected user:password"):
         stored_auth_string(home)
@@ -113,7 +113,7 @@ def test_a_run_without_a_server_gets_one_that_asks(monkeypatch: pytest.MonkeyPat
     for name, value in made.items():
         monkeypatch.setenv(name, value)
     settings = Settings()
-    assert settings.server.api.cors_allowed_origins == access.NO_ORIGIN
+    assert settings.server.api.cors_allowed_origins == auth.NO_ORIGIN
     assert settings.server.api.csrf_protection_enabled and settings.client.csrf_support_enabled
     assert missing_settings(settings)[SERVER] == made[SERVER], "a command that it starts uses the same"
 
@@ -150,7 +150,7 @@ def test_nobody_but_the_server_here_is_told_the_string(home: Path, monkeypatch: 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/api"
         assert auth_string_for(home, url) is None, "nothing says whose server that is"
-        access.write_private(home / "address", url)
+        auth.write_private(home / "address", url)
         (home / "serve.lock").write_text(f"serve 1\nserver {os.getpid()}\n")
         assert auth_string_for(home, url) == auth_string_for(home, f"{url}/") == word
         monkeypatch.setenv("PREFECT_API_URL", url)

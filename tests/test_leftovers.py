@@ -19,8 +19,7 @@ from zc.lockfile import LockFile
 
 from ballast.exceptions import UserError
 from flows.nodes.commits import at_commit, head
-from flows.recovery import cleanup as leftovers
-from flows.recovery import lock_backup as dvc_lock
+from flows.recovery import cleanup, lock_backup
 from flows.recovery.cleanup import GUARD, REPOSITORY, RWLOCK, recover
 from flows.recovery.dvc_processes import is_alive, program
 from stages.store.files import replaced, replaced_folder, write_json
@@ -112,7 +111,7 @@ def test_what_a_command_line_runs(words: list[str], expected: str) -> None:
 )
 def test_an_unreadable_list_of_readers_and_writers_is_removed(checkout: Path, content: bytes) -> None:
     (checkout / RWLOCK).write_bytes(content)
-    assert mended(checkout) == [f"{checkout / RWLOCK} removed: a dvc that was killed left it unreadable"]
+    assert mended(checkout) == [f"{checkout / RWLOCK} removed: a killed dvc left it unreadable"]
     assert not (checkout / RWLOCK).exists()
     assert mended(checkout) == []
 
@@ -172,7 +171,7 @@ def test_a_program_that_uses_dvc_as_a_library_keeps_its_entries(
 
 
 def test_half_copied_files_of_a_killed_dvc_are_removed(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leftovers, "running_dvc", lambda root=None: iter([]))
+    monkeypatch.setattr(cleanup, "running_dvc", lambda root=None: iter([]))
     (checkout / RWLOCK).touch()
     names = [".dvc/cache/files/md5/ab/.abcdefghijklmnopqrstuv.tmp", "logits/.ABCDEFGHIJKLMNOPQRSTU-.tmp", "a.tmp", ".short.tmp"]
     for name in names:
@@ -183,7 +182,7 @@ def test_half_copied_files_of_a_killed_dvc_are_removed(checkout: Path, monkeypat
 
 
 def test_the_list_is_edited_under_the_lock_of_dvc(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leftovers, "GUARD_SECONDS", 0.1)
+    monkeypatch.setattr(cleanup, "GUARD_SECONDS", 0.1)
     (checkout / RWLOCK).touch()
     lock = LockFile(str(checkout / GUARD))
     with pytest.raises(UserError, match=r"rwlock.lock: another dvc has held it for 0 s; end it, then try again"):
@@ -217,8 +216,8 @@ def test_where_dvc_locks_by_hard_links(checkout: Path, monkeypatch: pytest.Monke
     assert len(mended(checkout)) == 1 and not (checkout / GUARD).exists()
     (checkout / REPOSITORY).touch()
     assert mended(checkout) == [], "it may be a dvc's on another machine, which is about to let go"
-    monkeypatch.setattr(leftovers, "GUARD_SECONDS", -1.0)
-    with pytest.raises(UserError, match=r"tmp/lock: held, but no dvc runs here; with core.hardlink_lock .* delete it"):
+    monkeypatch.setattr(cleanup, "GUARD_SECONDS", -1.0)
+    with pytest.raises(UserError, match=r"tmp/lock: held, but no dvc runs here; with core.hardlink_lock, .* delete it"):
         mended(checkout)
 
 
@@ -228,7 +227,7 @@ CUT = {
     "no schema": ("stages: {}\n", "not what DVC writes"),
     "a number": ("7", "not what DVC writes"),
     "in a word": (LOCK.replace("hash: md5", '"hash'), "row 8: not valid YAML"),
-    "after a key": (LOCK[: LOCK.index("    - path")], "stage ingest is not whole"),
+    "after a key": (LOCK[: LOCK.index("    - path")], "stage ingest is incomplete"),
     "before a command": (LOCK[: LOCK.index(" sh")], ""),
     "not text": ("\udcff", "not valid YAML: 'utf-8' codec can't decode byte 0xff in position 0: invalid start byte"),
 }
@@ -249,10 +248,10 @@ def test_a_dvc_lock_that_was_cut_off_is_the_last_whole_one_again(checkout: Path,
         assert lines == [], "DVC reads it"
         return
     assert lines == [
-        f"{each} restored, {wrong}: a dvc that was killed left it so; what it lacks runs again" for each in (path, study)
+        f"{each} restored, {wrong}: a killed dvc left it so; stages that it lacks run again" for each in (path, study)
     ]
     assert path.read_text() == study.read_text() == LOCK
-    assert (checkout / dvc_lock.BROKEN / "dvc.lock").read_bytes() == content.encode(errors="surrogateescape")
+    assert (checkout / lock_backup.BROKEN / "dvc.lock").read_bytes() == content.encode(errors="surrogateescape")
     assert mended(checkout) == []
 
 
@@ -267,7 +266,7 @@ def test_a_dvc_lock_that_cannot_be_restored_says_what_to_do(checkout: Path, kept
         mended(checkout)
     assert str(raised.value) == (
         f"{checkout}/dvc.lock: {'row 2: not valid YAML' if kept else 'it is empty'}, so DVC does not know what is up to date;"
-        " `git checkout -- dvc.lock` restores that of the last commit, or delete it: all stages run again"
+        " `git checkout -- dvc.lock` restores that of the last commit, or delete it: then all stages run again"
     )
     assert (checkout / "dvc.lock").read_text() == merge
 
@@ -277,7 +276,7 @@ def test_a_list_of_readers_that_is_no_file_is_removed(checkout: Path, make: Call
     path = checkout / RWLOCK
     path.unlink(missing_ok=True)
     make(path)
-    assert mended(checkout) == [f"{path} removed: a dvc that was killed left it unreadable"] and not path.exists()
+    assert mended(checkout) == [f"{path} removed: a killed dvc left it unreadable"] and not path.exists()
 
 
 def test_a_broken_dvc_lock_where_dvc_has_not_run_yet_says_what_to_do(checkout: Path) -> None:
@@ -288,7 +287,7 @@ def test_a_broken_dvc_lock_where_dvc_has_not_run_yet_says_what_to_do(checkout: P
 
 
 def test_a_dvc_lock_that_is_being_written_is_left_alone(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leftovers, "GUARD_SECONDS", 0.1)
+    monkeypatch.setattr(cleanup, "GUARD_SECONDS", 0.1)
     (checkout / "dvc.lock").write_text(LOCK)
     mended(checkout)
     lock = LockFile(str(checkout / REPOSITORY))
@@ -305,13 +304,13 @@ def test_the_last_one_that_stood_for_a_moment_is_kept_and_restored(checkout: Pat
         os.utime(path, (time.time() - seconds, time.time() - seconds))
         if text == LOCK:
             mended(checkout)
-        dvc_lock.back_up_written(checkout)
+        lock_backup.back_up_written(checkout)
     assert len(mended(checkout)) == 1
     assert path.read_text() == more
 
 
 def test_half_written_copies_of_a_killed_process_are_removed(checkout: Path) -> None:
-    kept = checkout / dvc_lock.KEPT
+    kept = checkout / lock_backup.VERIFIED
     kept.mkdir(parents=True)
     (kept / f".dvc.lock.{2**31 - 1}.partial").touch()
     (kept / f".dvc.lock.{os.getpid()}.partial").touch()
@@ -335,8 +334,8 @@ def test_make_repro_goes_on_after_a_kill(tmp_path: Path) -> None:
     failed = repository.run(sys.executable, "-m", "flows.repro", "sample@a-0")
     assert failed.code == 255 and "ERROR: failed to reproduce 'sample@a-0'" in failed.stderr
     assert [line for line in failed.stderr.splitlines() if line.startswith("repro: ")] == [
-        "repro: .dvc/tmp/rwlock removed: a dvc that was killed left it unreadable",
-        "repro: dvc.lock restored, it is empty: a dvc that was killed left it so; what it lacks runs again",
+        "repro: .dvc/tmp/rwlock removed: a killed dvc left it unreadable",
+        "repro: dvc.lock restored, it is empty: a killed dvc left it so; stages that it lacks run again",
     ]
     assert repository.steps == ["start ingest", "end ingest", "start sample@a-0"]
     (tmp_path / "dvc.lock").write_text("<<<<<<< ours\nschema: '2.0'\n")

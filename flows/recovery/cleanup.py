@@ -1,7 +1,7 @@
-"""What a killed command leaves that blocks or spoils later ones, mended before DVC starts.
+"""Recover a checkout from killed commands before DVC starts: remove stale locks and restore damaged files.
 
-DVC notes in `.dvc/tmp/rwlock` who reads and writes what, and rewrites that file and `dvc.lock` in place: a kill in between
-leaves them empty or cut off. An entry of a process that is gone is forgotten only until another process has its number.
+DVC records readers and writers in `.dvc/tmp/rwlock`. It rewrites that file and `dvc.lock` in place, so a kill can leave them
+empty or truncated. An entry of a dead process is only ignored until another process gets its number.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from configparser import ConfigParser
 from configparser import Error as ConfigError
 from contextlib import contextmanager, suppress
@@ -29,122 +29,141 @@ from flows.recovery.lock_backup import back_up_or_restore
 
 TMP = Path(".dvc/tmp")
 RWLOCK = TMP / "rwlock"
-# DVC holds them while it edits the file above, and while it reads or writes dvc.lock.
+# DVC's locks for editing the file above, and for reading or writing dvc.lock.
 GUARD, REPOSITORY = TMP / "rwlock.lock", TMP / "lock"
 GUARD_SECONDS = 20.0
-ASK_SECONDS = 0.05
-# Where DVC looks for its settings beside the checkout's own.
+POLL_SECONDS = 0.05
+# DVC's settings in the checkout.
 CONFIGS = (Path(".dvc/config"), Path(".dvc/config.local"))
-# The names that DVC gives to what it copies, before it renames them.
+# Names of files that DVC has not copied completely.
 TEMPORARY = re.compile(r"\.[A-Za-z0-9_-]{22}\.tmp")
 SKIPPED = (".git", ".venv")
 
 Locks = dict[str, Any]
+Log = Callable[[str], object]
 
 
-def recover(tell: Callable[[str], object], root: Path = Path()) -> None:
-    """Remove and restore what a killed command left in a checkout, and tell of each kind of thing in a line.
+def recover(log: Log, root: Path = Path()) -> None:
+    """Remove and restore what a killed command left in a checkout, and log a line about each kind of change.
 
-    Nothing of a living process is touched. Raises UserError for what a person must decide.
+    Files of living processes stay unchanged. Raises UserError if a decision of the user is needed.
     """
-    if (hardlinks := hardlinked(root)) and is_stale_lock(root / REPOSITORY) and not any(running_dvc(root)):
+    if (hardlinks := uses_hardlink_locks(root)) and is_stale_lock(root / REPOSITORY) and not any(running_dvc(root)):
         raise UserError(stale_lock_message(root / REPOSITORY))
-    if (root / RWLOCK).exists() and (line := mend_rwlock(root, hardlinks, tell)):
-        tell(line)
+    if (root / RWLOCK).exists() and (line := clean_rwlock(root, hardlinks, log)):
+        log(line)
         if count := remove_temporaries(root):
-            tell(f"{count} half-copied file{'s' * (count != 1)} of a killed dvc removed")
-    # Where a living dvc is at dvc.lock, DVC waits for it, or says so.
+            log(f"{count} half-copied file{'s' * (count != 1)} of a killed dvc removed")
+    # If a living dvc uses dvc.lock, DVC waits for it or reports it.
     with suppress(TimeoutError):
         for line in back_up_or_restore(root, lambda: guarded(root / REPOSITORY, hardlinks, root)):
-            tell(line)
+            log(line)
 
 
-def mend_rwlock(root: Path, hardlinks: bool, tell: Callable[[str], object]) -> str:
-    """Remove DVC's list of readers and writers where it is unreadable, else the entries of who is gone: what was done."""
+def clean_rwlock(root: Path, hardlinks: bool, log: Log) -> str:
+    """Remove DVC's list of readers and writers if it is unreadable, else the entries of dead processes.
+
+    Returns a line that says what was done, or "".
+    """
     path = root / RWLOCK
-    if (found := entries(path)) is not None and not stale(found, root, path):
+    if (locks := read_rwlock(path)) is not None and not dead_processes(locks, root, path):
         return ""
     try:
         with guarded(root / GUARD, hardlinks, root):
-            # Once more, for whoever had the guard may just have rewritten it.
-            if (found := entries(path)) is not None:
-                return remove_entries(found, root, path)
-        # Of those who live nobody knows what they write; they fail at their ends, for they cannot read the list either.
+            # Read again: the previous holder of the guard may have rewritten the file.
+            if (locks := read_rwlock(path)) is not None:
+                return remove_dead_entries(locks, root, path)
+        # What living processes write is unknown; they will fail when they end, because they cannot read the list either.
         if any(running_dvc(root)):
-            tell(f"{path}: unreadable, as a killed dvc left it; waiting for the dvc that still runs in this checkout")
+            log(f"{path}: a killed dvc left it unreadable; waiting for the dvc that still runs in this checkout")
         while any(running_dvc(root)):
-            time.sleep(ASK_SECONDS)
+            time.sleep(POLL_SECONDS)
         with guarded(root / GUARD, hardlinks, root):
-            if entries(path) is None:
+            if read_rwlock(path) is None:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
     except TimeoutError as error:
         raise UserError(f"{root / GUARD}: another dvc has held it for {GUARD_SECONDS:.0f} s; end it, then try again") from error
-    return f"{path} removed: a dvc that was killed left it unreadable"
+    return f"{path} removed: a killed dvc left it unreadable"
 
 
-def entries(path: Path) -> Locks | None:
-    """Who reads and writes what, as DVC noted it; None where the file is not what DVC writes."""
+def read_rwlock(path: Path) -> Locks | None:
+    """DVC's readers and writers by path, {} if there is no file, or None if the file is invalid."""
     if not path.exists():
         return {}
-    # A FIFO would be read for ever.
+    # Reading a FIFO would block.
     if not path.is_file():
         return None
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        locks = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     except (ValueError, RecursionError, OSError):
         return None
-
-    def named(of: object) -> bool:
-        return isinstance(of, dict) and set(of) == {"pid", "cmd"} and isinstance(of["pid"], int) and isinstance(of["cmd"], str)
-
-    if (
-        not isinstance(found, dict)
-        or not set(found) <= {"read", "write"}
-        or not all(isinstance(x, dict) for x in found.values())
-    ):
-        return None
-    lists = all(isinstance(readers, list) and all(map(named, readers)) for readers in found.get("read", {}).values())
-    return found if lists and all(map(named, found.get("write", {}).values())) else None
+    return locks if is_valid(locks) else None
 
 
-def stale(found: Locks, root: Path, path: Path) -> set[tuple[int, str]]:
-    """The processes, by number and command, that have entries and are no living dvc of this checkout."""
-    every = [*found.get("write", {}).values(), *(each for readers in found.get("read", {}).values() for each in readers)]
-    distinct = {(each["pid"], each["cmd"]): each for each in every}
+def is_valid(locks: Any) -> bool:
+    """Whether JSON content has the form of DVC's list: {read: {path: [entry]}, write: {path: entry}}."""
+
+    def is_entry(entry: object) -> bool:
+        return (
+            isinstance(entry, dict)
+            and set(entry) == {"pid", "cmd"}
+            and isinstance(entry["pid"], int)
+            and isinstance(entry["cmd"], str)
+        )
+
+    if not isinstance(locks, dict) or not set(locks) <= {"read", "write"}:
+        return False
+    if not all(isinstance(by_path, dict) for by_path in locks.values()):
+        return False
+    readers = locks.get("read", {}).values()
+    return all(isinstance(entries, list) and all(map(is_entry, entries)) for entries in readers) and all(
+        map(is_entry, locks.get("write", {}).values())
+    )
+
+
+def key_of(entry: Mapping[str, Any]) -> tuple[int, str]:
+    """The process of an entry, by number and command."""
+    return entry["pid"], entry["cmd"]
+
+
+def dead_processes(locks: Locks, root: Path, path: Path) -> set[tuple[int, str]]:
+    """The processes that have entries and are no living dvc of this checkout, by number and command."""
+    entries = [*locks.get("write", {}).values(), *(entry for readers in locks.get("read", {}).values() for entry in readers)]
+    distinct = {key_of(entry): entry for entry in entries}
     try:
         written = path.stat().st_mtime
     except FileNotFoundError:
         return set()
-    return {key for key, each in distinct.items() if not is_alive(each, root, written)}
+    return {key for key, entry in distinct.items() if not is_alive(entry, root, written)}
 
 
-def remove_entries(found: Locks, root: Path, path: Path) -> str:
-    """Write the list without those who are gone: what was done."""
-    if not (gone := stale(found, root, path)):
+def remove_dead_entries(locks: Locks, root: Path, path: Path) -> str:
+    """Write the list without entries of dead processes; returns a line that says what was done, or ""."""
+    if not (dead := dead_processes(locks, root, path)):
         return ""
-    kept = {
-        "write": {name: each for name, each in found.get("write", {}).items() if (each["pid"], each["cmd"]) not in gone},
+    alive = {
+        "write": {name: entry for name, entry in locks.get("write", {}).items() if key_of(entry) not in dead},
         "read": {
             name: left
-            for name, readers in found.get("read", {}).items()
-            if (left := [each for each in readers if (each["pid"], each["cmd"]) not in gone])
+            for name, readers in locks.get("read", {}).items()
+            if (left := [entry for entry in readers if key_of(entry) not in dead])
         },
     }
-    # Only who holds the guard writes here, so that the name may be the same each time.
+    # Only the holder of the guard writes this file, so one temporary name is enough.
     temporary = path.with_name(f".{path.name}.partial")
-    temporary.write_text(json.dumps(kept), encoding="utf-8")
+    temporary.write_text(json.dumps(alive), encoding="utf-8")
     temporary.replace(path)
-    numbers = ", ".join(str(number) for number, _ in sorted(gone))
+    numbers = ", ".join(str(number) for number, _ in sorted(dead))
     return f"{path}: entries of process {numbers} removed, which is no running dvc of this checkout"
 
 
 @contextmanager
 def guarded(path: Path, hardlinks: bool, root: Path) -> Iterator[None]:
-    """Hold a lock of DVC as DVC does; raises TimeoutError, and UserError where it may be one that is_stale_lock its process."""
+    """Hold one of DVC's locks as DVC does; raises TimeoutError, and UserError if the lock may be stale."""
     if hardlinks:
-        # Slow import, needed only where DVC keeps its locks on a network file system.
+        # Slow import, needed only for locks on a network file system.
         from dvc.lock import LockError as DvcLockError
         from dvc.lock import make_lock
 
@@ -156,7 +175,7 @@ def guarded(path: Path, hardlinks: bool, root: Path) -> Iterator[None]:
                 raise TimeoutError(str(path)) from error
             raise UserError(stale_lock_message(path)) from error
         return
-    # A clone in which DVC has not run yet lacks the folder.
+    # A new clone lacks the folder.
     path.parent.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + GUARD_SECONDS
     while True:
@@ -166,7 +185,7 @@ def guarded(path: Path, hardlinks: bool, root: Path) -> Iterator[None]:
         except LockError as error:
             if time.monotonic() > deadline:
                 raise TimeoutError(str(path)) from error
-            time.sleep(ASK_SECONDS)
+            time.sleep(POLL_SECONDS)
     try:
         yield
     finally:
@@ -174,7 +193,7 @@ def guarded(path: Path, hardlinks: bool, root: Path) -> Iterator[None]:
 
 
 def is_stale_lock(path: Path) -> bool:
-    """Whether a lock has been there for longer than DVC waits for one."""
+    """Whether a lock is older than the time that DVC waits for one."""
     try:
         return time.time() - path.stat().st_ctime > GUARD_SECONDS
     except FileNotFoundError:
@@ -182,27 +201,32 @@ def is_stale_lock(path: Path) -> bool:
 
 
 def stale_lock_message(path: Path) -> str:
-    """What to do about a lock that nobody on this machine holds."""
+    """The error message for a lock that no process of this machine holds."""
     return (
-        f"{path}: held, but no dvc runs here; with core.hardlink_lock a killed dvc leaves its lock. When none runs in this"
+        f"{path}: held, but no dvc runs here; with core.hardlink_lock, a killed dvc leaves its lock. If no dvc runs in this"
         " checkout on another machine either, delete it"
     )
 
 
-def hardlinked(root: Path) -> bool:
-    """Whether DVC is told to lock by hard links, as network file systems need it."""
-    beside = [Path(os.environ.get("DVC_SYSTEM_CONFIG_DIR", "/etc/xdg/dvc")) / "config"]
+def uses_hardlink_locks(root: Path) -> bool:
+    """Whether DVC is configured to lock by hard links, for network file systems."""
     home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
-    beside.append(Path(os.environ.get("DVC_GLOBAL_CONFIG_DIR", home / "dvc")) / "config")
-    found = ConfigParser(strict=False, interpolation=None)
+    outside = [
+        Path(os.environ.get("DVC_SYSTEM_CONFIG_DIR", "/etc/xdg/dvc")) / "config",
+        Path(os.environ.get("DVC_GLOBAL_CONFIG_DIR", home / "dvc")) / "config",
+    ]
+    config = ConfigParser(strict=False, interpolation=None)
     with suppress(ConfigError, ValueError, OSError):
-        found.read([*beside, *(root / each for each in CONFIGS)], encoding="utf-8")
-        return found.getboolean("core", "hardlink_lock", fallback=False)
+        config.read([*outside, *(root / path for path in CONFIGS)], encoding="utf-8")
+        return config.getboolean("core", "hardlink_lock", fallback=False)
     return False
 
 
 def remove_temporaries(root: Path) -> int:
-    """Remove what a killed dvc was copying, unless a dvc runs somewhere on this machine: checkouts may share a cache."""
+    """Remove half-copied files of a killed dvc and return their number.
+
+    Removes none while any dvc runs on this machine, because checkouts may share a cache.
+    """
     if any(running_dvc()):
         return 0
     count = 0
@@ -215,7 +239,7 @@ def remove_temporaries(root: Path) -> int:
 
 
 def remove_index_lock(root: Path) -> None:
-    """Remove the lock that a killed git left on the index of a clone that nobody but us works in."""
+    """Remove the index lock of a killed git in a clone that only this project uses."""
     lock = root / ".git/index.lock"
     for process in psutil.process_iter():
         with suppress(psutil.Error):
@@ -225,7 +249,7 @@ def remove_index_lock(root: Path) -> None:
 
 
 def main() -> None:
-    recover(lambda line: print(f"leftovers: {line}", file=sys.stderr))
+    recover(lambda line: print(f"recovery: {line}", file=sys.stderr))
 
 
 if __name__ == "__main__":
