@@ -71,8 +71,8 @@ class Version:
         model = load(self.folder / MODEL)
         if model.labels != self.labels:
             raise UserError(
-                f"{self.folder / MANIFEST}: the labels are {', '.join(self.labels)},"
-                f" those of its model {', '.join(model.labels)}; promote it again"
+                f"{self.folder / MANIFEST}: the labels are {', '.join(self.labels)}, but the model has the labels"
+                f" {', '.join(model.labels)}; {DEPLOY_AGAIN}"
             )
         return model
 
@@ -96,7 +96,7 @@ class Version:
         rows, unique = pd.factorize(np.array(texts, dtype=object))
         posteriors = self.posteriors(model.logits(list(unique)))
         if not np.isfinite(posteriors).all():
-            raise UserError(f"{self.folder}: the model gives probabilities that are no numbers; roll back or promote again")
+            raise UserError(f"{self.folder}: the model gives probabilities that are not finite; deploy another version")
         return posteriors[rows], self.decisions(posteriors)[rows]
 
 
@@ -192,7 +192,7 @@ def read_version(folder: Path, pin: str | None) -> Version:
     try:
         files, labels = dict(manifest["files"]), [str(label) for label in manifest["labels"]]
         priors = {key: prior_of(manifest[key], labels, f"{path}: {key}") for key in ("effective_prior", "production_prior")}
-        costs = cost_matrix(manifest["operating_point"]["costs"], labels)
+        costs = manifest_costs(manifest["operating_point"]["costs"], labels, f"{path}: operating_point.costs")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path}: not the manifest of a deployed version ({type(error).__name__}: {error})") from error
     check_files(folder, files)
@@ -220,9 +220,17 @@ def read_manifest(path: Path, pin: str | None) -> tuple[dict[str, Any], str]:
 
 
 def prior_of(shares: Mapping[str, float], labels: list[str], where: str) -> np.ndarray:
-    """A class prior (K,) in the order of the labels; raises UserError for an unknown or missing label, which begins `where`."""
+    """A class prior (K,) in the order of the labels; raises UserError, which begins with `where`, for a wrong label."""
     check_all_labels(where, shares, labels)
     return np.array([shares[label] for label in labels], dtype=np.float64)
+
+
+def manifest_costs(costs: Mapping[str, Mapping[str, float]], labels: list[str], where: str) -> np.ndarray:
+    """Costs (K, K) in the order of the labels; raises UserError, which begins with `where`, for a wrong label or no cost."""
+    try:
+        return cost_matrix(costs, labels)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
 
 
 def check_files(folder: Path, files: Mapping[str, str]) -> None:
