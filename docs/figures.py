@@ -90,7 +90,7 @@ def bootstrap() -> Figure:
         recall = (counts @ hits) / (counts @ of_unit)
         low, high = percentile_interval(recall, 0.95)
         axis.hist(recall, bins=bins, color=colour, alpha=0.55, label=f"{name}: 95% interval {low:.2f} to {high:.2f}")
-    axis.axvline((right * sizes).sum() / sizes.sum(), color=INK, linewidth=1)
+    axis.axvline((right * sizes).sum() / sizes.sum(), ymax=0.74, color=INK, linewidth=1)
     axis.set(xlabel="recall of the rare class in a resample", ylabel="resamples", yticks=[], ylim=(0, 620))
     axis.legend(loc="upper left", fontsize=9)
     return figure

@@ -59,7 +59,7 @@ def test_the_short_table_has_the_best_the_reference_and_the_smallest() -> None:
     lines = results_table(board).splitlines()
     names = [line.split(" | ")[0].removeprefix("| ") for line in lines[2:-2]]
     assert names == ["t0", "t1", "t2", "t3", "t4", "reference", "linear", "constant"]
-    assert lines[2] == "| t0 | 0.900 [0.800, 1.000] | 0.500 | 0.250 | 1,000 |"
+    assert lines[2] == "| t0 | 0.900 [0.800,\N{NO-BREAK SPACE}1.000] | 0.500 | 0.250 | 1 k |"
     assert lines[-1].startswith("2 seeds, 12 rare messages in the test split")
 
 

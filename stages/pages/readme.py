@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ballast.cli import parser, run
+from stages.pages.words import magnitude
 from stages.store.files import read_json, replaced
 from stages.store.project import PROJECT
 
@@ -25,6 +26,8 @@ PICTURES = {
 }
 CLASS_PRIOR = Path("benchmarks/class_prior.json")
 BENCHMARKS_FOLDER = Path("benchmarks")
+# No line break within an interval, however narrow the column.
+INTERVAL = "{value:.3f} [{low:.3f},\N{NO-BREAK SPACE}{high:.3f}]"
 BLOCK = re.compile(
     r"(?P<begin><!-- (?P<name>\w+): made by `?make readme`? -->)\n.*?(?P<end><!-- end of (?P=name) -->)", re.DOTALL
 )
@@ -53,9 +56,9 @@ def results_table(board: dict[str, Any]) -> str:
     lines = [f"| technique | {rarest} F1 [95% interval] | precision | recall | parameters |", "|---|---|---|---|---|"]
     for name in [name for name in ranked if name in {*ranked[:5], board["reference"], *smallest}]:
         metrics = techniques[name]["corrected"]
-        f1 = "{value:.3f} [{low:.3f}, {high:.3f}]".format(**metrics[f"{rarest}.f1"])
+        f1 = INTERVAL.format(**metrics[f"{rarest}.f1"])
         precision, recall = (f"{metrics[f'{rarest}.{metric}']['value']:.3f}" for metric in ("precision", "recall"))
-        lines.append(f"| {name} | {f1} | {precision} | {recall} | {techniques[name]['parameters']:,} |")
+        lines.append(f"| {name} | {f1} | {precision} | {recall} | {magnitude(techniques[name]['parameters'])} |")
     return "\n".join([*lines, "", conditions(board)])
 
 
@@ -81,12 +84,13 @@ def leaderboard_table(board: dict[str, Any]) -> str:
     for name in best_first(board):
         entry = board["techniques"][name]
         metrics = entry["corrected"]
-        f1 = "{value:.3f} [{low:.3f}, {high:.3f}]".format(**metrics[f"{rarest}.f1"])
+        f1 = INTERVAL.format(**metrics[f"{rarest}.f1"])
         keys = [f"{rarest}.precision", f"{rarest}.recall", f"{rarest}.pr_auc", "log_loss"]
         others = " | ".join(f"{metrics[key]['value']:.3f}" for key in keys)
         declared = "–" if entry["declared_prior"] is None else f"{entry['declared_prior'][rarest]:.3f}"
         fitted = "unknown" if entry["safe"] is None else f"{entry['fitted_prior'][rarest]['value']:.3f}"
-        lines.append(f"| {name} | {f1} | {others} | {declared} → {fitted} | {entry['parameters']:,} |")
+        priors = f"{declared}\N{NO-BREAK SPACE}→\N{NO-BREAK SPACE}{fitted}"
+        lines.append(f"| {name} | {f1} | {others} | {priors} | {magnitude(entry['parameters'])} |")
     return "\n".join([*lines, "", conditions(board)])
 
 
