@@ -16,7 +16,7 @@ from scipy.special import softmax
 
 from ballast.cli import parser, run
 from ballast.evaluation.error_analysis import (
-    LEAST_IN_SLICE,
+    MINIMUM_IN_SLICE,
     beats_majority,
     most_confident_errors,
     nearest_neighbours,
@@ -132,7 +132,7 @@ def slice_sizes(masks: Mapping[str, np.ndarray], classes: np.ndarray, labels: li
     """The slices with their messages, and their messages of each class."""
     support = {name: np.bincount(classes[mask], minlength=len(labels)).tolist() for name, mask in masks.items()}
     return {
-        "least": LEAST_IN_SLICE,
+        "least": MINIMUM_IN_SLICE,
         "order": list(masks),
         "messages": {name: int(mask.sum()) for name, mask in masks.items()},
         "support": {name: dict(zip(labels, counts, strict=True)) for name, counts in support.items()},

@@ -17,8 +17,10 @@ from stages.pages.model_card.view import model_card
 from stages.store.files import read_json, replaced_folder, write_json
 from stages.store.params import read_params
 from stages.store.project import PROJECT
+from stages.store.setting_errors import settings_from
 
 
+@settings_from("select")
 def main() -> None:
     params = read_params()
     board = read_json(PROJECT.leaderboard)

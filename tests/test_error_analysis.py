@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from ballast.evaluation import error_analysis
 from ballast.evaluation.bootstrap import wilson_interval
 from ballast.evaluation.error_analysis import (
-    LEAST_IN_SLICE,
+    MINIMUM_IN_SLICE,
     beats_majority,
     class_metrics,
     most_confident_errors,
@@ -123,7 +123,7 @@ def test_metrics_of_a_slice_are_those_of_its_counts(seed: int, seeds: int) -> No
     truth = rng.random(60) < 0.4
     predicted = rng.random((seeds, 60)) < rng.random()
     found = class_metrics(predicted, truth, np.arange(60), 0.95)
-    assert (found is None) == (truth.sum() < LEAST_IN_SLICE)
+    assert (found is None) == (truth.sum() < MINIMUM_IN_SLICE)
     if found is None:
         return
     hits = (predicted & truth).sum()

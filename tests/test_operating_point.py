@@ -151,12 +151,12 @@ def test_costs_by_label() -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"spam": {"ham": 1}}, "misses the cost of calling 'spam' 'fraud'"),
-        ({"spam": {"ham": 1, "fraud": -2}}, "calling 'spam' 'fraud' must be a number of at least 0, not -2"),
+        ({"spam": {"ham": 1}}, "misses the cost of predicting 'fraud' for 'spam'"),
+        ({"spam": {"ham": 1, "fraud": -2}}, "predicting 'fraud' for 'spam' must be at least 0, not -2"),
         ({"spam": {"ham": 1, "fraud": float("nan")}}, "not nan"),
         ({"spm": {"ham": 1, "fraud": 1}}, "names the label 'spm': did you mean 'spam'?"),
         ({"spam": {"hm": 1}}, "names the label 'hm': did you mean 'ham'?"),
-        ({label: dict.fromkeys(LABELS, 1) for label in LABELS}, "no mistake costs more than the right answer"),
+        ({label: dict.fromkeys(LABELS, 1) for label in LABELS}, "no mistake costs more than the correct decision"),
     ],
 )
 def test_costs_that_cannot_be_used_are_named(change: dict[str, dict[str, float]], said: str) -> None:

@@ -240,7 +240,7 @@ def test_a_wrong_technique_is_named_and_the_earlier_cards_stay(workspace: Projec
         pytest.param({"operating_point.label": "spm"}, ("operating_point.label", "'spm'", "did you mean 'spam'?"), id="label"),
         pytest.param(
             {"operating_point.rule": "cost", "operating_point.costs": {"ham": {"spam": 10}}},
-            ("operating_point.costs", "misses the cost of calling 'spam' 'ham'"),
+            ("operating_point.costs", "misses the cost of predicting 'ham' for 'spam'"),
             id="missing cost",
         ),
         pytest.param(

@@ -412,7 +412,7 @@ def test_what_is_deployed_must_be_what_was_deployed(cheap: Project) -> None:
         ({"labels": ["ham", "eggs"]}, "effective_prior names the class 'spam'"),
         ({"production_prior": {"ham": 1.0}}, "production_prior misses the class 'spam'"),
         ({"files": None}, "not the manifest of a deployed version"),
-        ({"operating_point": {"costs": {}}}, "misses the cost of calling 'ham' 'spam'"),
+        ({"operating_point": {"costs": {}}}, "misses the cost of predicting 'spam' for 'ham'"),
     ):
         manifest.write_text(json.dumps(parse_json(good[1]) | change))
         assert "0001/manifest.json: its sha256 is" in run(cheap).error

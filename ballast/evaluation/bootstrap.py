@@ -1,4 +1,4 @@
-"""Bootstrap over groups: resample whole groups of near duplicates, all statistics from weighted sums.
+"""Bootstrap over groups: resample whole groups of near duplicates, with statistics of weighted sums.
 
 Source: Field and Welsh, Bootstrapping Clustered Data (2007); Efron and Tibshirani, An Introduction to the Bootstrap (1993).
 """
@@ -13,20 +13,20 @@ import numpy as np
 from scipy.special import ndtri
 from threadpoolctl import threadpool_limits
 
-# Fewer say nothing about how much a training varies.
+# Fewer seeds do not show how much trainings vary.
 MINIMUM_SEEDS = 3
-# Resamples are drawn a block at a time, which bounds the memory. Each block passes over the sums of all groups, so that blocks
-# of fewer and fewer rows would make time grow by the square of the groups.
+# Resamples are drawn in blocks, which bounds the memory. Each block passes over the sums of all groups, so very small blocks
+# would make the time quadratic in the number of groups.
 COUNTS_AT_ONCE = 1 << 24
 LEAST_ROWS = 32
-# Groups whose counts a core's cache holds, for all rows of a block.
+# Groups for which the counts of a block fit into a core's cache.
 GROUPS_IN_CACHE = 4096
 
 
 def resample_counts(groups: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
     """How often each group is drawn: blocks (b, groups) float32 whose rows each sum to `groups`.
 
-    A block is stored by column: products with sparse sums then need no copy of it.
+    Blocks are column-major, so that products with sparse sums need no copy.
 
     Examples
     --------
@@ -45,7 +45,7 @@ def resample_counts(groups: int, resamples: int, seed: int) -> Iterator[np.ndarr
 
 
 def to_column_major(block: np.ndarray) -> np.ndarray:
-    """A block (b, groups) stored by column; copied strip by strip, because numpy's own copy of a wide one misses the cache.
+    """Copy a block (b, groups) to column-major order, strip by strip: numpy's own copy of a wide block misses the cache.
 
     Examples
     --------
@@ -75,17 +75,17 @@ def bootstrap_draws(
     >>> round(low, 2), round(high, 2)
     (0.84, 0.95)
     """
-    # The products are thin: threads wait for each other longer than they work as soon as anything else runs, ten times over.
+    # One thread: the products are small, so on a busy machine threads would mostly wait for each other.
     with threadpool_limits(1, user_api="blas"):
         blocks = [statistics(counts) for counts in resample_counts(groups, resamples, seed)]
     return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
 
 
 def seed_noise(deviation: float, seeds: int, resamples: int, rng: np.random.Generator, degrees: float) -> np.ndarray:
-    """How far the mean over seeds may lie from that over all possible trainings: (resamples,) draws of Student's t.
+    """Draws (resamples,) of the error of a mean over seeds, compared with all possible trainings (Student's t).
 
-    deviation : standard deviation between seeds, estimated with so many degrees of freedom. Below three seeds it is unknown,
-    and 0 stands for that: nothing is claimed then.
+    deviation : standard deviation between seeds, estimated with `degrees` degrees of freedom. With fewer than three seeds it
+        is unknown; the draws are then 0, and nothing is claimed.
 
     Examples
     --------
@@ -115,7 +115,7 @@ def percentile_interval(values: np.ndarray, confidence: float) -> tuple[float, f
 
 
 def wilson_interval(share: float, trials: float, confidence: float) -> tuple[float, float]:
-    """Wilson's interval of a proportion: the bootstrap's has no width where the proportion is 0 or 1 (Wilson 1927).
+    """Wilson's interval of a proportion (Wilson 1927). At 0 or 1 the bootstrap interval has no width.
 
     Examples
     --------
@@ -133,11 +133,11 @@ def wilson_interval(share: float, trials: float, confidence: float) -> tuple[flo
 
 @dataclass(frozen=True, kw_only=True)
 class Draws:
-    """What is known of a technique's metrics for a comparison.
+    """Bootstrap draws of a technique's metrics, for comparisons.
 
     values : metric -> (resamples,) bootstrap draws of the mean over seeds, over groups of test messages.
     seeds : metric -> (S,) value of each seed.
-    correct : (S, n) which messages each seed got right.
+    correct : (S, n) whether each seed classifies a message correctly.
 
     Examples
     --------

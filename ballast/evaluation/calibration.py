@@ -12,9 +12,9 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import log_softmax
 
-# Temperatures outside this range say only that the classes are separable on validation.
+# A temperature outside this range only means that the classes are separable on validation.
 LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 0.05, 20.0
-# Pulls the fit to "no change" by the weight of one observation; without it separable classes have no optimum.
+# Pulls the fit towards no change with the weight of one observation. Without it, separable classes have no optimum.
 PENALTY = 1.0
 
 
@@ -62,6 +62,6 @@ def fit_calibration(logits: np.ndarray, labels: np.ndarray) -> Calibration:
         return value / observations, gradient / observations
 
     bounds = [(np.log(LOWEST_TEMPERATURE), np.log(HIGHEST_TEMPERATURE))] + [(None, None)] * classes
-    found = minimize(objective, np.zeros(classes + 1), jac=True, method="L-BFGS-B", bounds=bounds)
-    bias = found.x[1:]
-    return Calibration(temperature=float(np.exp(found.x[0])), bias=bias - bias.mean())
+    result = minimize(objective, np.zeros(classes + 1), jac=True, method="L-BFGS-B", bounds=bounds)
+    bias = result.x[1:]
+    return Calibration(temperature=float(np.exp(result.x[0])), bias=bias - bias.mean())

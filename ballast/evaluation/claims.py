@@ -1,8 +1,7 @@
-"""What the articles claim, each claim as differences to test: with effect, interval and verdict.
+"""Claims of the articles as differences to test, with effect, interval and verdict.
 
-A claim is *supported* when every one of its parts is shown, *contradicted* when the opposite of any part is shown, and
-*inconclusive* otherwise. Parts that say "level with" are shown by an interval within the margin (Schuirmann 1987, two one-sided
-tests).
+A claim is *supported* if all of its parts are shown, *contradicted* if the opposite of any part is shown, and *inconclusive*
+otherwise. A part with the direction "level" is shown by an interval within the margin (Schuirmann 1987, two one-sided tests).
 """
 
 from __future__ import annotations
@@ -17,14 +16,13 @@ from ballast.evaluation.bootstrap import MINIMUM_SEEDS, Draws
 from ballast.evaluation.comparison import bootstrap_p_value, holm, seeds_in_words
 
 SUPPORTED, CONTRADICTED, INCONCLUSIVE = "supported", "contradicted", "inconclusive"
-# Two techniques whose metric differs by less are level for any practical purpose; of a reference that is nearly perfect, less
-# than half of what it lacks.
+# Smaller differences do not matter in practice. For a nearly perfect reference the margin is half of its distance from 1.
 MARGIN = 0.02
 
-# The probability of the rare class that a technique gives the first probe text.
+# Probability of the rare class for the first probe text.
 PROBE = "probe.probability"
 
-# Where a claim was made: the articles on SMS spam, by what they compare.
+# Sources of the claims: articles on SMS spam, by what they compare.
 TECHNIQUES, CONFIDENCE, RATIOS = (
     "article on techniques",
     "article on the probability of an obvious spam",
@@ -36,7 +34,7 @@ Direction = Literal["higher", "lower", "level", "not higher", "not lower"]
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """One statement of a claim: the metric of `technique` is in `direction` of that of `reference`."""
+    """One statement of a claim: the metric of `technique` is in `direction` relative to `reference`."""
 
     technique: str
     metric: str
@@ -46,8 +44,10 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """A claim in words, where it was made, what must be so for it to hold, and the study that measures it where the main
-    comparison does not; a caveat where what was measured is not quite what was claimed.
+    """A claim, its source and its parts.
+
+    study : that measures the claim, if the main comparison does not.
+    caveat : how the measurement differs from the claim.
     """
 
     words: str
@@ -58,9 +58,9 @@ class Claim:
 
 
 def claims(rare: str, *, tuned: bool) -> list[Claim]:
-    """The claims of the articles, for the rare class `rare`, on entries by their usual names.
+    """The claims of the articles for the rare class `rare`, about entries with their default names.
 
-    tuned : whether the parameters of focal loss were searched for.
+    tuned : whether the parameters of focal loss were searched.
     """
     f1, recall, precision = f"{rare}.f1", f"{rare}.recall", f"{rare}.precision"
     all_metrics = ("accuracy", "macro_f1", precision, recall, f1)
@@ -100,7 +100,7 @@ def claims(rare: str, *, tuned: bool) -> list[Claim]:
 
 
 def nothing_helps(techniques: Sequence[str], reference: str) -> Claim:
-    """When only accuracy counts, no technique beats the reference."""
+    """The claim that no technique beats the reference in accuracy."""
     parts = [
         Part(technique=name, metric="accuracy", direction="not higher", reference=reference)
         for name in techniques
@@ -111,7 +111,7 @@ def nothing_helps(techniques: Sequence[str], reference: str) -> Claim:
 
 @dataclass(frozen=True, kw_only=True)
 class Effect:
-    """A measured part: the difference with its interval and the p-value of no difference."""
+    """A measured part: the difference with its interval, and the p-value of no difference."""
 
     part: Part
     value: float
@@ -122,7 +122,7 @@ class Effect:
     margin: float = MARGIN
 
     def verdict(self, confidence: float) -> str:
-        """Whether the part is shown, its opposite, or neither."""
+        """Supported if the part is shown, contradicted if its opposite is shown, otherwise inconclusive."""
         if self.seeds < MINIMUM_SEEDS:
             return INCONCLUSIVE
         significant = self.p < 1 - confidence
@@ -139,11 +139,10 @@ class Effect:
 
 
 def measure_effect(part: Part, techniques: Mapping[str, Draws], confidence: float) -> Effect | None:
-    """The effect of a part; None when an entry or a metric is not there."""
-    pair = [techniques.get(name) for name in (part.technique, part.reference)]
-    if any(each is None or part.metric not in each.values for each in pair):
+    """The effect of a part, or None if an entry or a metric is missing."""
+    own, other = techniques.get(part.technique), techniques.get(part.reference)
+    if own is None or other is None or part.metric not in own.values or part.metric not in other.values:
         return None
-    own, other = (each for each in pair if each is not None)
     differences = own.values[part.metric] - other.values[part.metric]
     value = own.point(part.metric) - other.point(part.metric)
     low, high = np.quantile(differences, [(1 - confidence) / 2, (1 + confidence) / 2])
@@ -160,8 +159,8 @@ def measure_effect(part: Part, techniques: Mapping[str, Draws], confidence: floa
 
 
 def claim_verdict(claim: Claim, effects: Sequence[Effect], confidence: float) -> dict[str, Any]:
-    """A claim for JSON: effect and interval of its first part, verdict over all parts, a note where nothing can be said."""
-    verdicts = [each.verdict(confidence) for each in effects]
+    """A claim for JSON: effect and interval of its first part, verdict over all parts, and a note if it was not measured."""
+    verdicts = [effect.verdict(confidence) for effect in effects]
     verdict = (
         CONTRADICTED
         if CONTRADICTED in verdicts
@@ -169,7 +168,7 @@ def claim_verdict(claim: Claim, effects: Sequence[Effect], confidence: float) ->
         if verdicts and len(verdicts) == len(claim.parts) and set(verdicts) == {SUPPORTED}
         else INCONCLUSIVE
     )
-    seeds = min((each.seeds for each in effects), default=0)
+    seeds = min((effect.seeds for effect in effects), default=0)
     note = None
     if not effects:
         missing = ", ".join(sorted({name for part in claim.parts for name in (part.technique, part.reference)}))
@@ -188,43 +187,43 @@ def claim_verdict(claim: Claim, effects: Sequence[Effect], confidence: float) ->
         "caveat": claim.caveat,
         "parts": [
             {
-                "technique": each.part.technique,
-                "reference": each.part.reference,
-                "metric": each.part.metric,
-                "direction": each.part.direction,
-                "effect": each.value,
-                "low": each.low,
-                "high": each.high,
-                "p_adjusted": each.p,
-                "verdict": each.verdict(confidence),
+                "technique": effect.part.technique,
+                "reference": effect.part.reference,
+                "metric": effect.part.metric,
+                "direction": effect.part.direction,
+                "effect": effect.value,
+                "low": effect.low,
+                "high": effect.high,
+                "p_adjusted": effect.p,
+                "verdict": effect.verdict(confidence),
             }
-            for each in effects
+            for effect in effects
         ],
     }
 
 
 def assess_claims(stated: Sequence[Claim], techniques: Mapping[str, Draws], confidence: float) -> list[dict[str, Any]]:
-    """All claims with their verdicts; p-values are adjusted over all parts of all claims (Holm)."""
+    """All claims with their verdicts. P-values are adjusted over all parts of all claims (Holm)."""
     effects = {
-        f"{at}.{number}": effect
-        for at, claim in enumerate(stated)
-        for number, part in enumerate(claim.parts)
+        (claim_number, part_number): effect
+        for claim_number, claim in enumerate(stated)
+        for part_number, part in enumerate(claim.parts)
         if (effect := measure_effect(part, techniques, confidence)) is not None
     }
-    adjusted = holm({name: each.p for name, each in effects.items()})
-    effects = {name: replace(each, p=adjusted[name]) for name, each in effects.items()}
+    adjusted = holm({place: effect.p for place, effect in effects.items()})
+    effects = {place: replace(effect, p=adjusted[place]) for place, effect in effects.items()}
     return [
-        claim_verdict(claim, [each for name, each in effects.items() if name.startswith(f"{at}.")], confidence)
-        for at, claim in enumerate(stated)
+        claim_verdict(claim, [effect for (number, _), effect in effects.items() if number == claim_number], confidence)
+        for claim_number, claim in enumerate(stated)
     ]
 
 
 def assess_raw_and_corrected(
     stated: Sequence[Claim], raw: Mapping[str, Draws], corrected: Mapping[str, Draws], confidence: float
 ) -> list[dict[str, Any]]:
-    """All claims judged on raw metrics, as the articles measured them, and beside that on corrected ones."""
-    of_corrected = assess_claims(stated, corrected, confidence)
+    """All claims assessed on raw metrics, as in the articles, and in addition on corrected ones."""
+    on_corrected = assess_claims(stated, corrected, confidence)
     return [
-        {**found, "corrected": {key: other[key] for key in ("effect", "low", "high", "verdict", "parts")}}
-        for found, other in zip(assess_claims(stated, raw, confidence), of_corrected, strict=True)
+        {**on_raw, "corrected": {key: other[key] for key in ("effect", "low", "high", "verdict", "parts")}}
+        for on_raw, other in zip(assess_claims(stated, raw, confidence), on_corrected, strict=True)
     ]

@@ -11,14 +11,12 @@ import numpy as np
 from ballast.evaluation.adjustment import Adjusted, adjust, pooled_priors
 from ballast.evaluation.bootstrap import Draws
 from ballast.evaluation.curves import curves
-from ballast.evaluation.intervals import intervals, point_values, pooled_draws
+from ballast.evaluation.intervals import Points, draws_of, intervals, point_values, pooled_draws
 from ballast.evaluation.metrics import Decisions, Metrics
 from ballast.evaluation.prior_grid import prior_grid
 from ballast.evaluation.priors import correct_prior
 from ballast.evaluation.protocol import Protocol, SeedScores
 from ballast.evaluation.statistic import ClassSupport, Statistic, safe_ratio
-
-Points = Sequence[Mapping[str, float]]
 
 
 def statistics_by_family(
@@ -58,15 +56,6 @@ def training_recall(logits: np.ndarray, classes: np.ndarray, names: Sequence[str
     support = np.bincount(classes, minlength=len(names))
     hits = np.bincount(classes, weights=logits.argmax(axis=1) == classes, minlength=len(names))
     return dict(zip(names, safe_ratio(hits, support).tolist(), strict=True))
-
-
-def draws_of(values: Mapping[str, np.ndarray], points: Points, preferences: Sequence[np.ndarray], protocol: Protocol) -> Draws:
-    """Draws for a comparison: bootstrap values, points by seed, and preferences (n, K) by seed, with decisions by argmax."""
-    return Draws(
-        values=values,
-        seeds={name: np.array([point[name] for point in points]) for name in points[0]},
-        correct=np.stack([scores.argmax(axis=1) == protocol.test.classes for scores in preferences]),
-    )
 
 
 def with_recall_gap(draws: Draws, train_recall: Points, names: Sequence[str]) -> Draws:

@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ballast.evaluation.bootstrap import bootstrap_draws, percentile_interval, seed_noise, wilson_interval
+from ballast.evaluation.bootstrap import Draws, bootstrap_draws, percentile_interval, seed_noise, wilson_interval
 from ballast.evaluation.metrics import bounds, f1_of_jaccard
 from ballast.evaluation.protocol import Protocol
 from ballast.evaluation.statistic import Statistic, stack_columns, weighted_sums
+
+Points = Sequence[Mapping[str, float]]
 
 
 def pooled_draws(families: Mapping[str, Sequence[Statistic]], protocol: Protocol) -> dict[str, dict[str, np.ndarray]]:
@@ -81,3 +83,12 @@ def with_interval(name: str, value: float, draws: np.ndarray, trials: float | No
         low, high = percentile_interval(draws, protocol.confidence)
     least, most = bounds(name)
     return {"value": value, "low": max(least, min(low, value)), "high": min(most, max(high, value))}
+
+
+def draws_of(values: Mapping[str, np.ndarray], points: Points, preferences: Sequence[np.ndarray], protocol: Protocol) -> Draws:
+    """Draws for a comparison: bootstrap values, points by seed, and preferences (n, K) by seed, with decisions by argmax."""
+    return Draws(
+        values=values,
+        seeds={name: np.array([point[name] for point in points]) for name in points[0]},
+        correct=np.stack([scores.argmax(axis=1) == protocol.test.classes for scores in preferences]),
+    )

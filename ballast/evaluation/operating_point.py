@@ -1,7 +1,7 @@
-"""Operating points: which class a message is assigned to, given its posterior; chosen on validation only.
+"""Operating points: which class a message is assigned to, given its posterior. They are chosen on validation.
 
-Every rule comes down to a cost matrix (K, K), costs[true, predicted], and the decision is the class of least expected cost.
-Weights w (K,) of the classes, argmax p_k w_k, are the costs w_true of every mistake.
+Every rule is a cost matrix (K, K), costs[true, predicted]; the decision is the class of least expected cost. Decisions
+argmax p_k w_k with class weights w (K,) correspond to a cost of w_true for every mistake.
 
 Source: Elkan, The Foundations of Cost-Sensitive Learning (2001).
 """
@@ -19,9 +19,9 @@ from ballast.evaluation.statistic import safe_ratio
 from ballast.exceptions import UserError, suggestion
 
 ROUNDING = 1e-9
-# A budget counts messages of the other classes by this many.
+# A budget is a number of messages per this many messages of the other classes.
 BUDGET_UNIT = 10_000
-# Log odds beyond this are one: their weight would not be a finite number.
+# Larger log odds would give an infinite weight.
 MAXIMUM_LOG_ODDS = 500.0
 
 
@@ -29,11 +29,11 @@ MAXIMUM_LOG_ODDS = 500.0
 class Rule:
     """How an operating point is chosen.
 
-    kind : f1 and macro_f1 take the highest; cost takes `costs` as they are; precision and budget take the highest recall of the
-        label that keeps the limit.
-    label : index of the class that f1, precision and budget are about.
-    costs : (K, K), of the rule cost.
-    limit : the least precision; or the most messages of PER other ones that may be assigned to the label.
+    kind : f1 and macro_f1 maximise that metric; cost uses `costs`; precision and budget maximise the recall of the label
+        under a limit.
+    label : class index for f1, precision and budget.
+    costs : (K, K) for cost.
+    limit : lowest precision, or highest number of messages assigned to the label per BUDGET_UNIT messages of other classes.
     """
 
     kind: Literal["f1", "macro_f1", "cost", "precision", "budget"] = "macro_f1"
@@ -44,7 +44,7 @@ class Rule:
 
 @dataclass(frozen=True, kw_only=True)
 class OperatingPoint:
-    """Costs (K, K) to decide by, and whether they keep the rule's limit on validation."""
+    """Costs (K, K) to decide by, and whether the rule's limit is met on validation."""
 
     costs: np.ndarray
     met: bool
@@ -63,7 +63,7 @@ def expected_costs(posteriors: np.ndarray, costs: np.ndarray) -> np.ndarray:
 
 
 def decide(posteriors: np.ndarray, costs: np.ndarray) -> np.ndarray:
-    """The class (n,) of least expected cost, the first of equals: posteriors (n, K), costs (K, K).
+    """The class (n,) of least expected cost: posteriors (n, K), costs (K, K). The first class wins ties.
 
     Examples
     --------
@@ -75,7 +75,7 @@ def decide(posteriors: np.ndarray, costs: np.ndarray) -> np.ndarray:
 
 
 def weights_to_costs(weights: np.ndarray) -> np.ndarray:
-    """Costs (K, K) whose decisions are argmax p_k w_k: a mistake costs the weight (K,) of the class that it misses.
+    """Costs (K, K) with decisions argmax p_k w_k: a mistake costs the weight (K,) of the true class.
 
     Examples
     --------
@@ -89,9 +89,9 @@ def weights_to_costs(weights: np.ndarray) -> np.ndarray:
 
 
 def cost_matrix(costs: Mapping[str, Mapping[str, float]], labels: Sequence[str]) -> np.ndarray:
-    """Costs (K, K) from {true label: {predicted label: cost}}; the cost of a right answer may be left out and is then 0.
+    """Costs (K, K) from {true label: {predicted label: cost}}. The cost of a correct decision defaults to 0.
 
-    Raises UserError that names the label or the pair at fault.
+    Raises UserError with the label or the pair that is wrong.
 
     Examples
     --------
@@ -102,18 +102,18 @@ def cost_matrix(costs: Mapping[str, Mapping[str, float]], labels: Sequence[str])
     for name in [*costs, *(predicted for row in costs.values() for predicted in row)]:
         if name not in labels:
             raise UserError(f"names the label {name!r}: {suggestion(name, labels)}")
-    made = np.zeros((len(labels), len(labels)))
-    for at, true in enumerate(labels):
-        for to, predicted in enumerate(labels):
-            found = costs.get(true, {}).get(predicted, 0 if at == to else None)
-            if found is None:
-                raise UserError(f"misses the cost of calling {true!r} {predicted!r} (costs[true][predicted])")
-            if not (np.isfinite(found) and found >= 0):
-                raise UserError(f"the cost of calling {true!r} {predicted!r} must be a number of at least 0, not {found!r}")
-            made[at, to] = found
-    if not (made > np.diag(made)[:, None]).any():
-        raise UserError("no mistake costs more than the right answer, so nothing can be decided by them")
-    return made
+    matrix = np.zeros((len(labels), len(labels)))
+    for row, true in enumerate(labels):
+        for column, predicted in enumerate(labels):
+            cost = costs.get(true, {}).get(predicted, 0 if row == column else None)
+            if cost is None:
+                raise UserError(f"misses the cost of predicting {predicted!r} for {true!r} (costs[true][predicted])")
+            if not (np.isfinite(cost) and cost >= 0):
+                raise UserError(f"the cost of predicting {predicted!r} for {true!r} must be at least 0, not {cost!r}")
+            matrix[row, column] = cost
+    if not (matrix > np.diag(matrix)[:, None]).any():
+        raise UserError("no mistake costs more than the correct decision; raise the cost of a mistake")
+    return matrix
 
 
 def named_costs(costs: np.ndarray, labels: Sequence[str]) -> dict[str, dict[str, float]]:
@@ -128,7 +128,7 @@ def named_costs(costs: np.ndarray, labels: Sequence[str]) -> dict[str, dict[str,
 
 
 def threshold(costs: np.ndarray, label: int) -> float:
-    """The posterior of one of two classes above which it is decided for by costs (2, 2) (Elkan 2001, equation 2).
+    """The threshold on the posterior of one of two classes that costs (2, 2) imply (Elkan 2001, equation 2).
 
     Examples
     --------
@@ -138,12 +138,12 @@ def threshold(costs: np.ndarray, label: int) -> float:
     """
     other = 1 - label
     false_alarm, miss = costs[other, label] - costs[other, other], costs[label, other] - costs[label, label]
-    # With right answers that cost more than mistakes a class is always, or never, decided for.
+    # If correct decisions cost more than mistakes, the class is always or never predicted.
     return float(np.clip(false_alarm / (false_alarm + miss), 0, 1)) if false_alarm + miss > 0 else float(false_alarm > 0)
 
 
 def log_margins(log_posteriors: np.ndarray, label: int) -> np.ndarray:
-    """By how much (n,) a label's log posterior exceeds the greatest of the others'; log_posteriors (n, K).
+    """Margin (n,) of a label: its log posterior minus the largest other one; log_posteriors (n, K).
 
     Examples
     --------
@@ -156,11 +156,11 @@ def log_margins(log_posteriors: np.ndarray, label: int) -> np.ndarray:
 
 @dataclass(frozen=True, kw_only=True)
 class Thresholds:
-    """Every way to cut a ranking, each of which assigns at least one message to the class, from the fewest to all.
+    """All thresholds of a ranking that assign at least one message to the class, from the fewest messages to all.
 
-    at : (c,) the margin from which a message is assigned, halfway between two neighbours.
-    hits, assigned : (c,) weight of the messages that are assigned rightly, and of all that are.
-    members, others : weight of the class's messages and of the rest.
+    at : (c,) threshold on the margin, halfway between two neighbours.
+    hits, assigned : (c,) weight of the messages assigned correctly, and of all assigned messages.
+    members, others : weight of the messages of the class, and of the others.
     """
 
     at: np.ndarray
@@ -179,17 +179,17 @@ class Thresholds:
         """F1 (c,)."""
         return safe_ratio(2 * self.hits, self.assigned + self.members)
 
-    def most_hits(self, keeps: np.ndarray) -> int:
-        """Of the cuts that keep a limit (c,) the one of highest recall, and of those the one that assigns the fewest."""
-        return int(np.where(keeps, self.hits, -1.0).argmax())
+    def highest_recall(self, valid: np.ndarray) -> int:
+        """Index of the highest recall among valid (c,) thresholds; ties go to the one that assigns the fewest messages."""
+        return int(np.where(valid, self.hits, -1.0).argmax())
 
-    def most_precise(self) -> int:
-        """The cut of highest precision, and of those the one of highest recall."""
+    def highest_precision(self) -> int:
+        """Index of the highest precision; ties go to the highest recall."""
         return int(np.lexsort((self.hits, self.precision))[-1])
 
 
 def all_thresholds(scores: np.ndarray, positive: np.ndarray, weights: np.ndarray) -> Thresholds:
-    """The cuts of scores (n,) with positive (n,) booleans, one of them true, and weights (n,) of the messages.
+    """All thresholds on scores (n,), with positive (n,) booleans, at least one true, and weights (n,) of the messages.
 
     Examples
     --------
@@ -199,30 +199,32 @@ def all_thresholds(scores: np.ndarray, positive: np.ndarray, weights: np.ndarray
     (array([2.5, 1.5, 0. ]), array([1.  , 0.5 , 0.67]))
     """
     order = np.argsort(-scores, kind="stable")
-    falling, heavy = scores[order], weights[order]
-    # Scores that are equal but for rounding are assigned together.
+    falling, ordered_weights = scores[order], weights[order]
+    # Scores that are equal up to rounding are assigned together.
     ends = np.flatnonzero(np.append(falling[:-1] - falling[1:] > ROUNDING, True))
     below = np.append(falling[ends[:-1] + 1], falling[-1] - 2)
     return Thresholds(
         at=(falling[ends] + below) / 2,
-        hits=np.cumsum(heavy * positive[order])[ends],
-        assigned=np.cumsum(heavy)[ends],
+        hits=np.cumsum(ordered_weights * positive[order])[ends],
+        assigned=np.cumsum(ordered_weights)[ends],
         members=float(weights[positive].sum()),
         others=float(weights[~positive].sum()),
     )
 
 
 def choose_operating_point(rule: Rule, logits: np.ndarray, classes: np.ndarray, class_weights: np.ndarray) -> OperatingPoint:
-    """The operating point that a rule picks on validation.
+    """Choose an operating point on validation by a rule.
 
     Parameters
     ----------
-    logits, classes : (n, K), (n,) of validation, on the production prior; every class occurs.
-    class_weights : (K,) weight of each class's messages that gives the class shares of production.
+    logits, classes : (n, K), (n,) of validation, corrected to the production prior; every class occurs.
+    class_weights : (K,) weights of the messages that give the class shares of production.
 
-    F1, precision and budget move one number, the weight of the label against the rest; for two classes that is any threshold.
-    Where no cut keeps the limit, the point is that of highest precision, and `met` says so: a class that is never assigned
-    would keep any budget, and nobody would notice.
+    Notes
+    -----
+    F1, precision and budget vary one number, the weight of the label against the rest. With two classes this covers all
+    thresholds. If no threshold meets the limit, the one of highest precision is chosen and `met` is false: a class that is
+    never predicted would meet any budget without being useful.
 
     Examples
     --------
@@ -241,28 +243,31 @@ def choose_operating_point(rule: Rule, logits: np.ndarray, classes: np.ndarray, 
     if rule.kind == "macro_f1":
         offsets = macro_f1_offsets(log_posteriors, classes, class_weights)
         return OperatingPoint(costs=weights_to_costs(np.exp(np.clip(offsets, -MAXIMUM_LOG_ODDS, MAXIMUM_LOG_ODDS))), met=True)
-    found = all_thresholds(log_margins(log_posteriors, rule.label), classes == rule.label, class_weights[classes])
-    keeps = np.ones(len(found.at), dtype=bool)
+    candidates = all_thresholds(log_margins(log_posteriors, rule.label), classes == rule.label, class_weights[classes])
+    valid = np.ones(len(candidates.at), dtype=bool)
     if rule.kind == "f1":
-        best = int(found.f1.argmax())
+        best = int(candidates.f1.argmax())
     else:
         assert rule.limit is not None
-        over = found.assigned - found.hits - rule.limit / BUDGET_UNIT * found.others
-        # Sums of weights are exact but for rounding.
-        keeps = found.precision >= rule.limit - ROUNDING if rule.kind == "precision" else over <= ROUNDING * found.others
-        # Who assigns the wrong messages only keeps a budget, and is of no use.
-        keeps &= found.hits > 0
-        best = found.most_hits(keeps) if keeps.any() else found.most_precise()
+        excess = candidates.assigned - candidates.hits - rule.limit / BUDGET_UNIT * candidates.others
+        # Tolerate rounding errors of the sums of weights.
+        if rule.kind == "precision":
+            valid = candidates.precision >= rule.limit - ROUNDING
+        else:
+            valid = excess <= ROUNDING * candidates.others
+        # A threshold that assigns only wrong messages can meet a budget, but is useless.
+        valid &= candidates.hits > 0
+        best = candidates.highest_recall(valid) if valid.any() else candidates.highest_precision()
     weights = np.ones(logits.shape[1])
-    weights[rule.label] = np.exp(np.clip(-found.at[best], -MAXIMUM_LOG_ODDS, MAXIMUM_LOG_ODDS))
-    return OperatingPoint(costs=weights_to_costs(weights), met=bool(keeps.any()))
+    weights[rule.label] = np.exp(np.clip(-candidates.at[best], -MAXIMUM_LOG_ODDS, MAXIMUM_LOG_ODDS))
+    return OperatingPoint(costs=weights_to_costs(weights), met=bool(valid.any()))
 
 
 def macro_f1_offsets(logits: np.ndarray, labels: np.ndarray, class_weights: np.ndarray, sweeps: int = 2) -> np.ndarray:
-    """Offsets (K,) whose addition to logits (n, K) gives the decisions with the highest macro F1 for labels (n,).
+    """Offsets (K,) of logits (n, K) that maximise the macro F1 of their argmax for labels (n,).
 
-    Each class in turn gets the best offset with the others fixed; class_weights (K,) are those of its messages. For two classes
-    that is the exact optimum.
+    Coordinate ascent: each class in turn gets the best offset, with the others fixed. With two classes this is the exact
+    optimum. class_weights (K,) are the weights of the messages of each class.
 
     Examples
     --------
@@ -273,8 +278,8 @@ def macro_f1_offsets(logits: np.ndarray, labels: np.ndarray, class_weights: np.n
     """
     classes = logits.shape[1]
     offsets = np.zeros(classes)
-    heavy = class_weights[labels]
-    support = np.bincount(labels, weights=heavy, minlength=classes)
+    weights = class_weights[labels]
+    support = np.bincount(labels, weights=weights, minlength=classes)
     rows = np.arange(1, len(labels) + 1)
     for label in list(range(classes)) * sweeps if classes > 2 else [1]:
         shifted = logits + offsets
@@ -283,18 +288,18 @@ def macro_f1_offsets(logits: np.ndarray, labels: np.ndarray, class_weights: np.n
         rival += rival >= label
         needed = others.max(axis=1) - shifted[:, label]
         order = np.argsort(needed, kind="stable")
-        # After the k-th of these messages has moved to the class: what each class was assigned, and rightly so.
+        # Row k: what each class is assigned, and correctly so, after the first k of these messages have moved to the class.
         moved = np.zeros((len(labels) + 1, classes))
-        moved[rows, rival[order]] = heavy[order]
-        right = moved.copy()
-        right[1:][labels[order] != rival[order]] = 0
-        assigned = np.bincount(rival, weights=heavy, minlength=classes) - moved.cumsum(axis=0)
-        hits = np.bincount(rival, weights=heavy * (labels == rival), minlength=classes) - right.cumsum(axis=0)
-        assigned[:, label] = np.concatenate([[0], heavy[order].cumsum()])
-        hits[:, label] = np.concatenate([[0], (heavy * (labels == label))[order].cumsum()])
+        moved[rows, rival[order]] = weights[order]
+        correct = moved.copy()
+        correct[1:][labels[order] != rival[order]] = 0
+        assigned = np.bincount(rival, weights=weights, minlength=classes) - moved.cumsum(axis=0)
+        hits = np.bincount(rival, weights=weights * (labels == rival), minlength=classes) - correct.cumsum(axis=0)
+        assigned[:, label] = np.concatenate([[0], weights[order].cumsum()])
+        hits[:, label] = np.concatenate([[0], (weights * (labels == label))[order].cumsum()])
         macro = safe_ratio(2 * hits, assigned + support).mean(axis=1)
         ends = np.concatenate([needed[order], [np.inf]])
-        # Needs that are equal but for rounding move together, so only the last of them is a choice.
+        # Offsets that are equal up to rounding move messages together, so only the last of them is a candidate.
         macro[1:][np.diff(ends) < ROUNDING] = -1
         now = int((needed <= 0).sum())
         best = int(macro.argmax())

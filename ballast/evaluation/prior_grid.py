@@ -1,4 +1,4 @@
-"""The class shares under which every technique is asked how it would do: from balance to one in a hundred."""
+"""The class priors at which all techniques are evaluated: from balance to one in a hundred."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ RATIOS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 30, 100)
 
 
 def prior_grid(share: np.ndarray) -> dict[str, np.ndarray]:
-    """Priors (K,) by ratio, "1:10" for one of the rarest class to ten others, who keep their shares (K,) among themselves."""
+    """Priors (K,) by ratio: "1:10" means one message of the rarest class to ten others, in the proportions of share (K,)."""
     rarest = int(share.argmin())
     grid = {}
     for ratio in RATIOS:

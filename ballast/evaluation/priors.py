@@ -1,4 +1,4 @@
-"""Effective priors: which class prior a technique's posteriors are right for, and the correction to another.
+"""Effective priors: the class prior that posteriors are right for, and the correction to another prior.
 
 Source: Saerens, Latinne and Decaestecker, Adjusting the Outputs of a Classifier to New a Priori Probabilities (2002).
 """
@@ -12,17 +12,17 @@ from scipy.special import expit, log_softmax, logit, logsumexp, ndtri, softmax
 
 NEWTON_STEPS = 100
 GRADIENT_TOLERANCE = 1e-10
-# Keeps the information of messages that are all far from any border invertible.
+# Keeps the information matrix invertible when all messages are far from the decision boundary.
 LEAST_INFORMATION = 1e-30
-# An interval from a tenth of the odds to ten times the odds would contain almost any prior.
+# An interval from a tenth of the odds to ten times the odds contains almost any prior.
 UNINFORMATIVE_ODDS_RATIO = 100.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class FittedPrior:
-    """The prior (K,) measured on labelled scores, with the ends (K,) of each class's interval.
+    """A prior (K,) measured on labelled scores, with the ends (K,) of each class's interval.
 
-    joint : how much wider the intervals have to be, in log odds, to hold for all classes at once.
+    joint : factor by which the intervals, in log odds, must be wider to hold for all classes at once.
 
     Examples
     --------
@@ -37,13 +37,13 @@ class FittedPrior:
     joint: float = 1.0
 
     def contains(self, prior: np.ndarray) -> bool:
-        """Whether all classes' shares in `prior` (K,) lie within their joint intervals."""
+        """Whether the shares of all classes in `prior` (K,) lie within their joint intervals."""
         centre, ends = logit(self.prior), (logit(self.low), logit(self.high))
         wider = [expit(centre + self.joint * (end - centre)) if self.joint > 1 else expit(end) for end in ends]
         return bool(np.all((wider[0] <= prior) & (prior <= wider[1])))
 
     def agrees(self, prior: np.ndarray) -> bool | None:
-        """Whether posteriors are right for a prior (K,); None where it lies in intervals too wide to tell."""
+        """Whether posteriors are right for a prior (K,); None if the intervals contain it but are too wide to tell."""
         if not self.contains(prior):
             return False
         widest = float(np.max(logit(self.high) - logit(self.low)))
@@ -51,7 +51,7 @@ class FittedPrior:
 
 
 def correct_prior(logits: np.ndarray, from_prior: np.ndarray, to_prior: np.ndarray) -> np.ndarray:
-    """Put posteriors on another prior: logits (n, K) + log(to / from), (K,) each (Saerens et al., equation 2.4).
+    """Correct logits (n, K) to another prior: add log(to_prior / from_prior), both (K,) (Saerens et al., equation 2.4).
 
     Examples
     --------
@@ -67,7 +67,7 @@ def correct_prior(logits: np.ndarray, from_prior: np.ndarray, to_prior: np.ndarr
 def fisher_information(posterior: np.ndarray) -> np.ndarray:
     """Fisher information (K, K) of a shift: sum over messages of diag(p) - p p', posteriors (n, K).
 
-    Its rows sum to 0, so the diagonal follows from the rest, which loses nothing where posteriors are close to 0 and 1.
+    Its rows sum to 0, so the diagonal follows from the rest. This stays exact for posteriors close to 0 and 1.
 
     Examples
     --------
@@ -81,9 +81,9 @@ def fisher_information(posterior: np.ndarray) -> np.ndarray:
 
 
 def fit_shift(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The intercept-only maximum-likelihood shift b (K,) of logits (n, K) for labels (n,); b sums to 0.
+    """Intercept-only maximum-likelihood shift b (K,) of logits (n, K) for labels (n,); b sums to 0.
 
-    The likelihood is concave and its maximum finite where every class occurs: mean softmax(z + b) = class shares.
+    The likelihood is concave. Its maximum is finite if every class occurs: mean softmax(z + b) = class shares.
 
     Examples
     --------
@@ -115,17 +115,19 @@ def fit_shift(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def fit_prior(logits: np.ndarray, labels: np.ndarray, groups: np.ndarray, *, confidence: float, copies: int = 1) -> FittedPrior:
-    """Measure the effective prior on validation: proportional to (class shares) x exp(-b), b from `fit_shift`.
+    """Measure the effective prior on validation: proportional to (class shares) x exp(-b), with b from `fit_shift`.
 
     Parameters
     ----------
     logits, labels, groups : (n, K), (n,), (n,); every class occurs.
     confidence : of the interval, such as 0.95.
-    copies : how many scores of the same messages the rows hold, such as one a seed; they are one message's information.
+    copies : number of scores per message among the rows, such as one per seed. They count as the information of one message.
 
-    The interval is the wider one of the sandwich estimator's over groups (White 1982; Liang and Zeger 1986), which allows for
-    posteriors of the wrong sharpness, and the information's, which knows that messages far from the border tell nothing; on the
-    scale of each class's log odds. The class shares are taken as fixed, because the split is stratified.
+    Notes
+    -----
+    The interval is the wider of two, on the scale of each class's log odds: that of the sandwich estimator over groups (White
+    1982; Liang and Zeger 1986), which allows for over- or underconfident posteriors, and that of the Fisher information, which
+    accounts for messages far from the decision boundary. The class shares are fixed, because the split is stratified.
 
     Examples
     --------
@@ -144,12 +146,12 @@ def fit_prior(logits: np.ndarray, labels: np.ndarray, groups: np.ndarray, *, con
     posterior = softmax(logits + shift, axis=1)
     residual = np.eye(classes)[labels] - posterior
     _, group = np.unique(groups, return_inverse=True)
-    of_groups = np.zeros((group.max() + 1, classes))
-    np.add.at(of_groups, group, residual)
-    # Only differences between classes are determined: the last class stays where it is.
+    group_sums = np.zeros((group.max() + 1, classes))
+    np.add.at(group_sums, group, residual)
+    # Only differences between classes are identified, so the last class is fixed.
     bread = np.zeros((classes, classes))
     bread[:-1, :-1] = np.linalg.inv(fisher_information(posterior)[:-1, :-1] + LEAST_INFORMATION * np.eye(classes - 1))
-    sandwich = bread @ (of_groups.T @ of_groups) @ bread
+    sandwich = bread @ (group_sums.T @ group_sums) @ bread
     # The log odds of class c are eta_c - log sum of the others' exp(eta), eta = log share - b.
     log_prior = log_softmax(np.log(share) - shift)
     log_rest = np.array([logsumexp(np.delete(log_prior, label)) for label in range(classes)])
@@ -158,14 +160,14 @@ def fit_prior(logits: np.ndarray, labels: np.ndarray, groups: np.ndarray, *, con
     deviation = np.sqrt(np.maximum(*variance).clip(min=0))
     log_odds = log_prior - log_rest
     quantile = ndtri((1 + confidence) / 2)
-    # Bonferroni; the last class's share follows from the others'.
+    # Bonferroni. The share of the last class follows from the others.
     joint = ndtri(1 - (1 - confidence) / 2 / (classes - 1)) / quantile
     low, high = expit(log_odds - quantile * deviation), expit(log_odds + quantile * deviation)
     return FittedPrior(prior=np.exp(log_prior), low=low, high=high, joint=float(joint))
 
 
 def effective_prior(declared: np.ndarray | None, fitted: FittedPrior) -> np.ndarray:
-    """The declared prior (K,) where the measurement does not contradict it, else the fitted one.
+    """The declared prior (K,), or the fitted one if the measurement contradicts it.
 
     Examples
     --------
