@@ -364,7 +364,7 @@ def test_going_back_goes_further_back_each_time(project: Project) -> None:
         promoted(project) if window is None else promoted(project, reprior=watched(project, window, share))
     assert [promoted(project, rollback=True) for _ in range(2)] == ["0002", "0001"]
     assert "there is no earlier version to roll back to" in promote(project, rollback=True).error
-    # A number is given once, and what was gone back from is not on the way back.
+    # A number is given once, and what was rolled back is not in the chain.
     assert promoted(project, reprior="w2") == "0004"
     assert promoted(project, rollback=True) == "0001"
     history = read_json(project.folder / PROJECT.current)["history"]
@@ -521,22 +521,22 @@ def test_an_older_model_is_not_promoted_unless_forced(project: Project) -> None:
     before = state(project)
     old = read_json(project.folder / PROJECT.current)["history"][0]["content"]
     expected = (
-        f"error: what is selected is version 0001 (content {old[:12]}), which 0002 has replaced since; 0002 stays deployed. Set"
-        ' production.prior in params.yaml to the deployed {"ham": 0.6, "spam": 0.4} and run `dvc repro`; or go back with'
-        " --rollback, or deploy what is selected with --force"
+        f"error: the selected model is version 0001 (content {old[:12]}), which 0002 has replaced; 0002 stays deployed. Set"
+        ' production.prior in params.yaml to the deployed {"ham": 0.6, "spam": 0.4} and run `dvc repro`; or roll back with'
+        " --rollback, or deploy the selected model with --force"
     )
     assert promote(project).error == promote(project, dry_run=True).error == expected
     stays = promote(project, keep_newer=True)
-    assert (stays.code, stays.stdout) == (0, "0002\n") and "which 0002 has replaced since; 0002 stays deployed" in stays.stderr
+    assert (stays.code, stays.stdout) == (0, "0002\n") and "which 0002 has replaced; 0002 stays deployed" in stays.stderr
     assert json.loads(promote(project, keep_newer=True, dry_run=True).stdout)["new"] is False
     assert state(project) == before
     # A history that older code wrote says the same.
     without_contents(project)
     assert promote(project).error == expected
     proposal = json.loads(promote(project, dry_run=True, force=True).stdout)
-    assert proposal["new"] and "which 0002 has replaced since" in proposal["refused"]
+    assert proposal["new"] and "which 0002 has replaced" in proposal["refused"]
     forced = promote(project, force=True)
-    assert forced.stdout == "0003\n" and "promote: forced, although what is selected is version 0001" in forced.stderr
+    assert forced.stdout == "0003\n" and "promote: forced, although the selected model is version 0001" in forced.stderr
     assert [entry["content"] for entry in read_json(project.folder / PROJECT.current)["history"]][::2] == [old, old]
 
 
@@ -555,7 +555,7 @@ def test_what_was_only_gone_back_from_may_be_promoted_until_another_version_is(p
     second = (project.folder / "params.yaml").read_text()
     assert promoted(project, rollback=True) == "0001"
     assert promoted(project, keep_newer=True) == "0001", "a person went back from it"
-    assert "0002" in (said := promote(project, keep_newer=True).stderr) and "was gone back from; 0001 stays deployed" in said
+    assert "0002" in (said := promote(project, keep_newer=True).stderr) and "was rolled back; 0001 stays deployed" in said
     assert promoted(project) == "0003"
     other_content(project, "Third")
     assert promoted(project) == "0004" and versions(project) == ["0003", "0004"]
@@ -563,7 +563,7 @@ def test_what_was_only_gone_back_from_may_be_promoted_until_another_version_is(p
     for text, version, later in ((first, "0001", "0003"), (second, "0003", "0004")):
         (project.folder / "params.yaml").write_text(text)
         error = promote(project).error
-        assert f"is version {version} (content " in error and f"which {later} has replaced since; 0004 stays" in error
+        assert f"is version {version} (content " in error and f"which {later} has replaced; 0004 stays" in error
         assert "Run `dvc repro` with the labels and the params of the deployed version; or go back" in error
     assert promoted(project, rollback=True) == "0003"
     assert "already deployed as 0003" in promote(project).stderr
@@ -579,7 +579,9 @@ def test_a_model_that_knows_fewer_labels_is_not_promoted_unless_forced(project: 
     project.write(str(PROJECT.feedback), nothing)
     other_content(project, "Third")
     error = promote(project).error
-    assert "does not know 2 labelled messages that 0002 knows; 0002 stays deployed. Run `dvc repro` with the labels" in error
+    assert (
+        "was not trained on 2 labelled messages that 0002 knows; 0002 stays deployed. Run `dvc repro` with the labels" in error
+    )
     assert promoted(project, keep_newer=True) == "0002"
     assert promoted(project, force=True) == "0003"
 
@@ -594,7 +596,7 @@ def test_where_what_is_deployed_cannot_be_read_only_the_same_is_promoted_unless_
         (folder / "0002" / gone).unlink()
     first = other_content(project, "Second")
     error = promote(project).error
-    assert "nobody can tell whether what is selected" in error and "--force" in error
+    assert "the selected model" in error and "--force" in error
     assert ("current.json is missing" in error) == (gone == PROJECT.current.name)
     before = state(project)
     assert promote(project, dry_run=True).code == 1 and state(project) == before
@@ -739,13 +741,13 @@ def test_an_older_model_is_refused_before_a_person_is_asked(inside: Project, ser
     inside.edit({"production.promote": "review"})
     assert flow_of_promotion.promote(approve=True) == "0001"
     assert flow_of_promotion.promote(reprior=watched(inside, "w1", 0.4), approve=True) == "0002"
-    with pytest.raises(StageFailed, match=r"is version 0001 .* which 0002 has replaced since; 0002 stays deployed"):
+    with pytest.raises(StageFailed, match=r"is version 0001 .* which 0002 has replaced; 0002 stays deployed"):
         flow_of_promotion.promote(patience_seconds=40)
     assert (server.last_run()["state_type"], server.artifacts_of_last_run()) == ("FAILED", {})
     assert flow_of_promotion.promote(older="keep", patience_seconds=40) == "0002"
     with answered(server, approve=True) as seen:
         assert flow_of_promotion.promote(older="deploy", patience_seconds=40) == "0003"
-    assert seen[0]["proposal"]["data"].startswith("**Forced**: what is selected is version 0001 (content ")
+    assert seen[0]["proposal"]["data"].startswith("**Forced**: the selected model is version 0001 (content ")
 
 
 def test_without_a_server_a_review_asks_for_approval_on_the_command_line(

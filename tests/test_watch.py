@@ -354,7 +354,7 @@ def test_the_last_label_of_a_message_counts(project: Project) -> None:
         ("a.csv", b"id,label\n1-1,spam\n1-2\n", "a.csv: cannot be read as csv: "),
         ("a.csv", b"id,label\n1-1,\xff\n", "a.csv: "),
         ("a.xlsx", b"x", "a.xlsx: expected a csv, tsv, jsonl or parquet file with the columns id and label"),
-        ("a.csv", b"id,label\n1-1,spam\n ,ham\n", "a.csv: row 2 has no id; expected that of a scored message"),
+        ("a.csv", b"id,label\n1-1,spam\n ,ham\n", "a.csv: row 2 has no id; expected the id of a scored message"),
         ("a.csv", b"id,label\n,ham\n", "a.csv: row 1 has no id"),
         ("a.jsonl", b'{"id": null, "label": "ham"}\n{"id": "1", "label": "ham"}\n', "a.jsonl: row 1 has no id"),
         ("a.jsonl", b'{"id": "1", "label": 1}\n', "a.jsonl: row 1 has the label '1': known: ham, spam"),
@@ -379,7 +379,7 @@ def test_labels_wait_for_their_window(project: Project) -> None:
     later = traffic(USUAL, seed=2)[:3]
     label(project, "early", later)
     done = project.stage_here("feedback")
-    assert "0 labelled messages (0 came now), 0 of them new to the data; 3 labels wait for their window" in done.stderr
+    assert "0 labelled messages (0 added now), 0 of them new to the data; 3 labels have no scored message yet" in done.stderr
     score(project, "w2", later)
     came = feedback(project)
     assert came["window"].tolist() == ["w2"] * 3 and came["model"].tolist() == ["0001"] * 3
@@ -399,7 +399,7 @@ def test_an_id_is_of_one_message_for_ever(project: Project) -> None:
     before = feedback(project)
     score(project, "w3", pd.DataFrame({"id": ["1"], "text": ["beka mo tako"]}))
     project.write(f"{PROJECT.labels}/b.csv", b"id,label\n1,spam\n")
-    assert "the id '1' is of different messages in the windows w2 and w3" in project.stage_here("feedback").error
+    assert "the id '1' belongs to different messages in the windows w2 and w3" in project.stage_here("feedback").error
     pd.testing.assert_frame_equal(pd.read_parquet(project.folder / FEEDBACK).set_index("id"), before)
 
 

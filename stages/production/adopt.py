@@ -1,4 +1,4 @@
-"""Take over files in production/ that an earlier version wrote, before files carried their digest."""
+"""Add digests to files in production/ that an earlier version wrote without them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ARROW_SCHEMA = b"ARROW:schema"
 
 
 def without_digest() -> dict[Path, Callable[[Path], None]]:
-    """The files in production/ that have no digest, and how each gets one; raises UserError for one that is not readable."""
+    """The files in production/ without a digest, and the function that adds it; raises UserError for an unreadable file."""
     tables = [
         path
         for path in (
@@ -38,24 +38,24 @@ def without_digest() -> dict[Path, Callable[[Path], None]]:
         for path in (PROJECT.current, *sorted(PROJECT.watch.glob("*.json")), *sorted(PROJECT.retrain.glob("*/*.json")))
         if path.is_file()
     ]
-    found: dict[Path, Callable[[Path], None]] = {path: adopt_object for path in objects if digest.KEY not in parsed(path)}
+    adopters: dict[Path, Callable[[Path], None]] = {path: adopt_object for path in objects if digest.KEY not in parsed(path)}
     for path in tables:
         with path.open("rb") as file:
             if digest.position(file) is None:
-                found[path] = adopt_table
-    return found
+                adopters[path] = adopt_table
+    return adopters
 
 
 def parsed(path: Path) -> dict[str, Any]:
-    """The JSON object in a file; raises UserError."""
+    """Read the JSON object in a file; raises UserError."""
     try:
         return dict(json.loads(path.read_bytes()))
     except (ValueError, TypeError) as error:
-        raise UserError(f"{path}: not a JSON object ({error}); nothing was taken over, remove it first") from error
+        raise UserError(f"{path}: not a JSON object ({error}); no file was changed, remove this one first") from error
 
 
 def adopt_object(path: Path) -> None:
-    """Write a JSON object anew with its digest; of what is deployed with the sha256 of each version's manifest too."""
+    """Rewrite a JSON object with its digest; `current.json` also gets the sha256 of each version's manifest."""
     content = parsed(path)
     if path == PROJECT.current:
         for entry in content.get("history", []):
@@ -66,25 +66,25 @@ def adopt_object(path: Path) -> None:
 
 
 def adopt_table(path: Path) -> None:
-    """Write a table anew with its digest, a part at a time."""
+    """Rewrite a table with its digest, one row group at a time."""
     try:
         with parquet.ParquetFile(path, page_checksum_verification=True) as table, replaced(path) as temporary:
-            known = {key: value for key, value in (table.metadata.metadata or {}).items() if key != ARROW_SCHEMA}
+            metadata = {key: value for key, value in (table.metadata.metadata or {}).items() if key != ARROW_SCHEMA}
             schema = table.schema_arrow.remove_metadata()
             with table_writer(temporary, schema, compression="zstd", store_schema=False) as writer:
                 for number in range(table.num_row_groups):
                     writer.write_table(table.read_row_group(number).replace_schema_metadata(None))
-                writer.add_key_value_metadata(known)
+                writer.add_key_value_metadata(metadata)
     except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{path}: cannot be taken over: {' '.join(str(error).split())[:200]}") from error
+        raise UserError(f"{path}: cannot be rewritten with a digest: {' '.join(str(error).split())[:200]}") from error
 
 
 def adopt_all() -> None:
-    """Name the files without a digest, then give each one."""
-    found = without_digest()
-    for path in found:
+    """Print the files without a digest, then add it to each of them."""
+    adopters = without_digest()
+    for path in adopters:
         print(path)
-    for path, adopt in found.items():
+    for path, adopt in adopters.items():
         with locked(path):
             adopt(path)
-    print(f"verify: {len(found):,} files are taken over as they are", file=sys.stderr)
+    print(f"verify: {len(adopters):,} files got a digest, their content is unchanged", file=sys.stderr)

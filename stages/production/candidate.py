@@ -40,7 +40,7 @@ LARGEST_LOCK_BYTES = 1 << 25
 SCORED_AGAIN, TOLERANCE = 32, 0.05
 
 
-def of_source(source: Path, folder: Path) -> Manifest:
+def make_candidate(source: Path, folder: Path) -> Manifest:
     """Copy the selected model of a checkout, and what belongs to it, into an empty folder.
 
     Returns the manifest without the occasion. Raises UserError if a file is missing, has changed, or is of another run.

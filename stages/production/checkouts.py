@@ -1,4 +1,4 @@
-"""Checkouts of the repository beside this one, in which retrainings run."""
+"""Git worktrees of this repository, in which retrainings run."""
 
 from __future__ import annotations
 
@@ -20,20 +20,23 @@ def run_git(*arguments: str | Path, folder: Path = PROJECT.root) -> str:
 
 
 def remove_checkout(worktree: Path) -> None:
-    """Remove a checkout, also one that was half made or half removed when somebody was killed."""
+    """Remove a checkout, even one that a killed process left half made or half removed."""
     shutil.rmtree(worktree, ignore_errors=True)
     run_git("worktree", "prune")
-    # Git keeps a lock on one that was being made; named twice the option overrides it.
+    # Git locks a worktree while it is made; --force given twice overrides the lock.
     if f"worktree {worktree.resolve()}" in run_git("worktree", "list", "--porcelain").splitlines():
         run_git("worktree", "remove", "--force", "--force", str(worktree))
 
 
 def bring(path: str, worktree: Path) -> None:
-    """Put what params name by a path within the repository into the checkout too, where git does not have it as it is here."""
+    """Link the files at a path of params.yaml into a checkout, unless git has the same content there.
+
+    A URL or an absolute path needs no link.
+    """
     source = Path(path)
     if "://" in path or source.is_absolute() or not source.exists():
         return
-    files = [source] if source.is_file() else [each for each in source.rglob("*") if each.is_file()]
+    files = [source] if source.is_file() else [path for path in source.rglob("*") if path.is_file()]
     for file in files:
         target = worktree / file
         if target.exists() and filecmp.cmp(file, target, shallow=False):
@@ -44,7 +47,7 @@ def bring(path: str, worktree: Path) -> None:
 
 
 def changed_since(commit: str, *paths: str) -> list[str]:
-    """The files at some paths that differ from a commit, or that it does not have and git does not ignore."""
+    """The files at some paths that differ from a commit, and new files that git does not ignore."""
     listed = run_git("diff", "--name-only", "-z", "--no-renames", commit, "--", *paths)
     new = run_git("ls-files", "--others", "--exclude-standard", "-z", "--", *paths)
     return sorted({name for name in (listed + "\0" + new).split("\0") if name})

@@ -14,14 +14,14 @@ from stages.production.refused import refusal
 from stages.production.reprior import prior_deviation
 from stages.production.versions import (
     Manifest,
-    being_made,
     content,
     disk_use,
     next_name,
     prune,
+    rollback_chain,
     shares_in_words,
+    staging,
     switch,
-    way_here,
     with_contents,
 )
 from stages.store.files import write_json
@@ -60,7 +60,7 @@ def deploy(make: Callable[[Path, str], Manifest], request: Request) -> dict[str,
     Returns {version, new}, or with `dry_run` the proposal. Raises UserError; nothing has changed then.
     """
     version, deployed = next_name(), deployed_manifest()
-    with being_made(version) as folder:
+    with staging(version) as folder:
         manifest = {**make(folder, version), "version": version, "reason": request.reason, "window": request.window}
         if request.window is not None:
             manifest["prior_deviation"] = prior_deviation(request.window, manifest["labels"])
@@ -82,7 +82,7 @@ def deploy(make: Callable[[Path, str], Manifest], request: Request) -> dict[str,
         switch(version, request.reason)
     if refused:
         print(f"promote: forced, although {refused}", file=sys.stderr)
-    prune(request.keep, way_here(history())[-2:])
+    prune(request.keep, rollback_chain(history())[-2:])
     prior = shares_in_words(manifest["production_prior"])
     print(f"promote: {version} is deployed: {manifest['technique']}, {prior}; {disk_use()}", file=sys.stderr)
     return {"version": version, "new": True}

@@ -17,7 +17,7 @@ from ballast.exceptions import UserError
 from ballast.models import deployed
 from ballast.models.deployed import MANIFEST, MODEL, Version, VersionFileError
 from stages.store.project import PROJECT
-from stages.store.remedies import missing, remedy, spoilt
+from stages.store.remedies import damaged, missing, remedy
 
 __all__ = [
     "MANIFEST",
@@ -47,7 +47,7 @@ def with_remedy() -> Iterator[None]:
         if error.reason is None:
             raise missing(error.path) from error
         if isinstance(error.reason, Exception):
-            raise spoilt(error.path, error.reason) from error
+            raise damaged(error.path, error.reason) from error
         raise UserError(f"{error.path}: {error.reason}; {remedy(error.path)}") from error
 
 

@@ -1,7 +1,7 @@
-"""Draw windows of simulated traffic from labelled messages that the deployed model was not trained or calibrated on.
+"""Draw windows of simulated traffic from labelled messages that the deployed model was neither trained nor calibrated on.
 
-Reads the source that `ingest` names, or a file of one's own; writes each window to `production/replay/<window>.parquet` (id and
-text) and, in `production/replay/labels/`, the labels that come for it later. An earlier replay's windows are removed.
+Reads the source that `ingest` names, or another file; writes each window to `production/replay/<window>.parquet` (id and
+text) and, in `production/replay/labels/`, the labels that arrive for it later. The windows of an earlier replay are removed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ MOST_MESSAGES = 1_000_000
 
 
 def held_out(settings: Ingest) -> pd.DataFrame:
-    """Text and label of the source's messages that have no near duplicate in training or validation, each text once."""
+    """Text and label of the source's messages without near duplicates in training or validation, each text once."""
     table, served_by = read_source(settings)
     labels = mapped(table["label"], settings.label_map, served_by)
     data = read_table(PROJECT.messages, ["text", "label", "split"])
@@ -44,7 +44,7 @@ def held_out(settings: Ingest) -> pd.DataFrame:
 
 
 def sizes(size: int, rare: str, share: float, counts: Mapping[str, int]) -> dict[str, int]:
-    """Messages of each class in a window of a size, with a share of the rare one; the others keep their proportions."""
+    """Messages of each class in a window with a share of the rare class; the other classes keep their proportions."""
     others = {label: count for label, count in counts.items() if label != rare}
     left = size - round(size * share)
     ends = np.round(np.cumsum([0, *others.values()]) / sum(others.values()) * left).astype(int)
@@ -52,7 +52,7 @@ def sizes(size: int, rare: str, share: float, counts: Mapping[str, int]) -> dict
 
 
 def remove_earlier() -> None:
-    """Remove what an earlier replay left; raises UserError where there is real traffic."""
+    """Remove the files of an earlier replay; raises UserError if there is real traffic."""
     real = [path for path in PROJECT.scored.glob("*.parquet") if not path.name.startswith(PREFIX)]
     if real:
         raise UserError(f"{real[0]}: a window of real traffic; a replay writes into the same folders, so run it in a clone")
@@ -65,7 +65,7 @@ def remove_earlier() -> None:
 
 
 def check_drawing(schedule: Sequence[float], size: int, labelled: float, seed: int) -> None:
-    """Raise UserError for what no windows can be drawn by."""
+    """Raise UserError for an argument out of range."""
     for share in schedule:
         check_number("SHARE", share, 0, 1)
     check_number("--size", size, 1, MOST_MESSAGES, whole=True)
@@ -79,14 +79,14 @@ def main(schedule: Sequence[float], size: int, labelled: float, seed: int, sourc
     own = {} if source is None else {"source": "file", "path": source, "sha256": None}
     messages = held_out(params.ingest.model_copy(update=own))
     rng = np.random.default_rng(seed)
-    # Dealt in a random order, and once more from the start where a class runs out.
-    decks = {str(label): rng.permutation(rows.to_numpy()) for label, rows in messages.groupby("label").groups.items()}
-    counts = {label: len(deck) for label, deck in decks.items()}
+    # Each class is drawn in random order, and from the start again when it runs out.
+    shuffled = {str(label): rng.permutation(rows.to_numpy()) for label, rows in messages.groupby("label").groups.items()}
+    counts = {label: len(rows) for label, rows in shuffled.items()}
     rare = params.operating_point.label or min(counts, key=lambda label: counts[label], default="")
     if len(counts) < 2 or rare not in counts:
         left = ", ".join(f"{count:,} {label}" for label, count in counts.items()) or "none"
         raise UserError(
-            f"{public_url(source or params.ingest.path)}: {left} are left that are not in training or validation; expected"
+            f"{public_url(source or params.ingest.path)}: only {left} are not in training or validation; expected"
             f" messages of {rare or 'the rare class'} and of another class"
         )
     remove_earlier()
@@ -96,13 +96,13 @@ def main(schedule: Sequence[float], size: int, labelled: float, seed: int, sourc
             window = f"{PREFIX}{at:02d}"
             rows = []
             for label, count in sizes(size, rare, share, counts).items():
-                rows.append(np.resize(decks[label], count))
-                decks[label] = np.roll(decks[label], -count)
+                rows.append(np.resize(shuffled[label], count))
+                shuffled[label] = np.roll(shuffled[label], -count)
             drawn = messages.iloc[rng.permutation(np.concatenate(rows))]
             drawn = drawn.assign(id=[f"{window}-{row}" for row in range(1, size + 1)])
             columns = columns_of(params)
-            found = drawn[["id", "text"]].set_axis([columns.id or "id", columns.text], axis=1)
-            write_table(folder / f"{window}.parquet", found)
+            renamed = drawn[["id", "text"]].set_axis([columns.id or "id", columns.text], axis=1)
+            write_table(folder / f"{window}.parquet", renamed)
             given = drawn[rng.random(size) < labelled]
             if len(given):
                 given[["id", "label"]].to_csv(folder / "labels" / f"{window}.csv", index=False)
@@ -112,9 +112,9 @@ def main(schedule: Sequence[float], size: int, labelled: float, seed: int, sourc
 
 if __name__ == "__main__":
     arguments = parser(__doc__)
-    arguments.add_argument("schedule", nargs="+", type=float, metavar="SHARE", help="of the rare class, one for each window")
+    arguments.add_argument("schedule", nargs="+", type=float, metavar="SHARE", help="share of the rare class in a window")
     arguments.add_argument("--size", type=int, default=1000, metavar="N", help="messages of a window")
-    arguments.add_argument("--labelled", type=float, default=0.5, metavar="SHARE", help="of the messages, gets a label")
+    arguments.add_argument("--labelled", type=float, default=0.5, metavar="SHARE", help="share of messages with a label")
     arguments.add_argument("--seed", type=int, default=0)
     arguments.add_argument("--source", metavar="FILE", help="labelled messages to draw from, with the columns of ingest")
     run(main, arguments.parse_args())

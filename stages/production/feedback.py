@@ -1,8 +1,8 @@
-"""Take in labelled feedback: freeze each labelled message with its text, what was decided of it, and its split.
+"""Collect labelled feedback: store each labelled message with its text, the decision of the model, and its split.
 
 Reads `production/labels/` (id and label), the scored windows and `data/messages.parquet`; writes `production/feedback.parquet`.
-A message keeps the split of its near duplicates, in the data or in earlier feedback; a new group gets one by its fingerprint,
-so that it is the same on every machine and in every retraining.
+A message gets the split of its near duplicates in the data or in earlier feedback. The split of a new group follows from its
+fingerprint, so that it is the same on every machine and in every retraining.
 """
 
 from __future__ import annotations
@@ -42,27 +42,26 @@ COLUMNS = {
 
 
 def empty(*names: str) -> pd.DataFrame:
-    """Columns of the feedback, without a row."""
+    """An empty table with columns of the feedback."""
     return pd.DataFrame({name: pd.Series(dtype=COLUMNS[name]) for name in names})
 
 
 def read_feedback() -> pd.DataFrame:
-    """All feedback so far; a row for each labelled message, in the order in which the labels came."""
+    """All feedback so far: one row for each labelled message, in the order in which the labels arrived."""
     if not regular_file(PROJECT.labelled):
         return empty(*COLUMNS)
     return read_frame(PROJECT.labelled)
 
 
 def blank(values: pd.Series) -> np.ndarray:
-    """Which of the values (n,) are missing or blank."""
+    """Whether each of the values (n,) is missing or blank."""
     return (values.isna() | (values.str.strip() == "")).to_numpy()
 
 
-def read_labels(known: list[str]) -> pd.Series:
-    """Labels by message id from all files of `production/labels/`; the last of several for one message counts.
+def read_labels(names: list[str]) -> pd.Series:
+    """Labels by message id from all files of `production/labels/`; the last label of a message counts.
 
-    A row without a label has none yet. Raises UserError that names the file, and the row of a label that the data does not
-    have.
+    Rows without a label are skipped. Raises UserError that names the file, and the row of an unknown label.
     """
     parts = [pd.Series(dtype="str")]
     for path in sorted(PROJECT.labels.iterdir()) if real_folder(PROJECT.labels) else ():
@@ -74,37 +73,37 @@ def read_labels(known: list[str]) -> pd.Series:
             raise UserError(f"{path}: expected a csv, tsv, jsonl or parquet file with the columns id and label")
         check_content(path, kind, str(path))
         try:
-            found = column_names(path, kind)
+            columns = column_names(path, kind)
             for name in ("id", "label"):
-                if name not in found:
-                    raise UserError(f"{path}: no column {name!r}: {suggestion(name, found)}")
-                if found.count(name) > 1:
+                if name not in columns:
+                    raise UserError(f"{path}: no column {name!r}: {suggestion(name, columns)}")
+                if columns.count(name) > 1:
                     raise UserError(f"{path}: more than one column {name!r}")
             table = read_columns(path, kind, ["id", "label"])
             if unnamed := first_wrong_id(table["id"]):
-                raise UserError(f"{path}: row {unnamed[0] + 1}: {unnamed[1]}; expected that of a scored message")
-            # As text before a missing value makes floating point of whole numbers.
+                raise UserError(f"{path}: row {unnamed[0] + 1}: {unnamed[1]}; expected the id of a scored message")
+            # Cast to text first: pandas turns integers with missing values into floats.
             table = table.cast(pa.schema([(name, pa.large_string()) for name in table.column_names])).to_pandas()
-        # Beside Arrow's errors, those of names that are not UTF-8.
+        # Also errors of column names that are not UTF-8.
         except (pa.ArrowException, OSError, ValueError) as error:
             raise UserError(f"{path}: cannot be read as {kind}: {' '.join(str(error).split())[:300]}") from error
         labels, ids = (table[name].map(label_name, na_action="ignore").astype("str") for name in ("label", "id"))
-        # A sheet may be filled in bit by bit.
+        # A sheet may be filled in step by step.
         given = ~blank(labels)
         if (nameless := given & blank(ids)).any():
-            raise UserError(f"{path}: row {int(nameless.argmax()) + 1} has no id; expected that of a scored message")
-        if (wrong := given & ~labels.isin(known).to_numpy()).any():
+            raise UserError(f"{path}: row {int(nameless.argmax()) + 1} has no id; expected the id of a scored message")
+        if (wrong := given & ~labels.isin(names).to_numpy()).any():
             row = int(wrong.argmax())
-            raise UserError(f"{path}: row {row + 1} has the label {labels[row]!r}: {suggestion(labels[row], known)}")
+            raise UserError(f"{path}: row {row + 1} has the label {labels[row]!r}: {suggestion(labels[row], names)}")
         parts.append(pd.Series(labels[given].to_numpy(dtype=object), index=ids[given].to_numpy(dtype=object)))
     every = pd.concat(parts)
     return every[~every.index.duplicated(keep="last")]
 
 
 def labelled_messages(labels: pd.Series, before: pd.DataFrame) -> pd.DataFrame:
-    """The scored messages that have a label but no feedback before, with the first window that holds them.
+    """The scored messages with a label but without earlier feedback, each with the first window that contains it.
 
-    Raises UserError for an id that is of different messages.
+    Raises UserError for an id of two different messages.
     """
     parts = [before.loc[before["id"].isin(labels.index), ["id", "text", "group", "called", "model", "window"]]]
     wanted = pa.array(labels.index.astype(str), pa.string())
@@ -114,7 +113,7 @@ def labelled_messages(labels: pd.Series, before: pd.DataFrame) -> pd.DataFrame:
         try:
             rows = read_table(path, columns, parquet.filters_to_expression([("id", "in", wanted)]))
         except UserError:
-            if not path.exists():  # deleted since, with all older windows
+            if not path.exists():  # deleted meanwhile, with all older windows
                 continue
             raise
         if len(rows):
@@ -124,14 +123,14 @@ def labelled_messages(labels: pd.Series, before: pd.DataFrame) -> pd.DataFrame:
     if len(twice):
         first, second = twice[twice["id"] == twice["id"].iloc[0]]["window"].iloc[:2]
         raise UserError(
-            f"{PROJECT.scored}: the id {twice['id'].iloc[0]!r} is of different messages in the windows {first} and {second},"
-            " so a label for it could mean either; score with ids that no other window has"
+            f"{PROJECT.scored}: the id {twice['id'].iloc[0]!r} belongs to different messages in the windows {first} and"
+            f" {second}, so a label for it is ambiguous; use ids that are unique over all windows"
         )
     return every[~every["id"].isin(before["id"])]
 
 
 def splits_of(groups: np.ndarray, known: Mapping[int, str], fractions: Mapping[str, float]) -> np.ndarray:
-    """The split (n,) of each group (n,): that of the known one, else by its fingerprint, with the fractions as chances."""
+    """The split (n,) of each group (n,): the split of a known group, else one by its fingerprint in the given fractions."""
     chance = groups.astype(np.uint64).astype(np.float64) / 2.0**64
     ends = np.cumsum([fractions[split] for split in SPLITS])
     by_chance = np.array(SPLITS, dtype=object)[np.minimum(np.searchsorted(ends, chance, side="right"), len(SPLITS) - 1)]
@@ -144,25 +143,25 @@ def main() -> None:
     with locked(PROJECT.labelled):
         labels = read_labels(sorted(set(base["label"].to_pylist())))
         before = read_feedback()
-        kept = before.assign(label=before["id"].map(labels).fillna(before["label"]))
-        came = labelled_messages(labels, before)
+        earlier = before.assign(label=before["id"].map(labels).fillna(before["label"]))
+        arrived = labelled_messages(labels, before)
         groups_of_base = groups_of(base["text"])
         known = dict(zip(groups_of_base.tolist(), base["split"].to_pylist(), strict=True))
         known |= dict(zip(before["group"].tolist(), before["split"].tolist(), strict=True))
-        own = fingerprints_of(came["text"])
-        have = np.concatenate([fingerprints_of(base["text"]), fingerprints_of(before["text"])])
-        came = came.assign(
-            label=came["id"].map(labels),
-            split=splits_of(came["group"].to_numpy(dtype=np.int64), known, settings.fractions.model_dump()),
-            new=~np.isin(own, have) & ~pd.Series(own).duplicated().to_numpy(),
+        own = fingerprints_of(arrived["text"])
+        existing = np.concatenate([fingerprints_of(base["text"]), fingerprints_of(before["text"])])
+        arrived = arrived.assign(
+            label=arrived["id"].map(labels),
+            split=splits_of(arrived["group"].to_numpy(dtype=np.int64), known, settings.fractions.model_dump()),
+            new=~np.isin(own, existing) & ~pd.Series(own).duplicated().to_numpy(),
         )
-        table = pd.concat([kept, came])[list(COLUMNS)].astype(COLUMNS)
+        table = pd.concat([earlier, arrived])[list(COLUMNS)].astype(COLUMNS)
         with replaced(PROJECT.labelled) as temporary:
             write_table(temporary, table)
     waiting = int((~labels.index.isin(table["id"])).sum())
     print(
-        f"feedback: {len(table):,} labelled messages ({len(came):,} came now), {table['new'].sum():,} of them new to the data;"
-        f" {waiting:,} labels wait for their window",
+        f"feedback: {len(table):,} labelled messages ({len(arrived):,} added now), {table['new'].sum():,} of them new to the"
+        f" data; {waiting:,} labels have no scored message yet",
         file=sys.stderr,
     )
 

@@ -1,4 +1,4 @@
-"""Bring the result of a promoted retraining home: this checkout is of the deployed model, and `dvc repro` has nothing to do.
+"""Bring the result of a promoted retraining home: then this checkout describes the deployed model, and is up to date for DVC.
 
 Files that were edited here since the retraining began are not overwritten; the result waits in
 `production/retrain/<key>/home/`.
@@ -25,24 +25,24 @@ from stages.store.project import PROJECT
 from stages.store.section import read_yaml
 from stages.techniques import prune
 
-# What a user edits, and what `dvc repro` runs.
+# The files that a user edits, and the code that `dvc repro` runs.
 EDITED = (PROJECT.params, PROJECT.feedback, PROJECT.lock)
 CODE = ("ballast", "stages", str(PROJECT.graph))
 HOME, FORMER, STATE = "home", "former", "home.json"
 
 
 def sha256(path: Path) -> str | None:
-    """The sha256 of a file; None where there is none."""
+    """The sha256 of a file; None if there is no file."""
     return file_sha256(path) if path.is_file() else None
 
 
 def state_here() -> dict[str, Any]:
-    """What a retraining begins from: the commit, and the sha256 of the files that are edited here."""
+    """The state that a retraining begins from: the commit, and the sha256 of the files that a user edits."""
     return {"commit": run_git("rev-parse", "HEAD"), "files": {str(path): sha256(path) for path in EDITED}}
 
 
 def uncached_outputs(graph: Path) -> list[Path]:
-    """The outputs that git has instead of DVC's cache."""
+    """The outputs that are in git instead of DVC's cache."""
     paths = []
     for stage in read_yaml(graph)["stages"].values():
         for output in (*stage.get("outs", ()), *stage.get("metrics", ()), *stage.get("plots", ())):
@@ -52,14 +52,14 @@ def uncached_outputs(graph: Path) -> list[Path]:
 
 
 def is_of(manifest: Manifest, folder: Path) -> bool:
-    """Whether a version, or the one whose weights it has, was made of a checkout with the params and lock of a folder."""
+    """Whether a version, or the version that its weights come from, was made with the params and lock of a folder."""
     lineage = manifest.get("lineage", {})
-    made_of = {"params": sha256(folder / PROJECT.params), "dvc_lock": sha256(folder / PROJECT.lock)}
-    return None not in made_of.values() and made_of.items() <= lineage.items()
+    inputs = {"params": sha256(folder / PROJECT.params), "dvc_lock": sha256(folder / PROJECT.lock)}
+    return None not in inputs.values() and inputs.items() <= lineage.items()
 
 
 def waiting(manifest: Manifest) -> str | None:
-    """The retraining that made a version and whose result has not been brought home; None where there is none."""
+    """The retraining that made a version if its result has not been brought home, else None."""
     for folder in sorted(PROJECT.retrain.glob(f"*/{HOME}")):
         if is_of(manifest, folder) and not was_brought(folder.parent):
             return folder.parent.name
@@ -93,9 +93,9 @@ def bring_home(key: str, *, force: bool, unless_edited: bool) -> dict[str, Any]:
             note(home, brought=False, edits=edits)
         line = (
             f"version {version.name} of the retraining {key} is deployed, but not brought home: {', '.join(edits)} changed here"
-            f" since it began; nothing was overwritten. Undo that, or merge from {result}, and run"
+            f" since it began; nothing was overwritten. Undo those changes, or merge from {result}, and run"
             f" `python -m stages.production.retrain bring-home {key}`; with"
-            f" --force its files are taken, and yours are kept in {home / FORMER}"
+            f" --force its files replace yours, which are kept in {home / FORMER}"
         )
         if not unless_edited:
             raise UserError(line)
@@ -115,30 +115,30 @@ def bring_home(key: str, *, force: bool, unless_edited: bool) -> dict[str, Any]:
 
 
 def pack(home: Path) -> None:
-    """Keep what is brought home and is not in DVC's cache; the checkout need not stay for it."""
+    """Store the files to bring home that are not in DVC's cache, so that the checkout can be removed."""
     worktree = home / "worktree"
     with replaced_folder(home / HOME) as folder:
         for path in (*EDITED, *uncached_outputs(worktree / PROJECT.graph)):
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(worktree / path, folder / path)
-    # It may hold what only its owner is to read.
+    # It may hold secrets that only its owner may read.
     shutil.copymode(PROJECT.params, home / HOME / PROJECT.params)
 
 
 def files_of(folder: Path) -> list[Path]:
-    """The files of a folder, by the paths that they have here; the lock last."""
+    """The files of a folder by their relative paths, the lock last."""
     paths = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
     return sorted(paths, key=lambda path: (path == PROJECT.lock, path))
 
 
 def edited(path: Path, prepared: Mapping[str, Any], result: Path) -> bool:
-    """Whether a file is neither what it was when the retraining began, nor the retraining's."""
+    """Whether a file differs from its state when the retraining began, and from the result of the retraining."""
     began = prepared.get("base", {"files": {}})["files"].get(str(path), "")
     return sha256(path) not in (began, sha256(result / path))
 
 
 def merged(path: Path, prepared: Mapping[str, Any], result: Path) -> bool:
-    """Whether a file that was edited here has what the retraining changed: its prior, its labelled messages."""
+    """Whether a file that was edited here already contains the changes of the retraining: its prior, its labelled messages."""
     if not path.is_file() or not edited(path, prepared, result):
         return False
     if path == PROJECT.params:
@@ -153,7 +153,7 @@ def merged(path: Path, prepared: Mapping[str, Any], result: Path) -> bool:
 
 
 def take(source: Path, path: Path, former: Path | None) -> None:
-    """Put a file in the place of another one, all at once; `former` keeps that under a name of its content's own."""
+    """Replace a file by another one, in one step; `former` is a folder that keeps the old file under its sha256."""
     content = sha256(path)
     if content == sha256(source):
         return
@@ -161,7 +161,7 @@ def take(source: Path, path: Path, former: Path | None) -> None:
         beside = former / content[:12] / path.name
         beside.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, beside)
-    # One name, so that who is killed leaves none that the next one does not take.
+    # A fixed name, so that the file of a killed process is overwritten by the next one.
     temporary = path.with_name(f".{path.name}.home.partial")
     path.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, temporary)
@@ -171,7 +171,7 @@ def take(source: Path, path: Path, former: Path | None) -> None:
 
 
 def checkout() -> None:
-    """Put the outputs that the lock names in their places, from DVC's cache; what is missing there is left to `dvc repro`.
+    """Check out the outputs that the lock names from DVC's cache; `dvc repro` computes those that are missing there.
 
     Raises UserError when DVC fails.
     """
@@ -183,7 +183,7 @@ def checkout() -> None:
 
 
 def note(home: Path, *, brought: bool, edits: list[str]) -> None:
-    """Note in the retraining's folder, and in its decision once there is one, whether its result is here."""
+    """Record in the retraining's folder, and in its decision if there is one, whether its result is here."""
     state = {"brought_home": brought, "in_the_way": edits}
     write_json(home / STATE, state)
     if (decision := home / "decision.json").exists():
@@ -191,7 +191,7 @@ def note(home: Path, *, brought: bool, edits: list[str]) -> None:
 
 
 def summary(key: str, prepared: Mapping[str, Any], result: Path) -> str:
-    """A line on what was brought home."""
+    """One line on what was brought home."""
     what = [f"production.prior is {shares_in_words(prepared['prior'])}"]
     base = prepared.get("base", {})
     if left_out := base.get("left_out"):

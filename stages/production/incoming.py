@@ -17,7 +17,7 @@ from ballast.exceptions import UserError, is_transient, user_error
 from ballast.io.paths import check_source
 from ballast.io.urls import file_path, public_url
 from stages.production.rows import BLOCK_BYTES, Columns, Row, read_csv, read_jsonl, read_parquet
-from stages.store.places import file_system, is_url, one_line
+from stages.store.places import error_text, file_system, is_url
 from stages.store.tables import FORMATS
 
 
@@ -54,7 +54,7 @@ def files_at(source: str) -> tuple[Any, dict[str, str]]:
     # Each kind of storage has its own errors.
     except Exception as error:
         if not isinstance(error, FileNotFoundError) or is_transient(error):
-            raise user_error(f"{shown}: cannot be read: {one_line(error)}", error) from error
+            raise user_error(f"{shown}: cannot be read: {error_text(error)}", error) from error
         files = {}
     if not files:
         raise UserError(f"{shown}: no such file, and no folder with files in it")
@@ -79,7 +79,7 @@ def read_file(system: Any, name: str, path: str, columns: Columns) -> Iterator[R
     except UserError:
         raise
     except Exception as error:
-        raise user_error(f"{name}: cannot be read: {one_line(error)}", error) from error
+        raise user_error(f"{name}: cannot be read: {error_text(error)}", error) from error
 
 
 def files_of(system: Any, source: str, root: str) -> dict[str, str]:

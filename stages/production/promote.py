@@ -15,21 +15,21 @@ from typing import Any
 
 from ballast.cli import parser, run
 from ballast.exceptions import UserError
-from stages.production.candidate import of_source
+from stages.production.candidate import make_candidate
 from stages.production.deploy import Older, Request, deploy
 from stages.production.deployed import MANIFEST, current_version, history, read_manifest, read_version
-from stages.production.reprior import estimated_prior, of_deployed
+from stages.production.reprior import estimated_prior, make_corrected
 from stages.production.versions import (
     ROLLBACK,
     Manifest,
     disk_use,
     megabytes,
+    rollback_chain,
     shares_in_words,
     sizes,
     switch,
     tidy,
     version_names,
-    way_here,
 )
 from stages.store.files import locked, write_json
 from stages.store.params import read_params
@@ -64,14 +64,14 @@ def correct_to(window: str, request: Request) -> dict[str, Any]:
     def make(folder: Path, version: str) -> Manifest:
         # If the prior is the same, keep the model card too, which names a window.
         same = prior == deployed.manifest["production_prior"]
-        return deployed.manifest if same else of_deployed(deployed, prior, window, version, folder)
+        return deployed.manifest if same else make_corrected(deployed, prior, window, version, folder)
 
     return deploy(make, request)
 
 
 def roll_back() -> dict[str, Any]:
     """Deploy the version before the deployed one again."""
-    earlier = [name for name in way_here(history())[:-1] if (PROJECT.deployed / name).is_dir()]
+    earlier = [name for name in rollback_chain(history())[:-1] if (PROJECT.deployed / name).is_dir()]
     if not earlier:
         raise UserError("there is no earlier version to roll back to; `python -m flows.promote --list` lists the versions")
     version = read_version(earlier[-1]).name
@@ -110,7 +110,7 @@ def promoted(options: Options) -> dict[str, Any]:
             return correct_to(options.reprior, Request(reason="reprior", window=options.reprior, **conditions))
         older: Older = "deploy" if options.force else "keep" if options.keep_newer else "refuse"
         request = Request(reason=options.reason, window=options.window, older=older, **conditions)
-        return deploy(lambda folder, _: of_source(options.source, folder), request)
+        return deploy(lambda folder, _: make_candidate(options.source, folder), request)
 
 
 def main(**given: Any) -> None:

@@ -1,4 +1,4 @@
-"""Free the disk of the files of old windows. Versions of the model are pruned where they are made."""
+"""Delete the files of old windows. `versions.prune` deletes old versions of the model."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ OF_WINDOWS = ((PROJECT.scored, ".parquet"), (PROJECT.quarantine, ".jsonl"), (PRO
 
 
 def prune_windows(keep: int, spared: str | None = None) -> list[str]:
-    """Delete the scored messages, quarantine and watch files of all but the newest `keep` windows; returns their names.
+    """Delete the scored messages, quarantine and watch files of all windows except the newest `keep`; returns their names.
 
-    Names sort in the order of time. The window that is spared stays, and each with labels whose texts are not frozen in
-    `production/feedback.parquet` yet.
+    The names of windows sort by time. The window `spared` stays, as does a window with labelled messages that
+    `production/feedback.parquet` does not contain yet.
     """
     files: dict[str, list[Path]] = {}
     for folder, ending in OF_WINDOWS:
         for path in folder.glob(f"*{ending}"):
             files.setdefault(path.name.removesuffix(ending), []).append(path)
     windows = sorted(name for name in files if name != INDEX and not name.startswith("."))
-    doomed = [name for name in windows[:-keep] if name != spared]
-    if not doomed:
+    outdated = [name for name in windows[:-keep] if name != spared]
+    if not outdated:
         return []
     try:
-        waiting = labelled_ids() - frozen_ids()
+        waiting = labelled_ids() - stored_ids()
     except UserError as error:
-        print(f"prune: no window is deleted, for it may have labels that cannot be read: {error}", file=sys.stderr)
+        print(f"prune: no window is deleted, because labels cannot be read: {error}", file=sys.stderr)
         return []
-    doomed = [name for name in doomed if not (waiting and waiting & scored_ids(name))]
-    for name in doomed:
+    outdated = [name for name in outdated if not (waiting and waiting & scored_ids(name))]
+    for name in outdated:
         for path in files[name]:
             path.unlink(missing_ok=True)
-    return doomed
+    return outdated
 
 
 def labelled_ids() -> set[str]:
-    """The ids of all messages that somebody has labelled; raises UserError for a file that cannot be read."""
+    """The ids of all labelled messages; raises UserError for a file that cannot be read."""
     there = PROJECT.labels.iterdir() if real_folder(PROJECT.labels) else ()
     paths = sorted(path for path in there if not path.name.startswith(".") and regular_file(path))
     tables = [read_file(str(path), "file", {"id": "id", "label": "label"}, None) for path in paths]
@@ -55,8 +55,8 @@ def labelled_ids() -> set[str]:
     }
 
 
-def frozen_ids() -> set[str]:
-    """The ids of the messages whose texts are kept with their labels."""
+def stored_ids() -> set[str]:
+    """The ids of the messages that are stored with their labels."""
     return ids_of(PROJECT.labelled) if regular_file(PROJECT.labelled) else set()
 
 

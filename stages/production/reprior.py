@@ -122,7 +122,7 @@ def link(path: Path, target: Path) -> None:
         shutil.copyfile(path, target)
 
 
-def of_deployed(base: Version, prior: Mapping[str, float], window: str, version: str, folder: Path) -> Manifest:
+def make_corrected(base: Version, prior: Mapping[str, float], window: str, version: str, folder: Path) -> Manifest:
     """Put the deployed version on another production prior, in an empty folder: the same weights, another operating point."""
     point = operating_point_for(prior, base)
     files = dict(base.manifest["files"])

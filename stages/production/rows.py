@@ -18,7 +18,7 @@ import ballast.io.digest as digest
 from ballast.exceptions import UserError, suggestion
 from stages.production.malformed import EXCERPT, is_utf8
 from stages.store.ids import EXACT
-from stages.store.places import one_line
+from stages.store.places import error_text
 
 # Characters of a line or field that are read at most.
 LONGEST_LINE = 1 << 24
@@ -135,7 +135,7 @@ def csv_rows(source: str, lines: Lines, columns: Columns, delimiter: str) -> Ite
     try:
         header = next(reader, [])
     except (csv.Error, LongLine) as error:
-        raise UserError(f"{source}: the first line must name the columns, but it cannot be read: {one_line(error)}") from error
+        raise UserError(f"{source}: the first line must name the columns, but cannot be read: {error_text(error)}") from error
     if not all(map(is_utf8, header)):
         raise UserError(f"{source}: the first line must name the columns, but it is not UTF-8")
     columns.check(source, header)
@@ -186,7 +186,7 @@ def jsonl_rows(source: str, lines: io.TextIOBase, columns: Columns) -> Iterator[
         try:
             content = json.loads(line, object_pairs_hook=object_of)
         except (ValueError, RecursionError) as error:
-            yield Row(source, number, None, line, f"invalid JSON: {one_line(error)}")
+            yield Row(source, number, None, line, f"invalid JSON: {error_text(error)}")
             continue
         if not isinstance(content, dict):
             yield Row(source, number, None, line, "invalid JSON: not an object")

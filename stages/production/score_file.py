@@ -23,7 +23,7 @@ from stages.production.incoming import read_file
 from stages.production.scoring import Outputs, Scoring, columns_of, disk_full_as_user_error, score_rows
 from stages.store.files import locked, replaced
 from stages.store.params import Params
-from stages.store.places import one_line
+from stages.store.places import error_text
 
 QUARANTINED = "_quarantine"
 NOTHING = {"scored": 0, "quarantined": 0, "anew": False}
@@ -120,7 +120,7 @@ class Scorer:
         except UserError as error:
             return {"source": source, "error": str(error), **NOTHING}
         except Exception as error:
-            return {"source": source, "error": f"{source}: {type(error).__name__}: {one_line(error)}", **NOTHING}
+            return {"source": source, "error": f"{source}: {type(error).__name__}: {error_text(error)}", **NOTHING}
 
     def score(self, source: str, path: str, name: str) -> dict[str, Any]:
         """Score a file, unless its scores are there, of the same bytes, model and settings; raises UserError."""
@@ -133,7 +133,7 @@ class Scorer:
                 sha256 = file_sha256(local)
             # Each kind of storage has errors of its own.
             except Exception as error:
-                raise user_error(f"{source}: cannot be read: {one_line(error)}", error) from error
+                raise user_error(f"{source}: cannot be read: {error_text(error)}", error) from error
             for name_written in (scores, quarantine):
                 stack.enter_context(self.target.only_one(name_written))
             limits = self.params.production.score.model_dump(include={"longest_text", "quarantine"})

@@ -33,7 +33,7 @@ from stages.production.incoming import files_at
 from stages.production.score_file import NOTHING, QUARANTINED, Scorer, Target, output_name, written_for
 from stages.store.files import check_name
 from stages.store.params import Params, read_params
-from stages.store.places import file_system, is_url, one_line
+from stages.store.places import error_text, file_system, is_url
 from stages.store.project import PROJECT
 
 # The file of a worker that is killed is scored by another one. A file at which this many were killed is what kills them.
@@ -146,7 +146,7 @@ def place_of(target: str) -> tuple[Any, str]:
         raise
     # Each kind of storage has errors of its own.
     except Exception as error:
-        raise UserError(f"{public_url(target)}: cannot be written: {one_line(error)}") from error
+        raise UserError(f"{public_url(target)}: cannot be written: {error_text(error)}") from error
 
 
 def check_answers(address: str | None) -> None:
@@ -156,7 +156,7 @@ def check_answers(address: str | None) -> None:
         try:
             socket.create_connection((host.rpartition("/")[2], int(port)), SECONDS_TO_ANSWER).close()
         except OSError as error:
-            raise UserError(f"no Ray cluster answers at {address}: {one_line(error)}") from error
+            raise UserError(f"no Ray cluster answers at {address}: {error_text(error)}") from error
 
 
 @contextmanager
@@ -185,7 +185,7 @@ def cluster(address: str | None, workers: int | None, gpus: float) -> Iterator[A
         ray.init(address=address or "local", runtime_env=environment, **local, **quiet)
     except Exception as error:
         raise UserError(
-            f"Ray does not start at {address or 'this machine'}: {one_line(error)}; a cluster with a token wants"
+            f"Ray does not start at {address or 'this machine'}: {error_text(error)}; a cluster with a token wants"
             " RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
         ) from error
     try:

@@ -1,6 +1,6 @@
 """Verify files at rest: DVC's cache, the outputs that dvc.lock names, versions, windows, decisions and feedback in production.
 
-Prints a line for each spoilt file with what makes it anew, and then fails. With --adopt it gives a digest to the files in
+Prints a line for each damaged file with what makes it anew, and then fails. With --adopt it gives a digest to the files in
 production/ that an earlier version wrote without one, after it has named them.
 """
 
@@ -26,7 +26,7 @@ from stages.production.versions import version_names
 from stages.store.checked import opened
 from stages.store.files import read_json
 from stages.store.project import PROJECT
-from stages.store.remedies import remedy, spoilt
+from stages.store.remedies import damaged, remedy
 
 LOCK = PROJECT.lock.name
 # Raises UserError when the file is not as it was written.
@@ -57,7 +57,7 @@ def check_object(path: Path) -> None:
 def check_output(path: Path, expected: str, lock: Path) -> None:
     """Raise UserError unless a file is the one that dvc.lock says was written."""
     if md5(path) != expected:
-        raise spoilt(path, f"is not the one that {lock} says was written")
+        raise damaged(path, f"is not the one that {lock} says was written")
 
 
 def objects(cache: Path) -> dict[Path, Check]:
@@ -83,7 +83,7 @@ def outputs(lock: Path, cache: Path) -> dict[Path, Check]:
 
 
 def listing(path: Path) -> dict[str, str]:
-    """The files of a folder by their MD5, as the cache has them; nothing where that is missing or spoilt."""
+    """The files of a folder by their MD5, as the cache has them; nothing where that is missing or damaged."""
     try:
         return {str(each["relpath"]): str(each["md5"]) for each in json.loads(path.read_bytes())}
     except (OSError, ValueError, KeyError, TypeError):

@@ -1,7 +1,7 @@
-"""The versions of the deployed model: which there are, what led to the deployed one, and the switch from one to another.
+"""The versions of the deployed model: their folders, the history of switches, and the switch from one to another.
 
-A version is a folder that never changes once it has its name. `current.json` says which one is deployed; replacing that file is
-the whole switch, so whoever is killed leaves either the old or the new version deployed.
+A version is a folder that never changes once it has its name. `current.json` names the deployed version. Replacing that file is
+the whole switch, so a process that is killed leaves either the old or the new version deployed.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from stages.store.files import write_json
 from stages.store.project import PROJECT
 
 ROLLBACK = "rollback"
-# What says how a version came about, not what it is.
+# Keys of a manifest that say how a version came about, not what it is.
 OCCASION = ("version", "reason", "window", "prior_deviation")
 
 Manifest = dict[str, Any]
 
 
-def way_here(switches: list[dict[str, str]]) -> list[str]:
-    """The versions that led to the deployed one, which is the last; what was gone back from is not among them."""
-    way: list[str] = []
+def rollback_chain(switches: list[dict[str, str]]) -> list[str]:
+    """The versions that led to the deployed one, which is the last; versions that were rolled back are not among them."""
+    chain: list[str] = []
     for entry in switches:
-        if entry["reason"] == ROLLBACK and entry["version"] in way:
-            del way[way.index(entry["version"]) + 1 :]
+        if entry["reason"] == ROLLBACK and entry["version"] in chain:
+            del chain[chain.index(entry["version"]) + 1 :]
         else:
-            way.append(entry["version"])
-    return way
+            chain.append(entry["version"])
+    return chain
 
 
 def switch(version: str, reason: str) -> None:
-    """Make a version the deployed one, all at once."""
+    """Make a version the deployed one, in one step."""
     entry = {
         "version": version,
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -51,18 +51,18 @@ def switch(version: str, reason: str) -> None:
 
 
 def content(manifest: Manifest) -> str:
-    """The sha256 of what a version is, whenever and for whatever reason it was deployed, and from whichever commit."""
-    kept = {key: value for key, value in manifest.items() if key not in OCCASION}
+    """The sha256 of what a version is, independent of when, why and from which commit it was deployed."""
+    identity = {key: value for key, value in manifest.items() if key not in OCCASION}
     lineage = manifest.get("lineage", {})
-    kept["lineage"] = {key: value for key, value in lineage.items() if key not in ("commit", "modified")}
-    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+    identity["lineage"] = {key: value for key, value in lineage.items() if key not in ("commit", "modified")}
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
 def with_contents(switches: list[dict[str, str]]) -> list[dict[str, str]]:
-    """Each switch with the content of its version, also after that is deleted; without where nobody noted it before."""
+    """Each switch with the content of its version, if that is known; it stays known after the version is deleted."""
     contents = []
     for entry in switches:
-        # What is broken, or was deleted before contents were noted, has none.
+        # A damaged version, or one that was deleted before contents were recorded, has none.
         with contextlib.suppress(UserError, KeyError, TypeError):
             if "content" not in entry:
                 manifest, _ = read_manifest(PROJECT.deployed / entry["version"] / MANIFEST, entry.get("sha256"))
@@ -72,34 +72,34 @@ def with_contents(switches: list[dict[str, str]]) -> list[dict[str, str]]:
 
 
 def partial(version: str) -> Path:
-    """Where a version is while it is made or deleted."""
+    """The folder of a version while it is made or deleted."""
     return PROJECT.deployed / f".{version}.partial"
 
 
 def version_names() -> list[str]:
-    """The versions on the disk, the oldest first."""
-    found = [path.name for path in PROJECT.deployed.glob("[0-9]*") if path.name.isdigit() and path.is_dir()]
-    return sorted(found, key=int)
+    """The versions on disk, the oldest first."""
+    names = [path.name for path in PROJECT.deployed.glob("[0-9]*") if path.name.isdigit() and path.is_dir()]
+    return sorted(names, key=int)
 
 
 def prune(keep: int, needed: Collection[str]) -> list[str]:
-    """Delete all but the newest `keep` versions and those that are needed; returns what was deleted."""
+    """Delete all versions except the newest `keep` and the needed ones; returns the deleted names."""
     doomed = [name for name in version_names()[:-keep] if name not in needed]
     for name in doomed:
-        # Renamed first: a version is whole or gone, also for who is killed in between.
+        # Renamed first, so that a version is whole or gone even if this process is killed in between.
         (PROJECT.deployed / name).rename(partial(name))
         shutil.rmtree(partial(name))
     return doomed
 
 
 def next_name() -> str:
-    """The name of the next version; none is given twice."""
+    """The name of the next version; names are never reused."""
     names = {*version_names(), *(entry["version"] for entry in history())}
     return f"{max(map(int, names), default=0) + 1:04d}"
 
 
 def tidy() -> None:
-    """Remove what is half made or half deleted; a version whose making did not come to the switch was never deployed."""
+    """Remove versions that are half made or half deleted; a version without a switch was never deployed."""
     deployed = {entry["version"] for entry in history()}
     for left in PROJECT.deployed.glob(".*.partial"):
         name = left.name[1 : -len(".partial")]
@@ -111,8 +111,8 @@ def tidy() -> None:
 
 
 @contextlib.contextmanager
-def being_made(version: str) -> Iterator[Path]:
-    """A folder to make a version in; it stays beside the version until after the switch, which is how `tidy` knows."""
+def staging(version: str) -> Iterator[Path]:
+    """A folder to make a version in; it exists until after the switch, so that `tidy` recognises an unfinished version."""
     folder = partial(version) / "new"
     folder.mkdir(parents=True)
     try:
@@ -122,19 +122,19 @@ def being_made(version: str) -> Iterator[Path]:
 
 
 def sizes(version: str) -> dict[tuple[int, int], int]:
-    """The bytes of a version's files; a file with several names, also in other versions, has one key."""
-    found = [path.stat() for path in (PROJECT.deployed / version).rglob("*") if path.is_file()]
-    return {(each.st_dev, each.st_ino): each.st_size for each in found}
+    """The sizes in bytes of a version's files; a file with several names, also in other versions, has one key."""
+    files = [path.stat() for path in (PROJECT.deployed / version).rglob("*") if path.is_file()]
+    return {(file.st_dev, file.st_ino): file.st_size for file in files}
 
 
 def megabytes(*of: Mapping[tuple[int, int], int]) -> str:
-    """The disk that versions take together."""
-    together = {key: size for each in of for key, size in each.items()}
+    """The disk space that versions take together."""
+    together = {key: size for of_version in of for key, size in of_version.items()}
     return f"{sum(together.values()) / 1e6:.1f} MB"
 
 
 def disk_use() -> str:
-    """How many versions are kept, and the disk they take."""
+    """The number of versions, and the disk space they take."""
     names = version_names()
     return f"{len(names)} version{'s' * (len(names) != 1)} kept, {megabytes(*map(sizes, names))} on the disk"
 

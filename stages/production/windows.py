@@ -14,7 +14,7 @@ from stages.production.deployed import MANIFEST, Version, read_version
 from stages.store.checked import read_table
 from stages.store.files import LONGEST_NAME
 from stages.store.project import PROJECT
-from stages.store.remedies import spoilt
+from stages.store.remedies import damaged
 
 # The file index.html is the time line of all windows.
 WINDOW = re.compile(rf"(?!index$)[A-Za-z0-9][A-Za-z0-9._-]{{0,{LONGEST_NAME - 1}}}")
@@ -38,7 +38,7 @@ def read_window(name: str) -> tuple[pd.DataFrame, dict[str, Any]]:
         if missing:
             raise KeyError(f"{', '.join(missing)} missing")
     except (KeyError, TypeError, ValueError) as error:
-        raise spoilt(path, f"not a scored window ({error})") from error
+        raise damaged(path, f"not a scored window ({error})") from error
     return table.to_pandas(), metadata
 
 

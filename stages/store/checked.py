@@ -17,7 +17,7 @@ from pyarrow import parquet
 import ballast.io.digest as digest
 from ballast.exceptions import UserError
 from ballast.io.paths import regular_file
-from stages.store.remedies import missing, remedy, spoilt
+from stages.store.remedies import damaged, missing, remedy
 
 PLACE = {digest.KEY: digest.ZEROS.decode()}
 # Holds the digests of the other files of a folder, which cannot carry them.
@@ -38,7 +38,7 @@ def opened(path: Path, *, required: bool = True) -> Iterator[IO[bytes]]:
     except FileNotFoundError as error:
         raise missing(path) from error
     except (OSError, ValueError, KeyError, BadZipFile, pa.ArrowException) as error:
-        raise spoilt(path, error) from error
+        raise damaged(path, error) from error
 
 
 def read_table(path: Path, columns: Sequence[str] | None = None, filters: Any = None, *, required: bool = True) -> pa.Table:
@@ -102,7 +102,7 @@ def read_pinned(path: Path, sha256: str) -> bytes:
     except FileNotFoundError as error:
         raise missing(path) from error
     if hashlib.sha256(content).hexdigest() != sha256:
-        raise spoilt(path, "its sha256 is wrong")
+        raise damaged(path, "its sha256 is wrong")
     return content
 
 

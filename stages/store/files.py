@@ -18,7 +18,7 @@ from typing import Any
 import ballast.io.digest as digest
 from ballast.exceptions import UserError
 from ballast.io.paths import regular_file
-from stages.store.remedies import missing, spoilt
+from stages.store.remedies import damaged, missing
 
 # What a file system allows, and what is left of it for a window, an entry or a key, from which longer names are made.
 LONGEST_FILE_NAME, LONGEST_NAME = 255, 200
@@ -162,6 +162,6 @@ def read_json(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise missing(path) from error
     except digest.DigestError as error:
-        raise spoilt(path, error) from error
+        raise damaged(path, error) from error
     except ValueError as error:
-        raise spoilt(path, f"not valid JSON ({error})") from error
+        raise damaged(path, f"not valid JSON ({error})") from error

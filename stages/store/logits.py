@@ -13,7 +13,7 @@ from ballast.evaluation.protocol import Labelled, SeedScores
 from stages.store.checked import read_arrays
 from stages.store.messages import Messages
 from stages.store.project import PROJECT, Project
-from stages.store.remedies import spoilt
+from stages.store.remedies import damaged
 
 
 class Corrected:
@@ -52,7 +52,7 @@ def seed_scores(name: str, seed: int, project: Project = PROJECT) -> tuple[SeedS
         )
         return scores, int(saved["parameters"])
     except KeyError as error:
-        raise spoilt(path, f"no array {error} among the saved logits") from error
+        raise damaged(path, f"no array {error} among the saved logits") from error
 
 
 def read_draws(name: str, family: str) -> Draws:
@@ -67,4 +67,4 @@ def read_draws(name: str, family: str) -> Draws:
             correct=saved[f"{family}.correct"],
         )
     except KeyError as error:
-        raise spoilt(path, f"no array {error} among the saved draws") from error
+        raise damaged(path, f"no array {error} among the saved draws") from error

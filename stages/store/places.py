@@ -70,7 +70,7 @@ def check_file(place: str | Path, setting: str) -> Path:
     return path
 
 
-def one_line(error: BaseException) -> str:
+def error_text(error: BaseException) -> str:
     """An error's own words without secrets, or its kind where it has none."""
     # Of a page that cannot be had fsspec says its address only, and why as the cause.
     while isinstance(error, FileNotFoundError) and error.errno is None and error.__cause__ is not None:

@@ -1,4 +1,4 @@
-"""What makes a file anew that is missing or spoilt: the only place where files and commands meet."""
+"""What makes a file anew that is missing or damaged: the only place where files and commands meet."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ ADOPT = "python -m stages.production.verify --adopt"
 
 
 def remedy(path: Path) -> str:
-    """What to do about a spoilt file."""
+    """What to do about a damaged file."""
     for pattern, words in REMEDIES:
         if found := re.search(f"(?:^|/){pattern}" if pattern else pattern, path.absolute().as_posix()):
             return words.format(option=option(found["key"]) if "key" in found.groupdict() else "", **found.groupdict())
@@ -64,7 +64,7 @@ def missing(path: Path) -> UserError:
     return UserError(f"{path}: no such file; {remedy(path).removeprefix(DELETE)}")
 
 
-def spoilt(path: Path, reason: object) -> UserError:
+def damaged(path: Path, reason: object) -> UserError:
     """The error of a file that is not as it was written."""
     words = " ".join(str(reason).split())[:200]
     if isinstance(reason, digest.NoDigestError) and "production" in path.absolute().parts:

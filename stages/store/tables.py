@@ -19,7 +19,7 @@ import ballast.io.digest as digest
 from ballast.exceptions import UserError, suggestion, user_error
 from ballast.io.digest import file_sha256
 from ballast.io.urls import file_name, file_path, public_url
-from stages.store.places import check_file, file_system, is_url, one_line
+from stages.store.places import check_file, error_text, file_system, is_url
 
 FORMATS = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
 # A row must fit into a block; a message of many megabytes still does.
@@ -46,7 +46,7 @@ def local_copy(path: str) -> Iterator[Path]:
             raise
         # Each kind of storage has errors of its own.
         except Exception as error:
-            raise user_error(f"{public_url(path)}: cannot be read: {one_line(error)} (ingest.path)", error) from error
+            raise user_error(f"{public_url(path)}: cannot be read: {error_text(error)} (ingest.path)", error) from error
         yield local
 
 
