@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 from pathlib import Path
 
 import pytest
 
+from ballast.evaluation.metrics import metric_names
 from ballast.models import folder as models
 from docs.generate import BLOCKS, MARKER
 from docs.generate.docstrings import listed_fields
@@ -43,6 +45,20 @@ def test_the_reference_of_files_has_every_output_of_the_pipeline() -> None:
     assert read(ROOT / MEANINGS)["pipeline"].keys() == outputs(ROOT).keys()
     table = files_tables(ROOT)
     assert all(f"| `{path}` | `{stage}` |" in table for path, (stage, _) in outputs(ROOT).items())
+
+
+@pytest.mark.parametrize("path", ["reports/leaderboard.json", "reports/claims.json", "data/ingest.json"])
+def test_the_reference_of_files_has_the_keys_of_committed_files(path: str) -> None:
+    content = json.loads((ROOT / path).read_text(encoding="utf-8"))
+    keys = {key for entry in (content if isinstance(content, list) else [content]) for key in entry}
+    assert keys - {"ballast.sha256"} == set(read(ROOT / MEANINGS)["pipeline"][path]["columns"])
+
+
+def test_the_reference_of_metrics_has_every_metric() -> None:
+    page = (DOCS / "reference/metrics.md").read_text(encoding="utf-8").partition("## Intervals")[0]
+    shown = set(re.findall(r"^\| `(\S+)` \|", page, flags=re.MULTILINE))
+    # The gap is a metric of comparisons only.
+    assert shown - {"<label>.recall_gap"} == set(metric_names(["<label>"]))
 
 
 def test_the_reference_of_params_has_every_key() -> None:
