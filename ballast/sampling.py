@@ -1,4 +1,4 @@
-"""Choosing rows of each class: how many, how often."""
+"""Resampling: how many rows of each class a technique trains on, and with which weights."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import numpy as np
 
 from ballast.exceptions import UserError
 
-# Of the largest class to any other: with less the sample would be a hundred times the data.
+# Smallest ratio of the largest class to another one; a smaller ratio makes a sample of more than a hundred times the data.
 LEAST_RATIO = 0.01
 
 
 def all_rows(labels: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Each row once with weight 1: `labels` (n,) -> rows (n,), weights (n,).
+    """Take each row once with weight 1: labels (n,) -> rows (n,), weights (n,).
 
     Examples
     --------
@@ -24,12 +24,13 @@ def all_rows(labels: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, 
 
 
 def rows_per_class(labels: np.ndarray, wanted: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Draw `wanted[c]` rows of each class c, each row as often as any other of its class, give or take one.
+    """Draw `wanted[c]` rows of each class c; the rows of a class are drawn equally often, give or take one.
 
     Parameters
     ----------
     labels : (n,) class indices below K.
-    wanted : (K,) rows to draw of each class; fewer than there are drops rows, more repeats them.
+    wanted : (K,) rows to draw of each class; less than the class has drops rows, more repeats them.
+    rng : source of randomness.
 
     Returns
     -------
@@ -46,15 +47,15 @@ def rows_per_class(labels: np.ndarray, wanted: np.ndarray, rng: np.random.Genera
     for label, count in enumerate(wanted):
         members = np.flatnonzero(labels == label)
         repeats, remainder = divmod(int(count), len(members))
-        # The same shuffle whatever the count: fewer rows of a class are among more of it, and the other classes stay as drawn.
+        # The shuffle does not depend on the count, so a smaller sample of a class is part of a larger one.
         chosen += [np.tile(members, repeats), rng.permutation(members)[:remainder]]
     return np.sort(np.concatenate(chosen))
 
 
 def importance_weights(labels: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Weights (m,) that keep each class's share of the loss: n_c / m_c, after rounding of m_c.
+    """Weights (m,) of sampled rows (m,) that keep each class's share of the loss: n_c / m_c for labels (n,).
 
-    Source: Google's course on imbalanced data, downsampling and upweighting.
+    Source: Google, Machine Learning Crash Course, imbalanced data (downsampling and upweighting).
 
     Examples
     --------
@@ -68,7 +69,7 @@ def importance_weights(labels: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 
 def downsampled_counts(counts: np.ndarray, ratio: float) -> np.ndarray:
-    """(K,) counts with every class cut to at most `ratio` times the smallest class.
+    """Cut the counts (K,) of all classes to at most `ratio` times the smallest class.
 
     Examples
     --------
@@ -79,7 +80,9 @@ def downsampled_counts(counts: np.ndarray, ratio: float) -> np.ndarray:
 
 
 def upsampled_counts(counts: np.ndarray, ratio: float) -> np.ndarray:
-    """(K,) counts with every class raised until the largest class is at most `ratio` times as large; raises UserError.
+    """Raise the counts (K,) of all classes until the largest class is at most `ratio` times as large as any other.
+
+    Raises UserError if the ratio is below 0.01.
 
     Examples
     --------
@@ -96,9 +99,9 @@ def upsampled_counts(counts: np.ndarray, ratio: float) -> np.ndarray:
 def make_sampler(
     wanted: np.ndarray, *, keep_expected_loss: bool
 ) -> Callable[[np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]]:
-    """A technique's `sample` that draws `wanted` (K,) rows of each class.
+    """Make the `sample` function of a technique that draws `wanted` (K,) rows of each class.
 
-    With `keep_expected_loss` the rows are weighted so that the expected loss stays that of the full data; else each weighs 1.
+    keep_expected_loss : whether weights keep the expected loss of the full data; otherwise every row has weight 1.
 
     Examples
     --------

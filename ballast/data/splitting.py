@@ -12,7 +12,7 @@ SPLITS = ("train", "validation", "test")
 
 
 def split_counts(sizes: np.ndarray, fractions: Mapping[str, float]) -> tuple[int, int]:
-    """How many of the groups, in the order given, go to test and then to validation; at least one each.
+    """Number of groups for test and for validation, from group sizes (g,) in the order of assignment; at least one each.
 
     Examples
     --------
@@ -27,9 +27,13 @@ def split_counts(sizes: np.ndarray, fractions: Mapping[str, float]) -> tuple[int
 
 
 def strata(labels: np.ndarray, groups: np.ndarray, seed: int, classes: int) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
-    """The groups of each class, shuffled: group (n,) of each row numbered from 0, sizes (g,), groups by class index.
+    """Shuffle the groups and sort them by class. A group belongs to the rarest class among its rows.
 
-    A group belongs to the rarest of the classes that its rows have.
+    Returns
+    -------
+    group : (n,) of each row, numbered from 0.
+    sizes : (g,) rows of each group.
+    members : the shuffled groups of each class, by class index.
 
     Examples
     --------
@@ -47,7 +51,7 @@ def strata(labels: np.ndarray, groups: np.ndarray, seed: int, classes: int) -> t
 
 
 def require_groups(labels: np.ndarray, label: int, members: np.ndarray, names: list[str], least: int, parts: str) -> None:
-    """Raise UserError for a class whose groups, its `members`, are fewer than the parts need.
+    """Raise UserError if a class has fewer than `least` groups, its `members`; `parts` says in the message what needs them.
 
     Examples
     --------
@@ -74,7 +78,7 @@ def stratified_grouped_split(
     groups : (n,) group numbers; `np.arange(n)` gives an ordinary stratified split.
     fractions : share of the rows for train, validation and test; they sum to 1.
     seed : of the shuffle of the groups.
-    names : the K label names, for messages.
+    names : the K label names, for error messages.
 
     Returns
     -------
@@ -82,7 +86,7 @@ def stratified_grouped_split(
 
     Raises
     ------
-    UserError : a class has too few groups to be in every split.
+    UserError : a class has fewer groups than splits.
 
     Examples
     --------
@@ -105,7 +109,9 @@ def stratified_grouped_split(
 
 
 def assign_folds(sizes: np.ndarray, count: int, first: int) -> np.ndarray:
-    """The fold (g,) of each group: groups of `sizes` (g,) rows, dealt to and fro from the largest, starting at fold `first`.
+    """Assign groups of `sizes` (g,) rows to `count` folds (g,), the largest group first.
+
+    The assignment runs through the folds forwards and backwards in turn, beginning with fold `first`.
 
     Examples
     --------
@@ -121,10 +127,28 @@ def assign_folds(sizes: np.ndarray, count: int, first: int) -> np.ndarray:
 def stratified_grouped_fold(
     labels: np.ndarray, groups: np.ndarray, count: int, index: int, validation: float, seed: int, names: list[str]
 ) -> np.ndarray:
-    """Assign each row to a split so that the tests of `index` = 0, ..., `count` - 1 partition the rows by groups, stratified.
+    """Assign each row to a split of one fold of a stratified, grouped cross-validation.
 
-    Source: Kohavi, A Study of Cross-Validation and Bootstrap (1995). Arguments, value and errors as of
-    `stratified_grouped_split`; `validation` is the share of all rows that is carved out of the other folds.
+    The test sets of the folds `index` = 0, ..., `count` - 1 partition the rows by whole groups.
+
+    Parameters
+    ----------
+    labels, groups, seed, names : as for `stratified_grouped_split`.
+    count : number of folds.
+    index : of the fold that is the test set.
+    validation : share of all rows that goes to validation, taken from the other folds.
+
+    Returns
+    -------
+    (n,) indices into `SPLITS`.
+
+    Raises
+    ------
+    UserError : a class has too few groups for the folds.
+
+    Notes
+    -----
+    Source: Kohavi, A Study of Cross-Validation and Bootstrap (1995).
 
     Examples
     --------
@@ -135,26 +159,35 @@ def stratified_grouped_fold(
     >>> tested.sum(axis=0).tolist() == [1] * 100, tested.sum(axis=1)
     (True, array([20, 20, 20, 20, 20]))
     """
-    # The other folds must hold a group for train and one for validation.
+    # The other folds need a group for train and one for validation.
     least = max(count, 4 if count == 2 else 3)
     group, sizes, members_of = strata(labels, groups, seed, len(names))
     split_of_group = np.zeros(len(sizes), dtype=np.int64)
     for label, members in enumerate(members_of):
         require_groups(labels, label, members, names, least, f"{count} folds")
-        # Strata start at different folds: the odd groups of all would else be in the first.
+        # Strata start at different folds; otherwise the first fold gets the surplus groups of all of them.
         in_test = assign_folds(sizes[members], count, first=label % count) == index
         rest = members[~in_test]
         ends = np.cumsum(sizes[rest]) - sizes[rest] / 2
-        carved = int(np.clip(np.searchsorted(ends, validation * sizes[members].sum()), 1, len(rest) - 1))
+        for_validation = int(np.clip(np.searchsorted(ends, validation * sizes[members].sum()), 1, len(rest) - 1))
         split_of_group[members[in_test]] = SPLITS.index("test")
-        split_of_group[rest[:carved]] = SPLITS.index("validation")
+        split_of_group[rest[:for_validation]] = SPLITS.index("validation")
     return split_of_group[group]
 
 
 def nested_subsample(labels: np.ndarray, groups: np.ndarray, share: float, seed: int, names: list[str]) -> np.ndarray:
-    """Which rows (n,) of labels (n,) and groups (n,) are in the share: stratified, by whole groups, one of each class at least.
+    """Choose a share of the rows, stratified and by whole groups, with at least one group of each class.
 
-    Nested: the rows of a smaller share are among those of a larger one, and a share of 1 holds all.
+    Subsamples are nested: the rows of a smaller share are among those of a larger one. A share of 1 holds all rows.
+
+    Parameters
+    ----------
+    labels, groups, seed, names : as for `stratified_grouped_split`.
+    share : of the rows of each class, in (0, 1].
+
+    Returns
+    -------
+    (n,) booleans, True for the chosen rows.
 
     Examples
     --------
@@ -165,8 +198,8 @@ def nested_subsample(labels: np.ndarray, groups: np.ndarray, share: float, seed:
     (array([8, 2]), array([40, 10]), True)
     """
     group, sizes, members_of = strata(labels, groups, seed, len(names))
-    kept = np.zeros(len(sizes), dtype=bool)
+    chosen = np.zeros(len(sizes), dtype=bool)
     for members in members_of:
         middle = np.cumsum(sizes[members]) - sizes[members] / 2
-        kept[members[: max(1, int(np.searchsorted(middle, share * sizes[members].sum())))]] = True
-    return kept[group]
+        chosen[members[: max(1, int(np.searchsorted(middle, share * sizes[members].sum())))]] = True
+    return chosen[group]

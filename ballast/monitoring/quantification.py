@@ -1,7 +1,10 @@
-"""The class prior of messages without labels, and how sure it is.
+"""Estimate the class prior of unlabelled messages, with an interval.
 
-Under label shift the mean posterior of a window is the mixture of its means in the classes, which labelled messages give, by
-the window's class prior (Bella et al. 2010, probabilistic adjusted count; Saerens et al. 2002 for EMQ). QuaPy solves for it.
+Under label shift, the mean posterior of a window is a mixture of the mean posteriors of the classes. Labelled messages give the
+means of the classes, and the weights of the mixture are the class prior of the window.
+
+Source: Bella et al., Quantification via Probability Estimators (2010), for probabilistic adjusted count; Saerens et al. (2002)
+for EMQ. QuaPy implements both.
 """
 
 from __future__ import annotations
@@ -13,8 +16,8 @@ import numpy as np
 from quapy.method.aggregative import ACC, EMQ
 from scipy.special import ndtri
 
-# Of a message at each corner of the simplex that each class's mean is taken with (Jeffreys): without it a class of which every
-# message is recognised would have no variance, and an interval for a large share of it would be far too narrow.
+# Weight of a pseudo-message that each class gets at each corner of the simplex (Jeffreys prior). Without it, a class whose
+# messages are all recognised has no variance, and the interval for a large share of it is far too narrow.
 PSEUDO_MESSAGE = 0.5
 BISECTIONS = 40
 
@@ -24,8 +27,8 @@ class ClassConditionals:
     """Mean of q features in each of K classes, over labelled messages.
 
     mean : (K, q).
-    covariance : (K, q, q) of one message.
-    of_mean : (K, q, q) covariance of the mean, over groups of near duplicates.
+    covariance : (K, q, q), of one message.
+    of_mean : (K, q, q), of the mean over groups of near duplicates.
     """
 
     mean: np.ndarray
@@ -33,17 +36,17 @@ class ClassConditionals:
     of_mean: np.ndarray
 
     def mixture(self, prior: np.ndarray) -> np.ndarray:
-        """Covariance (q, q) of one message of a mixture by a prior (K,)."""
+        """Covariance (q, q) of one message from the mixture with a prior (K,)."""
         centred = self.mean - prior @ self.mean
         return np.einsum("k,kij->ij", prior, self.covariance) + np.einsum("k,ki,kj->ij", prior, centred, centred)
 
     def of_mixture(self, prior: np.ndarray) -> np.ndarray:
-        """Covariance (q, q) of the mixture's mean by a prior (K,), for not knowing the classes' means."""
+        """Covariance (q, q) of the mean of the mixture with a prior (K,), because the means of the classes are estimates."""
         return np.einsum("k,kij->ij", prior**2, self.of_mean)
 
 
 def sums_of_groups(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """Sums (g, q) of the rows of values (n, q) over groups (n,).
+    """Sum the rows of values (n, q) by group (n,): (g, q), in the order of the group numbers.
 
     Examples
     --------
@@ -60,9 +63,15 @@ def sums_of_groups(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
 def class_conditionals(
     features: np.ndarray, classes: np.ndarray, groups: np.ndarray, count: int, corners: np.ndarray | None = None
 ) -> ClassConditionals:
-    """Means of features (n, q) in each of `count` classes (n,), every one of which occurs.
+    """Means and covariances of features in each class.
 
-    corners : (c, q) features of messages that each class is given, each with the weight of a pseudo-message.
+    Parameters
+    ----------
+    features : (n, q).
+    classes : (n,) class indices; each of the `count` classes must occur.
+    groups : (n,) of near duplicates.
+    count : number of classes K.
+    corners : (c, q) features of the pseudo-messages that each class gets.
 
     Examples
     --------
@@ -89,7 +98,9 @@ def class_conditionals(
 
 
 def design_effect(values: np.ndarray, groups: np.ndarray) -> float:
-    """Factor, at least 1, on the variance of the mean of values (n,) because messages come in groups (n,) (Kish 1965).
+    """Factor by which groups (n,) of near duplicates raise the variance of the mean of values (n,); at least 1.
+
+    Source: Kish, Survey Sampling (1965).
 
     Examples
     --------
@@ -104,7 +115,7 @@ def design_effect(values: np.ndarray, groups: np.ndarray) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class PriorEstimate:
-    """The class prior (K,) of a window, with the ends (K,) of each class's interval."""
+    """The class prior (K,) of a window, and the lower and upper ends (K,) of the interval of each class."""
 
     prior: np.ndarray
     low: np.ndarray
@@ -112,7 +123,7 @@ class PriorEstimate:
 
 
 def classify_and_count(posteriors: np.ndarray) -> np.ndarray:
-    """Shares (K,) of the classes that are the most probable by posteriors (n, K): what is wrong in a naive count.
+    """Shares (K,) of the most probable classes by posteriors (n, K): the naive estimate, biased under label shift.
 
     Examples
     --------
@@ -123,7 +134,9 @@ def classify_and_count(posteriors: np.ndarray) -> np.ndarray:
 
 
 def emq(calibrated: np.ndarray, prior: np.ndarray) -> np.ndarray:
-    """Prior (K,) of a window by EMQ (Saerens et al. 2002), from its calibrated posteriors (n, K) on a prior (K,).
+    """Class prior (K,) of a window by EMQ, from its calibrated posteriors (n, K), which are right for a prior (K,).
+
+    Source: Saerens et al. (2002).
 
     Examples
     --------
@@ -131,12 +144,14 @@ def emq(calibrated: np.ndarray, prior: np.ndarray) -> np.ndarray:
     >>> emq(calibrated, prior=np.array([0.5, 0.5])).round(2)
     array([0.62, 0.38])
     """
-    found, _ = EMQ.EM(prior, calibrated)
-    return np.asarray(found)
+    estimated, _ = EMQ.EM(prior, calibrated)
+    return np.asarray(estimated)
 
 
 def posterior_conditionals(posteriors: np.ndarray, classes: np.ndarray, groups: np.ndarray) -> ClassConditionals:
-    """Mean posteriors in the K classes: posteriors (n, K), classes (n,), groups (n,) of labelled messages.
+    """Mean posteriors of the K classes, from posteriors (n, K), classes (n,) and groups (n,) of labelled messages.
+
+    Every class must occur.
 
     Examples
     --------
@@ -151,7 +166,7 @@ def posterior_conditionals(posteriors: np.ndarray, classes: np.ndarray, groups: 
 
 
 def adjusted_count(posteriors: np.ndarray, conditionals: ClassConditionals) -> np.ndarray:
-    """Prior (K,) of a window by probabilistic adjusted count (PACC): posteriors (n, K) of the window.
+    """Class prior (K,) of a window by probabilistic adjusted count (PACC), from its posteriors (n, K).
 
     Examples
     --------
@@ -167,17 +182,21 @@ def adjusted_count(posteriors: np.ndarray, conditionals: ClassConditionals) -> n
 def estimate_prior(
     posteriors: np.ndarray, groups: np.ndarray, conditionals: ClassConditionals, *, confidence: float
 ) -> PriorEstimate:
-    """Prior of a window by PACC, with the shares that a score test does not reject.
+    """Class prior of a window by PACC, with an interval for the share of each class.
 
     Parameters
     ----------
-    posteriors, groups : (n, K), (n,) of the window, n > 0.
-    conditionals : of the labelled messages, for the same model.
+    posteriors : (n, K) of the window, n > 0.
+    groups : (n,) of near duplicates in the window.
+    conditionals : of labelled messages, scored by the same model.
+    confidence : of the intervals, such as 0.95.
 
-    A share x is kept when the mean posterior is within chance of the mixture that x gives (Fieller 1954): chance of the
-    window's messages and of the labelled ones, both with x as the truth, over groups of near duplicates. The other classes
-    keep their proportions. Unlike a bootstrap's, the interval allows for mistakes that the labelled messages happen not to
-    hold.
+    Notes
+    -----
+    The interval holds the shares that a score test does not reject (Fieller 1954). For a share x, the test compares the mean
+    posterior of the window with that of the mixture with share x; the other classes keep their proportions. The variance is
+    that for x as the truth. It allows for the sampling of the window and of the labelled messages, by groups of near
+    duplicates. Unlike a bootstrap interval, this one allows for mistakes that happen not to occur among the labelled messages.
 
     Examples
     --------
@@ -190,7 +209,7 @@ def estimate_prior(
     """
     classes = posteriors.shape[1]
     prior = adjusted_count(posteriors, conditionals)
-    # A share of 0 would rule the class out for good: half a message is the least that a window can show.
+    # A share of 0 would rule the class out for good, so the smallest estimate is half a message.
     prior = np.maximum(prior, 0.5 / len(posteriors))
     prior /= prior.sum()
     inverse = np.linalg.pinv(conditionals.mean.T)
@@ -209,21 +228,21 @@ def estimate_prior(
             deviation = np.sqrt(direction @ (window + conditionals.of_mixture(truth)) @ direction)  # noqa: B023
             return float(quantile * deviation)
 
-        def kept(share: float) -> bool:
+        def accepted(share: float) -> bool:
             return bool(abs(free[label] - share) <= margin(share))  # noqa: B023
 
         inside = float(np.clip(free[label], 0, 1))
-        if not kept(inside):
-            # No share fits: the scores are not such a mixture, which is another test's to say.
+        if not accepted(inside):
+            # No share fits, so the scores are no mixture of the classes; `label_shift` tests for that.
             ends[:, label] = np.clip([inside - margin(inside), inside + margin(inside)], 0, 1)
             continue
         for at, end in enumerate((0.0, 1.0)):
-            ends[at, label] = end if kept(end) else bisect(kept, inside, end)
+            ends[at, label] = end if accepted(end) else bisect(accepted, inside, end)
     return PriorEstimate(prior=prior, low=np.minimum(ends[0], prior), high=np.maximum(ends[1], prior))
 
 
-def bisect(kept: Callable[[float], bool], inside: float, outside: float) -> float:
-    """Where between two shares a test begins to reject.
+def bisect(accepted: Callable[[float], bool], inside: float, outside: float) -> float:
+    """The share at which a test begins to reject, between an accepted share `inside` and a rejected share `outside`.
 
     Examples
     --------
@@ -232,5 +251,5 @@ def bisect(kept: Callable[[float], bool], inside: float, outside: float) -> floa
     """
     for _ in range(BISECTIONS):
         middle = (inside + outside) / 2
-        inside, outside = (middle, outside) if kept(middle) else (inside, middle)
+        inside, outside = (middle, outside) if accepted(middle) else (inside, middle)
     return (inside + outside) / 2
