@@ -46,7 +46,7 @@ def notify(
     labels : labels of the resource, which a deployment's trigger can match.
     id : id of the event; Prefect accepts an equal id only once in half an hour.
 
-    Failures are logged as warnings: a flow does not fail because nobody listens.
+    Failures are logged as warnings: a flow does not fail because a notification is lost.
     """
     payload = dict(printable_values(dict(payload)))
     emit_event(event, printable_values({"prefect.resource.id": resource, **(labels or {})}), payload=payload, id=id)

@@ -104,7 +104,7 @@ def run_dvc(
     environment: Mapping[str, str] | None = None,
     folder: Path | None = None,
 ) -> list[str]:
-    """Run a DVC command and return the stages whose commands ran; raises StageFailed with the stage and exit code of the cause.
+    """Run a DVC command and return the stages that ran; raises StageFailed with the stage and exit code of the failed command.
 
     The exit code is 75, and the failure transient, if another process uses the same files.
     """

@@ -2,8 +2,8 @@
 
 DVC's exit code only says that a command failed, and its messages are for people. The report holds what flows decide on:
 
-ran : stages whose commands ran; stages that came from the run cache are not among them.
-failed_stage : the stage whose command failed, or null.
+ran : stages that ran, without those restored from the run cache.
+failed_stage : stage with the failed command, or null.
 exit_code : that of the stage's command; 75 if another process uses the same files; else DVC's own.
 missing : outputs that DVC could not restore, as paths relative to the working directory.
 

@@ -52,7 +52,7 @@ def replay(
     ----------
     schedule : share of the rare class in each window, between 0 and 1.
     size : messages in a window.
-    labelled : share of a window's messages whose labels arrive one window later; 0 for none.
+    labelled : share of a window's messages that are labelled one window later; 0 for none.
     source : a file of labelled messages; by default the held-out messages of the data.
     """
     no_secrets(source)

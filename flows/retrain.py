@@ -45,7 +45,7 @@ def retrain(window: str | None = None, key: str | None = None) -> str:
 
     Parameters
     ----------
-    window : the window whose class prior to train for; None for the prior of the deployed version.
+    window : train for the class prior of this window; None for the prior of the deployed version.
     key : name of the retraining; by default the window, or the time.
 
     Raises StageFailed, and UserError while another retraining runs here.

@@ -45,10 +45,10 @@ def params() -> dict[str, Any]:
 
 def section(name: str) -> dict[str, Any]:
     """A section of params.yaml; raises UserError if it is missing."""
-    found = params().get(name)
-    if not isinstance(found, dict):
-        raise UserError(f"{PARAMS}: {name}: expected keys with values, found {quoted(found)}")
-    return found
+    content = params().get(name)
+    if not isinstance(content, dict):
+        raise UserError(f"{PARAMS}: {name}: expected keys with values, found {quoted(content)}")
+    return content
 
 
 def check_before_dvc() -> None:
@@ -79,14 +79,14 @@ def nodes() -> dict[str, Any]:
 
 def scoring() -> dict[str, Any]:
     """The section `production.score`: where and when windows are scored; raises UserError for missing or invalid values."""
-    found = production().get("score")
-    if not isinstance(found, dict):
-        raise UserError(f"{PARAMS}: production.score: expected keys with values, found {quoted(found)}")
+    score = production().get("score")
+    if not isinstance(score, dict):
+        raise UserError(f"{PARAMS}: production.score: expected keys with values, found {quoted(score)}")
     for key in ("source", "window"):
-        if not isinstance(found.get(key), str) or not found[key].strip():
-            raise UserError(f"{PARAMS}: production.score.{key}: expected text, found {quoted(found.get(key))}")
-    check_number(f"{PARAMS}: production.score.hours", found.get("hours"), 0, YEAR_HOURS)
-    return found
+        if not isinstance(score.get(key), str) or not score[key].strip():
+            raise UserError(f"{PARAMS}: production.score.{key}: expected text, found {quoted(score.get(key))}")
+    check_number(f"{PARAMS}: production.score.hours", score.get("hours"), 0, YEAR_HOURS)
+    return score
 
 
 def window_name(start: datetime) -> str:

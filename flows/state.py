@@ -1,4 +1,4 @@
-"""Read and write JSON state files, whose digests show whether they are unchanged."""
+"""Read and write JSON state files; a digest in each file shows whether it is unchanged."""
 
 from __future__ import annotations
 

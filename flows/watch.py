@@ -27,6 +27,7 @@ from flows.settings import window_name
 from flows.state import read_state
 
 SCORED, WATCH = Path("production/scored"), Path("production/watch")
+PAYLOAD = ("window", "n", "model", "labels", "reference_prior", "estimated_prior", "low", "high", "decision", "reasons")
 
 
 def run_name() -> str:
@@ -51,12 +52,10 @@ def watch(window: str | None = None, occasion: str = "") -> str:
             # Invalid labels must not stop the watch.
             logger.error("%s; watching the window with the earlier labels", failure.headline)
             notify("labels.rejected", f"ballast.window.{name}", {"window": name, "reason": failure.headline})
-        try:
-            run_command("watch", ["python", "-m", "stages.production.watch", "--window", name], logger.info)
-        except StageFailed:
-            if not (SCORED / f"{name}.parquet").exists():
-                notify("window.missing", f"ballast.window.{name}", {"window": name}, labels={"ballast.window": name})
-            raise
+        if not (SCORED / f"{name}.parquet").exists():
+            # The stage then fails and says how to score the window.
+            notify("window.missing", f"ballast.window.{name}", {"window": name}, labels={"ballast.window": name})
+        run_command("watch", ["python", "-m", "stages.production.watch", "--window", name], logger.info)
     result = read_state(WATCH / f"{name}.json")
     artifacts.markdown(decision_markdown(result), key="class-prior", description=f"{name}: {result['decision']}")
     create_link_artifact((WATCH / f"{name}.html").resolve().as_uri(), link_text=f"drift of {name}", key="drift")
@@ -70,9 +69,6 @@ def watch(window: str | None = None, occasion: str = "") -> str:
     if decision == "reprior":
         correct_deployed(name, result["model"])
     return decision
-
-
-PAYLOAD = ("window", "n", "model", "labels", "reference_prior", "estimated_prior", "low", "high", "decision", "reasons")
 
 
 def correct_deployed(window: str, model: str) -> None:

@@ -92,7 +92,7 @@ def check_out(root: Path, commit: str) -> None:
         run_git(root, "checkout", "--quiet", "--", WRITTEN_BY_DVC)
     else:
         (root / WRITTEN_BY_DVC).unlink(missing_ok=True)
-    # Not forced: an untracked file in the way is also somebody's work.
+    # Not forced: an untracked file in the way may be work of the user.
     run_git(root, "checkout", "--quiet", "--detach", commit)
 
 

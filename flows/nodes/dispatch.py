@@ -75,7 +75,7 @@ def train_elsewhere(stages: Sequence[str], retries: int) -> None:
 
 @flow(name="train on nodes", flow_run_name="trainings on other machines")
 def train_on_nodes(reads: dict[str, Reads], retries: int) -> None:
-    """Send every training and collect the results; after a failure the others continue, because their results are kept."""
+    """Send every training and collect the results; after a failure the others continue, because their results are saved."""
     # Inside the flow, because Prefect leaves it only when its tasks have ended, and those wait for other machines.
     with stopping_commands(within=True):
         send(reads, retries)
@@ -137,7 +137,7 @@ def training_requests(reads: Mapping[str, Reads]) -> list[TrainingRequest]:
 def result_or_none(
     engine: Engine, future: PrefectFuture[Any], stage: str, losses: Counter[str], retries: int
 ) -> TrainingResult | None:
-    """The result of a training, or None if it was lost and is to be sent again, which `losses` then counts.
+    """The result of a training, or None if it was lost and must be sent again; `losses` counts these.
 
     Raises UserError after more than `retries` losses, and any error of the training that is not transient.
     """

@@ -1,1 +1,1 @@
-"""The Prefect server that `make serve` runs: who may use it, its work pool, its services, and runs that nobody ends."""
+"""The Prefect server of `make serve`: authentication, work pool, services, and automations for zombie runs."""

@@ -102,9 +102,9 @@ def host_names(host: str, others: Sequence[str]) -> list[str]:
     """The host names of a server: its own, those of this machine if it listens on all addresses, and the given ones."""
     own = [host]
     if host in ANY_ADDRESS:
-        found = [address for addresses in psutil.net_if_addrs().values() for address in addresses]
+        interfaces = [address for addresses in psutil.net_if_addrs().values() for address in addresses]
         addresses = [
-            address.address.partition("%")[0] for address in found if address.family in (socket.AF_INET, socket.AF_INET6)
+            address.address.partition("%")[0] for address in interfaces if address.family in (socket.AF_INET, socket.AF_INET6)
         ]
         own = [socket.gethostname(), socket.getfqdn(), *addresses]
     return list(dict.fromkeys(url_host(name) for name in (*LOOPBACK, *own, *others)))
@@ -152,8 +152,8 @@ def missing_settings(settings: Settings) -> dict[str, str]:
         return server_settings(settings, word, [NO_ORIGIN]) | client_settings(settings, word)
     if settings.api.auth_string is not None or settings.api.key is not None:
         return {}
-    known = auth_string_for(server_home(), url)
-    return {} if known is None else client_settings(settings, known)
+    auth_string = auth_string_for(server_home(), url)
+    return {} if auth_string is None else client_settings(settings, auth_string)
 
 
 def auth_string_for(home: Path, url: str) -> str | None:

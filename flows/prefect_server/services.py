@@ -22,7 +22,7 @@ from flows.prefect_server.auth import LOCK_FILE, make_private, open_private
 STOP_SECONDS = 30.0
 # A service that ends soon after its start is restarted with growing delays.
 SETTLED_SECONDS, MAX_DELAY_SECONDS = 60.0, 60.0
-# Environment variable that marks all our descendants, including those whose parent was killed.
+# Environment variable that marks all our descendants, even if their parent was killed.
 MARK = "BALLAST_SERVE"
 
 

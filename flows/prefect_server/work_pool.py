@@ -97,4 +97,4 @@ async def next_run(client: PrefectClient, deployment: DeploymentResponse) -> str
         if runs and runs[0].expected_start_time:
             return f"next {runs[0].expected_start_time:%Y-%m-%d %H:%M} UTC"
         await asyncio.sleep(0.3)
-    return "next run not known yet"
+    return "next run not scheduled yet"

@@ -1,4 +1,4 @@
-"""Prefect automations that mark zombie runs as crashed: runs whose process or worker was killed and cannot report it."""
+"""Prefect automations that mark zombie runs as crashed. Their process or worker was killed and cannot report it."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def program(words: Sequence[str]) -> str:
 def running_dvc(root: Path | None = None) -> Iterator[psutil.Process]:
     """The running DVC processes of one checkout or, without `root`, of all.
 
-    A process of another user, whose working directory is not readable, counts for every checkout.
+    A process with an unreadable working directory, such as one of another user, counts for every checkout.
     """
     for process in psutil.process_iter():
         with suppress(psutil.Error):
