@@ -296,11 +296,11 @@ def test_texts_are_hidden_when_params_say_so(two: Built, desktop: Watched, tmp_p
     built.project.edit({"report.show_texts": False})
     built.stage("report")
     shown_before = desktop.open(two.reports / "index.html").locator("body").evaluate("body => body.textContent")
-    told = [text for text in built.texts if len(text) > 3]
-    assert told and all(text in shown_before for text in told)
+    long_texts = [text for text in built.texts if len(text) > 3]
+    assert long_texts and all(text in shown_before for text in long_texts)
     for name in PAGES:
         text = desktop.open(built.reports / name, settled=True).locator("body").evaluate("body => body.textContent")
-        assert not any(each in text or each in built.html(name) for each in told), name
+        assert not any(long in text or long in built.html(name) for long in long_texts), name
     shown = desktop.open(built.reports / "index.html")
     rows = shown.locator(".probe tbody:visible th").all_inner_texts()
     assert rows == [f"text {number}" for number in range(1, len(built.texts) + 1)]
@@ -750,9 +750,9 @@ def with_verdicts(results: Results, verdicts: Mapping[str, str]) -> Results:
 def test_the_answer_says_whether_the_difference_is_real(two: Built) -> None:
     results = dataclasses.replace(two.results(), selected={"technique": "focal", "seed": 0})
     own = results.board["techniques"]["focal"]["comparison"]["operating_point"]["metrics"]["macro_f1"]
-    said = answer(results)["against"]
-    assert f"its macro F1 differs from that of baseline by {own['difference']:+.3f} (95% interval" in said
-    assert said.endswith(f"{own['low']:+.3f} to {own['high']:+.3f}).")
+    sentences = answer(results)["against"]
+    assert f"its macro F1 differs from that of baseline by {own['difference']:+.3f} (95% interval" in sentences
+    assert sentences.endswith(f"{own['low']:+.3f} to {own['high']:+.3f}).")
     level = dict.fromkeys([name for name in results.names if name != "baseline"], "no difference shown")
     unproven = answer(with_verdicts(results, level))["against"]
     assert unproven.endswith("No technique has a significantly better macro F1 than baseline.")
@@ -764,10 +764,27 @@ def test_the_answer_says_whether_the_difference_is_real(two: Built) -> None:
     assert "It is the reference (baseline) that the other techniques are compared with." in answer(reference)["against"]
 
 
-@pytest.mark.parametrize(("seeds", "said"), [([0], "One seed: "), ([0, 1], "2 seeds: "), ([0, 1, 2], "")])
-def test_the_answer_warns_of_few_seeds(seeds: list[int], said: str, two: Built) -> None:
+@pytest.mark.parametrize(("seeds", "start"), [([0], "One seed: "), ([0, 1], "2 seeds: "), ([0, 1, 2], "")])
+def test_the_answer_warns_of_few_seeds(seeds: list[int], start: str, two: Built) -> None:
     warned = answer(with_params(two.results(), "train", seeds=seeds))["seeds"]
-    assert warned.startswith(said) and bool(warned) == bool(said)
+    assert warned.startswith(start) and bool(warned) == bool(start)
+
+
+def test_the_answer_names_what_would_improve_the_model(two: Built) -> None:
+    results = dataclasses.replace(two.results(), studies={"learning_curve": None, "ratio": None})
+    study, seeds = answer(results)["improve"]
+    assert study["code"] == "make study NAME=learning_curve" and seeds["code"] == "train.seeds"
+    assert "<code>make study NAME=learning_curve</code>" in page(results).partition("</header>")[0]
+    enough = with_params(dataclasses.replace(results, studies={}), "train", seeds=[0, 1, 2])
+    assert answer(enough)["improve"] == []
+
+
+def test_many_techniques_are_counted_in_the_answer(two: Built) -> None:
+    results = two.results()
+    worse = with_verdicts(results, dict.fromkeys([name for name in results.names if name != "baseline"], "worse"))
+    assert answer(worse)["against"].endswith(
+        "No technique has a significantly better macro F1 than baseline; 6 techniques have a significantly worse one."
+    )
 
 
 def test_the_answer_names_the_rule(two: Built) -> None:

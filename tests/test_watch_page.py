@@ -405,11 +405,11 @@ def test_names_of_windows_do_not_cover_each_other(count: int, desktop: Watched, 
 def test_counting_is_explained_by_the_rates_of_the_model(pages: dict[str, Path], desktop: Watched) -> None:
     rates = {"ham": {"ham": 0.97, "spam": 0.03}, "spam": {"ham": 0.1, "spam": 0.9}}
     window = made("a", (0.8, 0.2), (0.8, 0.2), rates=rates)
-    said = counting(window, share_scale([window], "spam"))
+    content = counting(window, share_scale([window], "spam"))
     # 0.2 x 0.9 + 0.8 x 0.03, and 0.4 x 0.9 + 0.6 x 0.03
-    assert (said["recall"], said["false_positive_rate"], said["at_prior"]) == ("90.0%", "3.0%", "20.4%")
-    assert (said["other"], said["at_other"]) == ("40.0%", "37.8%")
-    assert sorted(row["counted"] for row in said["rows"]) == pytest.approx([0.204, 0.796])
+    assert (content["recall"], content["false_positive_rate"], content["at_prior"]) == ("90.0%", "3.0%", "20.4%")
+    assert (content["other"], content["at_other"]) == ("40.0%", "37.8%")
+    assert sorted(row["counted"] for row in content["rows"]) == pytest.approx([0.204, 0.796])
     exact = {"ham": {"ham": 0.975, "spam": 0.025}, "spam": {"ham": 0.1, "spam": 0.9}}
     assert counting({**window, "rates": exact}, share_scale([window], "spam"))["same"]
     text = words(desktop.open(pages["eight"]), "#counting .lead")
@@ -506,7 +506,7 @@ EVIDENTLY: dict[str, tuple[Window, Columns, Columns]] = {
 }
 
 
-SAID = {
+EXPECTED_TEXTS = {
     "usual": ["Decision: reprior, because the class prior moved (ham 0.800 → ", "Reference: 300 labelled held-out", "biased"],
     "hostile": ["‹svg onload=", "Current: 80 of 1,000 unlabelled messages"],
     "no message": ["The window has no messages", "Decision: investigate"],
@@ -527,11 +527,11 @@ def test_evidently_draws_a_window(case: str, desktop: Watched, tmp_path: Path) -
     assert html.count("Drift in column 'decided class'") == (case in ("usual", "hostile", "never decided for"))
     assert "Drift in column 'other_scripts'" not in html
     if case not in SHOWN:
-        assert all(each in html for each in SAID[case])
+        assert all(each in html for each in EXPECTED_TEXTS[case])
         return
     path.write_text(html, encoding="utf-8")
     shown = desktop.open(path)
     shown.wait_for_function("document.body.innerText.includes('Decision')")
     text = shown.locator("body").inner_text()
-    assert all(each in text for each in SAID[case]), text[:600]
+    assert all(each in text for each in EXPECTED_TEXTS[case]), text[:600]
     desktop.assert_clean(path)
