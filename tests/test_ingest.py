@@ -140,7 +140,7 @@ BAD = [
     bad("a.jsonl", GOOD.assign(text=[["a"]] * ROWS), {}, "a.jsonl: the column 'text' holds list", id="nested column"),
     bad("a.parquet", b"PAR1" + b"x" * 99, {}, "a.parquet: cannot be read as parquet", id="corrupt parquet"),
     bad("a.csv", GOOD, {"source": "parquet"}, "a.csv: cannot be read as parquet", id="not a parquet"),
-    bad("a.txt", GOOD_CSV, {}, "a.txt: cannot tell the format", "csv, tsv, jsonl or parquet", id="unknown ending"),
+    bad("a.txt", GOOD_CSV, {}, "a.txt: unknown format", "csv, tsv, jsonl or parquet", id="unknown ending"),
     bad("a.csv", GOOD.assign(id=7), {"id_column": "id"}, "a.csv: the column 'id'", "each row once", id="repeated ids"),
     bad("http://127.0.0.1:9/a.csv", None, {}, "http://127.0.0.1:9/a.csv: cannot be read", id="unreachable URL"),
     bad("a.csv", None, {"source": "hub"}, "ingest.hub.name", id="hub without a name"),

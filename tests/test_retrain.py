@@ -304,11 +304,11 @@ REFUSED: dict[str, tuple[Callable[[Project], Any], str]] = {
     "no git": (lambda project: shutil.rmtree(project.folder / ".git"), "git rev-parse --show-prefix: fatal: not a git"),
     "a folder of a repository": (
         lambda project: shutil.move(project.folder / ".git", project.folder.parent),
-        "is a folder of its git repository; a retraining needs a repository of the project's own",
+        "is a folder within a git repository; a retraining needs the project at the root of its repository",
     ),
     "a metric of probabilities": (
         lambda project: project.edit({"production.retrain.metric": "spam.pr_auc"}),
-        "params.yaml: production.retrain.metric 'spam.pr_auc' is none of decisions: ",
+        "params.yaml: production.retrain.metric 'spam.pr_auc' is no metric of decisions: ",
     ),
     "a wrong setting": (lambda project: project.edit({"production.retrain.margin": -1}), "production.retrain.margin: "),
 }

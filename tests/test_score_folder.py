@@ -180,7 +180,7 @@ def test_the_largest_files_come_first(ready: Project) -> None:
 
 @pytest.mark.parametrize("name", ["messages", "messages/b", "messages/scores"])
 def test_scores_are_never_taken_for_messages(ready: Project, name: str) -> None:
-    with pytest.raises(UserError, match=r"scores there would be taken for messages; name a folder outside"):
+    with pytest.raises(UserError, match=r"scores there would be read as messages; name a folder outside"):
         work(str(ready.folder / "messages"), Target(*fsspec.core.url_to_fs(str(ready.folder / name))))
     for fine in ("messages_scored", "messages/_scored"):
         work(str(ready.folder / "messages"), Target(*fsspec.core.url_to_fs(str(ready.folder / fine))))
@@ -188,7 +188,7 @@ def test_scores_are_never_taken_for_messages(ready: Project, name: str) -> None:
 
 def test_two_files_do_not_share_a_place(ready: Project) -> None:
     ready.write("messages/first.csv.parquet", MESSAGES)
-    with pytest.raises(UserError, match=r"its scores would be in the place of those of .*first\.csv"):
+    with pytest.raises(UserError, match=r"its scores would replace those of .*first\.csv"):
         work("messages", Target(fsspec.filesystem("memory"), "/scores"))
 
 
@@ -330,6 +330,6 @@ def test_a_file_that_kills_its_workers_is_named_and_the_others_are_scored(ready:
         said = child.stderr.read()
     assert child.returncode == 1, said
     assert len(killed) == TRIES
-    assert f"{killer}: {TRIES} workers were killed at it" in said
+    assert f"{killer}: {TRIES} workers were killed while they scored it" in said
     assert said.splitlines()[-1].startswith("error: 1 of 3 files have no scores: ")
     assert set(written(ready)) == {output_name(name) for name in others}

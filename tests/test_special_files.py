@@ -236,7 +236,7 @@ def test_long_names(ready: Project, tmp_path: Path) -> None:
     assert "at most 200 characters" in ready.stage_here("params").error
     assert {**snapshot(ready), "params.yaml": b""} == {**before, "params.yaml": b""}
     with (
-        pytest.raises(UserError, match=r"the name has 256 bytes, a file's at most 255; shorten it"),
+        pytest.raises(UserError, match=r"the name has 256 bytes, the limit is 255; shorten it"),
         replaced(tmp_path / ("ä" * 128)),
     ):
         pass
@@ -258,7 +258,7 @@ def test_names_too_long_for_the_scores_of_a_folder(tmp_path: Path) -> None:
     path = tmp_path / "in" / f"{'n' * 245}.csv"
     path.parent.mkdir()
     path.write_bytes(MESSAGES.to_csv(index=False).encode())
-    with pytest.raises(UserError, match=r"the name has 257 bytes, a file's at most 255; shorten it"):
+    with pytest.raises(UserError, match=r"the name has 257 bytes, the limit is 255; shorten it"):
         work(str(path.parent), Target(*file_system(str(tmp_path / "out"))))
     path.rename(path.with_name(f"{'n' * 240}.csv"))
     assert len(work(str(path.parent), Target(*file_system(str(tmp_path / "out"))))[1]) == 1

@@ -226,16 +226,16 @@ def test_states_that_were_kept_give_the_same_weights_to_the_bit(
     for damaged in (written[:100], written[:-1] + bytes([written[-1] ^ 1])):
         path.write_bytes(damaged)
         fine_tune(Technique(), sample, settings)
-        assert path.read_bytes() == written and "is computed anew" in capsys.readouterr().err
+        assert path.read_bytes() == written and "is computed again" in capsys.readouterr().err
     path.unlink()
     path.mkdir()
     fine_tune(Technique(), sample, settings)
-    assert "cannot be kept" in capsys.readouterr().err
+    assert "cannot be cached" in capsys.readouterr().err
     shutil.rmtree(PROJECT.states)
     PROJECT.states.parent.mkdir(exist_ok=True)
     PROJECT.states.touch()
     fine_tune(Technique(), sample, settings)
-    assert "cannot be kept" in capsys.readouterr().err
+    assert "cannot be cached" in capsys.readouterr().err
 
 
 def test_the_oldest_states_make_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

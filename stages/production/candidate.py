@@ -1,4 +1,4 @@
-"""Make a version of the selected model: its weights, what windows are compared with, and where it all came from."""
+"""Make a version of the selected model: its weights, the reference for windows, and its lineage."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ from stages.store.project import PROJECT, Project
 from stages.store.protocol import production_prior
 from stages.store.section import read_yaml
 
-# Some 3 kB for each training.
+# A training takes about 3 kB.
 LARGEST_LOCK_BYTES = 1 << 25
-# So many held-out messages are scored again by the copied model; another machine's rounding moves a probability far less.
+# The copied model scores this many held-out messages again; rounding on another machine changes probabilities far less.
 SCORED_AGAIN, TOLERANCE = 32, 0.05
 
 
@@ -159,7 +159,7 @@ def check_current(
         raise stale(pointed, path)
     expected = production_prior(read_params(project.params).production.prior, counts)
     if not np.allclose(expected, [pointer["production_prior"][label] for label in pointer["labels"]], rtol=0, atol=1e-9):
-        raise UserError(f"{pointed}: is for another class prior than production.prior of {project.params}; run `dvc repro`")
+        raise UserError(f"{pointed}: is for another class prior than production.prior in {project.params}; run `dvc repro`")
 
 
 def check_lock(lock: Mapping[str, Any], name: str, seed: int, project: Project) -> None:
@@ -195,25 +195,27 @@ def stale(path: Path, other: Path) -> UserError:
 
 
 def copy(path: Path, target: Path) -> None:
-    """Copy a file's bytes, into folders that need not exist."""
+    """Copy a file's bytes, and make the folders that are missing."""
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(path, target)
 
 
 def copy_public(path: Path, target: Path) -> None:
-    """Copy a YAML file without the secrets of URLs; raises UserError where one would be left."""
+    """Copy a YAML file without the secrets in URLs; raises UserError if a secret would remain."""
     target.write_text(public_text(path.read_text(encoding="utf-8")), encoding="utf-8")
     for key in secrets_in(read_yaml(target, LARGEST_LOCK_BYTES), skip="probe"):
         raise UserError(f"{path}: {key} holds a URL with user info, a query or a fragment; write it on one line, unescaped")
 
 
 def reference(held_out: pd.DataFrame, labels: list[str], logits: np.ndarray, words: np.ndarray) -> pd.DataFrame:
-    """What windows are compared with: the held-out messages (n rows) without their texts, with their logits (n, K)."""
+    """The reference for windows: the held-out messages (n rows) without their texts, with their logits (n, K)."""
     texts = held_out["text"].tolist()
     groups = groups_of(texts)
     columns = {f"logit_{label}": logits[:, at].astype(np.float32) for at, label in enumerate(labels)}
-    known = pd.DataFrame({"label": held_out["label"].tolist(), "split": held_out["split"].tolist(), "group": groups, **columns})
-    return pd.concat([known, descriptors(texts, words)], axis=1)
+    labelled = pd.DataFrame(
+        {"label": held_out["label"].tolist(), "split": held_out["split"].tolist(), "group": groups, **columns}
+    )
+    return pd.concat([labelled, descriptors(texts, words)], axis=1)
 
 
 def lineage(lock: Mapping[str, Any], model: str, stage: str, project: Project) -> dict[str, Any]:

@@ -57,7 +57,7 @@ def indices(names: pd.Series, labels: list[str]) -> np.ndarray:
 
 
 def history() -> list[dict[str, str]]:
-    """Every switch from one version to another, the oldest first; raises UserError if `current.json` is broken."""
+    """Every switch from one version to another, the oldest first; raises UserError if `current.json` is damaged."""
     if not PROJECT.current.exists():
         return []
     with with_remedy():

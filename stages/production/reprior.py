@@ -1,4 +1,4 @@
-"""Make a version of the deployed one on another class prior: the same weights, an operating point chosen anew."""
+"""Correct the deployed version to another class prior: the same weights, a new operating point."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ NOTE = re.compile(r"<!-- note -->.*?<!-- /note -->\n+", re.DOTALL)
 
 
 def estimated_prior(window: str, labels: list[str]) -> dict[str, float]:
-    """The class prior that a window was estimated to have; raises UserError when there is no such estimate."""
-    known = [path.stem for path in PROJECT.watch.glob("*.json")]
+    """The estimated class prior of a window; raises UserError if there is no estimate."""
+    windows = [path.stem for path in PROJECT.watch.glob("*.json")]
     path = PROJECT.watch / f"{window}.json"
-    if window not in known:
-        raise UserError(f"no watched window {window!r} in {PROJECT.watch}; {suggestion(window, known)}")
+    if window not in windows:
+        raise UserError(f"no watched window {window!r} in {PROJECT.watch}; {suggestion(window, windows)}")
     try:
         shares = {str(label): float(share) for label, share in read_json(path)["estimated_prior"].items()}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -52,7 +52,7 @@ def estimated_prior(window: str, labels: list[str]) -> dict[str, float]:
 
 
 def prior_deviation(window: str, labels: list[str]) -> dict[str, float]:
-    """Standard deviation of each class's share that a window was estimated to have; 0 where the watch says nothing of it."""
+    """Standard deviation of each estimated class share of a window; 0 if there is no interval."""
     watched = read_json(PROJECT.watch / f"{window}.json") if regular_file(PROJECT.watch / f"{window}.json") else {}
     if not watched.get("low"):
         return dict.fromkeys(labels, 0.0)
@@ -61,10 +61,10 @@ def prior_deviation(window: str, labels: list[str]) -> dict[str, float]:
 
 
 def operating_point_for(prior: Mapping[str, float], base: Version) -> dict[str, Any]:
-    """A version's operating point chosen anew by its own rule for another production prior, as stage evaluate chooses it."""
+    """The operating point of a version for another production prior, by the version's own rule, as in stage evaluate."""
     labels, point = base.labels, base.manifest["operating_point"]
     settings = base.folder / PROJECT.params
-    # Its own settings, so that the measured prior is found to agree or not just as it was then.
+    # The version's own settings, so that the fitted effective prior is the same as before.
     bootstrap = checked(Evaluate, read_yaml(settings)["evaluate"], str(settings))
     held_out = read_frame(base.folder / REFERENCE, required=False)
     split = {name: held_out[held_out["split"] == name] for name in ("validation", "test")}
@@ -89,12 +89,12 @@ def operating_point_for(prior: Mapping[str, float], base: Version) -> dict[str, 
         test=logits["test"],
         train=np.empty((0, len(labels))),
         train_classes=np.empty(0, dtype=np.int64),
-        # A measurement does not contradict a prior that it gave or agreed with: the effective prior stays as it is.
+        # The fit agrees with a prior that it gave or agreed with before, so the effective prior stays.
         declared_prior=base.effective_prior,
     )
     fitted = adjust(scores, protocol)
     if not np.array_equal(fitted.effective, base.effective_prior):
-        raise UserError(f"{base.folder / REFERENCE}: its logits are not right for the effective prior; promote it again")
+        raise UserError(f"{base.folder / REFERENCE}: its logits do not fit the effective prior; promote the version again")
     weights = protocol.production_weights(protocol.test)
     decisions = Decisions(protocol.test_scores(fitted.preferences(fitted.test), weights))
     everything = np.ones((1, int(protocol.test.groups.max()) + 1))
@@ -114,7 +114,7 @@ def labelled(rows: pd.DataFrame, labels: list[str]) -> Labelled:
 
 
 def link(path: Path, target: Path) -> None:
-    """Give a file a second name; a copy where the disk knows no hard links."""
+    """Make a hard link to a file, or a copy if the file system has no hard links."""
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.link(path, target)
@@ -123,12 +123,12 @@ def link(path: Path, target: Path) -> None:
 
 
 def make_corrected(base: Version, prior: Mapping[str, float], window: str, version: str, folder: Path) -> Manifest:
-    """Put the deployed version on another production prior, in an empty folder: the same weights, another operating point."""
+    """Fill an empty folder with the deployed version on another production prior; returns the manifest."""
     point = operating_point_for(prior, base)
     files = dict(base.manifest["files"])
-    for each in files:
-        if each != PROJECT.model_card.name:
-            link(base.folder / each, folder / each)
+    for name in files:
+        if name != PROJECT.model_card.name:
+            link(base.folder / name, folder / name)
     earlier = (base.folder / PROJECT.model_card.name).read_text(encoding="utf-8")
     card = folder / PROJECT.model_card.name
     card.write_text(note(base, point, window, version) + NOTE.sub("", earlier), encoding="utf-8")
@@ -138,13 +138,13 @@ def make_corrected(base: Version, prior: Mapping[str, float], window: str, versi
 
 
 def note(base: Version, point: Mapping[str, Any], window: str, version: str) -> str:
-    """What a corrected version's card says on top of that of the version whose weights it has."""
-    label = point["label"] or min(base.labels, key=lambda each: point["production_prior"][each])
+    """The note on the model card of a corrected version, above the card of the version that the weights come from."""
+    label = point["label"] or min(base.labels, key=lambda name: point["production_prior"][name])
     reached = ", ".join(
         f"{metric_name(f'{label}.{metric}')} {with_interval(point['test'][f'{label}.{metric}'])}"
         for metric in ("precision", "recall")
     )
-    earlier, prior = (shares_in_words(each["production_prior"]) for each in (base.manifest, point))
+    earlier, prior = (shares_in_words(source["production_prior"]) for source in (base.manifest, point))
     decision, reached = markdown(decision_rule(point, base.labels)), markdown(reached)
     return (
         f"<!-- note -->\n> **Version {version}** has the weights of version {base.name}, corrected from the class prior"

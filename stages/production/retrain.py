@@ -1,10 +1,10 @@
-"""The steps of a retraining outside the pipeline: prepare a checkout of its own, judge its model, and note what came of it.
+"""The steps of a retraining outside the pipeline: prepare a checkout, compare its model, and record the decision.
 
-`prepare` makes `production/retrain/<key>/worktree/`: the commit that is checked out here, these params with the new prior, all
-feedback that is new to the data. `challenge` compares the model that the pipeline selected there with the deployed one and
-writes `production/retrain/<key>/challenge.json`. `bring-home` makes the result of a promoted retraining that of this checkout,
-for which `dvc repro` then has nothing to do. `conclude` writes `decision.json`, the sign that the key is done, and removes the
-retraining's checkout. Each step can be repeated; what is there already stays.
+`prepare` makes `production/retrain/<key>/worktree/`: the commit that is checked out here, these params with the new prior, and
+all feedback that is new to the data. `challenge` compares the model that the pipeline selected there with the deployed one, and
+writes `production/retrain/<key>/challenge.json`. `bring-home` copies the result of a promoted retraining to this checkout, so
+that `dvc repro` has nothing to do here. `conclude` writes `decision.json`, which marks the retraining as done, and removes its
+checkout. Each step can be repeated: it keeps what exists.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ REFERENCE_TECHNIQUE = "baseline"
 
 
 def prior_for(window: str | None, version: Version) -> dict[str, float]:
-    """The prior to train for: that of the window, else the deployed one's.
+    """The prior to train for: that of the window, else that of the deployed version.
 
-    Where recall fell, the window's estimate is wrong: it rests on the recall of before.
+    If recall fell, the estimate of the window is wrong, because it assumes the earlier recall.
     """
     estimate = None if window is None else estimated_prior(window, version.labels)
     if estimate is None or read_json(PROJECT.watch / f"{window}.json").get("recall_fell"):
@@ -55,17 +55,17 @@ def prior_for(window: str | None, version: Version) -> dict[str, float]:
 
 
 def write_params(home: Path, text: str, params: Params, prior: dict[str, float], technique: str) -> dict[str, Any]:
-    """Put params with the new prior, and the deployed technique and the baseline only where params say so, into the checkout.
+    """Write params with the new prior into the checkout; `production.retrain.techniques` says which entries they keep.
 
-    Returns the entries that are left out, and whether they are deleted: the former file is then beside the checkout.
+    Returns the omitted entries, and whether they are deleted; the former file is then beside the checkout.
     """
-    kept = {technique, REFERENCE_TECHNIQUE} if params.production.retrain.techniques == "deployed" else None
-    made = retrained(text, prior, kept, home.name)
+    entries = {technique, REFERENCE_TECHNIQUE} if params.production.retrain.techniques == "deployed" else None
+    made = retrained(text, prior, entries, home.name)
     if made.deleted:
         (home / PROJECT.params).write_bytes(text.encode())
     with replaced(home / "worktree" / PROJECT.params) as temporary:
         temporary.write_bytes(made.text.encode())
-    # It may hold what only its owner is to read.
+    # It may hold secrets that only its owner may read.
     for path in (home / PROJECT.params, home / "worktree" / PROJECT.params):
         if path.exists():
             shutil.copymode(PROJECT.params, path)
@@ -73,10 +73,10 @@ def write_params(home: Path, text: str, params: Params, prior: dict[str, float],
 
 
 def feedback_so_far() -> pd.DataFrame:
-    """The rows for data/feedback.parquet: those that are there, and what production has that is new; the last label counts."""
-    came = read_feedback().query("new")[["id", "text", "label", "split"]]
-    earlier = [read_frame(PROJECT.feedback, required=False)[list(came.columns)]] if PROJECT.feedback.exists() else []
-    return pd.concat([*earlier, came]).astype("str").drop_duplicates(["id", "text"], keep="last")
+    """The rows for data/feedback.parquet: present rows and new ones of production; the last label of a message counts."""
+    arrived = read_feedback().query("new")[["id", "text", "label", "split"]]
+    earlier = [read_frame(PROJECT.feedback, required=False)[list(arrived.columns)]] if PROJECT.feedback.exists() else []
+    return pd.concat([*earlier, arrived]).astype("str").drop_duplicates(["id", "text"], keep="last")
 
 
 def prepare(key: str, window: str | None) -> dict[str, Any]:
@@ -85,9 +85,11 @@ def prepare(key: str, window: str | None) -> dict[str, Any]:
     Returns {prepared}: false if another version has been deployed since the window was scored, in which case nothing is made.
     """
     params, version = read_params(), read_version(current_version())
-    metric, known = params.production.retrain.metric, list(version.manifest["operating_point"]["test"])
-    if metric not in known:
-        raise UserError(f"params.yaml: production.retrain.metric {metric!r} is none of decisions: {suggestion(metric, known)}")
+    metric, metrics = params.production.retrain.metric, list(version.manifest["operating_point"]["test"])
+    if metric not in metrics:
+        raise UserError(
+            f"params.yaml: production.retrain.metric {metric!r} is no metric of decisions: {suggestion(metric, metrics)}"
+        )
     home = PROJECT.retrain / key
     worktree = home / "worktree"
     ready = home / "prepared.json"
@@ -96,15 +98,17 @@ def prepare(key: str, window: str | None) -> dict[str, Any]:
         return {"prepared": True}
     prior = prior_for(window, version)
     if window is not None and (scored_by := read_json(PROJECT.watch / f"{window}.json")["model"]) != version.name:
-        # Its answer would be to a question that another version has answered since.
+        # The window says nothing about the version that is deployed now.
         print(f"retrain: {window} was scored by {scored_by}, {version.name} is deployed since; nothing to do", file=sys.stderr)
         return {"prepared": False}
     if folder := run_git("rev-parse", "--show-prefix"):
-        raise UserError(f"{folder} is a folder of its git repository; a retraining needs a repository of the project's own")
+        raise UserError(
+            f"{folder} is a folder within a git repository; a retraining needs the project at the root of its repository"
+        )
     remove_checkout(worktree)
     base = state_here()
     if changed := changed_since(base["commit"], *CODE):
-        print(f"retrain: the code is that of the commit, without what changed in {', '.join(changed)}", file=sys.stderr)
+        print(f"retrain: uses the committed code, without the changes in {', '.join(changed)}", file=sys.stderr)
     run_git("worktree", "add", "--force", "--detach", str(worktree), base["commit"])
     base |= write_params(home, PROJECT.params.read_bytes().decode("utf-8"), params, prior, version.manifest["technique"])
     if PROJECT.lock.exists():
@@ -126,9 +130,9 @@ def prepare(key: str, window: str | None) -> dict[str, Any]:
 
 
 def never_seen(test: pd.DataFrame, champion: Version) -> np.ndarray:
-    """Which test messages (n,) are surely new to a version: held out from it too, or feedback, which keeps its split.
+    """Whether each test message (n,) is surely new to a version: it was held out there too, or is feedback.
 
-    All of them, unless the data have been split anew since.
+    This holds for all of them unless the data were split anew, because feedback keeps its split.
     """
     held_out = read_frame(champion.folder / REFERENCE, ["split", "group"], required=False).query("split == 'test'")
     groups = groups_of(test["text"])
@@ -158,8 +162,8 @@ def compare(key: str) -> dict[str, Any]:
     test, logits = test[unseen], scores.test[unseen].astype(np.float64)
     if gone := set(labels) - set(test["label"]):
         raise UserError(
-            f"{home}: no test message of {', '.join(sorted(gone))} is one that the champion surely was not trained on, for"
-            f" {PROJECT.messages} is split anew since version {champion.name}; promote a model of the new data by hand"
+            f"{home}: the champion may have been trained on every test message of {', '.join(sorted(gone))}, because"
+            f" {PROJECT.messages} was split anew after version {champion.name}; promote a model of the new data by hand"
         )
     prior = np.array([prepared["prior"][label] for label in labels])
     effective = np.array([pointer["effective_prior"][label] for label in labels])
@@ -273,10 +277,14 @@ if __name__ == "__main__":
     arguments = parser(__doc__)
     arguments.add_argument("step", choices=["prepare", "challenge", "bring-home", "conclude"])
     arguments.add_argument("key", help="names the retraining: the window that asked for it")
-    arguments.add_argument("--window", help="prepare: the window whose prior is trained for")
+    arguments.add_argument("--window", help="prepare: the window with the prior to train for")
     arguments.add_argument("--version", help="conclude: the version that is deployed now")
-    arguments.add_argument("--instead", choices=["outdated", "refused"], help="conclude: why the comparison does not count")
-    arguments.add_argument("--force", action="store_true", help="bring-home: also where files were edited here; those are kept")
-    arguments.add_argument("--unless-edited", action="store_true", help="bring-home: no error where files were edited here")
+    arguments.add_argument(
+        "--instead", choices=["outdated", "refused"], help="conclude: a decision other than that of the comparison"
+    )
+    arguments.add_argument(
+        "--force", action="store_true", help="bring-home: replace files that were edited here, and keep copies"
+    )
+    arguments.add_argument("--unless-edited", action="store_true", help="bring-home: no error if files were edited here")
     arguments.add_argument("--result", type=Path, metavar="FILE", help="write the outcome of the step to a JSON file")
     run(main, arguments.parse_args())

@@ -1,6 +1,6 @@
-"""params.yaml as a retraining needs it: another class prior, and the entries of techniques that it leaves out as comments.
+"""Edit params.yaml for a retraining: another class prior, and omitted entries of techniques as comments.
 
-The text is edited where it says so, because it is the user's: comments, quotes, order and spacing of the rest stay.
+Only the affected places of the text change, because the file is the user's: comments, quotes, order and spacing stay.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ BY_ENTRY = (("techniques",), ("search", "spaces"), ("nodes", "gpus_of"))
 
 @dataclass(frozen=True)
 class Retrained:
-    """The text, the entries that it leaves out, and whether some are deleted, because they share a line with others."""
+    """The text, the entries it omits, and whether some are deleted, because they share a line with others."""
 
     text: str
     left_out: list[str]
@@ -29,7 +29,7 @@ class Retrained:
 
 @dataclass
 class Edits:
-    """Changes of a text: spans (start, end, new text), and lines (first, last, column, note above) that become comments."""
+    """Changes of a text: spans (start, end, new text), and lines (first, last, column, note above) to comment out."""
 
     text: str
     spans: list[tuple[int, int, str]] = field(default_factory=list)
@@ -40,7 +40,7 @@ class Edits:
         text = self.text
         for start, end, new in sorted(self.spans, reverse=True):
             rest = text[end:]
-            # A comment behind keeps its column where it can.
+            # A comment at the end of the line keeps its column if possible.
             blanks = len(rest) - len(rest.lstrip(" "))
             if blanks and rest.lstrip(" ").startswith("#"):
                 rest = " " * max(1, blanks + (end - start) - len(new)) + rest.lstrip(" ")
@@ -58,7 +58,7 @@ class Edits:
 
 
 def retrained(text: str, prior: Mapping[str, float], entries: Collection[str] | None, key: str) -> Retrained:
-    """The text of params.yaml with another production prior, and with some entries of techniques only; None is all."""
+    """The text of params.yaml with another production prior and only the given entries of techniques; None keeps all."""
     wanted = parsed(text)
     left_out = [] if entries is None else [name for name in wanted["techniques"] if name not in entries]
     change(wanted, prior, left_out)
@@ -69,7 +69,7 @@ def retrained(text: str, prior: Mapping[str, float], entries: Collection[str] | 
             return Retrained(made, left_out, deleted)
     except (YAMLError, LookupError, ValueError, TypeError, AttributeError):
         pass
-    # Anchors and the like: written anew, which keeps comments and quotes but not all of the spacing.
+    # Text with anchors and the like is rewritten, which keeps comments and quotes but not all spacing.
     yaml = YAML()
     yaml.preserve_quotes = True
     yaml.width = 4096
@@ -79,7 +79,7 @@ def retrained(text: str, prior: Mapping[str, float], entries: Collection[str] | 
 
 
 def parsed(text: str) -> Any:
-    """What the text says."""
+    """The content of the text."""
     return YAML(typ="safe", pure=True).load(text)
 
 
@@ -104,9 +104,9 @@ def change(content: Any, prior: Mapping[str, float], left_out: Collection[str]) 
 
 
 def edited(text: str, prior: Mapping[str, float], left_out: Collection[str], note: str) -> tuple[Edits, bool]:
-    """The same changes as edits of the text, with a note above what becomes comments, and whether an entry is deleted.
+    """The same changes as edits of the text, with a note above the lines to comment out, and whether an entry is deleted.
 
-    Raises an error where the text is written in a way that cannot be edited so.
+    Raises an error if the text cannot be edited in this way.
     """
     edits, root, deleted = Edits(text), YAML(typ="safe", pure=True).compose(text), False
     _, setting = child(root, "production", "prior")
@@ -135,7 +135,7 @@ def edited(text: str, prior: Mapping[str, float], left_out: Collection[str], not
             deleted = True
             continue
         if emptied:
-            # Nothing but comments would be null.
+            # A key with only comments would be null.
             colon = text.index(":", name.end_mark.index) + 1
             edits.spans.append((colon, colon, " {}"))
         above = f"{note} once the {{}} above is gone" if emptied else note
@@ -145,7 +145,7 @@ def edited(text: str, prior: Mapping[str, float], left_out: Collection[str], not
 
 
 def comment_out(edits: Edits, mapping: MappingNode, dropped: Sequence[bool], note: str) -> None:
-    """Make comments of the lines of some entries of a block, with a note above each run of them."""
+    """Comment out the lines of some entries of a block, with a note above each run of lines."""
     keys = [key for key, _ in mapping.value]
     ends = [key.start_mark.index for key in keys[1:]] + [mapping.end_mark.index]
     for at, (key, end) in enumerate(zip(keys, ends, strict=True)):
@@ -164,7 +164,7 @@ def child(node: Node, *path: str) -> tuple[Node, Node]:
 
 
 def span(node: Node, new: str) -> tuple[int, int, str]:
-    """The span of a value and what it is replaced by; raises ValueError for one whose end is not on the page."""
+    """The span of a value and its replacement; raises ValueError for a block, which has no end of its own."""
     if not isinstance(node, ScalarNode) and not (isinstance(node, CollectionNode) and node.flow_style):
         raise ValueError("a block ends where the next key begins")
     return node.start_mark.index, node.end_mark.index, new
@@ -179,7 +179,7 @@ def flow(value: Any) -> str:
 
 
 def last_line(text: str, start: int, end: int) -> int:
-    """The number of the last line between two places that is neither blank nor a comment."""
+    """The number of the last line between two positions that is neither blank nor a comment."""
     lines = text[start:end].splitlines()
     full = [at for at, line in enumerate(lines) if line.strip() and not line.lstrip().startswith("#")]
     return len(text[:start].splitlines(keepends=True)) - (0 if text[:start].endswith("\n") else 1) + full[-1]

@@ -1,4 +1,4 @@
-"""Scoring one file of any file system into a folder of any other, once: what a worker does."""
+"""Score one file of a file system into a folder of another one: the task of a worker."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ NOTHING = {"scored": 0, "quarantined": 0, "anew": False}
 
 @dataclass(frozen=True)
 class Target:
-    """The folder at a path of a file system where scores are written."""
+    """The folder for the scores: a path of a file system."""
 
     system: Any
     root: str
@@ -42,7 +42,7 @@ class Target:
 
     @contextmanager
     def only_one(self, name: str) -> Iterator[None]:
-        """Keep other processes from writing a file, where files can be locked; elsewhere both write the same, whole."""
+        """Lock a file if the file system has locks; without locks, concurrent writers write the same content."""
         if isinstance(self.system, LocalFileSystem):
             with locked(Path(self.at(name))):
                 yield
@@ -62,26 +62,26 @@ class Target:
             self.system.put_file(str(written), self.at(name))
 
     def removed(self, name: str) -> None:
-        """Delete a file of the folder, if it is there."""
+        """Delete a file of the folder if it exists."""
         if self.system.exists(self.at(name)):
             self.system.rm_file(self.at(name))
 
-    def about(self, name: str) -> dict[str, Any]:
-        """What is kept with the scores in a file; empty where there is none, or not one that is as it was written."""
+    def metadata(self, name: str) -> dict[str, Any]:
+        """The metadata of the scores in a file; empty if there is no file, or if it is damaged."""
         if isinstance(self.system, LocalFileSystem) and not Path(self.at(name)).is_file():
             return {}
         try:
             with self.system.open(self.at(name), "rb") as file:
                 digest.check(file)
                 return dict(json.loads(parquet.read_schema(file).metadata[b"ballast"]))
-        # Each kind of storage has errors of its own.
+        # Each kind of storage has its own errors.
         except Exception:
             return {}
 
 
 @contextmanager
 def local_file(system: Any, path: str) -> Iterator[Path]:
-    """A file as a local one, fetched once: it is read for its sha256 and for its rows."""
+    """A local copy of a file, which is read for its sha256 and for its rows."""
     if isinstance(system, LocalFileSystem):
         yield Path(path)
         return
@@ -97,13 +97,13 @@ def output_name(name: str) -> str:
 
 
 def written_for(name: str) -> tuple[str, str]:
-    """The files with the scores of a file and with its rows that are no messages."""
+    """The files for the scores and for the quarantined rows of a file."""
     return output_name(name), f"{QUARANTINED}/{name}.jsonl"
 
 
 @dataclass(frozen=True)
 class Scorer:
-    """Scores files of one file system with a loaded model into a folder."""
+    """Scores files of a file system with a loaded model into a folder."""
 
     system: Any
     target: Target
@@ -112,8 +112,8 @@ class Scorer:
     model: Model
 
     def result(self, source: str, path: str, name: str) -> dict[str, Any]:
-        """What became of a file: how many rows, whether it was scored anew, or an error, which costs no other file anything."""
-        # On another machine, which has not opened the source's URL.
+        """The result for a file: counts of rows, whether it was scored now, and an error, which affects no other file."""
+        # A worker on another machine has not opened the URL of the source.
         register_secrets(path)
         try:
             return {"source": source, "error": "", **self.score(source, path, name)}
@@ -123,7 +123,7 @@ class Scorer:
             return {"source": source, "error": f"{source}: {type(error).__name__}: {error_text(error)}", **NOTHING}
 
     def score(self, source: str, path: str, name: str) -> dict[str, Any]:
-        """Score a file, unless its scores are there, of the same bytes, model and settings; raises UserError."""
+        """Score a file, unless it has scores of the same bytes, model and settings; raises UserError."""
         columns = columns_of(self.params)
         scores, quarantine = written_for(name)
         with ExitStack() as stack:
@@ -131,7 +131,7 @@ class Scorer:
             try:
                 local = stack.enter_context(local_file(self.system, path))
                 sha256 = file_sha256(local)
-            # Each kind of storage has errors of its own.
+            # Each kind of storage has its own errors.
             except Exception as error:
                 raise user_error(f"{source}: cannot be read: {error_text(error)}", error) from error
             for name_written in (scores, quarantine):
@@ -139,9 +139,9 @@ class Scorer:
             limits = self.params.production.score.model_dump(include={"longest_text", "quarantine"})
             settings = {"text": columns.text, "id": columns.id, **limits}
             made_from = {"source_sha256": sha256, "settings": settings}
-            known = self.target.about(scores)
-            if {**made_from, "sha256": self.version.sha256}.items() <= known.items():
-                return {"scored": known["scored"], "quarantined": known["quarantined"], "anew": False}
+            present = self.target.metadata(scores)
+            if {**made_from, "sha256": self.version.sha256}.items() <= present.items():
+                return {"scored": present["scored"], "quarantined": present["quarantined"], "anew": False}
             try:
                 count, quarantined = score_rows(
                     read_file(LocalFileSystem(), source, str(local), columns),
@@ -157,7 +157,7 @@ class Scorer:
                     progress=lambda rows: None,
                 )
             except UserError:
-                # What is there are scores of other bytes or by another model, which nobody is to take for this file's.
+                # The old scores are of other bytes or of another model, so they must not stay under this name.
                 self.target.removed(scores)
                 raise
             if not quarantined:

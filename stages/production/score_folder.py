@@ -1,8 +1,8 @@
-"""Score each file of a folder with the deployed model, side by side on the cores or GPUs of a Ray cluster.
+"""Score the files of a folder with the deployed model, in parallel on the cores or GPUs of a Ray cluster.
 
-Reads a folder of parquet, csv, tsv and jsonl files, here or at a URL such as s3://, and the deployed version; writes a parquet
-file of scores for each, and under `_quarantine/` its rows that are no messages. A file that has its scores is not scored again.
-Code and model are sent to the machines of the cluster; a path that is no URL must mean the same on all of them.
+Reads a folder of parquet, csv, tsv and jsonl files, local or at a URL such as s3://, and the deployed version. Writes a parquet
+file of scores for each file, and its rows that are no messages under `_quarantine/`. Files that have scores are skipped. Code
+and model are sent to the machines of the cluster; a local path must mean the same on all of them.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from stages.store.params import Params, read_params
 from stages.store.places import error_text, file_system, is_url
 from stages.store.project import PROJECT
 
-# The file of a worker that is killed is scored by another one. A file at which this many were killed is what kills them.
+# Another worker scores the file of a killed worker. A file that has killed this many workers is given up.
 TRIES = 4
 MOST_WORKERS = 100_000
 SECONDS_TO_ANSWER = 10.0
@@ -45,19 +45,19 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class Tries:
-    """How often each file was begun, on whichever worker."""
+    """Counts how often each file was begun, over all workers."""
 
     def __init__(self) -> None:
         self.begun: Counter[str] = Counter()
 
     def begin(self, source: str) -> int:
-        """How often a file was begun, with this time."""
+        """Count a try of a file; returns the number of tries."""
         self.begun[source] += 1
         return self.begun[source]
 
 
 class Worker:
-    """A worker of the cluster, which holds the deployed model and scores a file at a time."""
+    """A worker of the cluster, which holds the deployed model and scores one file at a time."""
 
     def __init__(
         self,
@@ -70,11 +70,11 @@ class Worker:
         params: Params,
         gpus: float,
     ) -> None:
-        """Load the model from its `files` (relative name: object of the cluster), whose sha256 are checked as anywhere."""
+        """Load the model from its `files` (relative name: object of the cluster), after checking their sha256."""
         import ray
 
         self.get, self.tries = ray.get, tries
-        # Told file by file, because Ray would start a worker that raises again and again.
+        # Reported for each file, because Ray would restart a worker that raises an error again and again.
         self.refusal = ""
         try:
             check_gpus(gpus)
@@ -89,25 +89,29 @@ class Worker:
             self.scorer = Scorer(system, target, params, deployed, deployed.load())
 
     def __call__(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """What became of a file, {source, path, name}."""
+        """The result for a file {source, path, name}."""
         if self.refusal:
             return {"source": row["source"], "error": f"{row['source']}: {self.refusal}", **NOTHING}
         if self.get(self.tries.begin.remote(row["source"])) > TRIES:
-            return {"source": row["source"], "error": f"{row['source']}: {TRIES} workers were killed at it", **NOTHING}
+            return {
+                "source": row["source"],
+                "error": f"{row['source']}: {TRIES} workers were killed while they scored it",
+                **NOTHING,
+            }
         return self.scorer.result(**row)
 
 
 def work(source: str, target: Target) -> tuple[Any, list[dict[str, str]]]:
-    """The file system of a source, and its files, {source, path, name}, the largest first: no worker ends long after another.
+    """The file system of a source, and its files {source, path, name}, the largest first, so that all workers end together.
 
-    Raises UserError where two files would have their scores in one place, where scores would be taken for messages, and for a
-    name that is too long for them.
+    Raises UserError if two files would share one file of scores, if scores would be read as messages, or for a name that is
+    too long.
     """
     system, files = files_at(source)
     root = file_system(source)[1].rstrip("/")
     inside = f"{target.root.rstrip('/')}/".removeprefix(f"{root}/")
     if target.system == system and not inside.startswith(("/", ".", "_")) and inside != f"{target.root.rstrip('/')}/":
-        raise UserError(f"{target.root}: scores there would be taken for messages; name a folder outside {public_url(source)}")
+        raise UserError(f"{target.root}: scores there would be read as messages; name a folder outside {public_url(source)}")
     rows = [
         {"source": shown, "path": path, "name": path.removeprefix(root).lstrip("/") or path.rsplit("/", 1)[-1]}
         for shown, path in files.items()
@@ -118,12 +122,12 @@ def work(source: str, target: Target) -> tuple[Any, list[dict[str, str]]]:
     taken: dict[str, str] = {}
     for row in rows:
         if (other := taken.setdefault(output_name(row["name"]), row["source"])) != row["source"]:
-            raise UserError(f"{row['source']}: its scores would be in the place of those of {other}; rename one of them")
+            raise UserError(f"{row['source']}: its scores would replace those of {other}; rename one of them")
     return system, sorted(rows, key=lambda row: (-(system.size(row["path"]) or 0), row["name"]))
 
 
 def orphans(target: Target, rows: list[dict[str, str]]) -> list[str]:
-    """Files of scores in the folder which are of none of the files."""
+    """Files of scores in the folder that belong to none of the files."""
     expected = {output_name(row["name"]) for row in rows}
     root = target.root.rstrip("/")
     names = (path.removeprefix(root).lstrip("/") for path in target.system.find(root))
@@ -132,25 +136,25 @@ def orphans(target: Target, rows: list[dict[str, str]]) -> list[str]:
 
 
 def absolute(path: str) -> str:
-    """A path that means the same in every folder; a URL as it is."""
+    """An absolute path; URLs are returned unchanged."""
     return path if is_url(path) else str(Path(path).resolve())
 
 
 def place_of(target: str) -> tuple[Any, str]:
-    """The file system of the folder for the scores, and the path there; raises UserError where no folder can be."""
+    """The file system and the path of the folder for the scores; raises UserError if it cannot be a folder."""
     if not is_url(target):
         real_folder(Path(target))
     try:
         return file_system(target)
     except UserError:
         raise
-    # Each kind of storage has errors of its own.
+    # Each kind of storage has its own errors.
     except Exception as error:
         raise UserError(f"{public_url(target)}: cannot be written: {error_text(error)}") from error
 
 
 def check_answers(address: str | None) -> None:
-    """Raise UserError at once where nothing answers at HOST:PORT, for which Ray itself would wait for minutes."""
+    """Raise UserError at once if nothing answers at HOST:PORT; Ray itself would wait for minutes."""
     host, _, port = (address or "").rpartition(":")
     if port.isdigit():
         try:
@@ -161,12 +165,12 @@ def check_answers(address: str | None) -> None:
 
 @contextmanager
 def cluster(address: str | None, workers: int | None, gpus: float) -> Iterator[Any]:
-    """Ray, connected to a cluster or, without an address, to one that is made of this machine's cores and ends with us."""
+    """Ray, connected to a cluster; without an address, to a temporary one on the cores of this machine."""
     # Read when Ray is imported.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     if address is None:
-        # Ray would keep the token of its own clusters in a file that others may read.
+        # Ray would store the token of its own clusters in a file that others may read.
         os.environ.setdefault("RAY_AUTH_MODE", "token")
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     try:
@@ -175,8 +179,8 @@ def cluster(address: str | None, workers: int | None, gpus: float) -> Iterator[A
     except ImportError as error:
         raise UserError(f"Ray is not installed ({error}); `make nodes` installs it") from error
     check_answers(address)
-    # With as many workers as cores a second thread is in another worker's way; beside a GPU they prepare texts. Ray hides no
-    # GPU from workers that were given none.
+    # With as many workers as cores, a second thread would slow another worker; with GPUs, threads prepare texts. Ray does not
+    # hide GPUs from workers without one.
     alone = {} if gpus else {"OMP_NUM_THREADS": "1", "RAYON_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     environment = {"py_modules": [str(ROOT / name) for name in PACKAGES], "env_vars": alone}
     local: dict[str, Any] = {"include_dashboard": False, "num_cpus": workers} if address is None else {}
@@ -185,7 +189,7 @@ def cluster(address: str | None, workers: int | None, gpus: float) -> Iterator[A
         ray.init(address=address or "local", runtime_env=environment, **local, **quiet)
     except Exception as error:
         raise UserError(
-            f"Ray does not start at {address or 'this machine'}: {error_text(error)}; a cluster with a token wants"
+            f"Ray does not start at {address or 'this machine'}: {error_text(error)}; a cluster with a token needs"
             " RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
         ) from error
     try:
@@ -195,15 +199,15 @@ def cluster(address: str | None, workers: int | None, gpus: float) -> Iterator[A
 
 
 def results(
-    ray: Any, rows: list[dict[str, str]], made_of: tuple[Any, ...], workers: int, gpus: float
+    ray: Any, rows: list[dict[str, str]], worker_arguments: tuple[Any, ...], workers: int, gpus: float
 ) -> Iterator[dict[str, Any]]:
-    """What became of each file, as they are done."""
+    """The result for each file, in the order of completion."""
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     ray.data.DataContext.get_current().enable_progress_bars = False
-    # A file to a block and to a worker: what a worker that is killed loses is the file that it was at.
+    # One file a block, and one block a worker: a killed worker loses only the file that it was scoring.
     files = ray.data.from_items(rows, override_num_blocks=len(rows))
     pool = ray.data.ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=1)
-    yield from files.map(Worker, fn_constructor_args=made_of, compute=pool, num_cpus=1, num_gpus=gpus).iter_rows()
+    yield from files.map(Worker, fn_constructor_args=worker_arguments, compute=pool, num_cpus=1, num_gpus=gpus).iter_rows()
 
 
 def main(source: str, target: str, address: str | None, workers: int | None, gpus: float) -> None:
@@ -221,10 +225,10 @@ def main(source: str, target: str, address: str | None, workers: int | None, gpu
         workers = workers or int(there["GPU"] / gpus if gpus else there.get("CPU", 1))
         folder = PROJECT.deployed / version.name
         files = {name: ray.put((folder / name).read_bytes()) for name in [MANIFEST, *version.manifest["files"]]}
-        # It may be on a machine that is lost; then it counts from the beginning.
+        # If its machine is lost, it is restarted and counts from zero.
         counter = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Tries)
-        made_of = (files, version.name, version.sha256, counter.remote(), system, place, params, gpus)
-        tell(rows, results(ray, rows, made_of, min(workers, len(rows)), gpus), version, public_url(target))
+        worker_arguments = (files, version.name, version.sha256, counter.remote(), system, place, params, gpus)
+        report_results(rows, results(ray, rows, worker_arguments, min(workers, len(rows)), gpus), version, public_url(target))
     if left := orphans(place, rows):
         print(
             f"score: {public_url(target)}: scores of files that are not in {public_url(source)}:"
@@ -233,8 +237,8 @@ def main(source: str, target: str, address: str | None, workers: int | None, gpu
         )
 
 
-def tell(rows: list[dict[str, str]], done: Iterator[dict[str, Any]], version: Version, target: str) -> None:
-    """Say what became of the files; raises UserError that names those without scores."""
+def report_results(rows: list[dict[str, str]], done: Iterator[dict[str, Any]], version: Version, target: str) -> None:
+    """Print the result for each file; raises UserError that names the files without scores."""
     failed, counts = [], dict.fromkeys(("scored", "quarantined", "anew"), 0)
     with tqdm(desc="score", total=len(rows), unit=" files", disable=None) as bar:
         for number, result in enumerate(done, 1):
@@ -244,8 +248,8 @@ def tell(rows: list[dict[str, str]], done: Iterator[dict[str, Any]], version: Ve
                 counts[name] += result[name]
             bar.update()
             if bar.disable or result["error"]:
-                told = f"{result['source']}: {result['scored']:,} messages" + ("" if result["anew"] else ", scored before")
-                bar.write(f"score: {number} of {len(rows)}: {result['error'] or told}", file=sys.stderr)
+                summary = f"{result['source']}: {result['scored']:,} messages" + ("" if result["anew"] else ", scored before")
+                bar.write(f"score: {number} of {len(rows)}: {result['error'] or summary}", file=sys.stderr)
     print(
         f"score: {target}: {counts['scored']:,} messages in {len(rows) - len(failed):,} files scored with version"
         f" {version.name}, {counts['anew']:,} files anew; {counts['quarantined']:,} rows in {QUARANTINED}/",
@@ -260,12 +264,14 @@ if __name__ == "__main__":
     arguments = parser(__doc__)
     arguments.add_argument("source", metavar="SOURCE", help="a folder or a URL such as s3://")
     arguments.add_argument("target", metavar="TARGET", help="the folder or URL for the scores")
-    arguments.add_argument("--address", help="of a Ray cluster: auto or HOST:6379; without it this machine's cores")
+    arguments.add_argument("--address", help="address of a Ray cluster: auto or HOST:6379 (default: this machine)")
     arguments.add_argument(
         "--workers",
         type=int,
         metavar="N",
-        help="how many at once; without it one to a core, or as GPUs suffice",
+        help="number of workers (default: one a core, or as many as the GPUs allow)",
     )
-    arguments.add_argument("--gpus", type=float, default=0, metavar="F", help="of each worker; a part of one too (default: 0)")
+    arguments.add_argument(
+        "--gpus", type=float, default=0, metavar="F", help="GPUs of each worker, which may be a fraction (default: 0)"
+    )
     run(main, arguments.parse_args())

@@ -1,7 +1,7 @@
-"""Verify files at rest: DVC's cache, the outputs that dvc.lock names, versions, windows, decisions and feedback in production.
+"""Verify files at rest: DVC's cache, the outputs in dvc.lock, and the versions, windows, decisions and feedback of production.
 
-Prints a line for each damaged file with what makes it anew, and then fails. With --adopt it gives a digest to the files in
-production/ that an earlier version wrote without one, after it has named them.
+Prints a line for each damaged file with the command that restores it, and then fails. With --adopt it lists the files in
+production/ that an earlier version wrote without a digest, and adds the digests.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from stages.store.project import PROJECT
 from stages.store.remedies import damaged, remedy
 
 LOCK = PROJECT.lock.name
-# Raises UserError when the file is not as it was written.
+# Raises UserError if the file is damaged.
 Check = Callable[[], object]
 OBJECT = re.compile(r"[0-9a-f]{30}(\.dir)?")
 
 
 def md5(path: Path) -> str:
-    """MD5 of a file's bytes, by which DVC names it."""
+    """MD5 of a file's bytes, which is its name in DVC's cache."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, partial(hashlib.md5, usedforsecurity=False)).hexdigest()
 
 
 def cache_folder() -> Path:
-    """Where DVC keeps its objects; raises UserError."""
+    """The folder of DVC's objects; raises UserError."""
     done = subprocess.run(["dvc", "cache", "dir"], capture_output=True, text=True, check=False)
     if done.returncode:
         raise UserError(f"dvc cache dir: {' '.join(done.stderr.split())}")
@@ -49,13 +49,13 @@ def cache_folder() -> Path:
 
 
 def check_object(path: Path) -> None:
-    """Raise UserError unless an object of the cache has the MD5 that is its name."""
+    """Raise UserError unless the MD5 of an object in the cache is its name."""
     if (found := md5(path)) != f"{path.parent.name}{path.name}".removesuffix(".dir"):
         raise UserError(f"{path}: its md5 is {found}; delete it, then run `dvc fetch` if a remote has it, else `dvc repro`")
 
 
 def check_output(path: Path, expected: str, lock: Path) -> None:
-    """Raise UserError unless a file is the one that dvc.lock says was written."""
+    """Raise UserError unless a file is the one that a dvc.lock names."""
     if md5(path) != expected:
         raise damaged(path, f"is not the one that {lock} says was written")
 
@@ -68,7 +68,7 @@ def objects(cache: Path) -> dict[Path, Check]:
 
 
 def outputs(lock: Path, cache: Path) -> dict[Path, Check]:
-    """The checks of the files here that a dvc.lock names, those in folders by the folder's listing in the cache."""
+    """The checks of the present files that a dvc.lock names; the files of a folder by its listing in the cache."""
     checks: dict[Path, Check] = {}
     for stage in locked_stages(lock).values():
         for out in stage.get("outs", []):
@@ -78,20 +78,20 @@ def outputs(lock: Path, cache: Path) -> dict[Path, Check]:
                     checks[path / name] = partial(check_output, path / name, of_file, lock)
             else:
                 checks[path] = partial(check_output, path, expected, lock)
-    # Those that are missing were removed, or never made here.
+    # Missing files were removed, or never made here.
     return {path: check for path, check in checks.items() if path.is_file()}
 
 
 def listing(path: Path) -> dict[str, str]:
-    """The files of a folder by their MD5, as the cache has them; nothing where that is missing or damaged."""
+    """The files of a folder with their MD5, from its listing in the cache; empty if that is missing or damaged."""
     try:
-        return {str(each["relpath"]): str(each["md5"]) for each in json.loads(path.read_bytes())}
+        return {str(entry["relpath"]): str(entry["md5"]) for entry in json.loads(path.read_bytes())}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
 
 
 def production() -> dict[Path, Check]:
-    """The checks of what is deployed, of every version and window, and of what else outlives a command outside of the graph."""
+    """The checks of the deployed version, of all versions and windows, and of all other state outside the graph."""
     checks: dict[Path, Check] = {}
     for path in (
         PROJECT.current,
@@ -118,7 +118,7 @@ def check_table(path: Path, required: bool = True) -> None:
 
 
 def failures(checks: dict[Path, Check]) -> Iterator[str]:
-    """The error of each file that is not as it was written."""
+    """The error of each damaged file."""
     for path, check in tqdm(checks.items(), desc="verify", unit=" files", disable=None, leave=False):
         try:
             check()
@@ -137,18 +137,20 @@ def main(adopt: bool) -> None:
     for lock in (Path(LOCK), *sorted(PROJECT.studies.glob(f"*/{LOCK}"))):
         checks |= outputs(lock, cache) if lock.is_file() else {}
     checks |= production()
-    spoilt_files = set[str]()
+    damaged_files = set[str]()
     for failure in failures(checks):
-        # What is deployed is needed to check each version.
-        if failure not in spoilt_files:
+        # Checking any version reads current.json, so its error repeats.
+        if failure not in damaged_files:
             tqdm.write(failure, file=sys.stdout)
-        spoilt_files.add(failure)
-    if spoilt_files:
-        raise UserError(f"{len(spoilt_files):,} of {len(checks):,} files are not as they were written")
-    print(f"verify: {len(checks):,} files are as they were written", file=sys.stderr)
+        damaged_files.add(failure)
+    if damaged_files:
+        raise UserError(f"{len(damaged_files):,} of {len(checks):,} files are damaged")
+    print(f"verify: {len(checks):,} files are intact", file=sys.stderr)
 
 
 if __name__ == "__main__":
     arguments = parser(__doc__)
-    arguments.add_argument("--adopt", action="store_true", help="give digests to files of an earlier version in production/")
+    arguments.add_argument(
+        "--adopt", action="store_true", help="add digests to files in production/ that an earlier version wrote"
+    )
     run(main, arguments.parse_args())

@@ -1,1 +1,1 @@
-"""What the stages read and write with: paths, parameters, tables, logits."""
+"""How the stages read and write files: paths, parameters, tables, logits."""

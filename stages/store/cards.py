@@ -1,4 +1,4 @@
-"""Cards: one file for each entry of `techniques`, so that a change of one entry reruns that entry alone."""
+"""Cards: one file for each entry of `techniques`, so that a change of one entry reruns only that entry."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from stages.store.values import entry_name
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
-    """An entry of `techniques`: its name, the technique's file, its parameters, sha256 of the sources it uses."""
+    """An entry of `techniques`: its name, its technique, its parameters, and the sha256 of the sources that it uses."""
 
     name: str
     technique: str
@@ -27,21 +27,21 @@ class Card:
     sources: Mapping[str, str]
 
     def build(self, counts: np.ndarray, labels: list[str]) -> Technique:
-        """The technique for a training split of counts (K,) and K label names."""
+        """The technique for a training split with counts (K,) and K label names."""
         return build(self.technique, counts, labels, self.parameters)
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values to write."""
+        """The card as plain values."""
         return asdict(self)
 
 
 def card_path(name: str, project: Project = PROJECT) -> Path:
-    """Where an entry's card is."""
+    """The path of an entry's card."""
     return project.cards / f"{entry_name(name)}.json"
 
 
 def read_card(name: str, project: Project = PROJECT) -> Card:
-    """The card of an entry; raises UserError."""
+    """Read the card of an entry; raises UserError."""
     try:
         return Card(**read_json(card_path(name, project)))
     except TypeError as error:

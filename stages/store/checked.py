@@ -1,4 +1,4 @@
-"""Tables and arrays that carry their digest: each is written with it, and checked whenever it is read."""
+"""Tables and arrays with a digest, which is written with the file and checked whenever the file is read."""
 
 from __future__ import annotations
 
@@ -20,15 +20,17 @@ from ballast.io.paths import regular_file
 from stages.store.remedies import damaged, missing, remedy
 
 PLACE = {digest.KEY: digest.ZEROS.decode()}
-# Holds the digests of the other files of a folder, which cannot carry them.
+# Holds the digests of the other files of a folder, which have no place for one.
 FILES = "files.json"
 
 
 @contextmanager
 def opened(path: Path, *, required: bool = True) -> Iterator[IO[bytes]]:
-    """A file whose digest is right; raises UserError that says what makes it anew, also for what goes wrong while it is read.
+    """Open a file after checking its digest.
 
-    required : whether a file without a digest is refused; somebody else may have written it.
+    required : whether a file without a digest is an error; files from elsewhere have none.
+
+    Raises UserError with the command that restores the file, also for errors while it is read.
     """
     regular_file(path)
     try:
@@ -42,7 +44,7 @@ def opened(path: Path, *, required: bool = True) -> Iterator[IO[bytes]]:
 
 
 def read_table(path: Path, columns: Sequence[str] | None = None, filters: Any = None, *, required: bool = True) -> pa.Table:
-    """Columns of a parquet file, of all or of some rows; raises UserError as `opened` does."""
+    """Read columns of a parquet file, of all or of some rows; raises UserError as `opened` does."""
     with opened(path, required=required):
         table = parquet.read_table(
             path, columns=None if columns is None else list(columns), filters=filters, page_checksum_verification=True
@@ -52,7 +54,7 @@ def read_table(path: Path, columns: Sequence[str] | None = None, filters: Any = 
 
 
 def read_frame(path: Path, columns: Sequence[str] | None = None, *, required: bool = True) -> pd.DataFrame:
-    """Columns of a parquet file as pandas has them; raises UserError as `opened` does."""
+    """Read columns of a parquet file into a data frame; raises UserError as `opened` does."""
     with opened(path, required=required):
         return pd.read_parquet(
             path, columns=None if columns is None else list(columns), engine="pyarrow", page_checksum_verification=True
@@ -61,7 +63,7 @@ def read_frame(path: Path, columns: Sequence[str] | None = None, *, required: bo
 
 @contextmanager
 def table_writer(path: Path, schema: pa.Schema, **options: Any) -> Iterator[parquet.ParquetWriter]:
-    """A writer of a parquet file with a checksum for each page; when the block ends it gets its digest."""
+    """A writer of a parquet file with page checksums; the end of the block adds the digest."""
     metadata = {key: value for key, value in (schema.metadata or {}).items() if key != digest.KEY.encode()}
     with parquet.ParquetWriter(path, schema.with_metadata(metadata or None), write_page_checksum=True, **options) as writer:
         yield writer
@@ -89,13 +91,13 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an npz file by name; raises UserError as `opened` does."""
+    """Read the arrays of an npz file by name; raises UserError as `opened` does."""
     with opened(path) as file, np.load(file, allow_pickle=False) as saved:
         return {name: saved[name] for name in saved.files}
 
 
 def read_pinned(path: Path, sha256: str) -> bytes:
-    """The bytes of a file whose digest another file holds; raises UserError when they are others, or there is no file."""
+    """Read a file with the sha256 that another file holds; raises UserError if the file is missing or differs."""
     regular_file(path)
     try:
         content = path.read_bytes()
@@ -108,7 +110,7 @@ def read_pinned(path: Path, sha256: str) -> bytes:
 
 @contextmanager
 def of_model(folder: Path) -> Iterator[None]:
-    """Where a model's folder is read: UserError says what makes it anew, too."""
+    """Add the command that restores a model's folder to the UserErrors of the block."""
     try:
         yield
     except UserError as error:

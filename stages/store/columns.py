@@ -1,4 +1,4 @@
-"""Columns of a table that is trained on, as text: what they may not hold is an error that names the row."""
+"""Columns of training data as text; an invalid value is an error that names the row."""
 
 from __future__ import annotations
 
@@ -9,19 +9,17 @@ from ballast.exceptions import UserError, short
 from ballast.io.printable import printable
 from stages.store.values import LONGEST_LABEL
 
-# They join letters in some scripts, and signs into one.
+# Zero-width joiners belong to the spelling of some scripts and to emoji.
 JOINERS = dict.fromkeys(map(ord, "\u200c\u200d"))
 
 
 def as_strings(column: pa.ChunkedArray, name: str, served_by: str) -> pa.ChunkedArray:
-    """A column as strings; raises UserError for nested values, for NaN, bytes that are not UTF-8 and NUL, with the row."""
+    """A column as strings; raises UserError, with the row, for nested values, NaN, NUL, and bytes that are not UTF-8."""
     if pa.types.is_floating(column.type):
         row = pc.index(pc.fill_null(pc.is_finite(column), True), False).as_py()
         if row >= 0:
-            found = column[row].as_py()
-            raise UserError(
-                f"{served_by}: row {row + 1} has {found} in the column {name!r}; expected a value, or null without one"
-            )
+            value = column[row].as_py()
+            raise UserError(f"{served_by}: row {row + 1} has {value} in the column {name!r}; expected a value or null")
     try:
         strings = pc.cast(column, pa.large_string())
     except pa.ArrowException as error:
@@ -35,7 +33,7 @@ def as_strings(column: pa.ChunkedArray, name: str, served_by: str) -> pa.Chunked
 
 
 def first_undecodable(strings: pa.ChunkedArray) -> int | None:
-    """The first row of strings (n,) that are not UTF-8, as parquet does not promise; None without one."""
+    """The first row of strings (n,) that is not UTF-8, which parquet does not guarantee; None if there is none."""
     content = pc.cast(strings, pa.large_binary())
     try:
         pc.cast(content, pa.large_string())
@@ -49,9 +47,9 @@ def first_undecodable(strings: pa.ChunkedArray) -> int | None:
 
 
 def check_label_names(labels: pa.ChunkedArray, served_by: str) -> None:
-    """Raise UserError, with the row, for a label that is no name: too long, or with characters that nobody would see."""
-    # A blank one is missing, which is counted later.
-    for label in (each for each in pc.unique(labels).to_pylist() if each and not each.isspace()):
+    """Raise UserError, with the row, for a label that is too long or has invisible characters."""
+    # Blank labels are missing labels, which are counted later.
+    for label in (name for name in pc.unique(labels).to_pylist() if name and not name.isspace()):
         words = ""
         if len(label) > LONGEST_LABEL:
             words = f"of {len(label):,} characters, more than {LONGEST_LABEL}"

@@ -1,4 +1,4 @@
-"""Reading and writing the pipeline's files: to a temporary name first, then renamed, so that nothing is lost."""
+"""Read and write the pipeline's files: written to a temporary name, then renamed, so that no file is ever half written."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from ballast.exceptions import UserError
 from ballast.io.paths import regular_file
 from stages.store.remedies import damaged, missing
 
-# What a file system allows, and what is left of it for a window, an entry or a key, from which longer names are made.
+# The limit of file systems, and the limit for windows, entries and keys, from which longer names are made.
 LONGEST_FILE_NAME, LONGEST_NAME = 255, 200
-# Of eight characters, as earlier versions wrote them too.
+# The ending of a temporary name: eight characters, as in earlier versions.
 PARTIAL = re.compile(r"[0-9a-z_]{8}\.partial")
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock of a file or folder, after waiting for another process that has it; a process that is killed lets go.
+    """Wait for the lock of a file or folder, and hold it; a killed process releases its lock.
 
-    What a killed process left half-written beside `path` is removed. Raises UserError for a name that no file can have.
+    Removes what a killed process left half written beside `path`. Raises UserError for a name that is too long.
     """
     check_name(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -44,18 +44,18 @@ def check_name(path: Path) -> None:
     """Raise UserError for a file name that is too long."""
     if (size := len(os.fsencode(path.name))) > LONGEST_FILE_NAME:
         raise UserError(
-            f"{path.parent}/{path.name[:40]}...: the name has {size} bytes, a file's at most {LONGEST_FILE_NAME}; shorten it"
+            f"{path.parent}/{path.name[:40]}...: the name has {size} bytes, the limit is {LONGEST_FILE_NAME}; shorten it"
         )
 
 
 def short(name: str) -> str:
-    """A name that leaves room for what stands around it: a long one is replaced by its fingerprint."""
+    """A name that leaves room for a prefix and suffix: long names are replaced by their sha256."""
     encoded = os.fsencode(name)
     return name if len(encoded) <= LONGEST_NAME else hashlib.sha256(encoded).hexdigest()
 
 
 def remove_partial(path: Path) -> None:
-    """Remove what killed processes left half-written beside a path; a living one has a lock on what it writes."""
+    """Remove what killed processes left half written beside a path; a living process holds a lock on its files."""
     beginning = f".{short(path.name)}."
     for left in path.parent.iterdir() if path.parent.is_dir() else ():
         if left.name.startswith(beginning) and PARTIAL.fullmatch(left.name.removeprefix(beginning)):
@@ -69,18 +69,18 @@ def remove_partial(path: Path) -> None:
 
 
 def partial(path: Path) -> Path:
-    """A name beside a path to write to, which is no other process's."""
+    """A unique temporary name beside a path."""
     check_name(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     return path.parent / f".{short(path.name)}.{secrets.token_hex(4)}.partial"
 
 
 def made_beside(path: Path, make: Callable[[Path], object]) -> tuple[Path, int]:
-    """A temporary file or folder beside a path, as `make` makes it, and the descriptor that locks it."""
+    """A temporary file or folder beside a path, made by `make`, and the descriptor that locks it."""
     while True:
         temporary = partial(path)
         make(temporary)
-        # Another process may take it for abandoned before it is locked.
+        # Before it is locked, another process may remove it as abandoned.
         with suppress(FileNotFoundError):
             handle = os.open(temporary, os.O_RDONLY)
             fcntl.flock(handle, fcntl.LOCK_EX)
@@ -91,7 +91,7 @@ def made_beside(path: Path, make: Callable[[Path], object]) -> tuple[Path, int]:
 
 @contextmanager
 def partial_beside(path: Path, make: Callable[[Path], object]) -> Iterator[Path]:
-    """A temporary file or folder beside a path; those that killed processes left there are removed first."""
+    """A temporary file or folder beside a path; those of killed processes are removed first."""
     check_name(path)
     remove_partial(path)
     temporary, handle = made_beside(path, make)
@@ -104,7 +104,7 @@ def partial_beside(path: Path, make: Callable[[Path], object]) -> Iterator[Path]
 
 @contextmanager
 def replaced(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path` to write to; it takes the place of `path` only when the block succeeds."""
+    """A temporary file beside `path` to write to; it replaces `path` only if the block succeeds."""
     with partial_beside(path, created) as temporary:
         # With what the umask allows, and not what the library that writes it does.
         mode = stat.S_IMODE(temporary.stat().st_mode)
@@ -114,14 +114,14 @@ def replaced(path: Path) -> Iterator[Path]:
 
 
 def created(path: Path) -> int:
-    """Create an empty file; the permissions that a new file has here."""
+    """Create an empty file; returns its permissions."""
     with path.open("x") as file:
         return stat.S_IMODE(os.fstat(file.fileno()).st_mode)
 
 
 @contextmanager
 def replaced_folder(path: Path) -> Iterator[Path]:
-    """A temporary folder beside `path` to write to; it takes the place of `path` only when the block succeeds."""
+    """A temporary folder beside `path` to write to; it replaces `path` only if the block succeeds."""
     with partial_beside(path, Path.mkdir) as temporary:
         written = temporary / "new"
         written.mkdir()
@@ -133,7 +133,7 @@ def replaced_folder(path: Path) -> Iterator[Path]:
 
 
 def as_new(folder: Path) -> None:
-    """Give the files of a folder the permissions that new files have here; some libraries make them private."""
+    """Give the files of a folder the permissions of new files; some libraries make them private."""
     probe = folder / f".{secrets.token_hex(4)}.partial"
     mode = created(probe)
     probe.unlink()
@@ -148,14 +148,14 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def write_plain_json(path: Path, content: Any) -> None:
-    """Write JSON with sorted keys without a digest, for those who read it elsewhere, or with one that another file holds."""
+    """Write JSON with sorted keys without a digest, for external readers, or if another file holds the digest."""
     with replaced(path) as temporary:
         text = json.dumps(content, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object that is as it was written, without its digest; raises UserError that says what makes it anew."""
+    """Read a JSON object after checking its digest; raises UserError with the command that restores the file."""
     regular_file(path)
     try:
         return digest.parse_json(path.read_bytes())

@@ -1,7 +1,7 @@
-"""What frozen layers gave for the messages, kept from one training to the next.
+"""A cache of the outputs of frozen layers, which several trainings share.
 
-DVC need not know these files: a file's name is the fingerprint of all that decides its content, and each can be computed anew.
-What goes wrong with one is told, and ends no training.
+DVC does not track these files: the name of a file is the fingerprint of everything that determines its content, and the file
+can be computed again. A problem with a file is printed, and does not stop the training.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from stages.store.files import locked, replaced
 if TYPE_CHECKING:
     from torch import Tensor
 
-# One encoder's layers and its embeddings, and those of the run before.
+# The hidden states and embeddings of one encoder, and those of the previous run.
 MOST_FILES = 4
 
 
@@ -29,7 +29,7 @@ def cached_states(folder: Path, fingerprint: str, compute: Callable[[], dict[str
         try:
             stack.enter_context(locked(path))
         except OSError as error:
-            print(f"{path}: cannot be kept ({error}); the training goes on", file=sys.stderr)
+            print(f"{path}: cannot be cached ({error}); the training goes on", file=sys.stderr)
             return compute()
         arrays = read(path)
         if arrays is None:
@@ -42,7 +42,7 @@ def cached_states(folder: Path, fingerprint: str, compute: Callable[[], dict[str
 
 
 def read(path: Path) -> dict[str, Tensor] | None:
-    """The arrays of a file; None where there is none, or one that is not as it was written."""
+    """The arrays of a file; None if it is missing or damaged."""
     from safetensors import SafetensorError, safe_open
 
     from ballast.training.checkpoint import tensors_sha256
@@ -54,10 +54,10 @@ def read(path: Path) -> dict[str, Tensor] | None:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             expected = (file.metadata() or {}).get("sha256")
     except (OSError, SafetensorError) as error:
-        print(f"{path}: {error}; it is computed anew", file=sys.stderr)
+        print(f"{path}: {error}; it is computed again", file=sys.stderr)
         return None
     if tensors_sha256(arrays) != expected:
-        print(f"{path}: its sha256 is wrong; it is computed anew", file=sys.stderr)
+        print(f"{path}: its sha256 is wrong; it is computed again", file=sys.stderr)
         return None
     with suppress(OSError):
         os.utime(path)
@@ -65,7 +65,7 @@ def read(path: Path) -> dict[str, Tensor] | None:
 
 
 def write(path: Path, arrays: dict[str, Tensor]) -> None:
-    """Write the arrays, where the disk takes them."""
+    """Write the arrays, if the disk has room."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
@@ -75,4 +75,4 @@ def write(path: Path, arrays: dict[str, Tensor]) -> None:
         with replaced(path) as temporary:
             save_file(arrays, temporary, {"sha256": tensors_sha256(arrays)})
     except (OSError, SafetensorError) as error:
-        print(f"{path}: cannot be kept ({error}); the training goes on", file=sys.stderr)
+        print(f"{path}: cannot be cached ({error}); the training goes on", file=sys.stderr)

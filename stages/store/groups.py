@@ -1,4 +1,4 @@
-"""Fingerprints of texts, and of the near duplicates that they belong to: the same in every file, window and version."""
+"""Fingerprints of texts and of groups of near duplicates, which are the same in every file, window and version."""
 
 from __future__ import annotations
 
@@ -22,5 +22,5 @@ def groups_of(texts: Sequence[str] | pd.Series) -> np.ndarray:
 
 
 def strings(texts: Sequence[str] | pd.Series) -> pa.ChunkedArray:
-    """Texts (n,) as Arrow has them; a column of Arrow's stays as it is."""
+    """Texts (n,) as an Arrow array; Arrow arrays are returned unchanged."""
     return texts if isinstance(texts, pa.ChunkedArray) else pa.chunked_array([pa.array(texts, pa.large_string())])

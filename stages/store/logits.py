@@ -1,4 +1,4 @@
-"""Saved logits of every technique, put on the production prior."""
+"""Saved logits of every technique, corrected to the production prior."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def labelled(messages: Messages, split: str) -> Labelled:
 
 
 def seed_scores(name: str, seed: int, project: Project = PROJECT) -> tuple[SeedScores, int]:
-    """One seed's saved logits, and the number of weights of its model."""
+    """The saved logits of one seed, and the number of parameters of its model."""
     path = project.logits / name / f"{seed}.npz"
     saved = read_arrays(path)
     try:
@@ -56,7 +56,7 @@ def seed_scores(name: str, seed: int, project: Project = PROJECT) -> tuple[SeedS
 
 
 def read_draws(name: str, family: str) -> Draws:
-    """What `evaluate` saved of a technique for its comparison with others; `family` is raw, corrected or operating_point."""
+    """The bootstrap draws that `evaluate` saved for a technique; `family` is raw, corrected or operating_point."""
     path = PROJECT.evaluations / f"{name}.npz"
     saved = read_arrays(path)
     try:

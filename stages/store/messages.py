@@ -1,4 +1,4 @@
-"""The table of messages as the stages read it, with class indices."""
+"""The table of messages with class indices."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from stages.store.project import PROJECT, Project
 
 @dataclass(frozen=True, kw_only=True)
 class Messages:
-    """The table of messages with class indices: names are the K labels, in the order of the indices."""
+    """The table of messages with a column `class`; names are the K labels in the order of the class indices."""
 
     table: pd.DataFrame
     names: list[str]

@@ -1,4 +1,4 @@
-"""Where a path or URL of a source leads: its file system, with the secrets that the URL itself does not say."""
+"""The file system of a path or URL, with credentials that the URL does not contain."""
 
 from __future__ import annotations
 
@@ -13,21 +13,20 @@ from ballast.io.urls import CHAIN, parts_of, redact, unambiguous
 
 # A DVC remote, whose URL and credentials are in .dvc/config and .dvc/config.local.
 REMOTE = "remote://"
-# Until a server must have taken a connection, until it must have sent something, and until it must have sent all: a file is
-# fetched in parts.
+# Timeouts for a connection, for the next bytes, and for a whole request; a file is fetched in parts.
 CONNECT_SECONDS, SILENT_SECONDS, REQUEST_SECONDS = 10.0, 30.0, 3600.0
 
-# Fetched once: not every server sends parts of a file, which an archive is read by.
+# Archives are read in parts, which not every server sends, so the whole file is fetched first.
 ARCHIVE_ON_THE_WEB = re.compile(r"((?:zip|tar|libarchive)://(?:(?!://).)*::)(?=https?://)")
 
 
 def is_url(place: str) -> bool:
-    """Whether a source is at a URL, and not at a path here."""
+    """Whether a source is a URL, and not a local path."""
     return "://" in place
 
 
 def file_system(place: str) -> tuple[Any, str]:
-    """The file system of a path or URL, and the path there; raises UserError, and errors of each kind of storage."""
+    """The file system of a path or URL, and the path there; raises UserError, and the errors of the kind of storage."""
     if place.startswith(REMOTE):
         return of_remote(place)
     import fsspec
@@ -39,9 +38,9 @@ def file_system(place: str) -> tuple[Any, str]:
 
 
 def over_http() -> dict[str, Any]:
-    """How HTTP is spoken; aiohttp alone would wait for minutes.
+    """Options of the HTTP file system: timeouts, as aiohttp would wait for minutes.
 
-    As DVC does, with which one a source has one meaning: credentials from ~/.netrc, a proxy from the environment.
+    As in DVC, credentials come from ~/.netrc, and a proxy from the environment.
     """
     from aiohttp import ClientTimeout
 
@@ -50,7 +49,7 @@ def over_http() -> dict[str, Any]:
 
 
 def of_remote(place: str) -> tuple[Any, str]:
-    """The same at remote://NAME/path, with what DVC's configuration says of the remote; raises UserError."""
+    """The file system and path of remote://NAME/path, by DVC's configuration of the remote; raises UserError."""
     from dvc.config import Config
     from dvc.exceptions import DvcException
     from dvc.fs import get_cloud_fs
@@ -63,7 +62,7 @@ def of_remote(place: str) -> tuple[Any, str]:
 
 
 def check_file(place: str | Path, setting: str) -> Path:
-    """A local file as a path; raises UserError that names the setting where there is none, or something else is there."""
+    """The path of a local file; raises UserError that names the setting if it is missing or no regular file."""
     path = Path(place)
     if not regular_file(path):
         raise UserError(f"{path}: no such file ({setting})")
@@ -71,10 +70,10 @@ def check_file(place: str | Path, setting: str) -> Path:
 
 
 def error_text(error: BaseException) -> str:
-    """An error's own words without secrets, or its kind where it has none."""
-    # Of a page that cannot be had fsspec says its address only, and why as the cause.
+    """The message of an error on one line, without secrets; its type if the message is empty."""
+    # The error of fsspec for a missing page has only its address; the reason is the cause.
     while isinstance(error, FileNotFoundError) and error.errno is None and error.__cause__ is not None:
         error = error.__cause__
-    # Of too many redirects aiohttp says no word.
+    # The error of aiohttp for too many redirects has no message.
     words = "" if getattr(error, "status", None) == 0 else " ".join(str(error).split())
     return redact(words)[:300] or type(error).__name__

@@ -1,4 +1,4 @@
-"""What params.yaml says of production, in the order of the labels: its class prior, and how its operating point is chosen."""
+"""The production prior and the rule of the operating point by params.yaml, in the order of the labels."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from stages.store.project import PROJECT
 
 
 def production_prior(setting: str | Mapping[str, float], counts: Mapping[str, int]) -> np.ndarray:
-    """The production prior (K,): the shares of the ingested counts by label for `data`, else as params give it.
+    """The production prior (K,): the shares of the ingested counts for `data`, else the shares in params.
 
-    Raises UserError unless it names just the labels of the data.
+    Raises UserError unless the shares name exactly the labels of the data.
     """
     if isinstance(setting, str):
         shares = np.array(list(counts.values()))
@@ -26,9 +26,9 @@ def production_prior(setting: str | Mapping[str, float], counts: Mapping[str, in
 
 
 def operating_rule(setting: OperatingPointSettings, names: list[str], production: np.ndarray) -> Rule:
-    """The rule that params give, of the rarest class in production (K,) where they name none.
+    """The rule of the operating point; it is for the rarest class in production (K,) if params name no class.
 
-    Raises UserError for a label that the data does not have, and for costs that miss a pair.
+    Raises UserError for an unknown label, and for costs without some pair of labels.
     """
     label = names[int(production.argmin())] if setting.label is None else setting.label
     check_labels(f"{PROJECT.params}: operating_point.label", [label], names)

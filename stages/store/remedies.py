@@ -1,4 +1,4 @@
-"""What makes a file anew that is missing or damaged: the only place where files and commands meet."""
+"""The command that restores each missing or damaged file."""
 
 from __future__ import annotations
 
@@ -47,25 +47,25 @@ ADOPT = "python -m stages.production.verify --adopt"
 
 
 def remedy(path: Path) -> str:
-    """What to do about a damaged file."""
+    """The command that restores a damaged file."""
     for pattern, words in REMEDIES:
-        if found := re.search(f"(?:^|/){pattern}" if pattern else pattern, path.absolute().as_posix()):
-            return words.format(option=option(found["key"]) if "key" in found.groupdict() else "", **found.groupdict())
+        if match := re.search(f"(?:^|/){pattern}" if pattern else pattern, path.absolute().as_posix()):
+            return words.format(option=option(match["key"]) if "key" in match.groupdict() else "", **match.groupdict())
     raise AssertionError("the last pattern matches every path")
 
 
 def option(key: str) -> str:
-    """How a retraining is named: by the window that asked for it, or by its key."""
+    """The option that names a retraining: by the window that triggered it, or by its key."""
     return "--window" if Path(f"production/watch/{key}.json").exists() else "--key"
 
 
 def missing(path: Path) -> UserError:
-    """The error of a file that is not there."""
+    """The error of a missing file."""
     return UserError(f"{path}: no such file; {remedy(path).removeprefix(DELETE)}")
 
 
 def damaged(path: Path, reason: object) -> UserError:
-    """The error of a file that is not as it was written."""
+    """The error of a damaged file."""
     words = " ".join(str(reason).split())[:200]
     if isinstance(reason, digest.NoDigestError) and "production" in path.absolute().parts:
         return UserError(f"{path}: {words}; if an earlier version wrote it, run `{ADOPT}`; else {remedy(path)}")

