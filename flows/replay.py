@@ -172,6 +172,6 @@ if __name__ == "__main__":
         metavar="SHARE",
         help="share of messages that are labelled one window later (default 0.5)",
     )
-    arguments.add_argument("--seed", type=int, default=0)
+    arguments.add_argument("--seed", type=int, default=0, help="random seed of the draw (default 0)")
     arguments.add_argument("--source", metavar="FILE", help="labelled messages to draw from, with the columns of ingest")
     run(main, arguments.parse_args())

@@ -97,4 +97,4 @@ def window_name(start: datetime) -> str:
 
 if __name__ == "__main__":
     # For a check before `dvc` is started by hand.
-    run(check_before_dvc, parser(check_before_dvc.__doc__).parse_args())
+    run(check_before_dvc, parser("Check the settings for secrets and special files before DVC starts.").parse_args())
