@@ -9,7 +9,7 @@ import numpy as np
 from ballast.exceptions import UserError
 
 # Smallest ratio of the largest class to another one; a smaller ratio makes a sample of more than a hundred times the data.
-LEAST_RATIO = 0.01
+MINIMUM_RATIO = 0.01
 
 
 def all_rows(labels: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -89,10 +89,8 @@ def upsampled_counts(counts: np.ndarray, ratio: float) -> np.ndarray:
     >>> upsampled_counts(np.array([900, 40, 60]), ratio=3.0)
     array([900, 300, 300])
     """
-    if ratio < LEAST_RATIO:
-        raise UserError(
-            f"ratio is {ratio:g}, which makes a sample many times the data; expected a number of at least {LEAST_RATIO:g}"
-        )
+    if ratio < MINIMUM_RATIO:
+        raise UserError(f"ratio must be at least {MINIMUM_RATIO:g}, got {ratio:g}: the sample would be many times the data")
     return np.maximum(counts, np.round(counts.max() / ratio)).astype(np.int64)
 
 

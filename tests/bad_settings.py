@@ -94,7 +94,7 @@ def numbers() -> Iterator[Case]:
         kind="numbers",
         name="a sample of a billion times the data",
         stage="techniques",
-        said=("techniques.upsample: ratio is 1e-09", "a number of at least 0.01"),
+        said=("techniques.upsample: ratio must be at least 0.01, got 1e-09"),
         params={"techniques": {"upsample": {"ratio": 1e-9}}},
     )
 

@@ -1,7 +1,7 @@
 """Exact duplicates and near-duplicate groups of texts, without a Python loop per row.
 
-Two texts are near duplicates when they are the same after case, digits and punctuation are masked: templates
-that a spammer sends with another phone number or amount. A split that separates them leaks (DESIGN, the data's way).
+Two texts are near duplicates if they are equal after masking case, digits and punctuation: for example a template that a
+spammer sends with different phone numbers or amounts. A split that separates them leaks.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ ROWS_AT_ONCE = 1 << 18
 def mask(texts: pa.Array) -> pa.Array:
     """Mask case, digits and punctuation: every run of anything but letters becomes one space.
 
-    `texts` (n,) strings -> (n,) strings. A text without a single letter keeps its own characters, so that
-    "123" and "456 !!" do not become one empty text.
+    `texts` (n,) strings -> (n,) strings. A text without letters stays unmasked, so that "123" and "456 !!" do not both become
+    empty.
     """
     lowered = pc.utf8_lower(texts)
     masked = pc.utf8_trim_whitespace(pc.replace_substring_regex(lowered, r"[^\p{L}\p{M}]+", " "))
@@ -26,9 +26,9 @@ def mask(texts: pa.Array) -> pa.Array:
 
 
 def fingerprints(texts: pa.ChunkedArray, *, masked: bool = False) -> np.ndarray:
-    """64-bit fingerprints (n,) of texts (n,); equal texts have equal fingerprints.
+    """64-bit fingerprints (n,) of texts (n,). Equal texts have equal fingerprints.
 
-    Among 10 million texts two different ones share a fingerprint with probability 3e-6.
+    Among 10 million texts, the probability that two different ones share a fingerprint is 3e-6.
     """
     parts = [np.empty(0, dtype=np.uint64)]
     for start in range(0, len(texts), ROWS_AT_ONCE):

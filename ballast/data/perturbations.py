@@ -1,4 +1,4 @@
-"""What people do to a message so that a filter does not know it again, and how far its probability falls.
+"""Perturbations that evade a filter, and by how much they lower the probability of a class.
 
 Source: Boucher et al., Bad Characters (2106.09898), for homoglyphs; Lowd and Meek, Good Word Attacks on Statistical Spam
 Filters (2005), for padding.
@@ -21,23 +21,23 @@ SPACE = re.compile(r"\s+")
 
 
 def leet(text: str) -> str:
-    """Digits in place of the letters that they look like: fr33."""
+    """Replace letters by similar digits: fr33."""
     return text.translate(LEET)
 
 
 def spacing(text: str) -> str:
-    """A space between the letters of each word, two between words: f r e e."""
+    """Put a space between the letters of each word, and two between words: f r e e."""
     return WORD.sub(lambda word: " ".join(word[0]), SPACE.sub("  ", text)) if WORD.search(text) else text
 
 
 def homoglyphs(text: str) -> str:
-    """Cyrillic letters in place of the Latin ones that look the same."""
+    """Replace Latin letters by Cyrillic ones that look the same."""
     return text.translate(HOMOGLYPHS)
 
 
 def perturbations(names: Iterable[str], innocent: str) -> dict[str, Callable[[str], str]]:
-    """Functions from text to text by name; `padding` appends innocent words. Raises UserError for an unknown name."""
-    known: dict[str, Callable[[str], str]] = {
+    """Functions from text to text by name. `padding` appends innocent words. Raises ArgumentError for an unknown name."""
+    functions: dict[str, Callable[[str], str]] = {
         "leet": leet,
         "spacing": spacing,
         "homoglyphs": homoglyphs,
@@ -45,24 +45,25 @@ def perturbations(names: Iterable[str], innocent: str) -> dict[str, Callable[[st
     }
     names = list(names)
     for name in names:
-        if name not in known:
-            raise ArgumentError(f"perturbations: unknown perturbation {name!r}: {suggestion(name, known)}")
-    return {name: known[name] for name in names}
+        if name not in functions:
+            raise ArgumentError(f"perturbations: unknown perturbation {name!r}: {suggestion(name, functions)}")
+    return {name: functions[name] for name in names}
 
 
 def probability_drops(original: np.ndarray, perturbed: np.ndarray) -> dict[str, np.ndarray]:
-    """How far the probability of a class falls, over the texts that were called that class unperturbed.
+    """How much the probability of a class drops, over the texts that are predicted as that class unperturbed.
 
-    original, perturbed : (m, K) posteriors of the same texts. Gives for each class (K,) the number of texts `called`, those
-    `still` called so when perturbed, and the mean probability of the class `before` and `after`, NaN where none was called.
+    original, perturbed : (m, K) posteriors of the same texts. Returns (K,) arrays: the number of texts predicted as the class
+    (`called`), those that stay so when perturbed (`still`), and the mean probability of the class `before` and `after`, NaN if
+    no text is predicted as the class.
     """
     classes = original.shape[1]
-    called = original.argmax(axis=1)[:, None] == np.arange(classes)
-    number = called.sum(axis=0)
-    some = np.where(number > 0, number, np.nan)
+    predicted = original.argmax(axis=1)[:, None] == np.arange(classes)
+    count = predicted.sum(axis=0)
+    divisor = np.where(count > 0, count, np.nan)
     return {
-        "called": number,
-        "still": (called & (perturbed.argmax(axis=1)[:, None] == np.arange(classes))).sum(axis=0),
-        "before": (original * called).sum(axis=0) / some,
-        "after": (perturbed * called).sum(axis=0) / some,
+        "called": count,
+        "still": (predicted & (perturbed.argmax(axis=1)[:, None] == np.arange(classes))).sum(axis=0),
+        "before": (original * predicted).sum(axis=0) / divisor,
+        "after": (perturbed * predicted).sum(axis=0) / divisor,
     }

@@ -1,1 +1,1 @@
-"""What a window of production messages says: its class prior, label shift, the decision."""
+"""Monitor a window of production messages: class prior, label shift, decision."""

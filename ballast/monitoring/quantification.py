@@ -24,25 +24,25 @@ BISECTIONS = 40
 
 @dataclass(frozen=True, kw_only=True)
 class ClassConditionals:
-    """Mean of q features in each of K classes, over labelled messages.
+    """Class-conditional means of q features in K classes, over labelled messages.
 
     mean : (K, q).
     covariance : (K, q, q), of one message.
-    of_mean : (K, q, q), of the mean over groups of near duplicates.
+    mean_covariance : (K, q, q), of the mean over groups of near duplicates.
     """
 
     mean: np.ndarray
     covariance: np.ndarray
-    of_mean: np.ndarray
+    mean_covariance: np.ndarray
 
     def mixture(self, prior: np.ndarray) -> np.ndarray:
         """Covariance (q, q) of one message from the mixture with a prior (K,)."""
         centred = self.mean - prior @ self.mean
         return np.einsum("k,kij->ij", prior, self.covariance) + np.einsum("k,ki,kj->ij", prior, centred, centred)
 
-    def of_mixture(self, prior: np.ndarray) -> np.ndarray:
+    def mixture_mean_covariance(self, prior: np.ndarray) -> np.ndarray:
         """Covariance (q, q) of the mean of the mixture with a prior (K,), because the means of the classes are estimates."""
-        return np.einsum("k,kij->ij", prior**2, self.of_mean)
+        return np.einsum("k,kij->ij", prior**2, self.mean_covariance)
 
 
 def sums_of_groups(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
@@ -82,7 +82,7 @@ def class_conditionals(
     """
     size = features.shape[1]
     extra = np.empty((0, size)) if corners is None else corners
-    means, covariances, of_means = [], [], []
+    means, covariances, mean_covariances = [], [], []
     for label in range(count):
         rows = classes == label
         own = features[rows]
@@ -93,8 +93,8 @@ def class_conditionals(
         sums = sums_of_groups(own - mean, groups[rows])
         means.append(mean)
         covariances.append(covariance)
-        of_means.append((sums.T @ sums + of_extra) / weight**2)
-    return ClassConditionals(mean=np.array(means), covariance=np.array(covariances), of_mean=np.array(of_means))
+        mean_covariances.append((sums.T @ sums + of_extra) / weight**2)
+    return ClassConditionals(mean=np.array(means), covariance=np.array(covariances), mean_covariance=np.array(mean_covariances))
 
 
 def design_effect(values: np.ndarray, groups: np.ndarray) -> float:
@@ -225,7 +225,7 @@ def estimate_prior(
         def margin(share: float) -> float:
             truth = np.insert((1 - share) * rest, label, share)  # noqa: B023
             window = effect * conditionals.mixture(truth) / len(posteriors)  # noqa: B023
-            deviation = np.sqrt(direction @ (window + conditionals.of_mixture(truth)) @ direction)  # noqa: B023
+            deviation = np.sqrt(direction @ (window + conditionals.mixture_mean_covariance(truth)) @ direction)  # noqa: B023
             return float(quantile * deviation)
 
         def accepted(share: float) -> bool:
