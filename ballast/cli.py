@@ -1,4 +1,4 @@
-"""How every command begins and ends: arguments, one readable line on an error, exit code 1, or 75 for a later try."""
+"""Shared behaviour of all commands: arguments, one line per error, exit code 1, or 75 for transient errors."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ TRACEBACK = "BALLAST_TRACEBACK"
 
 
 class Parser(argparse.ArgumentParser):
-    """Tells of wrong arguments as of any other wrong input."""
+    """A parser that reports invalid arguments like other invalid input."""
 
     def error(self, message: str) -> NoReturn:
-        fail(f"{message}; --help shows what is expected")
+        fail(f"{message}; see --help")
 
 
 def fail(message: str, code: int = 1) -> NoReturn:
-    """End this process with one readable line on standard error."""
+    """Exit with one line on standard error."""
     print(f"error: {one_line(redact(message))}", file=sys.stderr)
     sys.exit(code)
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
-    """A parser with the options that all commands share."""
-    made = Parser(description=(description or "").split("\n\n")[0])
-    made.add_argument(
+    """A parser with the options of all commands."""
+    command_parser = Parser(description=(description or "").split("\n\n")[0])
+    command_parser.add_argument(
         "--traceback",
         action="store_true",
         default=bool(os.environ.get(TRACEBACK)),
-        help=f"on an error print the traceback too (also: {TRACEBACK}=1)",
+        help=f"print the traceback of an error (also: {TRACEBACK}=1)",
     )
-    return made
+    return command_parser
 
 
 @contextlib.contextmanager
 def printable_output() -> Iterator[None]:
-    """Whatever is printed meanwhile holds data in which a terminal finds nothing to obey."""
+    """Escape control characters in all output, since it may contain data."""
 
     def through(stream: TextIO) -> TextIO:
         return stream if isinstance(stream, PrintableStream) else cast(TextIO, PrintableStream(stream))
@@ -54,9 +54,9 @@ def printable_output() -> Iterator[None]:
 
 
 def run(main: Callable[..., None], arguments: argparse.Namespace) -> None:
-    """Call `main` with the parsed arguments; an error becomes one line on standard error and exit code 1.
+    """Call `main` with the parsed arguments. An error becomes one line on standard error and exit code 1.
 
-    A TransientError's exit code is 75: what calls us may try again.
+    The exit code of a TransientError is 75: the caller may try again.
     """
     values = vars(arguments)
     show_traceback = values.pop("traceback")
@@ -69,5 +69,5 @@ def run(main: Callable[..., None], arguments: argparse.Namespace) -> None:
             if show_traceback:
                 print(redact(traceback.format_exc()), file=sys.stderr, end="")
             kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
-            hint = "" if isinstance(error, UserError) or show_traceback else f" ({TRACEBACK}=1 shows where)"
+            hint = "" if isinstance(error, UserError) or show_traceback else f" (set {TRACEBACK}=1 for the traceback)"
             fail(f"{kind}{one_line(redact(str(error)))}{hint}", TEMPORARY if isinstance(error, TransientError) else 1)

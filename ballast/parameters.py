@@ -1,4 +1,4 @@
-"""Numbers within limits: what a person gives as a number is one, finite, and not beyond what can be meant."""
+"""Checks of numeric parameters: finite numbers within plausible limits."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from ballast.exceptions import UserError, short
 from ballast.io.urls import redact
 from ballast.labels import check_all_labels
 
-# More than anybody counts; what is counted still fits into 64 bits, and into a floating point number without loss.
+# Limit of counts. They fit into 64 bits, and into a float without loss.
 MANY = 10**9
-# A number that is no number of things: a loss, a cost, a rate. Sums and products of such ones stay finite.
+# Limit of other numbers, such as a loss, a cost or a rate. Their sums and products stay finite.
 LARGE = 1e9
-# The longest that anything waits or lasts in hours: a year.
+# Limit of durations, in hours.
 YEAR_HOURS = 366 * 24
-# Of numpy's and torch's generators.
+# Largest seed of the generators of numpy and torch.
 SEEDS = 2**32 - 1
 
 
 def format_number(number: float) -> str:
-    """A number as a person writes it."""
+    """A number for people: 1,000 or 0.25."""
     return f"{int(number):,}" if float(number).is_integer() and abs(number) < 10**15 else f"{number:g}"
 
 
 def check_number(name: str, value: object, low: float, high: float, *, whole: bool = False) -> None:
-    """Raise UserError unless a value is a number within limits; NaN, truth values and texts are none.
+    """Raise UserError unless a value is a number from `low` to `high`. NaN, booleans and text are not numbers.
 
     >>> check_number("--size", 10**12, 1, 1000, whole=True)
     Traceback (most recent call last):
@@ -39,31 +39,30 @@ def check_number(name: str, value: object, low: float, high: float, *, whole: bo
 
 
 def quoted(value: object) -> str:
-    """A value as Python writes it, as far as it can and a line has room."""
+    """The repr of a value, shortened, without secrets."""
     try:
         return short(redact(repr(value)))
-    # A number of thousands of digits, a list within lists without end.
+    # A number with thousands of digits, or a list that contains itself.
     except (ValueError, RecursionError):
         return f"a {type(value).__name__} too large to show"
 
 
 def require_positive(name: str, value: object, *, at_least: float = 0.0, at_most: float = LARGE) -> float:
-    """The finite number `value` of the parameter `name`; raises UserError unless it is above 0 and within the limits."""
+    """The value of the parameter `name` as a float. Raises UserError unless it is positive and within the limits."""
     number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGE else np.nan
     if not max(at_least, 0) <= number <= at_most or number == 0:
         lower = f"of at least {at_least:g}" if at_least else "above 0"
-        # The limit of all numbers need not be told of a text, or of a number below 0.
-        told = at_most != LARGE or (isinstance(value, int | float) and value > LARGE)
-        raise UserError(
-            f"{name} must be a number {lower}{f' and at most {format_number(at_most)}' if told else ''}, not {quoted(value)}"
-        )
+        # The general limit matters only for a number that exceeds it.
+        shows_limit = at_most != LARGE or (isinstance(value, int | float) and value > LARGE)
+        upper = f" and at most {format_number(at_most)}" if shows_limit else ""
+        raise UserError(f"{name} must be a number {lower}{upper}, not {quoted(value)}")
     return number
 
 
 def per_class(name: str, values: object, labels: Sequence[str]) -> np.ndarray:
-    """Values (K,) of a parameter that maps each class index to a positive number.
+    """Values (K,) of a parameter that maps class indices to positive numbers.
 
-    Raises UserError when a class is missing or a value is not a positive number.
+    Raises UserError if a class is missing or a value is not positive.
     """
     if not isinstance(values, Mapping):
         raise UserError(f"{name} must give a number for each class ({', '.join(labels)}), not {quoted(values)}")

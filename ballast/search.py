@@ -1,7 +1,7 @@
-"""Hyper-parameter search: the values of a technique's parameters that do best on validation.
+"""Hyper-parameter search: find the parameters of a technique that perform best on validation.
 
-A trial trains a linear head on frozen embeddings with the technique's own sample, class weights and loss, so that it costs a
-second and not a fine-tuning. It never sees the test split.
+A trial trains a linear head on frozen embeddings with the technique's sample, class weights and loss. It takes a second instead
+of a fine-tuning. The test split is never used.
 
 Source: Bergstra et al., Algorithms for Hyper-Parameter Optimization (NIPS 2011), the tree-structured Parzen estimator; Akiba et
 al., Optuna (1907.10902).
@@ -25,7 +25,7 @@ from ballast.techniques import build
 if TYPE_CHECKING:
     from optuna import Trial
 
-# Full-batch steps of Adam: the metric of a head no longer changes after them.
+# Full-batch steps of Adam, after which the metric of a head no longer changes.
 STEPS = 200
 LEARNING_RATE = 0.1
 # Inverse strength of the L2 penalty on the head, as for the other heads on embeddings.
@@ -54,16 +54,16 @@ class Embedded:
 
 @dataclass(frozen=True, kw_only=True)
 class TrialResult:
-    """Parameters and the metric that a head trained with them has on validation."""
+    """The parameters of a trial, and its metric on validation."""
 
     parameters: Parameters
     value: float
 
 
 def parameter_value(space: Space, counts: np.ndarray, labels: Sequence[str], pick: Callable[[str], Any]) -> Any:
-    """A parameter's value, given how to pick one for a suffix of the parameter's name.
+    """The value of a parameter. `pick` gives a number for a suffix of the parameter's name.
 
-    With `per_class` it is a number for each class: those of the smaller classes are picked, the largest class has 1.
+    With `per_class`, the value is a number for each class: 1 for the largest class, and picked for the others.
     """
     if not space.get("per_class"):
         return pick("")
@@ -71,17 +71,17 @@ def parameter_value(space: Space, counts: np.ndarray, labels: Sequence[str], pic
 
 
 def ends(space: Space) -> Sequence[Any]:
-    """The values that a technique must accept for the whole space to be good."""
+    """The values that a technique must accept for the whole space to be valid."""
     return space.get("choices") or (space["low"], space["high"])
 
 
 def constant(value: Any, suffix: str) -> Any:
-    """The value, for every class."""
+    """The same value for every class."""
     return value
 
 
 def suggest(trial: Trial, name: str, space: Space, suffix: str) -> Any:
-    """What Optuna suggests; a number has four significant digits, so that a card can be read."""
+    """The value that Optuna suggests; numbers are rounded to four significant digits."""
     if "choices" in space:
         return space["choices"][trial.suggest_categorical(name, range(len(space["choices"])))]
     number = trial.suggest_float(name + suffix, space["low"], space["high"], log=bool(space.get("log")))
@@ -91,27 +91,27 @@ def suggest(trial: Trial, name: str, space: Space, suffix: str) -> Any:
 def check_spaces(
     technique: str, given: Parameters, spaces: Mapping[str, Space], counts: np.ndarray, labels: Sequence[str]
 ) -> None:
-    """Raise UserError unless the technique takes both ends and every choice of each space, and can be searched.
+    """Raise UserError unless the technique can be searched and accepts both ends and all choices of each space.
 
-    technique : file name; given : its other parameters; counts : (K,) training messages of each class.
+    technique : its name; given : its other parameters; counts : (K,) training messages of each class.
     """
-    for at in range(max(len(ends(space)) for space in spaces.values())):
-        # Of a space with fewer values than another the last one stands for the rest.
-        values = {name: ends(space)[min(at, len(ends(space)) - 1)] for name, space in spaces.items()}
+    for position in range(max(len(ends(space)) for space in spaces.values())):
+        # The last value of a space is repeated if another space has more values.
+        values = {name: ends(space)[min(position, len(ends(space)) - 1)] for name, space in spaces.items()}
         corner = {
             name: parameter_value(space, counts, labels, partial(constant, values[name])) for name, space in spaces.items()
         }
-        made = build(technique, counts, labels, {**given, **corner})
-        if made.fit is not None or made.texts is not plain_texts or made.batches is not plain_batches:
+        built = build(technique, counts, labels, {**given, **corner})
+        if built.fit is not None or built.texts is not plain_texts or built.batches is not plain_batches:
             raise UserError(
-                f"{technique} cannot be searched: it is more than a sample, class weights, a loss and a head on embeddings"
+                f"{technique} cannot be searched: it changes more than the sample, the class weights, the loss and the head"
             )
 
 
 def validation_logits(technique: Technique, data: Embedded, seed: int) -> np.ndarray:
-    """Logits (m, K) of validation from a linear head that is trained as the technique declares.
+    """Validation logits (m, K) of a linear head that is trained as the technique declares.
 
-    As in a fine-tuning, the loss is the sum of per-example losses over (messages x mean weight).
+    As in fine-tuning, the loss is the sum of per-example losses over (messages x mean weight).
     """
     import torch
 
@@ -119,17 +119,17 @@ def validation_logits(technique: Technique, data: Embedded, seed: int) -> np.nda
     labels = data.train_classes[rows]
     weights = weights if technique.class_weights is None else weights * technique.class_weights[labels]
     features, targets = torch.from_numpy(data.train[rows]), torch.from_numpy(labels)
-    heavy = torch.tensor(weights, dtype=torch.float32)
+    sample_weights = torch.tensor(weights, dtype=torch.float32)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         head = technique.head(torch.nn.Linear(features.shape[1], len(data.labels)))
-    trained = [each for each in head.parameters() if each.requires_grad]
+    trained = [parameter for parameter in head.parameters() if parameter.requires_grad]
     optimizer = torch.optim.Adam(trained, lr=LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, STEPS)
     for step in range(STEPS):
-        losses = technique.loss(head(features), targets, heavy, step / STEPS)
+        losses = technique.loss(head(features), targets, sample_weights, step / STEPS)
         penalty = head.weight.square().sum() / (2 * INVERSE_PENALTY)
-        loss = (losses.sum() / heavy.mean() + penalty) / len(rows)
+        loss = (losses.sum() / sample_weights.mean() + penalty) / len(rows)
         optimizer.zero_grad()
         torch.autograd.backward(loss)
         optimizer.step()
@@ -140,10 +140,10 @@ def validation_logits(technique: Technique, data: Embedded, seed: int) -> np.nda
 
 
 def validation_metric(technique: Technique, data: Embedded, metric: str, seed: int) -> float:
-    """A metric of the decisions and posteriors on validation, as the technique gives them."""
+    """A metric on validation, from the technique's uncorrected posteriors."""
     logits = validation_logits(technique, data, seed)
     if not np.isfinite(logits).all():
-        raise UserError("the logits of a head are not finite; narrow the space")
+        raise UserError("the logits of a trial are not finite; narrow the search space")
     one_group = np.zeros(len(logits), dtype=np.int64)
     scored = LabelledScores(data.labels, data.validation_classes, logits, one_group, np.ones(len(data.labels)))
     return float(Metrics(scored)(np.ones((1, 1)))[metric][0])
@@ -160,20 +160,20 @@ def search(
     seed: int,
     on_trial: Callable[[int, float], None] = lambda trial, best: None,
 ) -> list[TrialResult]:
-    """Try parameters of a technique, each trial where the earlier ones did well.
+    """Search the parameters of a technique with the tree-structured Parzen estimator.
 
     Parameters
     ----------
-    technique : file name of the technique.
+    technique : name of the technique.
     given : its parameters that are not searched.
     spaces : parameter -> its range or choices.
-    metric : of the leaderboard, measured on validation without a correction of the prior.
-    trials : how many; on_trial hears (trial from 1, best value so far).
+    metric : measured on validation without a correction of the prior.
+    trials : number of trials. on_trial is called with (number of the trial from 1, best value so far).
     seed : of the search, of the samples and of the heads' initial weights.
 
     Returns
     -------
-    The trials in their order; `best` tells which one wins.
+    The trials in order; `best` finds the best one.
     """
     import optuna
 
@@ -181,26 +181,26 @@ def search(
     study = optuna.create_study(
         sampler=optuna.samplers.TPESampler(seed=seed), direction="maximize" if higher_is_better(metric) else "minimize"
     )
-    tried: list[TrialResult] = []
+    results: list[TrialResult] = []
     for number in range(1, trials + 1):
         trial = study.ask()
         parameters = {
             name: parameter_value(space, data.counts, data.labels, partial(suggest, trial, name, space))
             for name, space in spaces.items()
         }
-        made = build(technique, data.counts, data.labels, {**given, **parameters})
-        tried.append(TrialResult(parameters=parameters, value=validation_metric(made, data, metric, seed)))
-        study.tell(trial, tried[-1].value)
-        on_trial(number, best(tried, metric).value)
-    return tried
+        built = build(technique, data.counts, data.labels, {**given, **parameters})
+        results.append(TrialResult(parameters=parameters, value=validation_metric(built, data, metric, seed)))
+        study.tell(trial, results[-1].value)
+        on_trial(number, best(results, metric).value)
+    return results
 
 
 def reference_value(data: Embedded, metric: str, seed: int) -> float:
-    """The metric of a plain head, which the best trial must beat."""
+    """The metric of a plain head: the reference for the best trial."""
     return validation_metric(Technique(), data, metric, seed)
 
 
-def best(tried: Sequence[TrialResult], metric: str) -> TrialResult:
-    """The trial with the best value, of equals the first."""
+def best(results: Sequence[TrialResult], metric: str) -> TrialResult:
+    """The trial with the best value; the first one wins ties."""
     sign = 1 if higher_is_better(metric) else -1
-    return max(tried, key=lambda each: sign * each.value)
+    return max(results, key=lambda result: sign * result.value)

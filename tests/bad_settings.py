@@ -94,7 +94,7 @@ def numbers() -> Iterator[Case]:
         kind="numbers",
         name="a sample of a billion times the data",
         stage="techniques",
-        said=("techniques.upsample: ratio must be at least 0.01, got 1e-09"),
+        said=("techniques.upsample: ratio must be at least 0.01, got 1e-09",),
         params={"techniques": {"upsample": {"ratio": 1e-9}}},
     )
 
@@ -108,9 +108,9 @@ YAMLS: dict[str, tuple[bytes, tuple[str, ...]]] = {
     "10,000 dashes": (b"- " * 10_000 + b"a", ("more than 30 levels",)),
     "1,000 indents": (b"".join(b" " * at + b"a:\n" for at in range(1000)), ("line 30: more than 30 levels",)),
     "a billion laughs": (LAUGHS, ("repeat more than 10,000 values",)),
-    "a list of itself": (b"a: &a [*a]", ("*a is within &a itself",)),
-    "a mapping of itself": (b"a: &a {b: *a}", ("*a is within &a itself",)),
-    "an anchor twice": (b"a: &a 1\nb: &a 2", ("line 2: the anchor &a a second time",)),
+    "a list of itself": (b"a: &a [*a]", ("*a is inside &a itself",)),
+    "a mapping of itself": (b"a: &a {b: *a}", ("*a is inside &a itself",)),
+    "an anchor twice": (b"a: &a 1\nb: &a 2", ("line 2: the anchor &a is defined twice",)),
     "an unknown alias": (b"a: *b", ("undefined alias", "line 1")),
     "a key twice": (b"train: 1\nother: 2\ntrain: 3", ("duplicate key", "line 3")),
     "a tab": (b"train:\n\tepochs: 1", ("line 2", "\\t")),

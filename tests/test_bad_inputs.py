@@ -111,8 +111,8 @@ def test_wrong_arguments_are_one_line_too(capsys: pytest.CaptureFixture[str]) ->
     [
         (UserError("a\x1bb\nc"), 1, r"error: a\x1bb c"),
         (TransientError("away"), TEMPORARY, "error: away"),
-        (ValueError("\0"), 1, rf"error: ValueError: \x00 ({TRACEBACK}=1 shows where)"),
-        (RecursionError(), 1, f"error: RecursionError: ({TRACEBACK}=1 shows where)"),
+        (ValueError("\0"), 1, rf"error: ValueError: \x00 (set {TRACEBACK}=1 for the traceback)"),
+        (RecursionError(), 1, f"error: RecursionError: (set {TRACEBACK}=1 for the traceback)"),
     ],
 )
 def test_how_a_command_ends(error: Exception, code: int, line: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -101,6 +101,20 @@ def test_imports_are_found_wherever_they_stand(tmp_path: Path) -> None:
     assert file_of("numpy.linalg", tmp_path) is None
 
 
+# The library knows arguments, not the settings or the tools of the pipeline around it.
+PIPELINE = re.compile(r"params\.yaml|\bdvc\b|\bstages?\b", re.IGNORECASE)
+
+
+def test_the_library_does_not_mention_the_pipeline() -> None:
+    mentions = [
+        f"{relative(file)}:{number}: {line.strip()}"
+        for file in files_of("ballast")
+        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1)
+        if PIPELINE.search(line)
+    ]
+    assert mentions == []
+
+
 def imported_packages(file: Path) -> set[str]:
     """Packages that are neither ours nor of the standard library, named anywhere in a file."""
     names = set()

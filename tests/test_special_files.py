@@ -60,8 +60,8 @@ WORDS = {
     "socket": "is a socket; expected a regular file",
     "device": "is a device; expected a regular file",
     "folder": "is a folder; expected a regular file",
-    "dangling link": "is a link to nowhere, which is not there; mend or remove it",
-    "looping link": "Too many levels of symbolic links; expected a file or folder that can be read",
+    "dangling link": "is a link to nowhere, which does not exist; fix or remove it",
+    "looping link": "Too many levels of symbolic links; expected a readable file or folder",
 }
 
 
@@ -139,7 +139,7 @@ def test_the_functions_that_tell_kinds_apart(tmp_path: Path, kind: str) -> None:
     if kind == "folder":
         assert real_folder(path) and check_folder(tmp_path)
     else:
-        with pytest.raises(UserError, match=r"expected a folder|mend or remove|symbolic links"):
+        with pytest.raises(UserError, match=r"expected a folder|fix or remove|symbolic links"):
             real_folder(path)
         with pytest.raises(UserError, match=WORDS[kind]):
             check_folder(tmp_path)

@@ -317,7 +317,7 @@ def test_positives_stay_as_they_are_and_ratios_are_nested(counts: tuple[int, ...
 
 
 def test_a_ratio_that_the_data_cannot_give_is_an_error_that_says_what_would_do() -> None:
-    with pytest.raises(UserError, match="needs 700 messages beside the 100 of 'spam', and the largest class has 690") as error:
+    with pytest.raises(UserError, match="needs 700 messages beside the 100 of 'spam', but the largest class has 690") as error:
         build("downsample", np.array([690, 100]), ["ham", "spam"], {"ratio": 7.0})
-    keep = float(re.findall(r"keep may be ([\d.]+)", str(error.value))[0])
+    keep = float(re.findall(r"keep must be at most ([\d.]+)", str(error.value))[0])
     build("downsample", np.array([690, 100]), ["ham", "spam"], {"ratio": 7.0, "keep": keep})

@@ -206,7 +206,7 @@ def test_the_environment_knows_the_secrets_of_a_public_url(tmp_path: Path, monke
         path.write_text("\n".join(lines))
         path.chmod(0o644)
         monkeypatch.setenv(SECRET_URLS_FILE, str(path))
-        with pytest.raises(UserError, match=r"others than its owner may read it \(BALLAST_SECRET_URLS_FILE\); run `chmod 600"):
+        with pytest.raises(UserError, match=r"other users may read it \(BALLAST_SECRET_URLS_FILE\); run `chmod 600"):
             full_url("https://host/a.csv")
         path.chmod(0o600)
     assert full_url("https://host/a.csv") == "https://user:pw@host/a.csv"

@@ -1,1 +1,1 @@
-"""How a batch runs: its size, its precision, its memory, the processor's cores."""
+"""How batches are computed: size, precision, memory, cores."""

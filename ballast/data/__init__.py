@@ -1,1 +1,1 @@
-"""Texts and their labels before a model sees them: duplicates, splits, descriptors, perturbations."""
+"""Preparation of texts and labels: duplicates, splits, descriptors, perturbations."""

@@ -1,1 +1,1 @@
-"""Judging saved logits: metrics, intervals, priors, calibration, operating points, comparisons."""
+"""Evaluation of saved logits: metrics, intervals, priors, calibration, operating points, comparisons."""

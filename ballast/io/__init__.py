@@ -1,1 +1,1 @@
-"""Reading and showing what others wrote: digests, paths, URLs, YAML, printable text."""
+"""Read and show untrusted content safely: digests, paths, URLs, YAML, printable text."""

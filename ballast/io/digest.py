@@ -1,6 +1,6 @@
-"""Digests that files carry in themselves: the SHA-256 of all that a file holds, by which a reader knows that it is as written.
+"""Embedded digests: files carry the SHA-256 of their content, so that readers detect changes.
 
-JSON objects have one more key, parquet files one more entry of metadata, npz files a comment; any program can read them.
+JSON objects have one more key, parquet files one more metadata entry, npz files a comment. Other programs can still read them.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-# No name of a technique or a study has a dot.
+# No name of a technique or a study contains a dot, so this key cannot collide.
 KEY = "ballast.sha256"
 LENGTH = 64
 ZEROS = b"0" * LENGTH
 BLOCK_BYTES = 1 << 20
-# How Thrift writes the entry of the metadata in a parquet file's footer: the key, the value's type and its length.
+# The metadata entry in the footer of a parquet file, as Thrift writes it: key, type and length of the value.
 IN_PARQUET = KEY.encode() + b"\x18" + bytes([LENGTH])
 PARQUET_MAGIC = b"PAR1"
 # The comment at the end of a zip file.
@@ -24,15 +24,15 @@ IN_ZIP = KEY.encode() + b"="
 
 
 class DigestError(ValueError):
-    """The content is not what was written."""
+    """The content has changed since it was written."""
 
 
 class NoDigestError(DigestError):
-    """The content carries no digest."""
+    """The content has no digest."""
 
 
 def of_json(content: Mapping[str, Any]) -> str:
-    """SHA-256 of a JSON object, however it is laid out.
+    """SHA-256 of a JSON object, independent of its layout.
 
     >>> of_json({"b": 1, "a": 2}) == of_json({"a": 2, "b": 1})
     True
@@ -42,18 +42,18 @@ def of_json(content: Mapping[str, Any]) -> str:
 
 
 def with_digest(content: Mapping[str, Any]) -> dict[str, Any]:
-    """A JSON object with the digest of the rest of it.
+    """A JSON object with its digest added.
 
     >>> without_digest(with_digest({"a": 1}))
     {'a': 1}
     """
-    # As JSON has it: keys that are numbers become text.
+    # As in JSON, where numeric keys become text.
     plain = json.loads(json.dumps(dict(content), allow_nan=False))
     return {**content, KEY: of_json(plain)}
 
 
 def without_digest(content: Any) -> dict[str, Any]:
-    """A JSON object without its digest; raises DigestError unless it has one and it is right.
+    """A JSON object without its digest. Raises DigestError if the digest is missing or wrong.
 
     >>> without_digest({"a": 1, KEY: "of something else"})
     Traceback (most recent call last):
@@ -68,12 +68,12 @@ def without_digest(content: Any) -> dict[str, Any]:
 
 
 def parse_json(content: bytes | str) -> dict[str, Any]:
-    """The JSON object in some bytes, without its digest; raises ValueError, which DigestError is, unless it is as written."""
+    """Parse a JSON object and remove its digest. Raises ValueError, or its subclass DigestError."""
     return without_digest(json.loads(content))
 
 
 def position(file: IO[bytes]) -> int | None:
-    """Where the digest of an open parquet or zip file is; None where it has none."""
+    """Offset of the digest in an open parquet or zip file; None if it has none."""
     size = file.seek(0, 2)
     file.seek(max(0, size - 8))
     end = file.read(8)
@@ -89,7 +89,7 @@ def position(file: IO[bytes]) -> int | None:
 
 
 def blocks(file: IO[bytes], at: int) -> Iterator[bytes]:
-    """The bytes of an open file with zeros in the place of the digest."""
+    """The bytes of an open file, with zeros in place of the digest."""
     file.seek(0)
     before = at
     while before and (block := file.read(min(BLOCK_BYTES, before))):
@@ -102,15 +102,15 @@ def blocks(file: IO[bytes], at: int) -> Iterator[bytes]:
 
 
 def of_file(file: IO[bytes], at: int) -> bytes:
-    """SHA-256 of an open file with zeros in the place of the digest."""
-    found = hashlib.sha256()
+    """SHA-256 of an open file, with zeros in place of the digest."""
+    digest = hashlib.sha256()
     for block in blocks(file, at):
-        found.update(block)
-    return found.hexdigest().encode()
+        digest.update(block)
+    return digest.hexdigest().encode()
 
 
 def seal(file: IO[bytes]) -> None:
-    """Put the digest of a file, open to read and write, into its place; raises NoDigestError where none was left for it."""
+    """Write the digest into a file that is open for reading and writing. Raises NoDigestError without a place for it."""
     at = position(file)
     if at is None:
         raise NoDigestError("there is no place for its sha256")
@@ -120,7 +120,7 @@ def seal(file: IO[bytes]) -> None:
 
 
 def check(file: IO[bytes], *, required: bool = True) -> None:
-    """Raise DigestError unless an open parquet or zip file is as written; without a digest it passes if none is required."""
+    """Raise DigestError if an open parquet or zip file has changed, or if it has no digest but one is required."""
     at = position(file)
     if at is not None:
         file.seek(at)

@@ -1,4 +1,4 @@
-"""Text for people and logs: what a terminal would obey, or nobody would see, is shown as its escape."""
+"""Printable text for people and logs: control and invisible characters are escaped."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import re
 import unicodedata
 from typing import Any, TextIO
 
-# Control characters, format characters such as those that turn the direction of a text, lone surrogates, ends of lines.
+# Control characters, format characters such as those that reverse the direction of text, lone surrogates, line separators.
 UNSEEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 SUSPECT = re.compile(r"[^ -~]")
-# A line is for reading: a longer one loses its middle, for it begins with what is wrong and ends with what to do.
+# A longer line loses its middle: it begins with the problem and ends with the remedy.
 LONGEST_LINE = 1000
-# Of a run, in lists and headings.
+# Length of the name of a run, in lists and headings.
 LONGEST_TITLE = 200
-# What a progress bar sends before its state, and alone to go up or down a line.
+# Control sequences of progress bars: before their state, or alone to move up or down a line.
 RETURN, UP = "\r", re.compile(r"(\x1b\[A)+|\r")
 
 
 def printable(text: str, *, lines: bool = False) -> str:
-    r"""The text with what is not to be seen as its escape; with `lines`, tabs and ends of lines stay as they are.
+    r"""Escape control and invisible characters. With `lines`, tabs and line breaks stay.
 
-    Doing it again changes nothing.
+    The function is idempotent.
 
     >>> print(printable("a\x1b[31mb\u202e\ud800\0"))
     a\x1b[31mb\u202e\ud800\x00
@@ -28,17 +28,17 @@ def printable(text: str, *, lines: bool = False) -> str:
     if text.isascii() and text.isprintable():
         return text
 
-    def shown(found: re.Match[str]) -> str:
-        character = found[0]
+    def escaped(match: re.Match[str]) -> str:
+        character = match[0]
         if (lines and character in "\n\t") or unicodedata.category(character) not in UNSEEN:
             return character
         return character.encode("unicode_escape").decode()
 
-    return SUSPECT.sub(shown, text)
+    return SUSPECT.sub(escaped, text)
 
 
 def one_line(text: str, most: int = LONGEST_LINE) -> str:
-    """The text as a line of at most so many characters, of which a longer text loses those in the middle.
+    """The text as one printable line of at most `most` characters. A longer text loses its middle.
 
     >>> one_line("a  line   of words")
     'a line of words'
@@ -54,28 +54,28 @@ def one_line(text: str, most: int = LONGEST_LINE) -> str:
 
 
 def printable_values(value: Any) -> Any:
-    """Plain values as JSON has them with all their texts printable, keys too; ends of lines stay."""
+    """JSON values with all strings printable, including keys. Line breaks stay."""
     if isinstance(value, str):
         return printable(value, lines=True)
     if isinstance(value, dict):
-        return {printable_values(key): printable_values(each) for key, each in value.items()}
+        return {printable_values(key): printable_values(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [printable_values(each) for each in value]
+        return [printable_values(item) for item in value]
     return value
 
 
 class PrintableStream:
-    """A text stream through which only printable text gets, and the movements of a progress bar."""
+    """A text stream that escapes its text, except for the control sequences of progress bars."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Write a text; a progress bar begins with a return, or goes up by a text of its own."""
+        """Write a text. Progress bars begin with a carriage return, or write cursor movements on their own."""
         if UP.fullmatch(text):
             return self._stream.write(text)
         begin = RETURN if text.startswith(RETURN) else ""
-        # A bar that is removed ends with a return after blanks.
+        # A bar is erased with blanks and a carriage return.
         end = RETURN if text.endswith(" " + RETURN) else ""
         inside = text[len(begin) : len(text) - len(end)]
         self._stream.write(begin + printable(inside, lines=True) + end)

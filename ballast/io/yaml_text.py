@@ -1,4 +1,4 @@
-"""Reading YAML that a person wrote, or an attacker: small, not deep, no text that grows while it is read."""
+"""Read untrusted YAML with limits on size, depth and repetition by aliases."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from ballast.exceptions import UserError
 from ballast.io.printable import one_line
 from ballast.parameters import quoted
 
-# Settings are a few pages.
+# Settings have a few pages.
 LARGEST_BYTES = 1 << 20
-# Deeper than any settings are; the reader calls itself for each level.
+# The parser is recursive, so the depth is limited. Real settings are less deep.
 DEEPEST = 30
-# Values that aliases repeat. A few lines of aliases of aliases are billions of values.
+# Limit of values that aliases repeat. A few lines of nested aliases can expand to billions of values.
 MOST_REPEATED = 10_000
 LONGEST_REASON = 300
 
 
 class LimitedComposer(Composer):
-    """Ruamel's composer with a limit to what aliases repeat; raises UserError."""
+    """Ruamel's composer with a limit on the values that aliases repeat. Raises UserError."""
 
     def __init__(self, loader: Any = None) -> None:
         super().__init__(loader)
         self.values = self.repeated = 0
-        # How many values each anchor stands for; None while it is read.
+        # Number of values of each anchor; None while it is being read.
         self.sizes: dict[str, int | None] = {}
 
     def compose_node(self, parent: Any, index: Any) -> Any:
@@ -38,14 +38,14 @@ class LimitedComposer(Composer):
         if isinstance(event, AliasEvent):
             size = self.sizes.get(anchor, 0)
             if size is None:
-                raise UserError(f"line {line}: *{anchor} is within &{anchor} itself")
+                raise UserError(f"line {line}: *{anchor} is inside &{anchor} itself")
             self.repeated += size
             self.values += size
             if self.repeated > MOST_REPEATED:
                 raise UserError(f"line {line}: aliases such as *{anchor} repeat more than {MOST_REPEATED:,} values")
             return super().compose_node(parent, index)
         if anchor in self.sizes:
-            raise UserError(f"line {line}: the anchor &{anchor} a second time")
+            raise UserError(f"line {line}: the anchor &{anchor} is defined twice")
         before = self.values
         self.values += 1
         if anchor is not None:
@@ -57,7 +57,7 @@ class LimitedComposer(Composer):
 
 
 def yaml_value(content: bytes, largest: int = LARGEST_BYTES) -> Any:
-    """The plain value of a YAML document; raises UserError that names the line where it can."""
+    """The value of a YAML document. Raises UserError, with the line if possible."""
     if len(content) > largest:
         raise UserError(f"larger than {largest:,} bytes; expected settings of a few pages")
     try:
@@ -75,16 +75,14 @@ def yaml_value(content: bytes, largest: int = LARGEST_BYTES) -> Any:
         raise UserError(f"not valid YAML: {error}") from error
     except MaxDepthExceededError as error:
         line = error.problem_mark.line + 1
-        raise UserError(
-            f"not valid YAML: line {line}: more than {DEEPEST} levels of lists and mappings within each other"
-        ) from error
-    # Beside its own errors, those of numbers, dates and keys that Python cannot make of what is written.
+        raise UserError(f"not valid YAML: line {line}: more than {DEEPEST} nested levels of lists and mappings") from error
+    # Besides its own errors, ruamel raises those of Python for invalid numbers, dates and keys.
     except Exception as error:
         raise UserError(f"not valid YAML: {one_line(reason(error), LONGEST_REASON)}") from error
 
 
 def reason(error: Exception) -> str:
-    """What ruamel or Python finds wrong, and the line where it is known."""
+    """The message of an error of ruamel or Python, with the line if available."""
     parts = []
     for name in ("context", "problem"):
         mark, words = getattr(error, f"{name}_mark", None), getattr(error, name, None)
@@ -93,7 +91,7 @@ def reason(error: Exception) -> str:
 
 
 def yaml_mapping(content: bytes, largest: int = LARGEST_BYTES) -> dict[Any, Any]:
-    """The mapping that a YAML document is; raises UserError."""
+    """The mapping in a YAML document. Raises UserError for anything else."""
     value = yaml_value(content, largest)
     if not isinstance(value, dict):
         raise UserError(f"the file: expected keys with values, found {quoted(value)}")

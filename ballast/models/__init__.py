@@ -1,1 +1,1 @@
-"""Trained models and how they are kept in folders."""
+"""Trained models, and how they are saved in folders."""

@@ -1,4 +1,4 @@
-"""The registry of techniques: one file each, its name is the technique's name, its `build` makes the technique."""
+"""The registry of techniques. Each has a file with the technique's name and a function `build`."""
 
 from __future__ import annotations
 
@@ -21,49 +21,55 @@ def technique_names() -> list[str]:
 
 
 def module_of(technique: str) -> ModuleType:
-    """The module of a technique; raises UserError with the known names."""
+    """The module of a technique. Raises UserError for an unknown name."""
     if technique not in technique_names():
         raise UserError(f"unknown technique {technique!r}: {suggestion(technique, technique_names())}")
     return importlib.import_module(f"{__name__}.{technique}")
 
 
 def accepted_parameters(technique: str) -> dict[str, inspect.Parameter]:
-    """The parameters that a technique's `build` takes, by name."""
+    """The parameters of a technique's `build`, by name."""
     parameters = inspect.signature(module_of(technique).build).parameters
-    return {name: each for name, each in parameters.items() if each.kind is inspect.Parameter.KEYWORD_ONLY}
+    return {name: parameter for name, parameter in parameters.items() if parameter.kind is inspect.Parameter.KEYWORD_ONLY}
 
 
 def check_parameters(technique: str, parameters: Mapping[str, object]) -> None:
-    """Raise UserError for a parameter that the technique does not know, or one that it needs and lacks."""
+    """Raise UserError for an unknown parameter, or a missing one without a default."""
     accepted = accepted_parameters(technique)
     for name in parameters:
         if name not in accepted:
             raise UserError(
                 f"unknown parameter {name!r} of {technique}: {suggestion(name, accepted) if accepted else 'it takes none'}"
             )
-    lacking = [n for n, each in accepted.items() if each.default is inspect.Parameter.empty and n not in parameters]
-    if lacking:
-        raise UserError(f"{technique} needs the parameter {', '.join(map(repr, lacking))}")
+    missing = [
+        name for name, parameter in accepted.items() if parameter.default is inspect.Parameter.empty and name not in parameters
+    ]
+    if missing:
+        raise UserError(f"{technique} needs the parameter {', '.join(map(repr, missing))}")
 
 
 def by_index(name: str, value: object, labels: Sequence[str]) -> object:
-    """Turn the label names of a mapping into class indices; raises UserError for a name that is no label."""
+    """Replace the label names of a mapping by class indices. Raises UserError for an unknown label."""
     if not isinstance(value, Mapping):
         return value
     named = by_label(value)
     check_labels(name, named, labels)
-    return {list(labels).index(label): each for label, each in named.items()}
+    return {list(labels).index(label): item for label, item in named.items()}
 
 
 def build(technique: str, counts: np.ndarray, labels: Sequence[str], parameters: Mapping[str, object]) -> Technique:
-    """Make a technique for a training split.
+    """Build a technique for a training split.
 
     Parameters
     ----------
-    technique : file name in this folder, without the ending.
+    technique : name of a file in this folder, without the extension.
     counts : (K,) training messages of each class.
     labels : K label names in the order of the class indices.
-    parameters : as in `params.yaml`; classes by their label names.
+    parameters : keyword arguments of the technique's `build`, with label names for classes.
+
+    Raises
+    ------
+    UserError : the technique or a parameter is unknown, or a value is invalid.
     """
     check_parameters(technique, parameters)
     indexed = {name: by_index(f"{technique}.{name}", value, labels) for name, value in parameters.items()}

@@ -1,4 +1,4 @@
-"""Balanced batches: each epoch draws every class as often as any other, anew.
+"""Balanced batches: each epoch draws all classes equally often.
 
 Source: Mahajan et al., Exploring the Limits of Weakly Supervised Pretraining (1805.00932), resampling; PyTorch's
 WeightedRandomSampler with weights 1 / n_c.
@@ -15,7 +15,7 @@ from ballast.technique import Technique
 
 
 def balanced_rows(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """As many rows (n,) as there are labels (n,): a class with equal chances for all, then a row of it."""
+    """Draw n rows for labels (n,): first a class, all with the same probability, then a row of that class."""
     members = np.argsort(labels, kind="stable")
     counts = np.bincount(labels)
     classes = rng.choice(np.flatnonzero(counts), len(labels))
@@ -30,5 +30,5 @@ def batches(lengths: np.ndarray, labels: np.ndarray, batch_size: int, rng: np.ra
 
 
 def build(counts: np.ndarray, labels: Sequence[str]) -> Technique:
-    """Draw with replacement, every class with the same probability; no weights."""
+    """Draw with replacement, all classes with the same probability, without weights."""
     return Technique(batches=batches, declared_prior=lambda share: np.full(len(counts), 1 / len(counts)))

@@ -1,4 +1,4 @@
-"""Bias initialisation: the untrained model already predicts the class prior.
+"""Bias initialisation: the untrained model predicts the class prior.
 
 Source: Karpathy, A Recipe for Training Neural Networks (2019), "init well"; Lin et al., Focal Loss (1708.02002), section 4.1.
 """

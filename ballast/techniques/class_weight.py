@@ -1,4 +1,4 @@
-"""Class weights: each message's loss is multiplied by the weight of its class.
+"""Class weights: the loss of a message is multiplied by the weight of its class.
 
 Source: King and Zeng, Logistic Regression in Rare Events Data (2001), weighting; scikit-learn's "balanced" formula.
 """
@@ -20,7 +20,7 @@ def inverse_frequency(counts: np.ndarray) -> np.ndarray:
 
 
 def build(counts: np.ndarray, labels: Sequence[str], *, weights: str | Mapping[int, float]) -> Technique:
-    """Weigh by `inverse` class frequency, or by a given weight for each class."""
+    """Weight classes by `inverse` frequency, or by a weight for each class."""
     if weights == "inverse":
         return Technique(class_weights=inverse_frequency(counts))
     if isinstance(weights, str):

@@ -1,4 +1,4 @@
-"""Down- and upsampling combined: the size of the training data stays, the ratio of its classes becomes the one given.
+"""Combined down- and upsampling: the classes get a given ratio, and the size of the training data stays the same.
 
 Source: Chawla et al., SMOTE (1106.1813), section 6: over- and undersampling together.
 """
@@ -15,9 +15,9 @@ from ballast.technique import Technique
 
 
 def combined_counts(counts: np.ndarray, ratio: float) -> np.ndarray:
-    """(K,) counts of the same sum whose largest is `ratio` times the smallest; proportional to n_c^g.
+    """(K,) counts with the same sum, proportional to n_c^g, with the largest `ratio` times the smallest.
 
-    `ratio` at least that of `counts` changes nothing.
+    A `ratio` of at least that of `counts` changes nothing.
     """
     spread = np.log(counts.max() / counts.min())
     power = min(1.0, np.log(ratio) / spread) if spread else 1.0
@@ -26,6 +26,6 @@ def combined_counts(counts: np.ndarray, ratio: float) -> np.ndarray:
 
 
 def build(counts: np.ndarray, labels: Sequence[str], *, ratio: float = 2.0) -> Technique:
-    """Drop messages of the larger classes and repeat those of the smaller, until the largest has `ratio` times the smallest."""
+    """Drop messages of larger classes and repeat those of smaller ones, until the largest has `ratio` times the smallest."""
     wanted = combined_counts(counts, require_positive("down_and_upsample.ratio", ratio, at_least=1))
     return Technique(sample=make_sampler(wanted, keep_expected_loss=False))

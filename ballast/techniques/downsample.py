@@ -1,4 +1,4 @@
-"""Plain downsampling: messages of the larger classes are left out.
+"""Plain downsampling: messages of the larger classes are dropped.
 
 Source: Japkowicz, The Class Imbalance Problem (2000).
 """
@@ -17,19 +17,19 @@ from ballast.technique import Technique
 
 
 def build(counts: np.ndarray, labels: Sequence[str], *, ratio: float = 1.0, keep: float = 1.0) -> Technique:
-    """Cut every class to at most `ratio` times what is kept of the smallest, its share `keep`; no weights.
+    """Keep a share `keep` of the smallest class, and at most `ratio` times as many messages of the others, without weights.
 
-    A smaller `keep` gives room for ratios that the data does not have, at the same number of the smallest.
+    A smaller `keep` allows ratios that the data does not have.
     """
     smallest = int(counts.argmin())
-    kept = counts.copy()
-    kept[smallest] = max(1, round(require_positive("downsample.keep", keep, at_most=1) * counts[smallest]))
-    needed = require_positive("downsample.ratio", ratio) * kept[smallest]
+    remaining = counts.copy()
+    remaining[smallest] = max(1, round(require_positive("downsample.keep", keep, at_most=1) * counts[smallest]))
+    needed = require_positive("downsample.ratio", ratio) * remaining[smallest]
     if needed > counts.max():
-        # Rounded down, so that it would do.
+        # Rounded down, so that the suggested value is valid.
         possible = floor(100 * counts.max() / ratio / counts[smallest]) / 100
         raise UserError(
-            f"downsample.ratio {ratio:g} needs {needed:,.0f} messages beside the {kept[smallest]:,} of {labels[smallest]!r},"
-            f" and the largest class has {counts.max():,}; downsample.keep may be {possible:g} at most"
+            f"downsample.ratio {ratio:g} needs {needed:,.0f} messages beside the {remaining[smallest]:,} of"
+            f" {labels[smallest]!r}, but the largest class has {counts.max():,}; downsample.keep must be at most {possible:g}"
         )
-    return Technique(sample=make_sampler(downsampled_counts(kept, ratio), keep_expected_loss=False))
+    return Technique(sample=make_sampler(downsampled_counts(remaining, ratio), keep_expected_loss=False))

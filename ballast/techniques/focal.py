@@ -1,4 +1,4 @@
-"""Focal loss: messages that the model already gets right count less.
+"""Focal loss: messages that the model classifies well count less.
 
 Source: Lin et al., Focal Loss for Dense Object Detection (1708.02002), equation 5; K classes through the softmax.
 """
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def alpha_per_class(alpha: Mapping[int, float] | None, labels: Sequence[str]) -> np.ndarray:
-    """Alpha (K,) of each class: 1 without alpha; a single class of two gets alpha and the other 1 - alpha."""
+    """Alpha (K,) of each class: 1 by default. For a single class of two, the other one gets 1 - alpha."""
     if alpha is None:
         return np.ones(len(labels))
     if isinstance(alpha, Mapping) and len(labels) == 2 and len(alpha) == 1:
@@ -32,7 +32,7 @@ def alpha_per_class(alpha: Mapping[int, float] | None, labels: Sequence[str]) ->
 def build(
     counts: np.ndarray, labels: Sequence[str], *, gamma: float = 2.0, alpha: Mapping[int, float] | None = None
 ) -> Technique:
-    """-alpha_y (1 - p_y)^gamma log p_y, p from the unweighted softmax; gamma 0 without alpha is cross entropy."""
+    """-alpha_y (1 - p_y)^gamma log p_y, with p from the softmax. Gamma 0 without alpha is cross entropy."""
     if isinstance(gamma, bool) or not isinstance(gamma, int | float) or not 0 <= gamma < np.inf:
         raise UserError(f"focal.gamma must be a number of at least 0, not {gamma!r}")
     alphas = alpha_per_class(alpha, labels)
@@ -42,7 +42,7 @@ def build(
         from torch.nn import functional
 
         log_probability = -functional.cross_entropy(logits, labels, reduction="none")
-        # expm1 keeps 1 - p exact where p is close to 1; the clamp keeps the power's gradient finite there.
+        # expm1 is accurate where p is close to 1; the clamp keeps the gradient of the power finite there.
         modulation = (-torch.expm1(log_probability)).clamp_min(torch.finfo(logits.dtype).tiny) ** gamma
         return -weights * logits.new_tensor(alphas)[labels] * modulation * log_probability
 

@@ -1,4 +1,4 @@
-"""Label-distribution-aware margins with deferred re-weighting: rare classes keep a larger distance.
+"""Label-distribution-aware margins with deferred re-weighting: rare classes get a larger margin.
 
 Source: Cao et al., Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss (1906.07413), equations 11 to 13
 and algorithm 1.
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def margins(counts: np.ndarray, largest: float) -> np.ndarray:
-    """C n_c^(-1/4) for counts (K,), scaled to the largest margin given."""
+    """C n_c^(-1/4) for counts (K,), with the largest margin `largest`."""
     margin = counts**-0.25
     return margin * largest / margin.max()
 
@@ -29,7 +29,7 @@ def margins(counts: np.ndarray, largest: float) -> np.ndarray:
 def build(
     counts: np.ndarray, labels: Sequence[str], *, margin: float = 0.5, scale: float = 30.0, deferred_from: float = 0.67
 ) -> Technique:
-    """CE(s (cos - margin of the true class), y) on a normalised head; inverse class weights after a share of the training."""
+    """CE(s (cos - margin of the true class), y) on a normalised head; later in training with inverse class weights."""
     if isinstance(deferred_from, bool) or not isinstance(deferred_from, int | float) or not 0 <= deferred_from <= 1:
         raise UserError(f"ldam.deferred_from must be a share of the training from 0 to 1, not {deferred_from!r}")
     shift = require_positive("ldam.scale", scale) * margins(counts, require_positive("ldam.margin", margin))

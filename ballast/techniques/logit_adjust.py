@@ -1,7 +1,7 @@
-"""Logit adjustment: the loss sees logits raised by the log prior, so that the model learns to do without it.
+"""Logit adjustment: the loss adds the log prior to the logits, so that the model does not learn the prior.
 
-Source: Menon et al., Long-Tail Learning via Logit Adjustment (2007.07314), equation 10; tau 1 is balanced softmax, Ren et al.
-(2007.10740).
+Source: Menon et al., Long-Tail Learning via Logit Adjustment (2007.07314), equation 10. With tau 1 it is balanced softmax, Ren
+et al. (2007.10740).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def build(counts: np.ndarray, labels: Sequence[str], *, tau: float = 1.0) -> Technique:
-    """CE(z + tau log pi, y); the posteriors are right for a prior proportional to pi^(1 - tau): uniform at tau 1."""
+    """CE(z + tau log pi, y). Posteriors are right for a prior proportional to pi^(1 - tau), which is uniform at tau 1."""
     strength = require_positive("logit_adjust.tau", tau)
     log_prior = np.log(counts / counts.sum())
 

@@ -1,4 +1,4 @@
-"""The majority classifier: every message gets the class prior. It shows why accuracy misleads.
+"""The majority classifier: every message gets the class prior. It shows that accuracy can mislead.
 
 Source: the no-skill reference, scikit-learn's DummyClassifier(strategy="prior").
 """
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def build(counts: np.ndarray, labels: Sequence[str]) -> Technique:
-    """Predict log pi_c for every message, whatever it says."""
+    """Predict log pi_c for every message."""
 
     def fit(data: TrainingData, settings: TrainingSettings) -> Model:
         from ballast.models.prior import PriorModel

@@ -1,4 +1,4 @@
-"""One-class classification: a support vector machine sees one class only and calls the rest outliers. Two classes only.
+"""One-class classification: a support vector machine learns one class and treats the other as outliers. Two classes only.
 
 Source: Schoelkopf et al., Estimating the Support of a High-Dimensional Distribution (2001); scikit-learn's OneClassSVM.
 """
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def build(counts: np.ndarray, labels: Sequence[str], *, trained_on: str | None = None, nu: float = 0.1) -> Technique:
-    """Train on frozen embeddings of the class `trained_on`, the largest by default; `nu` bounds its share of outliers."""
+    """Train on frozen embeddings of the class `trained_on`, by default the largest. `nu` bounds its share of outliers."""
     if len(labels) != 2:
         raise UserError(f"one_class is for two classes, not {len(labels)}")
     if trained_on is not None and trained_on not in labels:

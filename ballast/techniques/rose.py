@@ -1,4 +1,4 @@
-"""ROSE on frozen embeddings: messages of the smaller classes are repeated with noise, a smoothed bootstrap.
+"""ROSE on frozen embeddings: embeddings of the smaller classes are repeated with noise, a smoothed bootstrap.
 
 Source: Menardi and Torelli, Training and Assessing Classification Rules with Imbalanced Data (2014); imbalanced-learn's
 RandomOverSampler with shrinkage.
@@ -27,7 +27,7 @@ def build(
     shrinkage: float = 0.1,
     C: float = 10.0,  # noqa: N803
 ) -> Technique:
-    """Raise the smaller classes as upsample does; `shrinkage` is the noise in units of the kernel's optimal width."""
+    """Repeat the smaller classes as `upsample` does. `shrinkage` is the noise in units of the optimal kernel width."""
     wanted = upsampled_counts(counts, require_positive("rose.ratio", ratio))
     noise = require_positive("rose.shrinkage", shrinkage)
     inverse_penalty = require_positive("rose.C", C)

@@ -1,4 +1,4 @@
-"""SMOTE on frozen embeddings: synthetic messages between a message of a smaller class and its neighbours.
+"""SMOTE on frozen embeddings: synthetic embeddings between a message of a smaller class and its nearest neighbours.
 
 Source: Chawla et al., SMOTE: Synthetic Minority Over-sampling Technique (1106.1813); imbalanced-learn's SMOTE.
 """
@@ -27,7 +27,7 @@ def build(
     neighbours: int = 5,
     C: float = 10.0,  # noqa: N803
 ) -> Technique:
-    """Raise the smaller classes as upsample does, then fit a logistic regression with inverse penalty `C`."""
+    """Enlarge the smaller classes as `upsample` does, then fit a logistic regression with inverse penalty `C`."""
     wanted = upsampled_counts(counts, require_positive("smote.ratio", ratio))
     inverse_penalty = require_positive("smote.C", C)
     if isinstance(neighbours, bool) or not isinstance(neighbours, int) or neighbours < 1:

@@ -1,4 +1,4 @@
-"""TF-IDF and a logistic regression: the simple model that a transformer must beat to earn its cost.
+"""TF-IDF and a logistic regression: a simple model that a transformer must beat to be worth its cost.
 
 Source: Joachims, Text Categorization with Support Vector Machines (1998), features; scikit-learn's LogisticRegression.
 """

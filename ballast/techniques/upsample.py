@@ -15,6 +15,6 @@ from ballast.technique import Technique
 
 
 def build(counts: np.ndarray, labels: Sequence[str], *, ratio: float = 1.0) -> Technique:
-    """Repeat messages until the largest class is at most `ratio` times any other; no weights."""
+    """Repeat messages until the largest class is at most `ratio` times any other, without weights."""
     wanted = upsampled_counts(counts, require_positive("upsample.ratio", ratio))
     return Technique(sample=make_sampler(wanted, keep_expected_loss=False))

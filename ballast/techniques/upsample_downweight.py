@@ -1,6 +1,6 @@
-"""Upsampling and downweighting: the mirror of downsampling and upweighting; repeats share their message's weight.
+"""Upsampling and downweighting: messages of the smaller classes are repeated, and repeats share the weight of their message.
 
-Source: the mirror image of Google's downsampling and upweighting.
+Source: the counterpart of Google's downsampling and upweighting.
 """
 
 from __future__ import annotations
@@ -15,6 +15,6 @@ from ballast.technique import Technique
 
 
 def build(counts: np.ndarray, labels: Sequence[str], *, ratio: float = 1.0) -> Technique:
-    """Repeat messages until the largest class is at most `ratio` times any other; a repeat weighs n_c / m_c."""
+    """Repeat messages until the largest class is at most `ratio` times any other. A repeat has the weight n_c / m_c."""
     wanted = upsampled_counts(counts, require_positive("upsample_downweight.ratio", ratio))
     return Technique(sample=make_sampler(wanted, keep_expected_loss=True))

@@ -1,1 +1,1 @@
-"""Fine-tuning: the loop, its gradients, its processes, its checkpoints."""
+"""Fine-tuning: loop, gradients, processes, checkpoints."""
