@@ -81,6 +81,8 @@ def test_the_wheel_holds_the_library_and_nothing_else(wheel: Path) -> None:
 
 def test_the_version_is_that_of_the_library(wheel: Path) -> None:
     assert metadata(wheel)["Version"] == ballast.__version__
+    releases = re.findall(r"^## ([\d.]+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert releases[0] == ballast.__version__
 
 
 def test_the_package_declares_what_it_imports(wheel: Path) -> None:
