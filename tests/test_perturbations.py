@@ -141,11 +141,11 @@ def test_the_table_and_the_page_count_what_was_left_out() -> None:
     assert shown is not None and shown["kinds"] == ["leet", "spacing"]
     spam = next(each for each in shown["tables"] if each["label"] == 1 and each["family"] == "raw")
     leeted, spaced = spam["rows"][0]["cells"]
-    assert (leeted["called"], leeted["still"], leeted["skipped"]) == (2, 1, "1 unchanged")
+    assert (leeted["n_predicted"], leeted["n_unchanged"], leeted["skipped"]) == (2, 1, "1 unchanged")
     before, after = (0.952574 + 0.880797) / 2, (0.731059 + 0.119203) / 2
     assert leeted["before"] == pytest.approx(before, abs=1e-5) and leeted["after"] == pytest.approx(after, abs=1e-5)
     assert leeted["change"] == round(100 * (after - before))
-    assert (spaced["called"], spaced["change"], spaced["skipped"]) == (0, 0, "2 too long, 1 unchanged")
+    assert (spaced["n_predicted"], spaced["change"], spaced["skipped"]) == (0, 0, "2 too long, 1 unchanged")
 
 
 def test_without_perturbations_there_is_no_table() -> None:

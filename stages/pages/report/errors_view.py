@@ -132,7 +132,8 @@ def drop_cell(drops: Mapping[str, Any], index: int, skipped: str) -> dict[str, A
     """A cell for class `index`: its mean probability before and after, the change in hundredths, and the skipped texts."""
     drop = {key: values[index].item() for key, values in drops.items()}
     change = round(100 * (drop["after"] - drop["before"])) if drop["called"] else 0
-    return {**drop, "change": change, "skipped": skipped}
+    counts = {"n_predicted": drop["called"], "n_unchanged": drop["still"]}
+    return {**counts, "before": drop["before"], "after": drop["after"], "change": change, "skipped": skipped}
 
 
 def skipped_texts(perturbations: pd.DataFrame) -> dict[tuple[str, str], str]:

@@ -12,7 +12,7 @@ from stages.pages.watch.windows import Window, link
 from stages.pages.words import join_words, shortened
 from stages.store.project import PROJECT
 
-# The newest windows, whose findings are shown.
+# Number of windows with findings on the page, newest first.
 N_EXPLAINED = 8
 
 

@@ -31,7 +31,7 @@ NEWEST = 30
 
 
 def answer(window: Window) -> dict[str, Any]:
-    """The estimate and decision of the last window, for the class whose share moved most."""
+    """The estimate and decision of the last window, for the class with the largest change in share."""
     estimate, prior = window["estimated_prior"], window["reference_prior"]
     order = by_prior(window["labels"], prior)
     label = order[0]
