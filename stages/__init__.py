@@ -2,7 +2,7 @@
 
 import os
 
-# No stage reports to anybody.
+# Disable all telemetry.
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")

@@ -1,4 +1,4 @@
-"""Put all techniques side by side.
+"""Compare all techniques.
 
 Reads the evaluations, probes and training curves; writes `reports/leaderboard.json`, `reports/metrics.json` (the few
 numbers that `dvc metrics show` and `dvc exp show` list), `reports/probe.csv`, `reports/perturbations.csv` and the tables
@@ -35,32 +35,32 @@ PERTURBATION_COLUMNS = ["technique", "seed", "perturbation", "text", "label", "r
 
 
 def with_probe(draws: Draws, probabilities: np.ndarray) -> Draws:
-    """The draws with the probabilities (S,) of the rare class for the first probe text; they owe nothing to the test sample."""
+    """The draws with the probabilities (S,) of the rare class for the first probe text, which do not depend on the test set."""
     resamples = len(next(iter(draws.values.values())))
     values = {**draws.values, PROBE: np.full(resamples, probabilities.mean())}
     return replace(draws, values=values, seeds={**draws.seeds, PROBE: probabilities})
 
 
 def compared_metrics(labels: list[str]) -> list[str]:
-    """The metrics that techniques are compared by: overall, and of each class."""
+    """The metrics to compare techniques by: overall, and of each class."""
     overall = ["macro_f1", "balanced_accuracy", "accuracy", "mcc", "log_loss", "brier"]
     return overall + [f"{label}.{metric}" for label in labels for metric in ("precision", "recall", "f1", "pr_auc")]
 
 
 def leaderboard(evaluations: dict[str, Any], comparisons: dict[str, Any]) -> dict[str, Any]:
-    """The pooled numbers of every technique, and how it compares with the reference."""
+    """The pooled metrics of every technique, and its comparison with the reference."""
     first = next(iter(evaluations.values()))
     pooled = ("declared_prior", "fitted_prior", "safe", "raw", "corrected", "operating_point")
     techniques = {
         name: {
-            "technique": each["technique"],
-            "seeds": sorted(map(int, each["seeds"])),
-            "parameters": each["parameters"],
-            **{key: each["pooled"][key] for key in pooled},
-            "post_hoc": each["post_hoc"],
+            "technique": evaluation["technique"],
+            "seeds": sorted(map(int, evaluation["seeds"])),
+            "parameters": evaluation["parameters"],
+            **{key: evaluation["pooled"][key] for key in pooled},
+            "post_hoc": evaluation["post_hoc"],
             "comparison": None if comparisons[name]["raw"] is None else comparisons[name],
         }
-        for name, each in evaluations.items()
+        for name, evaluation in evaluations.items()
     }
     return {
         "labels": first["labels"],
@@ -71,12 +71,12 @@ def leaderboard(evaluations: dict[str, Any], comparisons: dict[str, Any]) -> dic
 
 
 def short_metrics(board: dict[str, Any]) -> dict[str, Any]:
-    """The few corrected numbers to list in a terminal; the class is the rarest."""
+    """The few corrected metrics to list in a terminal, for the rarest class."""
     rarest = min(board["production_prior"], key=board["production_prior"].get)
     names = ["macro_f1", f"{rarest}.f1", f"{rarest}.pr_auc", "log_loss"]
     return {
-        name: {metric: round(each["corrected"][metric]["value"], 4) for metric in names}
-        for name, each in board["techniques"].items()
+        name: {metric: round(entry["corrected"][metric]["value"], 4) for metric in names}
+        for name, entry in board["techniques"].items()
     }
 
 
@@ -107,15 +107,15 @@ def probe_table(name: str, probe: dict[str, Any], evaluation: dict[str, Any]) ->
 
 
 def perturbation_table(name: str, probe: dict[str, Any], evaluation: dict[str, Any]) -> pd.DataFrame:
-    """The same of the probe texts perturbed; those that were not scored say why and have no probability."""
+    """The same for perturbed probe texts; skipped texts have the reason instead of probabilities."""
     labels, parts = probe["labels"], []
-    for perturbation, each in probe["perturbed"].items():
-        scored = [probe["texts"][at] for at in each["scored"]]
-        found = probabilities(name, scored, labels, each["logits"], evaluation)
-        skipped = [(probe["texts"][int(at)], reason) for at, reason in each["skipped"].items()]
+    for perturbation, scores in probe["perturbed"].items():
+        scored = [probe["texts"][at] for at in scores["scored"]]
+        table = probabilities(name, scored, labels, scores["logits"], evaluation)
+        skipped = [(probe["texts"][int(at)], reason) for at, reason in scores["skipped"].items()]
         left_out = pd.DataFrame(skipped, columns=["text", "skipped"]).merge(pd.DataFrame({"label": labels}), how="cross")
-        left_out = left_out.merge(pd.DataFrame({"seed": list(map(int, each["logits"]))}), how="cross").assign(technique=name)
-        parts += [found.assign(perturbation=perturbation), left_out.assign(perturbation=perturbation)]
+        left_out = left_out.merge(pd.DataFrame({"seed": list(map(int, scores["logits"]))}), how="cross").assign(technique=name)
+        parts += [table.assign(perturbation=perturbation), left_out.assign(perturbation=perturbation)]
     return pd.concat([pd.DataFrame(), *parts]).reindex(columns=PERTURBATION_COLUMNS)
 
 
@@ -126,17 +126,17 @@ def first_probe(table: pd.DataFrame, label: str, family: str) -> np.ndarray:
 
 
 def precision_recall(evaluations: dict[str, Any]) -> pd.DataFrame:
-    """Precision and recall of every technique and label, in the order of falling thresholds."""
+    """Precision and recall of every technique and label, by decreasing threshold."""
     parts = [
         pd.DataFrame({"technique": name, "label": label, **curve}).rename_axis("order").reset_index()
-        for name, each in evaluations.items()
-        for label, curve in each["curves"]["precision_recall"].items()
+        for name, evaluation in evaluations.items()
+        for label, curve in evaluation["curves"]["precision_recall"].items()
     ]
     return pd.concat(parts)
 
 
 def training_loss(names: list[str], seeds: list[int]) -> pd.DataFrame:
-    """Loss by step of every training that takes steps."""
+    """Loss by step of every training that has steps."""
     parts = [pd.DataFrame({"technique": [], "seed": [], "step": [], "loss": []})]
     for name in names:
         for seed in seeds:
@@ -175,12 +175,14 @@ def main() -> None:
     decided = with_seed_variation({name: read_draws(name, "operating_point") for name in names})
     of_decisions = [metric for metric in compared_metrics(labels) if metric in decided[names[0]].values]
     compared["operating_point"] = compare(decided, reference_of(names), of_decisions, params.evaluate.confidence, LOSSES)
-    board = leaderboard(evaluations, {name: {family: each.get(name) for family, each in compared.items()} for name in names})
+    board = leaderboard(
+        evaluations, {name: {family: by_name.get(name) for family, by_name in compared.items()} for name in names}
+    )
     write_plain_json(PROJECT.metrics, short_metrics(board))
     tuned = params.search.trials > 0 and "focal" in params.search.spaces
     stated = [*claims(rarest, tuned=tuned), nothing_helps(names, board["reference"])]
     judged = assess_raw_and_corrected(stated, probed["raw"], probed["corrected"], params.evaluate.confidence)
-    # What no entry of the main pipeline can show, a study may have shown.
+    # A study may decide a claim that needs techniques beyond the main pipeline.
     shown = {claim["claim"]: claim for study in study_results().values() if study is not None for claim in study.claims}
     write_plain_json(PROJECT.claims, [claim if claim["parts"] else shown.get(claim["claim"], claim) for claim in judged])
     write_table(pd.concat(tables.values()), PROJECT.probe_table)
@@ -189,7 +191,7 @@ def main() -> None:
     )
     write_table(precision_recall(evaluations), PROJECT.precision_recall)
     write_table(training_loss(names, params.train.seeds), PROJECT.training_loss)
-    # Last, with the digests of what the report reads beside it.
+    # Last, with the digests of the other files that the report reads.
     pinned = {path.as_posix(): file_sha256(path) for path in (PROJECT.claims, PROJECT.probe_table, PROJECT.perturbation_table)}
     write_json(PROJECT.leaderboard, {**board, "files": pinned})
 

@@ -28,7 +28,7 @@ from stages.store.values import entry_name
 
 
 def write_draws(families: Mapping[str, Draws], path: Path) -> None:
-    """Write what a comparison needs as arrays, `<family>.<what>`."""
+    """Write the draws that a comparison needs as arrays, `<family>.<name>`."""
     arrays: dict[str, np.ndarray] = {}
     for family, draws in families.items():
         metrics = sorted(draws.values)
@@ -58,13 +58,16 @@ def main(name: str) -> None:
         confidence=params.evaluate.confidence,
         seed=params.evaluate.seed,
     )
-    evaluated = evaluate({seed: each for seed, (each, _) in scores.items()}, protocol)
+    evaluated = evaluate({seed: of_seed for seed, (of_seed, _) in scores.items()}, protocol)
     parameters = max(parameters for _, parameters in scores.values())
-    missed = [seed for seed, each in evaluated.summary["seeds"].items() if not each["operating_point"]["met"]]
+    missed = [seed for seed, result in evaluated.summary["seeds"].items() if not result["operating_point"]["met"]]
     if missed:
         where = "" if len(missed) == len(scores) else f" for seed {', '.join(missed)}"
         limit = f"{params.operating_point.rule} {protocol.rule.limit:g} of {messages.names[protocol.rule.label]}"
-        print(f"evaluate: {name}: nothing keeps {limit} on validation{where}; taken is the highest precision", file=sys.stderr)
+        print(
+            f"evaluate: {name}: no threshold satisfies {limit} on validation{where}; the point of highest precision is used",
+            file=sys.stderr,
+        )
     families = {"raw": evaluated.raw, "corrected": evaluated.corrected, "operating_point": evaluated.operating_point}
     write_draws(families, PROJECT.evaluations / f"{name}.npz")
     write_json(PROJECT.evaluations / f"{name}.json", {**evaluated.summary, "technique": technique, "parameters": parameters})

@@ -1,4 +1,4 @@
-"""Ingest a named source, a file or URL, or a hub data set into one table of messages with groups and splits.
+"""Ingest a named source, a file or URL, or a hub data set as one table of messages with groups and splits.
 
 Reads the source that `ingest` names and `data/feedback.parquet`; writes `data/messages.parquet` and `data/ingest.json`.
 """
@@ -28,18 +28,18 @@ from stages.store.params import read_params
 from stages.store.project import PROJECT, Project
 from stages.store.source import mapped, read_source
 
-# DVC sets it for the commands that it runs.
+# An environment variable that DVC sets for its commands.
 DVC_STAGE = "DVC_STAGE"
 
 
 def drop(table: pa.Table, doomed: np.ndarray, reason: str, dropped: dict[str, int]) -> pa.Table:
-    """The table without the doomed (n,) rows, which are counted under the reason."""
+    """The table without the doomed (n,) rows, which are counted by reason."""
     dropped[reason] += int(doomed.sum())
     return table.filter(pa.array(~doomed)) if doomed.any() else table
 
 
 def without_blanks(table: pa.Table, dropped: dict[str, int], served_by: str) -> pa.Table:
-    """The table without rows that lack a text or a label; raises UserError when no row is left."""
+    """The table without rows that lack a text or a label; raises UserError if all do."""
     trimmed = {name: pc.utf8_trim_whitespace(table[name]) for name in ("text", "label")}
     blank = {name: pc.fill_null(pc.equal(values, ""), True).to_numpy() for name, values in trimmed.items()}
     for name, rows in blank.items():
@@ -50,7 +50,7 @@ def without_blanks(table: pa.Table, dropped: dict[str, int], served_by: str) -> 
 
 
 def conflicts(table: pa.Table, texts: np.ndarray, rule: str, served_by: str) -> np.ndarray:
-    """Rows (n,) whose text also stands with another label; raises UserError when the rule is to fail."""
+    """Whether the text of each row (n,) occurs with another label too; raises UserError if the rule is `fail`."""
     labels = pd.factorize(table["label"].to_numpy())[0]
     frame = pd.DataFrame({"text": texts, "label": labels}).groupby("text", sort=False)["label"]
     conflicting: np.ndarray = (frame.transform("min") != frame.transform("max")).to_numpy()
@@ -66,7 +66,7 @@ def conflicts(table: pa.Table, texts: np.ndarray, rule: str, served_by: str) -> 
 
 
 def without_repeats(table: pa.Table, settings: Ingest, dropped: dict[str, int], served_by: str) -> pa.Table:
-    """The table without texts of two labels and, if asked for, without exact duplicates; the first of equal rows stays."""
+    """The table without texts of two labels and, with `deduplicate`, without exact duplicates except the first."""
     texts = fingerprints(table["text"])
     conflicting = conflicts(table, texts, settings.conflicts, served_by)
     repeated = pd.Series(texts).duplicated().to_numpy() & ~conflicting & settings.deduplicate
@@ -75,7 +75,7 @@ def without_repeats(table: pa.Table, settings: Ingest, dropped: dict[str, int], 
 
 
 def with_splits(table: pa.Table, settings: Ingest, served_by: str) -> pa.Table:
-    """The table with group and split; raises UserError for fewer than two classes, and for a class too small to split."""
+    """The table with group and split; raises UserError for a single class, and for a class that is too small to split."""
     table = table.append_column("group", pa.array(near_duplicate_groups(table["text"])))
     labels, units, names = splittable(table, settings)
     if len(names) < 2:
@@ -89,7 +89,7 @@ def with_splits(table: pa.Table, settings: Ingest, served_by: str) -> pa.Table:
 
 
 def with_fold(table: pa.Table, settings: Ingest, served_by: str) -> pa.Table:
-    """The table split anew by `ingest.folds`, feedback included: every message is in the test split of one fold."""
+    """The table split by `ingest.folds`, including feedback: every message is in the test split of one fold."""
     folds = settings.folds
     if folds is None:
         return table
@@ -104,7 +104,7 @@ def with_fold(table: pa.Table, settings: Ingest, served_by: str) -> pa.Table:
 
 
 def with_train_share(table: pa.Table, settings: Ingest, dropped: dict[str, int]) -> pa.Table:
-    """The table with the share of its training groups that `ingest.train_share` asks for."""
+    """The table with the share `ingest.train_share` of its training groups."""
     if settings.train_share == 1:
         return table
     train = pc.equal(table["split"], "train").to_numpy()
@@ -116,21 +116,21 @@ def with_train_share(table: pa.Table, settings: Ingest, dropped: dict[str, int])
 
 
 def splittable(table: pa.Table, settings: Ingest) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Class indices (n,), what a split may not separate (n,), and the K names of the classes."""
+    """Class indices (n,), the units that a split must not separate (n,), and the K names of the classes."""
     labels, names = pd.factorize(table["label"].to_numpy(), sort=True)
     units = table["group"].to_numpy() if settings.split == "grouped" else np.arange(len(table))
     return labels, units, [str(name) for name in names]
 
 
 def read_feedback_rows(path: Path, labels: pa.Array) -> pa.Table:
-    """Columns id, text, label and split of the feedback; raises UserError for what a column may not hold, with the row."""
-    known = {"id": None, "text": None, "label": labels, "split": pa.array(SPLITS, pa.large_string())}
-    # Somebody may have put it together elsewhere; then it has no digest.
-    table = read_table(path, list(known), required=False)
+    """Columns id, text, label and split of the feedback; raises UserError, with the row, for an invalid value."""
+    allowed = {"id": None, "text": None, "label": labels, "split": pa.array(SPLITS, pa.large_string())}
+    # A file from elsewhere has no digest.
+    table = read_table(path, list(allowed), required=False)
     columns = {}
-    for name, values in known.items():
+    for name, values in allowed.items():
         if name not in table.column_names:
-            raise UserError(f"{path}: no column {name!r}; expected {', '.join(known)}")
+            raise UserError(f"{path}: no column {name!r}; expected {', '.join(allowed)}")
         columns[name] = as_strings(table[name], name, str(path))
         accepted = pc.is_valid(columns[name]) if values is None else pc.is_in(columns[name], values)
         row = pc.index(accepted, False).as_py()
@@ -141,7 +141,7 @@ def read_feedback_rows(path: Path, labels: pa.Array) -> pa.Table:
 
 
 def joined(base: pa.Table, feedback: pa.Table, settings: Ingest, dropped: dict[str, int], served_by: str) -> pa.Table:
-    """Base rows, whose splits stay, then feedback; its rows have the split of their group's first row."""
+    """The base rows, whose splits stay, then feedback, which gets the split of the first row of its group."""
     feedback = feedback.append_column("source", pa.repeat("feedback", len(feedback)))
     columns = [name for name in base.column_names if name != "group"]
     table = without_repeats(pa.concat_tables([base.select(columns), feedback.select(columns)]), settings, dropped, served_by)
@@ -154,7 +154,7 @@ def joined(base: pa.Table, feedback: pa.Table, settings: Ingest, dropped: dict[s
 
 
 def split_counts(table: pa.Table, labels: list[str], feedback: Path) -> pd.DataFrame:
-    """Messages of each label (columns) in each split (rows); raises UserError for a class that a split has lost."""
+    """Messages of each label (columns) in each split (rows); raises UserError for a class that is missing in a split."""
     counts = table.select(["label", "split"]).to_pandas().value_counts().unstack("label", fill_value=0)
     counts = counts.reindex(index=list(SPLITS), columns=labels, fill_value=0)
     for split, label in counts.stack().loc[lambda count: count == 0].index:
@@ -166,7 +166,7 @@ def split_counts(table: pa.Table, labels: list[str], feedback: Path) -> pd.DataF
 
 
 def refuse_secrets(settings: Ingest) -> None:
-    """Raise UserError for a URL with secrets: where DVC runs this, it writes the settings into dvc.lock, which git tracks."""
+    """Raise UserError for a URL with secrets, because DVC writes the settings into dvc.lock, which git tracks."""
     for key, url in secrets_in({"ingest": settings.model_dump()}).items():
         raise UserError(f"{PROJECT.params}: {refusal(key, url, from_environment=False)}")
 
@@ -190,7 +190,7 @@ def main(project: Project = PROJECT) -> None:
     if len(feedback):
         table = joined(table, feedback, settings, dropped, str(project.feedback))
     if settings.folds is not None:
-        # Its folds say what is in training.
+        # The folds determine the training split.
         table = with_train_share(with_fold(table, settings, served_by), settings, dropped)
     counts = split_counts(table, sorted(labels.to_pylist()), project.feedback)
     with replaced(project.messages) as temporary:

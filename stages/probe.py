@@ -1,10 +1,10 @@
-"""Score the probe texts with every technique's models, as they are and perturbed.
+"""Score the probe texts with the models of every technique, original and perturbed.
 
-Reads `models/` and the section `probe` of params; writes `probes/<name>.json`: the texts and each seed's logits, and for each
-perturbation the changed texts, which of them were scored, their logits, and why the others were not. A text that a perturbation
-leaves as it is says nothing about it. A perturbed text with more tokens than the model reads would lose its end, and the fall
-of its probability would be that of another text. The texts are so few that loading a library takes longer than scoring them
-with all models, so one stage does it for all techniques.
+Reads `models/` and the section `probe` of params; writes `probes/<name>.json`: the texts with the logits of each seed, and for
+each perturbation the changed texts, the numbers of the scored texts, their logits, and why the others were skipped. A text that
+a perturbation leaves unchanged says nothing about it. A perturbed text with more tokens than the model reads would be
+truncated, so its probability would be that of another text. Loading the libraries takes longer than scoring the few texts with
+all models, so one stage handles all techniques.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ from stages.store.setting_errors import settings_from
 
 
 def load(folder: Path) -> Model:
-    """A model of the graph; raises UserError when a file of it is not as it was written."""
+    """Load a model of the graph; raises UserError if one of its files is damaged."""
     with of_model(folder):
         return ballast.load(folder)
 
 
 def too_long(model: Model, texts: list[str]) -> np.ndarray:
-    """Which texts (n,) have more tokens than the model reads."""
+    """Whether each of the texts (n,) has more tokens than the model reads."""
     counted = model.token_counts(texts)
     return np.zeros(len(texts), dtype=bool) if counted is None else counted[0] > counted[1]
 
 
 def check_lengths(name: str, model: Model, texts: list[str]) -> None:
-    """Raise UserError for a probe text that the model would not read to its end."""
+    """Raise UserError for a probe text that the model would truncate."""
     counted = model.token_counts(texts)
     if counted is None or (counted[0] <= counted[1]).all():
         return
@@ -53,7 +53,7 @@ def check_lengths(name: str, model: Model, texts: list[str]) -> None:
 
 
 def skipped(model: Model, texts: list[str], changed: list[str]) -> dict[str, str]:
-    """Why changed texts are not scored, by their number."""
+    """Why some changed texts are skipped, by the number of the text."""
     long = too_long(model, changed)
     return {
         str(at): "unchanged" if new == old else "too long"
@@ -63,7 +63,7 @@ def skipped(model: Model, texts: list[str], changed: list[str]) -> dict[str, str
 
 
 def probed(name: str, params: Params) -> dict[str, Any]:
-    """The logits of one technique's models; raises UserError for a text that is too long for them."""
+    """The logits of the models of one technique; raises UserError for a text that is too long for them."""
     texts = params.probe.texts
     models = {seed: load(PROJECT.models / name / str(seed)) for seed in params.train.seeds}
     first = next(iter(models.values()))
@@ -74,16 +74,16 @@ def probed(name: str, params: Params) -> dict[str, Any]:
         reasons = skipped(first, texts, changed)
         scored = [at for at in range(len(texts)) if str(at) not in reasons]
         perturbed[key] = {"texts": changed, "scored": scored, "skipped": reasons}
-    # In one call a model: its start takes longer than so few texts.
-    parts = [texts, *([each["texts"][at] for at in each["scored"]] for each in perturbed.values())]
+    # One call for each model, because its overhead exceeds the time for so few texts.
+    parts = [texts, *([change["texts"][at] for at in change["scored"]] for change in perturbed.values())]
     ends = np.cumsum([len(part) for part in parts])[:-1]
     logits: list[dict[str, Any]] = [{} for _ in parts]
     for seed, model in models.items():
         scores = model.logits([text for part in parts for text in part]).astype(float).round(6)
         for of_part, values in zip(logits, np.split(scores, ends), strict=True):
             of_part[str(seed)] = values.tolist()
-    for each, of_part in zip(perturbed.values(), logits[1:], strict=True):
-        each["logits"] = of_part
+    for result, of_part in zip(perturbed.values(), logits[1:], strict=True):
+        result["logits"] = of_part
     return {"texts": texts, "labels": first.labels, "logits": logits[0], "perturbed": perturbed}
 
 

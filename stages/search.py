@@ -1,4 +1,4 @@
-"""Search parameters on validation for the entries of `techniques` that `search.spaces` names; off while `search.trials` is 0.
+"""Search parameters on validation for the entries of `techniques` in `search.spaces`; off while `search.trials` is 0.
 
 Reads params, the messages of train and validation, and `data/ingest.json`; writes `data/search.json`, from which the cards of
 those entries take their values: by entry its spaces, the best parameters and their value, the baseline's value, every trial.
@@ -26,14 +26,14 @@ Spaces = dict[str, dict[str, Any]]
 
 
 def entry_of(params: Params, name: str) -> tuple[str, dict[str, Any], Spaces]:
-    """An entry's technique, its parameters that are not searched, and the spaces of the others."""
+    """The technique of an entry, its fixed parameters, and the spaces of the searched ones."""
     spaces = {key: space.model_dump(exclude_defaults=True) for key, space in params.search.spaces[name].items()}
     given = {key: value for key, value in (params.techniques[name] or {}).items() if key not in spaces}
     return str(given.pop("technique", name)), given, spaces
 
 
 def check(params: Params, ingested: dict[str, Any]) -> None:
-    """Raise UserError for anything in `search` that cannot be: before anything trains."""
+    """Raise UserError for an invalid setting of `search`, before anything trains."""
     labels = list(ingested["labels"])
     counts = np.array([ingested["splits"]["train"][label] for label in labels])
     check_metric("params.yaml: search.metric", params.search.metric, labels)
@@ -50,7 +50,7 @@ def check(params: Params, ingested: dict[str, Any]) -> None:
 
 def embedded(params: Params) -> Embedded:
     """Train and validation as frozen embeddings of the encoder that params name."""
-    # Seconds of imports that a search that is off need not spend.
+    # Slow imports, needed only if the search is on.
     from ballast.models.embedding import Embedder
     from ballast.models.pretrained import encoder_source
 
@@ -68,7 +68,7 @@ def embedded(params: Params) -> Embedded:
 
 
 def searched(params: Params, name: str, data: Embedded) -> dict[str, Any]:
-    """What is written of one entry, but for the baseline."""
+    """The result of one entry, without the value of the baseline."""
     technique, given, spaces = entry_of(params, name)
     settings = params.search
     with tqdm(total=settings.trials, desc=f"search {name}", unit="trial", disable=None, leave=False) as bar:
@@ -95,20 +95,20 @@ def searched(params: Params, name: str, data: Embedded) -> dict[str, Any]:
         "spaces": spaces,
         "best": chosen.parameters,
         "value": chosen.value,
-        "trials": [{"parameters": each.parameters, "value": each.value} for each in tried],
+        "trials": [{"parameters": trial.parameters, "value": trial.value} for trial in tried],
     }
 
 
 @settings_from("train")
 def main() -> None:
     params = read_params()
-    found = {}
+    results = {}
     if params.search.trials:
         check(params, read_json(PROJECT.ingest))
         data = embedded(params)
         baseline = reference_value(data, params.search.metric, params.search.seed)
-        found = {name: searched(params, name, data) | {"baseline": baseline} for name in params.search.spaces}
-    write_json(PROJECT.search, found)
+        results = {name: searched(params, name, data) | {"baseline": baseline} for name in params.search.spaces}
+    write_json(PROJECT.search, results)
 
 
 if __name__ == "__main__":

@@ -36,11 +36,11 @@ def main() -> None:
     )
     seeds = read_json(PROJECT.evaluations / f"{name}.json")["seeds"]
     technique = board["techniques"][name]
-    # The technique is chosen by the mean over seeds on test, where its interval is known; among its seeds test must not choose.
-    on_validation = {seed: each["operating_point"]["validation"] for seed, each in seeds.items()}
-    metric = rule.metric if all(rule.metric in each for each in on_validation.values()) else "macro_f1"
+    # The mean over seeds on test chooses the technique. Validation chooses the seed, so that its test metrics stay unbiased.
+    on_validation = {seed: evaluation["operating_point"]["validation"] for seed, evaluation in seeds.items()}
+    metric = rule.metric if all(rule.metric in metrics for metrics in on_validation.values()) else "macro_f1"
     sign = 1 if higher_is_better(metric) else -1
-    seed = max(on_validation, key=lambda each: (sign * on_validation[each][metric], -int(each)))
+    seed = max(on_validation, key=lambda name: (sign * on_validation[name][metric], -int(name)))
     fitted = seeds[seed]
     priors = {"effective_prior": fitted["effective_prior"], "production_prior": board["production_prior"]}
     pointer = {
@@ -52,7 +52,7 @@ def main() -> None:
         **rule.model_dump(),
         **priors,
     }
-    # Test is that of the leaderboard: the mean over seeds, with its interval.
+    # The test metrics are those of the leaderboard: the mean over seeds, with its interval.
     point = {**fitted["operating_point"], **priors, "labels": board["labels"], "test": technique["operating_point"]}
     with replaced_folder(PROJECT.selected) as folder:
         write_json(folder / "calibration.json", fitted["calibration"])
@@ -64,8 +64,8 @@ def main() -> None:
     print(f"select: {name}, {rule.metric} {pointer['value']['value']:.3f}", file=sys.stderr)
     if not point["met"]:
         print(
-            f"select: no threshold keeps operating_point.{point['rule']} {point['limit']:g} on validation;"
-            " the point is that of highest precision",
+            f"select: no threshold satisfies operating_point.{point['rule']} {point['limit']:g} on validation;"
+            " the point of highest precision is used",
             file=sys.stderr,
         )
 

@@ -40,18 +40,18 @@ def sources(technique: str) -> dict[str, str]:
 
 
 def found_by_search(params: Params, project: Project) -> dict[str, dict[str, object]]:
-    """The parameters that the search found, by entry; nothing while it is off. Raises UserError where a result is missing."""
+    """The best parameters of the search by entry; empty while it is off. Raises UserError if a result is missing."""
     if not params.search.trials:
         return {}
-    found = read_json(project.search)
-    missing = [name for name in params.search.spaces if name not in found]
+    results = read_json(project.search)
+    missing = [name for name in params.search.spaces if name not in results]
     if missing:
         raise UserError(f"{project.search}: no result for the entry {missing[0]!r} of search.spaces; run `dvc repro`")
-    return {name: found[name]["best"] for name in params.search.spaces}
+    return {name: results[name]["best"] for name in params.search.spaces}
 
 
 def card_of(name: str, entry: dict[str, object], counts: np.ndarray, labels: list[str]) -> Card:
-    """The card of an entry, once the technique has accepted its parameters; raises UserError."""
+    """The card of an entry, after a check of its parameters; raises UserError."""
     parameters = dict(entry)
     technique = parameters.pop("technique", name)
     try:
@@ -66,7 +66,7 @@ def card_of(name: str, entry: dict[str, object], counts: np.ndarray, labels: lis
 
 
 def check_names(params: Params, counts: dict[str, int]) -> None:
-    """Raise UserError for a label or a metric in params that the data, with these counts by label, does not have."""
+    """Raise UserError for an unknown label or metric in params; counts are the messages of the data by label."""
     labels = list(counts)
     for key, metric in [("metric", params.select.metric), *(("constraints", name) for name in params.select.constraints)]:
         check_metric(f"params.yaml: select.{key}", metric, labels)
@@ -74,12 +74,12 @@ def check_names(params: Params, counts: dict[str, int]) -> None:
 
 
 def prune(names: set[str], seeds: set[int], project: Project = PROJECT) -> None:
-    """Remove what stands on disk for entries and seeds that params no longer name."""
+    """Remove the outputs of entries and seeds that params no longer name."""
     for folder in (project.samples, project.models, project.logits, project.curves, project.evaluations):
         for entry in folder.glob("*"):
             keep = entry.name.split(".")[0] in names
             for path in (
-                [each for each in entry.glob("*") if each.name.split(".")[0] not in map(str, seeds)]
+                [output for output in entry.glob("*") if output.name.split(".")[0] not in map(str, seeds)]
                 if keep and entry.is_dir()
                 else []
             ):
@@ -104,8 +104,8 @@ def main(project: Project = PROJECT) -> None:
     check_names(params, ingested["labels"])
     with settings_from("probe"):
         perturbations(params.probe.perturbations, params.probe.padding)
-    found = found_by_search(params, project)
-    entries = {name: {**(entry or {}), **found.get(name, {})} for name, entry in params.techniques.items()}
+    searched = found_by_search(params, project)
+    entries = {name: {**(entry or {}), **searched.get(name, {})} for name, entry in params.techniques.items()}
     cards = [card_of(name, entry, counts, labels) for name, entry in entries.items()]
     with replaced_folder(project.cards) as folder:
         for card in cards:

@@ -1,8 +1,8 @@
 """Train one technique with one seed and score validation and test once.
 
 Reads the card, the messages and the sample; writes `models/<name>/<seed>/`, `logits/<name>/<seed>.npz` (validation and test,
-(n, K) float32 each; declared_prior (K,), NaN where there is none; parameters) and the curve. How long it took goes to
-`durations/`, outside of DVC, because it differs each time. A training that takes long keeps a checkpoint in `checkpoints/`.
+(n, K) float32 each; declared_prior (K,), NaN where there is none; parameters) and the curve. Durations go to
+`durations/`, outside DVC, because they differ each time. A long training writes checkpoints to `checkpoints/`.
 """
 
 from __future__ import annotations
@@ -43,20 +43,20 @@ from stages.store.params import read_params
 from stages.store.project import PROJECT, Project
 from stages.store.setting_errors import settings_from
 
-# Training messages of each class that are scored, to see how far a technique fits them better than those of test.
+# Training messages of each class to score, which shows how much better a technique fits them than test messages.
 TRAIN_SCORED = 500
 
 
 def first_of_each_class(classes: pd.Series, most: int) -> pd.Index:
-    """The index of at most so many rows of each class, in the order of the table."""
+    """The index of at most `most` rows of each class, in the order of the table."""
     return classes.index[classes.groupby(classes).cumcount() < most]
 
 
 @contextmanager
 def live_curves(folder: Path) -> Iterator[Live]:
-    """DVCLive without experiments of its own; the digests of what it wrote come beside it.
+    """DVCLive without its own experiments; the digests of its files are written beside them.
 
-    Raises UserError in a git repository that has no commit, where it would fail.
+    Raises UserError in a git repository without a commit, in which DVCLive fails.
     """
     try:
         live = Live(str(folder), save_dvc_exp=False, report=None, dvcyaml=None)
@@ -69,7 +69,7 @@ def live_curves(folder: Path) -> Iterator[Live]:
 
 
 def trained(technique: Technique, data: TrainingData, settings: TrainingSettings) -> Model:
-    """Train in the technique's own way, or by fine-tuning the encoder."""
+    """Train with the technique's own `fit`, or fine-tune the encoder."""
     if technique.fit is not None:
         return technique.fit(data, settings)
     # A slow import, needed only for encoders.
@@ -79,7 +79,7 @@ def trained(technique: Technique, data: TrainingData, settings: TrainingSettings
 
 
 def fingerprint_of(card: Card, data: TrainingData, settings: Mapping[str, Any], seed: int) -> str:
-    """What decides a training's result, but for the encoder's weights: settings, card, sample, sources and libraries."""
+    """A sha256 of everything that determines a training, except the encoder's weights."""
     package = Path(ballast.__file__).parent
     content = {
         "settings": dict(settings),

@@ -35,17 +35,17 @@ WORDS = {"min_value": "at least", "max_value": "at most", "value_set": "one of",
 COLUMNS = ("id", "text", "label", "group", "split", "source")
 
 
-def expected_labels(params: Params, found: list[str]) -> list[str]:
-    """The labels that may occur: those of the expected prior, else of the label map, else those found."""
+def expected_labels(params: Params, present: list[str]) -> list[str]:
+    """The labels that may occur: those of the expected prior, else of the label map, else of the data."""
     if params.validate_.expected_prior is not None:
         return sorted(params.validate_.expected_prior)
     if params.ingest.label_map is not None:
         return sorted(set(params.ingest.label_map.values()))
-    return found
+    return present
 
 
 def message_expectations(messages: pd.DataFrame, params: Params) -> dict[str, Any]:
-    """Expectations on the table of messages, by the name that people read."""
+    """Expectations on the table of messages by their titles."""
     settings = params.validate_
     labels = expected_labels(params, sorted(messages["label"].dropna().unique()))
     made: dict[str, Any] = {"columns are as documented": gxe.ExpectTableColumnsToMatchSet(column_set=list(COLUMNS))}
@@ -70,14 +70,14 @@ def message_expectations(messages: pd.DataFrame, params: Params) -> dict[str, An
 
 
 def group_expectations(split_rule: str) -> dict[str, Any]:
-    """Expectations on the table of groups; a random split is known to leak, so there it is a warning."""
+    """Expectations on the table of groups; a leak is only a warning for a random split, which always leaks."""
     severity = FailureSeverity.CRITICAL if split_rule == "grouped" else FailureSeverity.WARNING
     leak = gxe.ExpectColumnValuesToBeBetween(column="splits", max_value=1, severity=severity)
     return {"no near duplicates in two splits": leak}
 
 
 def check(context: Any, name: str, frame: pd.DataFrame, expectations: dict[str, Any]) -> list[dict[str, Any]]:
-    """Run expectations on a table and render Data Docs: name, success, severity, observed, expected of each."""
+    """Run expectations on a table and render Data Docs; returns name, success, severity, observed and expected of each."""
     suite = gx.ExpectationSuite(name=name)
     for title, expectation in expectations.items():
         expectation.notes = markdown(title)
@@ -88,13 +88,13 @@ def check(context: Any, name: str, frame: pd.DataFrame, expectations: dict[str, 
     docs = gx.checkpoint.UpdateDataDocsAction(name="data_docs", site_names=["data_docs"])
     checkpoint = context.checkpoints.add(gx.Checkpoint(name=name, validation_definitions=[definition], actions=[docs]))
     [result] = checkpoint.run(batch_parameters={"dataframe": frame}).run_results.values()
-    # The notes are the escaped titles, in the order in which the results need not come.
+    # The results are in any order, so the notes identify them by their escaped titles.
     titles = {markdown(title): title for title in expectations}
-    return [outcome(each, titles[each.expectation_config.notes]) for each in result.results]
+    return [outcome(single, titles[single.expectation_config.notes]) for single in result.results]
 
 
 def listed(value: Any) -> str | int | float:
-    """A value as it reads in a table."""
+    """A value as a table shows it."""
     return ", ".join(map(str, value)) if isinstance(value, list | tuple | set) else value
 
 
@@ -103,10 +103,10 @@ def outcome(result: Any, title: str) -> dict[str, Any]:
     config = result.expectation_config
     if result.exception_info and result.exception_info.get("raised_exception"):
         raise RuntimeError(f"expectation {title!r} could not be checked: {result.exception_info['exception_message']}")
-    found = result.result
-    observed = found.get("observed_value")
+    details = result.result
+    observed = details.get("observed_value")
     if observed is None:
-        observed = f"{found.get('unexpected_count', 0)} of {found.get('element_count', 0)} rows fail"
+        observed = f"{details.get('unexpected_count', 0)} of {details.get('element_count', 0)} rows fail"
     limits = {key: config.kwargs[key] for key in WORDS if config.kwargs.get(key) is not None}
     expected = ", ".join(f"{WORDS[key]} {listed(value)}" for key, value in limits.items())
     return {
@@ -136,7 +136,7 @@ def add_site(context: Any, folder: Path) -> None:
 
 
 def write_data_docs(folder: Path, results: Mapping[str, list[dict[str, Any]]]) -> None:
-    """Make the pages that Great Expectations wrote into a folder fit to be opened anywhere, with an index of our own."""
+    """Make the pages of Great Expectations in a folder self-contained, and add an index."""
     shutil.rmtree(folder / "static")
     for page in folder.rglob("*.html"):
         page.write_text(offline(page.read_text(encoding="utf-8")), encoding="utf-8")
@@ -167,9 +167,9 @@ def main() -> None:
             "groups": check(context, "groups", groups, group_expectations(params.ingest.split)),
         }
         write_data_docs(folder, results)
-    every = [each for of_table in results.values() for each in of_table]
-    failed = [each for each in every if not each["success"]]
-    critical = [each for each in failed if each["severity"] == FailureSeverity.CRITICAL.value]
+    every = [expectation for of_table in results.values() for expectation in of_table]
+    failed = [expectation for expectation in every if not expectation["success"]]
+    critical = [expectation for expectation in failed if expectation["severity"] == FailureSeverity.CRITICAL.value]
     write_json(PROJECT.validation, {"success": not critical, "expectations": every})
     if failed:
         print(table_of(failed), file=sys.stderr)

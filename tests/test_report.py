@@ -614,7 +614,7 @@ def test_a_limit_that_nothing_keeps_is_said(two: Built, tmp_path: Path, capsys: 
     built.project.edit({"operating_point.rule": "budget", "operating_point.budget": 5})
     for name in two.board["techniques"]:
         built.stage("evaluate", name=name)
-    assert "evaluate: majority: nothing keeps budget 5 of" in capsys.readouterr().err
+    assert "evaluate: majority: no threshold satisfies budget 5 of" in capsys.readouterr().err
     assert not built.evaluation("majority")["seeds"]["0"]["operating_point"]["met"]
     for stage in ("compare", "select", "report"):
         built.stage(stage)

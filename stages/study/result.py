@@ -1,7 +1,7 @@
 """Compare the variants of a study.
 
 Reads `studies/<study>/variants/`; writes `studies/results/<study>.json`: metrics of every variant and technique, raw and
-corrected, with differences from the reference. Variants that are folds of the same data are judged together, as one test set.
+corrected, with differences from the reference. Variants that are folds of the same data are pooled as one test set.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ Logits = dict[str, dict[str, list[np.ndarray]]]
 
 @dataclass(frozen=True, kw_only=True)
 class Tested:
-    """A variant's test set: its rows (id, class, group), the protocol, and logits by family and technique, one a training."""
+    """A variant's test set: rows (id, class, group), the protocol, and logits by family and technique, one array a training."""
 
     rows: pd.DataFrame
     protocol: Protocol
@@ -54,7 +54,7 @@ class Tested:
     training: Mapping[str, dict[str, float]]
 
     def same_test(self, other: Tested) -> bool:
-        """Whether both were tested on the same messages, so that their differences are paired."""
+        """Whether both have the same test messages, so that their differences are paired."""
         return self.rows.equals(other.rows)
 
 
@@ -89,22 +89,22 @@ def together(folds: Sequence[Tested]) -> Tested:
     rows = rows.iloc[order].reset_index(drop=True)
     logits: Logits = {
         family: {
-            name: [np.concatenate(each)[order] for each in zip(*(fold.logits[family][name] for fold in folds), strict=True)]
+            name: [np.concatenate(parts)[order] for parts in zip(*(fold.logits[family][name] for fold in folds), strict=True)]
             for name in folds[0].logits[family]
         }
         for family in FAMILIES
     }
     test = Labelled(classes=rows["class"].to_numpy(), groups=np.unique(rows["group"], return_inverse=True)[1])
     training = {
-        name: {label: float(np.mean([fold.training[name][label] for fold in folds])) for label in each}
-        for name, each in folds[0].training.items()
+        name: {label: float(np.mean([fold.training[name][label] for fold in folds])) for label in counts}
+        for name, counts in folds[0].training.items()
     }
     return Tested(rows=rows, protocol=replace(folds[0].protocol, test=test), logits=logits, training=training)
 
 
 def pooled(study: str, variants: Mapping[str, Variant], tested: Mapping[str, Tested]) -> dict[str, Tested]:
-    """One test set of all messages where the variants are folds: each repeat gives as many trainings as there are seeds."""
-    folded = [name for name, each in variants.items() if each.params.ingest.folds is not None]
+    """The test sets of the variants; folds are pooled, and each repeat of them counts as one training a seed."""
+    folded = [name for name, variant in variants.items() if variant.params.ingest.folds is not None]
     if not folded:
         return dict(tested)
     repeats: dict[int, dict[int, Tested]] = {}
@@ -114,7 +114,7 @@ def pooled(study: str, variants: Mapping[str, Variant], tested: Mapping[str, Tes
         if folds is not None:
             counts.add(folds.count)
             repeats.setdefault(variant.params.ingest.seed, {})[folds.index] = tested[name]
-    whole = len(counts) == 1 and all(sorted(each) == list(range(max(counts))) for each in repeats.values())
+    whole = len(counts) == 1 and all(sorted(folds) == list(range(max(counts))) for folds in repeats.values())
     if not whole or sum(map(len, repeats.values())) < len(variants):
         raise UserError(
             f"{params_path(study)}: variants: for each ingest.seed there must be each of the folds 0 to count - 1, once"
@@ -123,7 +123,7 @@ def pooled(study: str, variants: Mapping[str, Variant], tested: Mapping[str, Tes
     if not all(first.same_test(other) for other in others):
         raise UserError(f"{params_path(study)}: variants: the repeats must have the same messages")
     logits: Logits = {
-        family: {name: [each for one in (first, *others) for each in one.logits[family][name]] for name in of_family}
+        family: {name: [part for repeat in (first, *others) for part in repeat.logits[family][name]] for name in of_family}
         for family, of_family in first.logits.items()
     }
     return {POOLED_NAME: replace(first, logits=logits)}
@@ -135,25 +135,25 @@ def differences(
     metrics: list[str],
     confidence: float,
 ) -> dict[tuple[str, str], dict[str, Any]]:
-    """By variant and technique: differences by family and metric from the first row of its group, paired and adjusted."""
-    found: dict[tuple[str, str], dict[str, Any]] = {}
+    """Paired, adjusted differences from the first row of each group: by variant and technique, then by family and metric."""
+    by_row: dict[tuple[str, str], dict[str, Any]] = {}
     for rows in groups.values():
         for family in FAMILIES:
             draws = {" / ".join(row): own[row[0]][row[1]].draws[family] for row in rows}
             compared = compare(with_seed_variation(draws), " / ".join(rows[0]), metrics, confidence, LOSSES)
             for row in rows[1:]:
-                found.setdefault(row, {})[family] = compared[" / ".join(row)]["metrics"]
-    return found
+                by_row.setdefault(row, {})[family] = compared[" / ".join(row)]["metrics"]
+    return by_row
 
 
 def groups_of(tested: Mapping[str, Tested], reference: str) -> dict[str, list[tuple[str, str]]]:
-    """The rows (variant, technique) that are compared with each other, the reference first.
+    """The rows (variant, technique) to compare with each other, the reference first.
 
-    The same technique over the variants with the same test set, or, when there is one variant, its techniques.
+    These are the same technique in all variants with the same test set or, for a single variant, its techniques.
     """
     if len(tested) == 1:
-        [(variant, each)] = tested.items()
-        names = list(each.logits["raw"])
+        [(variant, only)] = tested.items()
+        names = list(only.logits["raw"])
         first = reference_of(names)
         return {variant: [(variant, name) for name in [first, *(name for name in names if name != first)]]}
     order = [reference, *(name for name in tested if name != reference)]
@@ -168,7 +168,7 @@ def groups_of(tested: Mapping[str, Tested], reference: str) -> dict[str, list[tu
 
 
 def result(study: str) -> Result:
-    """Everything that a study found."""
+    """The result of a study."""
     settings, variants = read_study(study), read_variants(study)
     tested = {name: read_tested(Project(variant_folder(study, name)), variant) for name, variant in variants.items()}
     tested = pooled(study, variants, tested)
@@ -187,7 +187,7 @@ def result(study: str) -> Result:
     reference = settings.reference or next(iter(tested))
     groups = groups_of(tested, reference)
     compared_with = {row: rows[0] for rows in groups.values() for row in rows[1:]}
-    found = differences(own, groups, metrics, confidence)
+    by_row = differences(own, groups, metrics, confidence)
     rows = [
         Row(
             variant=variant,
@@ -197,12 +197,12 @@ def result(study: str) -> Result:
             training=tested[variant].training[name],
             metrics={family: {key: dict(of_technique.metrics[family][key]) for key in metrics} for family in FAMILIES},
             compared_with=" / ".join(compared_with[variant, name]) if (variant, name) in compared_with else None,
-            differences=found.get((variant, name)),
+            differences=by_row.get((variant, name)),
         )
         for variant, of_variant in own.items()
         for name, of_technique in of_variant.items()
     ]
-    # Claims of variants that train one technique each.
+    # Claims about variants that train one technique each.
     singles = {variant: next(iter(each.values())).draws for variant, each in own.items() if len(each) == 1}
     raw, corrected = (
         with_seed_variation({variant: draws[family] for variant, draws in singles.items()}) if singles else {}
@@ -226,8 +226,8 @@ def result(study: str) -> Result:
 
 
 def main(study: str) -> None:
-    found = result(study)
-    write_json(result_path(study), found.model_dump())
+    outcome = result(study)
+    write_json(result_path(study), outcome.model_dump())
     print(f"study_result: {result_path(study)}", file=sys.stderr)
 
 

@@ -1,7 +1,7 @@
-"""Train one variant of a study by the stages of the main pipeline, in a folder of its own.
+"""Train one variant of a study with the stages of the main pipeline, in a separate folder.
 
 Reads `params.yaml`, the study's `params.yaml` and the main data; writes `studies/<study>/variants/<variant>/`: the scored
-messages without their texts, the logits, and what each technique was trained on. All variants are checked before one trains.
+messages without their texts, the logits, and the counts of training messages. All variants are validated before one trains.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from stages.store.studies import Variant, params_path, read_variants, variant_fo
 
 
 def check(study: str, variants: Mapping[str, Variant]) -> None:
-    """Raise UserError unless every technique of every variant accepts its parameters."""
+    """Raise UserError if a technique of any variant rejects its parameters."""
     ingested = read_json(PROJECT.ingest)
     labels = list(ingested["labels"])
     counts = np.array([ingested["splits"]["train"][label] for label in labels])
@@ -37,12 +37,12 @@ def check(study: str, variants: Mapping[str, Variant]) -> None:
             for entry, parameters in variant.params.techniques.items():
                 techniques.card_of(entry, parameters or {}, counts, labels)
         except UserError as error:
-            said = str(error).removeprefix(f"{PROJECT.params}: ")
-            raise UserError(f"{params_path(study)}: variants.{name}: {said}") from error
+            message = str(error).removeprefix(f"{PROJECT.params}: ")
+            raise UserError(f"{params_path(study)}: variants.{name}: {message}") from error
 
 
 def from_here(place: str) -> str:
-    """A file or folder of the repository as another folder sees it; anything else as it is."""
+    """The absolute path of an existing file or folder; other values are returned unchanged."""
     return str(Path(place).resolve()) if Path(place).exists() else place
 
 
