@@ -245,9 +245,9 @@ def test_scores_of_a_file_that_are_spoilt_are_made_anew(tmp_path: Path) -> None:
     with table_writer(tmp_path / "a.parquet", pa.schema([("id", pa.string())]), store_schema=False) as writer:
         writer.write_table(pa.table({"id": ["1", "2"]}))
         writer.add_key_value_metadata({"ballast": json.dumps({"scored": 2})})
-    assert target.about("a.parquet") == {"scored": 2}
+    assert target.metadata("a.parquet") == {"scored": 2}
     flipped(tmp_path / "a.parquet", 30, 1)
-    assert target.about("a.parquet") == {}
+    assert target.metadata("a.parquet") == {}
 
 
 GRAPH = """

@@ -49,7 +49,7 @@ class VersionFileError(UserError):
 
 @dataclass(frozen=True, kw_only=True)
 class Version:
-    """A deployed version whose files have been checked.
+    """A deployed version, with its files checked.
 
     name : of the version, such as `0001`; folder : where its files are.
     manifest : the content of its manifest; sha256 : of the manifest's bytes.
