@@ -296,7 +296,7 @@ def test_every_file_is_scored_once_whatever_is_killed(ready: Project, many: list
     assert error.startswith("error: 1 of 9 files have no scores: ")
     assert "messages/corrupted.parquet" in error
     assert "Traceback" not in said
-    assert f"{len(many)} files scored with version 0001, {len(many) - len(before)} files anew" in summary
+    assert f"{len(many)} files scored with version 0001, {len(many) - len(before)} files in this run" in summary
     now = written(ready)
     assert {each: now[each] for each in before} == before, "what had its scores was left as it was"
     assert list((ready.folder / "scores").rglob("*.partial")) == []
@@ -304,7 +304,7 @@ def test_every_file_is_scored_once_whatever_is_killed(ready: Project, many: list
     (ready.folder / "messages/corrupted.parquet").unlink()
     done = ready.stage("score_folder", "messages", "scores")
     assert done.code == 0, done.stderr
-    assert "0 files anew" in done.stderr
+    assert "0 files in this run" in done.stderr
     assert written(ready) == now
     assert ready.stage("score", "messages", "--window", "w").code == 0
     window = pd.read_parquet("production/scored/w.parquet").set_index("id").sort_index()

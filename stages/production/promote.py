@@ -37,17 +37,17 @@ from stages.store.project import PROJECT
 
 
 def print_versions() -> None:
-    """Print a line for each version: when and why it was made, what it is, and which one is deployed."""
+    """Print a line for each version: when and why it was made, its technique and prior, and which one is deployed."""
     switches = history()
     made = {entry["version"]: entry for entry in reversed(switches) if entry["reason"] != ROLLBACK}
     rows = []
     for name in version_names():
         entry = made.get(name, {})
         manifest, _ = read_manifest(PROJECT.deployed / name / MANIFEST, entry.get("sha256"))
-        why = " ".join(filter(None, (manifest["reason"], manifest["window"])))
+        reason = " ".join(filter(None, (manifest["reason"], manifest["window"])))
         prior = shares_in_words(manifest["production_prior"])
         deployed = "deployed" if switches and switches[-1]["version"] == name else ""
-        rows.append((name, entry.get("at", "never"), why, manifest["technique"], prior, megabytes(sizes(name)), deployed))
+        rows.append((name, entry.get("at", "never"), reason, manifest["technique"], prior, megabytes(sizes(name)), deployed))
     if not rows:
         raise UserError(f"{PROJECT.deployed}: no version; `python -m flows.promote` deploys the selected model")
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

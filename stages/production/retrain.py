@@ -132,7 +132,7 @@ def prepare(key: str, window: str | None) -> dict[str, Any]:
 def never_seen(test: pd.DataFrame, champion: Version) -> np.ndarray:
     """Whether each test message (n,) is surely new to a version: it was held out there too, or is feedback.
 
-    This holds for all of them unless the data were split anew, because feedback keeps its split.
+    This holds for all of them unless the data were split again, because feedback keeps its split.
     """
     held_out = read_frame(champion.folder / REFERENCE, ["split", "group"], required=False).query("split == 'test'")
     groups = groups_of(test["text"])
@@ -155,16 +155,11 @@ def compare(key: str) -> dict[str, Any]:
     labels = messages.names
     if labels != champion.labels or labels != pointer["labels"]:
         raise UserError(f"{home}: its labels are {', '.join(labels)}, those deployed {', '.join(champion.labels)}")
-    test = messages.of("test")
-    unseen = never_seen(test, champion)
+    unseen = never_seen(messages.of("test"), champion)
+    test, logits = messages.of("test")[unseen], scores.test[unseen].astype(np.float64)
     if left_out := int((~unseen).sum()):
         print(f"retrain: {left_out:,} test messages are left out, the champion may have been trained on them", file=sys.stderr)
-    test, logits = test[unseen], scores.test[unseen].astype(np.float64)
-    if gone := set(labels) - set(test["label"]):
-        raise UserError(
-            f"{home}: the champion may have been trained on every test message of {', '.join(sorted(gone))}, because"
-            f" {PROJECT.messages} was split anew after version {champion.name}; promote a model of the new data by hand"
-        )
+    check_classes_left(test, champion, home)
     prior = np.array([prepared["prior"][label] for label in labels])
     effective = np.array([pointer["effective_prior"][label] for label in labels])
     challenger = Contender(
@@ -204,8 +199,17 @@ def compare(key: str) -> dict[str, Any]:
     return result
 
 
+def check_classes_left(test: pd.DataFrame, champion: Version, home: Path) -> None:
+    """Raise UserError if a class has no test message that is surely new to the champion."""
+    if gone := set(champion.labels) - set(test["label"]):
+        raise UserError(
+            f"{home}: the champion may have been trained on every test message of {', '.join(sorted(gone))}, because"
+            f" {PROJECT.messages} was split again after version {champion.name}; promote a model of the new data by hand"
+        )
+
+
 def corrected_champion(champion: Version, texts: list[str], prior: dict[str, float]) -> Contender:
-    """The deployed version as it would be without a retraining: on the new prior, its operating point chosen anew."""
+    """The deployed version as it would be without a retraining: on the new prior, with a new operating point."""
     shares = np.array([prior[label] for label in champion.labels])
     costs = operating_point_for(prior, champion)["costs"]
     logits = champion.load().logits(texts).astype(np.float64)

@@ -55,18 +55,18 @@ class Columns:
     def wanted(self) -> list[str]:
         return [self.text] if self.id is None else [self.text, self.id]
 
-    def missing(self, source: str, name: str, found: list[str]) -> UserError:
+    def missing(self, source: str, name: str, present: list[str]) -> UserError:
         """The error of a source that lacks a column."""
         return UserError(
-            f"{source}: no column {name!r} ({self.settings[name]}): {suggestion(name, found) if found else 'it is empty'}"
+            f"{source}: no column {name!r} ({self.settings[name]}): {suggestion(name, present) if present else 'it is empty'}"
         )
 
-    def check(self, source: str, found: list[str]) -> None:
+    def check(self, source: str, present: list[str]) -> None:
         """Raise UserError for a column that a source lacks or has twice."""
         for name in self.wanted:
-            if name not in found:
-                raise self.missing(source, name, found)
-            if found.count(name) > 1:
+            if name not in present:
+                raise self.missing(source, name, present)
+            if present.count(name) > 1:
                 raise UserError(f"{source}: more than one column {name!r} ({self.settings[name]})")
 
 

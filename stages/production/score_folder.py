@@ -252,7 +252,7 @@ def report_results(rows: list[dict[str, str]], done: Iterator[dict[str, Any]], v
                 bar.write(f"score: {number} of {len(rows)}: {result['error'] or summary}", file=sys.stderr)
     print(
         f"score: {target}: {counts['scored']:,} messages in {len(rows) - len(failed):,} files scored with version"
-        f" {version.name}, {counts['anew']:,} files anew; {counts['quarantined']:,} rows in {QUARANTINED}/",
+        f" {version.name}, {counts['anew']:,} files in this run; {counts['quarantined']:,} rows in {QUARANTINED}/",
         file=sys.stderr,
     )
     if failed:

@@ -50,8 +50,8 @@ def cache_folder() -> Path:
 
 def check_object(path: Path) -> None:
     """Raise UserError unless the MD5 of an object in the cache is its name."""
-    if (found := md5(path)) != f"{path.parent.name}{path.name}".removesuffix(".dir"):
-        raise UserError(f"{path}: its md5 is {found}; delete it, then run `dvc fetch` if a remote has it, else `dvc repro`")
+    if (digest := md5(path)) != f"{path.parent.name}{path.name}".removesuffix(".dir"):
+        raise UserError(f"{path}: its md5 is {digest}; delete it, then run `dvc fetch` if a remote has it, else `dvc repro`")
 
 
 def check_output(path: Path, expected: str, lock: Path) -> None:

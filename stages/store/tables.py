@@ -141,12 +141,12 @@ def read_columns(path: Path, format_name: str, columns: list[str]) -> pa.Table:
     return csv.read_csv(path, csv.ReadOptions(block_size=BLOCK_BYTES, use_threads=False), csv_dialect(format_name), options)
 
 
-def require_columns(path: str, found: list[str], wanted: dict[str, str]) -> None:
+def require_columns(path: str, present: list[str], wanted: dict[str, str]) -> None:
     """Raise UserError for a wanted column (params key -> name) that is missing or occurs twice."""
     for key, name in wanted.items():
-        if name not in found:
-            raise UserError(f"{path}: no column {name!r} (ingest.{key}): {suggestion(name, found)}")
-        if found.count(name) > 1:
+        if name not in present:
+            raise UserError(f"{path}: no column {name!r} (ingest.{key}): {suggestion(name, present)}")
+        if present.count(name) > 1:
             raise UserError(f"{path}: more than one column {name!r} (ingest.{key})")
 
 
@@ -157,8 +157,8 @@ def read_file(path: str, source: str, wanted: dict[str, str], sha256: str | None
     """
     format_name, shown = format_of(source, path), public_url(path)
     with local_copy(path) as local:
-        if sha256 is not None and (found := file_sha256(local)) != sha256:
-            raise UserError(f"{shown}: sha256 is {found}, ingest.sha256 pins {sha256}")
+        if sha256 is not None and (actual := file_sha256(local)) != sha256:
+            raise UserError(f"{shown}: sha256 is {actual}, ingest.sha256 pins {sha256}")
         if local.stat().st_size == 0:
             raise UserError(f"{shown}: empty file; expected rows with the columns {', '.join(wanted.values())}")
         check_content(local, format_name, shown)

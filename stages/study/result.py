@@ -174,10 +174,10 @@ def result(study: str) -> Result:
     tested = pooled(study, variants, tested)
     own: dict[str, dict[str, PooledDecisions]] = {
         variant: {
-            name: pooled_decisions(each.logits["raw"][name], each.logits["corrected"][name], each.protocol)
-            for name in each.training
+            name: pooled_decisions(test_set.logits["raw"][name], test_set.logits["corrected"][name], test_set.protocol)
+            for name in test_set.training
         }
-        for variant, each in tested.items()
+        for variant, test_set in tested.items()
     }
     first = next(iter(tested.values()))
     labels, confidence = list(first.protocol.names), first.protocol.confidence
@@ -203,7 +203,9 @@ def result(study: str) -> Result:
         for name, of_technique in of_variant.items()
     ]
     # Claims about variants that train one technique each.
-    singles = {variant: next(iter(each.values())).draws for variant, each in own.items() if len(each) == 1}
+    singles = {
+        variant: next(iter(by_technique.values())).draws for variant, by_technique in own.items() if len(by_technique) == 1
+    }
     raw, corrected = (
         with_seed_variation({variant: draws[family] for variant, draws in singles.items()}) if singles else {}
         for family in FAMILIES

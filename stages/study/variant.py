@@ -47,7 +47,7 @@ def from_here(place: str) -> str:
 
 
 def prepare(project: Project, variant: Variant) -> None:
-    """Write the params and the messages of a variant; a variant that changes `ingest` ingests its messages anew."""
+    """Write the params and the messages of a variant; a variant that changes `ingest` ingests its messages again."""
     content: dict[str, Any] = {**variant.content}
     content["ingest"] = {**content["ingest"], "path": from_here(content["ingest"]["path"])}
     content["train"] = {**content["train"], "model": from_here(content["train"]["model"])}
