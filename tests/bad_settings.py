@@ -103,10 +103,10 @@ LAUGHS = b"a: &a [x, x, x, x, x, x, x, x, x]\n" + b"".join(
     b"%c: &%c [%s]\n" % (at, at, b", ".join([b"*%c" % (at - 1)] * 9)) for at in range(98, 107)
 )
 YAMLS: dict[str, tuple[bytes, tuple[str, ...]]] = {
-    "10,000 brackets": (b"a: " + b"[" * 10_000 + b"]" * 10_000, ("line 1: more than 30 levels",)),
-    "10,000 braces": (b"{a: " * 10_000, ("more than 30 levels",)),
-    "10,000 dashes": (b"- " * 10_000 + b"a", ("more than 30 levels",)),
-    "1,000 indents": (b"".join(b" " * at + b"a:\n" for at in range(1000)), ("line 30: more than 30 levels",)),
+    "10,000 brackets": (b"a: " + b"[" * 10_000 + b"]" * 10_000, ("line 1: more than 30 nested levels",)),
+    "10,000 braces": (b"{a: " * 10_000, ("more than 30 nested levels",)),
+    "10,000 dashes": (b"- " * 10_000 + b"a", ("more than 30 nested levels",)),
+    "1,000 indents": (b"".join(b" " * at + b"a:\n" for at in range(1000)), ("line 30: more than 30 nested levels",)),
     "a billion laughs": (LAUGHS, ("repeat more than 10,000 values",)),
     "a list of itself": (b"a: &a [*a]", ("*a is inside &a itself",)),
     "a mapping of itself": (b"a: &a {b: *a}", ("*a is inside &a itself",)),

@@ -48,7 +48,9 @@ def stage_module(name: str) -> str:
     """The module of a stage of the graph, of a step of production, or of another command, on whichever shelf it is."""
     path = name.replace(".", "/")
     shelf = next(
-        shelf for shelf in ("", "production.", "store.") if (ROOT / f"stages/{shelf.replace('.', '/')}{path}.py").is_file()
+        shelf
+        for shelf in ("", "production.", "store.", "study.")
+        if (ROOT / f"stages/{shelf.replace('.', '/')}{path}.py").is_file()
     )
     return f"stages.{shelf}{name}"
 

@@ -215,19 +215,19 @@ def secrets_in(settings: Any, skip: str | None = None) -> dict[str, str]:
     >>> secrets_in({"source": {"path": "https://user:password@host/a.csv"}})
     {'source.path': 'https://host/a.csv'}
     """
-    found, waiting, seen = dict[str, str](), [("", settings)], set[int]()
+    urls, waiting, seen = dict[str, str](), [("", settings)], set[int]()
     while waiting:
         place, value = waiting.pop()
         if isinstance(value, str):
             url = value.strip()
             if WHOLE.match(url) and public_url(url) != url:
-                found[place] = public_url(url)
+                urls[place] = public_url(url)
         elif isinstance(value, dict | list) and id(value) not in seen:
             # YAML aliases can repeat a part without end.
             seen.add(id(value))
             inside = value.items() if isinstance(value, dict) else enumerate(value)
             waiting += [(f"{place}.{key}".lstrip("."), item) for key, item in inside if place or key != skip]
-    return found
+    return urls
 
 
 def bare_address(url: str) -> bool:
