@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from docs.generate.commands import parser_of, targets
-from tests.project import ROOT
+from tests.project import ROOT, Project, yaml
 
-BLOCK = re.compile(r"^(?P<indent> *)```(?P<language>[\w-]+)\n(?P<body>.*?)^ *```$", re.MULTILINE | re.DOTALL)
+# A comment before a block says what a run of the page does with it.
+BLOCK = re.compile(
+    r"^(?:<!-- (?P<note>file: \S+|not executed) -->\n)?^ *```(?P<language>[\w-]+)\n(?P<body>.*?)^ *```$",
+    re.MULTILINE | re.DOTALL,
+)
 FRONT_MATTER = re.compile(r"\A---\n(.*?)^---\n", re.MULTILINE | re.DOTALL)
 ASSIGNMENT = re.compile(r"[A-Z][A-Z_]*=.*")
 OPERATORS, REDIRECTIONS = {"|", "&&", ";", "&"}, {">", ">>", "<"}
@@ -41,19 +47,20 @@ SYSTEM = {
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block: its language and text, and the line where it begins."""
+    """A fenced block: its language and text, the line where it begins, and the note before it."""
 
     language: str
     text: str
     line: int
+    note: str
 
 
-def blocks(page: str, language: str) -> list[Block]:
-    """The fenced blocks of a page in one language."""
+def blocks(page: str, *languages: str) -> list[Block]:
+    """The fenced blocks of a page in some languages."""
     return [
-        Block(match["language"], match["body"], page.count("\n", 0, match.start()) + 1)
+        Block(match["language"], match["body"], page.count("\n", 0, match.start("language")) + 1, match["note"] or "")
         for match in BLOCK.finditer(page)
-        if match["language"] == language
+        if match["language"] in languages
     ]
 
 
@@ -67,6 +74,30 @@ def commands(block: Block) -> list[str]:
     """The commands after the prompts of a console block, with continued lines joined; what is printed is left out."""
     joined = block.text.replace("\\\n", " ")
     return [line.strip()[2:] for line in joined.splitlines() if line.strip().startswith("$ ")]
+
+
+def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as dotted keys; what is below the second level is replaced as a whole."""
+    keys: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping) and prefix.count(".") < 2:
+            keys |= flat(value, f"{prefix}{name}.")
+        else:
+            keys[f"{prefix}{name}"] = value
+    return keys
+
+
+def execute(page: str, project: Project, name: str) -> None:
+    """Do what a page says: write its files, edit params.yaml by its settings, run its commands."""
+    for block in blocks(page, "text", "yaml", "console"):
+        if block.note.startswith("file: "):
+            project.write(block.note.removeprefix("file: "), block.text.encode())
+        elif block.language == "yaml":
+            project.edit(flat(yaml.load(block.text)))
+        elif block.language == "console" and block.note != "not executed":
+            for line in commands(block):
+                done = project.run("bash", "-c", line)
+                assert done.code == 0, f"{name}:{block.line}: {line}\n{done.stdout}\n{done.stderr}"
 
 
 def simple_commands(line: str) -> list[list[str]]:
