@@ -149,7 +149,7 @@ def training_loss(names: list[str], seeds: list[int]) -> pd.DataFrame:
     return pd.concat(parts)
 
 
-def write_table(table: pd.DataFrame, path: Path) -> None:
+def write_csv(table: pd.DataFrame, path: Path) -> None:
     """Write a table as csv."""
     with replaced(path) as temporary:
         table.to_csv(temporary, index=False)
@@ -185,12 +185,12 @@ def main() -> None:
     # A study may decide a claim that needs techniques beyond the main pipeline.
     shown = {claim["claim"]: claim for study in study_results().values() if study is not None for claim in study.claims}
     write_plain_json(PROJECT.claims, [claim if claim["parts"] else shown.get(claim["claim"], claim) for claim in judged])
-    write_table(pd.concat(tables.values()), PROJECT.probe_table)
-    write_table(
+    write_csv(pd.concat(tables.values()), PROJECT.probe_table)
+    write_csv(
         pd.concat([perturbation_table(name, probes[name], evaluations[name]) for name in names]), PROJECT.perturbation_table
     )
-    write_table(precision_recall(evaluations), PROJECT.precision_recall)
-    write_table(training_loss(names, params.train.seeds), PROJECT.training_loss)
+    write_csv(precision_recall(evaluations), PROJECT.precision_recall)
+    write_csv(training_loss(names, params.train.seeds), PROJECT.training_loss)
     # Last, with the digests of the other files that the report reads.
     pinned = {path.as_posix(): file_sha256(path) for path in (PROJECT.claims, PROJECT.probe_table, PROJECT.perturbation_table)}
     write_json(PROJECT.leaderboard, {**board, "files": pinned})

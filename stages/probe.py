@@ -27,7 +27,7 @@ from stages.store.project import PROJECT
 from stages.store.setting_errors import settings_from
 
 
-def load(folder: Path) -> Model:
+def load_model(folder: Path) -> Model:
     """Load a model of the graph; raises UserError if one of its files is damaged."""
     with of_model(folder):
         return ballast.load(folder)
@@ -65,7 +65,7 @@ def skipped(model: Model, texts: list[str], changed: list[str]) -> dict[str, str
 def probed(name: str, params: Params) -> dict[str, Any]:
     """The logits of the models of one technique; raises UserError for a text that is too long for them."""
     texts = params.probe.texts
-    models = {seed: load(PROJECT.models / name / str(seed)) for seed in params.train.seeds}
+    models = {seed: load_model(PROJECT.models / name / str(seed)) for seed in params.train.seeds}
     first = next(iter(models.values()))
     check_lengths(name, first, texts)
     perturbed: dict[str, dict[str, Any]] = {}

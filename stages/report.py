@@ -37,7 +37,7 @@ def raw_calibration(logits: np.ndarray, classes: np.ndarray, labels: list[str]) 
     return {label: calibration_curve(posterior[:, at], classes == at) for at, label in enumerate(labels)}
 
 
-def columns_of(logits: np.ndarray, classes: np.ndarray, rows: np.ndarray) -> dict[str, np.ndarray]:
+def prediction_columns(logits: np.ndarray, classes: np.ndarray, rows: np.ndarray) -> dict[str, np.ndarray]:
     """Classes, predicted classes and probabilities of some rows of corrected logits (n, K)."""
     chosen = logits[rows]
     return {"classes": classes[rows], "predicted": chosen.argmax(axis=1), "probability": softmax(chosen, axis=1)}
@@ -58,8 +58,8 @@ def evidently_pages(results: Results, corrected: Corrected, messages: Messages) 
         "evidently_techniques.html": techniques_page(labels, classes["test"][rows], predicted, labels.index(results.rarest)),
         "evidently_drift.html": drift_page(
             labels,
-            current=columns_of(corrected.logits(chosen, chosen_seed, "test"), classes["test"], rows),
-            reference=columns_of(corrected.logits(chosen, chosen_seed, "validation"), classes["validation"], drawn),
+            current=prediction_columns(corrected.logits(chosen, chosen_seed, "test"), classes["test"], rows),
+            reference=prediction_columns(corrected.logits(chosen, chosen_seed, "validation"), classes["validation"], drawn),
             technique=chosen,
             threshold=results.params.validate_.false_alarm,
         ),

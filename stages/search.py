@@ -32,7 +32,7 @@ def entry_of(params: Params, name: str) -> tuple[str, dict[str, Any], Spaces]:
     return str(given.pop("technique", name)), given, spaces
 
 
-def check(params: Params, ingested: dict[str, Any]) -> None:
+def check_search(params: Params, ingested: dict[str, Any]) -> None:
     """Raise UserError for an invalid setting of `search`, before anything trains."""
     labels = list(ingested["labels"])
     counts = np.array([ingested["splits"]["train"][label] for label in labels])
@@ -104,7 +104,7 @@ def main() -> None:
     params = read_params()
     results = {}
     if params.search.trials:
-        check(params, read_json(PROJECT.ingest))
+        check_search(params, read_json(PROJECT.ingest))
         data = embedded(params)
         baseline = reference_value(data, params.search.metric, params.search.seed)
         results = {name: searched(params, name, data) | {"baseline": baseline} for name in params.search.spaces}

@@ -73,7 +73,7 @@ def check_names(params: Params, counts: dict[str, int]) -> None:
     operating_rule(params.operating_point, labels, production_prior(params.production.prior, counts))
 
 
-def prune(names: set[str], seeds: set[int], project: Project = PROJECT) -> None:
+def prune_outputs(names: set[str], seeds: set[int], project: Project = PROJECT) -> None:
     """Remove the outputs of entries and seeds that params no longer name."""
     for folder in (project.samples, project.models, project.logits, project.curves, project.evaluations):
         for entry in folder.glob("*"):
@@ -110,7 +110,7 @@ def main(project: Project = PROJECT) -> None:
     with replaced_folder(project.cards) as folder:
         for card in cards:
             write_json(folder / f"{card.name}.json", card.as_json())
-    prune({card.name for card in cards}, set(params.train.seeds), project)
+    prune_outputs({card.name for card in cards}, set(params.train.seeds), project)
 
 
 if __name__ == "__main__":

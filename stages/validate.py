@@ -76,7 +76,7 @@ def group_expectations(split_rule: str) -> dict[str, Any]:
     return {"no near duplicates in two splits": leak}
 
 
-def check(context: Any, name: str, frame: pd.DataFrame, expectations: dict[str, Any]) -> list[dict[str, Any]]:
+def run_expectations(context: Any, name: str, frame: pd.DataFrame, expectations: dict[str, Any]) -> list[dict[str, Any]]:
     """Run expectations on a table and render Data Docs; returns name, success, severity, observed and expected of each."""
     suite = gx.ExpectationSuite(name=name)
     for title, expectation in expectations.items():
@@ -163,8 +163,8 @@ def main() -> None:
     with replaced_folder(PROJECT.data_docs) as folder:
         add_site(context, folder)
         results = {
-            "messages": check(context, "messages", messages, message_expectations(messages, params)),
-            "groups": check(context, "groups", groups, group_expectations(params.ingest.split)),
+            "messages": run_expectations(context, "messages", messages, message_expectations(messages, params)),
+            "groups": run_expectations(context, "groups", groups, group_expectations(params.ingest.split)),
         }
         write_data_docs(folder, results)
     every = [expectation for of_table in results.values() for expectation in of_table]

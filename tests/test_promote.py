@@ -393,7 +393,7 @@ KILLED = {
     "between copy and switch": ("stages.production.deploy", "switch", "0001"),
     "before the manifest is there": ("stages.production.deploy", "write_json", "0001"),
     "while it writes the switch": ("stages.production.versions", "write_json", "0001"),
-    "after the switch": ("stages.production.deploy", "prune", "0002"),
+    "after the switch": ("stages.production.deploy", "prune_versions", "0002"),
     "while it deletes": ("shutil", "rmtree", "0002"),
 }
 DIES = """

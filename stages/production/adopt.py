@@ -22,7 +22,7 @@ from stages.store.project import PROJECT
 ARROW_SCHEMA = b"ARROW:schema"
 
 
-def without_digest() -> dict[Path, Callable[[Path], None]]:
+def files_without_digest() -> dict[Path, Callable[[Path], None]]:
     """The files in production/ without a digest, and the function that adds it; raises UserError for an unreadable file."""
     tables = [
         path
@@ -38,7 +38,9 @@ def without_digest() -> dict[Path, Callable[[Path], None]]:
         for path in (PROJECT.current, *sorted(PROJECT.watch.glob("*.json")), *sorted(PROJECT.retrain.glob("*/*.json")))
         if path.is_file()
     ]
-    adopters: dict[Path, Callable[[Path], None]] = {path: adopt_object for path in objects if digest.KEY not in parsed(path)}
+    adopters: dict[Path, Callable[[Path], None]] = {
+        path: adopt_object for path in objects if digest.KEY not in read_unchecked(path)
+    }
     for path in tables:
         with path.open("rb") as file:
             if digest.position(file) is None:
@@ -46,7 +48,7 @@ def without_digest() -> dict[Path, Callable[[Path], None]]:
     return adopters
 
 
-def parsed(path: Path) -> dict[str, Any]:
+def read_unchecked(path: Path) -> dict[str, Any]:
     """Read the JSON object in a file; raises UserError."""
     try:
         return dict(json.loads(path.read_bytes()))
@@ -56,7 +58,7 @@ def parsed(path: Path) -> dict[str, Any]:
 
 def adopt_object(path: Path) -> None:
     """Rewrite a JSON object with its digest; `current.json` also gets the sha256 of each version's manifest."""
-    content = parsed(path)
+    content = read_unchecked(path)
     if path == PROJECT.current:
         for entry in content.get("history", []):
             manifest = PROJECT.deployed / str(entry["version"]) / MANIFEST
@@ -81,7 +83,7 @@ def adopt_table(path: Path) -> None:
 
 def adopt_all() -> None:
     """Print the files without a digest, then add it to each of them."""
-    adopters = without_digest()
+    adopters = files_without_digest()
     for path in adopters:
         print(path)
     for path, adopt in adopters.items():

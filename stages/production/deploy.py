@@ -10,14 +10,14 @@ from typing import Any, Literal
 
 from ballast.exceptions import UserError
 from stages.production.deployed import MANIFEST, current_version, history, read_version
-from stages.production.refused import refusal
+from stages.production.refused import reason_to_refuse
 from stages.production.reprior import prior_deviation
 from stages.production.versions import (
     Manifest,
     content,
     disk_use,
     next_name,
-    prune,
+    prune_versions,
     rollback_chain,
     shares_in_words,
     staging,
@@ -82,7 +82,7 @@ def deploy(make: Callable[[Path, str], Manifest], request: Request) -> dict[str,
         switch(version, request.reason)
     if refused:
         print(f"promote: forced, although {refused}", file=sys.stderr)
-    prune(request.keep, rollback_chain(history())[-2:])
+    prune_versions(request.keep, rollback_chain(history())[-2:])
     prior = shares_in_words(manifest["production_prior"])
     print(f"promote: {version} is deployed: {manifest['technique']}, {prior}; {disk_use()}", file=sys.stderr)
     return {"version": version, "new": True}
@@ -97,7 +97,7 @@ def proposed(manifest: Manifest, folder: Path, deployed: Manifest | None, older:
     same = deployed is not None and content(deployed) == digest
     refused = None
     if older is not None and not same:
-        refused = refusal(with_contents(history()), digest, folder, deployed, also_rolled_back=older == "keep")
+        refused = reason_to_refuse(with_contents(history()), digest, folder, deployed, also_rolled_back=older == "keep")
     new = not same and not (refused and older == "keep")
     return {"content": digest, "new": new, "candidate": manifest, "deployed": deployed, "refused": refused}
 

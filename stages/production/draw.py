@@ -43,7 +43,7 @@ def held_out(settings: Ingest) -> pd.DataFrame:
     return rows[known].drop_duplicates("text").reset_index(drop=True)
 
 
-def sizes(size: int, rare: str, share: float, counts: Mapping[str, int]) -> dict[str, int]:
+def class_counts(size: int, rare: str, share: float, counts: Mapping[str, int]) -> dict[str, int]:
     """Messages of each class in a window with a share of the rare class; the other classes keep their proportions."""
     others = {label: count for label, count in counts.items() if label != rare}
     left = size - round(size * share)
@@ -95,7 +95,7 @@ def main(schedule: Sequence[float], size: int, labelled: float, seed: int, sourc
         for at, share in enumerate(schedule, start=1):
             window = f"{PREFIX}{at:02d}"
             rows = []
-            for label, count in sizes(size, rare, share, counts).items():
+            for label, count in class_counts(size, rare, share, counts).items():
                 rows.append(np.resize(shuffled[label], count))
                 shuffled[label] = np.roll(shuffled[label], -count)
             drawn = messages.iloc[rng.permutation(np.concatenate(rows))]

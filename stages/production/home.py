@@ -23,7 +23,7 @@ from stages.store.files import read_json, replaced_folder, write_json
 from stages.store.params import read_params
 from stages.store.project import PROJECT
 from stages.store.section import read_yaml
-from stages.techniques import prune
+from stages.techniques import prune_outputs
 
 # The files that a user edits, and the code that `dvc repro` runs.
 EDITED = (PROJECT.params, PROJECT.feedback, PROJECT.lock)
@@ -108,7 +108,7 @@ def bring_home(key: str, *, force: bool, unless_edited: bool) -> dict[str, Any]:
             take(result / path, path, former=home / FORMER if mine else None)
     checkout()
     params = read_params()
-    prune(set(params.techniques), set(params.train.seeds))
+    prune_outputs(set(params.techniques), set(params.train.seeds))
     note(home, brought=True, edits=[])
     print(f"retrain: the result of {key} is here" if nothing_new else summary(key, prepared, result), file=sys.stderr)
     return {"brought_home": True, "in_the_way": []}

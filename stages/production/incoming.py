@@ -29,7 +29,7 @@ def read_rows(source: str, columns: Columns) -> Iterator[Row]:
     """
     system, files = files_at(source)
     for name, path in files.items():
-        yield from read_file(system, name, path, columns)
+        yield from read_rows_of_file(system, name, path, columns)
 
 
 def files_at(source: str) -> tuple[Any, dict[str, str]]:
@@ -59,13 +59,13 @@ def files_at(source: str) -> tuple[Any, dict[str, str]]:
     if not files:
         raise UserError(f"{shown}: no such file, and no folder with files in it")
     for name, path in files.items():
-        format_of(name)
+        format_of_name(name)
         if isinstance(system, LocalFileSystem):
             check_source(Path(path))
     return system, files
 
 
-def read_file(system: Any, name: str, path: str, columns: Columns) -> Iterator[Row]:
+def read_rows_of_file(system: Any, name: str, path: str, columns: Columns) -> Iterator[Row]:
     """The rows of a file of a file system; `name` is what errors show. Raises UserError."""
     readers: dict[str, Callable[[str, Any, Columns], Iterator[Row]]] = {
         "csv": partial(read_csv, delimiter=","),
@@ -75,7 +75,7 @@ def read_file(system: Any, name: str, path: str, columns: Columns) -> Iterator[R
     }
     try:
         with system.open(path, "rb", block_size=BLOCK_BYTES) as file:
-            yield from readers[format_of(name)](name, file, columns)
+            yield from readers[format_of_name(name)](name, file, columns)
     except UserError:
         raise
     except Exception as error:
@@ -98,7 +98,7 @@ def ending_of(name: str) -> str:
     return PurePosixPath(file_path(name)).suffix.lower()
 
 
-def format_of(name: str) -> str:
+def format_of_name(name: str) -> str:
     """The format of a file by its extension; raises UserError."""
     endings = [PurePosixPath(path).suffix.lower() for path in (name, file_path(name))]
     formats = [FORMATS[ending] for ending in endings if ending in FORMATS]

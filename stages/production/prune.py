@@ -1,4 +1,4 @@
-"""Delete the files of old windows. `versions.prune` deletes old versions of the model."""
+"""Delete the files of old windows. `versions.prune_versions` deletes old versions of the model."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def unknown_labels(folder: Path, deployed: Path) -> int:
     return int((~np.isin(theirs, ours)).sum())
 
 
-def refusal(
+def reason_to_refuse(
     switches: list[dict[str, str]], content: str, folder: Path, deployed: Manifest | None, *, also_rolled_back: bool = False
 ) -> str | None:
     """Why a version in a folder should not replace the deployed one; None if it may.

@@ -71,8 +71,8 @@ def operating_point_for(prior: Mapping[str, float], base: Version) -> dict[str, 
     logits = {name: rows[[f"logit_{label}" for label in labels]].to_numpy() for name, rows in split.items()}
     protocol = Protocol(
         names=labels,
-        validation=labelled(split["validation"], labels),
-        test=labelled(split["test"], labels),
+        validation=labelled_rows(split["validation"], labels),
+        test=labelled_rows(split["test"], labels),
         production_prior=np.array([prior[label] for label in labels]),
         rule=Rule(
             kind=point["rule"],
@@ -108,7 +108,7 @@ def operating_point_for(prior: Mapping[str, float], base: Version) -> dict[str, 
     }
 
 
-def labelled(rows: pd.DataFrame, labels: list[str]) -> Labelled:
+def labelled_rows(rows: pd.DataFrame, labels: list[str]) -> Labelled:
     """Classes and groups of rows of the reference."""
     return Labelled(classes=indices(rows["label"], labels), groups=np.unique(rows["group"], return_inverse=True)[1])
 
@@ -131,13 +131,13 @@ def make_corrected(base: Version, prior: Mapping[str, float], window: str, versi
             link(base.folder / name, folder / name)
     earlier = (base.folder / PROJECT.model_card.name).read_text(encoding="utf-8")
     card = folder / PROJECT.model_card.name
-    card.write_text(note(base, point, window, version) + NOTE.sub("", earlier), encoding="utf-8")
+    card.write_text(card_note(base, point, window, version) + NOTE.sub("", earlier), encoding="utf-8")
     files[card.name] = file_sha256(card)
     check_files(folder, files)
     return {**base.manifest, "production_prior": dict(prior), "operating_point": point, "files": files}
 
 
-def note(base: Version, point: Mapping[str, Any], window: str, version: str) -> str:
+def card_note(base: Version, point: Mapping[str, Any], window: str, version: str) -> str:
     """The note on the model card of a corrected version, above the card of the version that the weights come from."""
     label = point["label"] or min(base.labels, key=lambda name: point["production_prior"][name])
     reached = ", ".join(

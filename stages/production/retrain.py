@@ -139,7 +139,7 @@ def never_seen(test: pd.DataFrame, champion: Version) -> np.ndarray:
     return np.isin(groups, held_out["group"]) | (test["source"] == "feedback").to_numpy()
 
 
-def compare(key: str) -> dict[str, Any]:
+def compare_with_champion(key: str) -> dict[str, Any]:
     """Compare the model that was selected in the checkout with the deployed one, on the test messages there.
 
     Writes and returns `challenge.json`.
@@ -195,7 +195,7 @@ def compare(key: str) -> dict[str, Any]:
         "test_from_feedback": counts_by_label(classes[from_feedback], labels),
     }
     write_json(home / "challenge.json", result)
-    print(f"retrain: {summary(result)}", file=sys.stderr)
+    print(f"retrain: {comparison_summary(result)}", file=sys.stderr)
     return result
 
 
@@ -222,7 +222,7 @@ def counts_by_label(classes: np.ndarray, labels: list[str]) -> dict[str, int]:
     return dict(zip(labels, np.bincount(classes, minlength=len(labels)).tolist(), strict=True))
 
 
-def summary(result: Mapping[str, Any]) -> str:
+def comparison_summary(result: Mapping[str, Any]) -> str:
     """One line on the comparison."""
     verdict = "not worse than" if result["not_worse"] else "not shown to be as good as"
     return (
@@ -266,7 +266,7 @@ def main(
         if step == "prepare":
             outcome = prepare(key, window)
         elif step == "challenge":
-            outcome = compare(key)
+            outcome = compare_with_champion(key)
         elif step == "bring-home":
             outcome = bring_home(key, force=force, unless_edited=unless_edited)
         else:

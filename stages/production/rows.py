@@ -228,17 +228,17 @@ def read_parquet(source: str, file: Any, columns: Columns) -> Iterator[Row]:
     columns.check(source, table.schema_arrow.names)
     number = 0
     for batch in table.iter_batches(PARQUET_ROWS, columns=columns.wanted):
-        texts = strings(source, columns.text, batch.column(columns.text))
+        texts = column_texts(source, columns.text, batch.column(columns.text))
         if columns.id is None:
             ids: list[Any] = list(range(number + 1, number + 1 + len(texts)))
         else:
-            ids = strings(source, columns.id, batch.column(columns.id))
+            ids = column_texts(source, columns.id, batch.column(columns.id))
         for id_, text in zip(ids, texts, strict=True):
             number += 1
             yield Row(source, number, id_, text)
 
 
-def strings(source: str, name: str, column: pa.Array) -> list[str | float | None]:
+def column_texts(source: str, name: str, column: pa.Array) -> list[str | float | None]:
     """The values of a column as text; raises UserError for nested values.
 
     Numbers that are not finite, or too large for exact digits, stay numbers, which are malformed ids and texts.

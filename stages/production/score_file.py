@@ -19,7 +19,7 @@ from ballast.io.digest import file_sha256
 from ballast.io.urls import register_secrets
 from ballast.models.base import Model
 from stages.production.deployed import Version
-from stages.production.incoming import read_file
+from stages.production.incoming import read_rows_of_file
 from stages.production.scoring import Outputs, Scoring, columns_of, disk_full_as_user_error, score_rows
 from stages.store.files import locked, replaced
 from stages.store.params import Params
@@ -144,7 +144,7 @@ class Scorer:
                 return {"scored": present["scored"], "quarantined": present["quarantined"], "anew": False}
             try:
                 count, quarantined = score_rows(
-                    read_file(LocalFileSystem(), source, str(local), columns),
+                    read_rows_of_file(LocalFileSystem(), source, str(local), columns),
                     name,
                     source,
                     Scoring(params=self.params, version=self.version, model=self.model),

@@ -71,7 +71,7 @@ def with_contents(switches: list[dict[str, str]]) -> list[dict[str, str]]:
     return contents
 
 
-def partial(version: str) -> Path:
+def staging_folder(version: str) -> Path:
     """The folder of a version while it is made or deleted."""
     return PROJECT.deployed / f".{version}.partial"
 
@@ -82,13 +82,13 @@ def version_names() -> list[str]:
     return sorted(names, key=int)
 
 
-def prune(keep: int, needed: Collection[str]) -> list[str]:
+def prune_versions(keep: int, needed: Collection[str]) -> list[str]:
     """Delete all versions except the newest `keep` and the needed ones; returns the deleted names."""
     doomed = [name for name in version_names()[:-keep] if name not in needed]
     for name in doomed:
         # Renamed first, so that a version is whole or gone even if this process is killed in between.
-        (PROJECT.deployed / name).rename(partial(name))
-        shutil.rmtree(partial(name))
+        (PROJECT.deployed / name).rename(staging_folder(name))
+        shutil.rmtree(staging_folder(name))
     return doomed
 
 
@@ -113,7 +113,7 @@ def tidy() -> None:
 @contextlib.contextmanager
 def staging(version: str) -> Iterator[Path]:
     """A folder to make a version in; it exists until after the switch, so that `tidy` recognises an unfinished version."""
-    folder = partial(version) / "new"
+    folder = staging_folder(version) / "new"
     folder.mkdir(parents=True)
     try:
         yield folder

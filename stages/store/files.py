@@ -34,7 +34,7 @@ def locked(path: Path) -> Iterator[None]:
     """
     check_name(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with (path.parent / f".{short(path.name)}.lock").open("w") as lock:
+    with (path.parent / f".{short_name(path.name)}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         remove_partial(path)
         yield
@@ -48,7 +48,7 @@ def check_name(path: Path) -> None:
         )
 
 
-def short(name: str) -> str:
+def short_name(name: str) -> str:
     """A name that leaves room for a prefix and suffix: long names are replaced by their sha256."""
     encoded = os.fsencode(name)
     return name if len(encoded) <= LONGEST_NAME else hashlib.sha256(encoded).hexdigest()
@@ -56,7 +56,7 @@ def short(name: str) -> str:
 
 def remove_partial(path: Path) -> None:
     """Remove what killed processes left half written beside a path; a living process holds a lock on its files."""
-    beginning = f".{short(path.name)}."
+    beginning = f".{short_name(path.name)}."
     for left in path.parent.iterdir() if path.parent.is_dir() else ():
         if left.name.startswith(beginning) and PARTIAL.fullmatch(left.name.removeprefix(beginning)):
             with suppress(OSError):
@@ -72,7 +72,7 @@ def partial(path: Path) -> Path:
     """A unique temporary name beside a path."""
     check_name(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    return path.parent / f".{short(path.name)}.{secrets.token_hex(4)}.partial"
+    return path.parent / f".{short_name(path.name)}.{secrets.token_hex(4)}.partial"
 
 
 def made_beside(path: Path, make: Callable[[Path], object]) -> tuple[Path, int]:

@@ -118,7 +118,7 @@ def overridden(content: Mapping[str, Any], override: Override) -> dict[str, Any]
     return made
 
 
-def production_prior() -> dict[str, float]:
+def data_prior() -> dict[str, float]:
     """The class shares of the main data, on which all variants are evaluated."""
     counts = read_json(PROJECT.ingest)["labels"]
     return {label: count / sum(counts.values()) for label, count in counts.items()}
@@ -146,7 +146,7 @@ def read_variants(name: str) -> dict[str, Variant]:
         content = overridden(overridden(main, study.common), override)
         params = checked(Params, content, f"{path}: variants.{variant}")
         if params.production.prior == "data":
-            content = overridden(content, {"production": {"prior": production_prior()}})
+            content = overridden(content, {"production": {"prior": data_prior()}})
         made[variant] = Variant(content=content, params=checked(Params, content, f"{path}: variants.{variant}"))
     if study.reference is not None and study.reference not in made:
         raise UserError(f"{path}: reference: no variant {study.reference!r}: {suggestion(study.reference, made)}")

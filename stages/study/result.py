@@ -146,7 +146,7 @@ def differences(
     return by_row
 
 
-def groups_of(tested: Mapping[str, Tested], reference: str) -> dict[str, list[tuple[str, str]]]:
+def rows_to_compare(tested: Mapping[str, Tested], reference: str) -> dict[str, list[tuple[str, str]]]:
     """The rows (variant, technique) to compare with each other, the reference first.
 
     These are the same technique in all variants with the same test set or, for a single variant, its techniques.
@@ -185,7 +185,7 @@ def result(study: str) -> Result:
     metrics = ["accuracy", "balanced_accuracy", "macro_f1", "mcc"]
     metrics += [f"{label}.{metric}" for label in labels for metric in ("precision", "recall", "f1")]
     reference = settings.reference or next(iter(tested))
-    groups = groups_of(tested, reference)
+    groups = rows_to_compare(tested, reference)
     compared_with = {row: rows[0] for rows in groups.values() for row in rows[1:]}
     by_row = differences(own, groups, metrics, confidence)
     rows = [

@@ -26,7 +26,7 @@ from stages.store.project import PROJECT, Project
 from stages.store.studies import Variant, params_path, read_variants, variant_folder
 
 
-def check(study: str, variants: Mapping[str, Variant]) -> None:
+def check_variants(study: str, variants: Mapping[str, Variant]) -> None:
     """Raise UserError if a technique of any variant rejects its parameters."""
     ingested = read_json(PROJECT.ingest)
     labels = list(ingested["labels"])
@@ -87,7 +87,7 @@ def main(study: str, variant: str) -> None:
     variants = read_variants(study)
     if variant not in variants:
         raise UserError(f"{params_path(study)}: no variant {variant!r}: {suggestion(variant, variants)}")
-    check(study, variants)
+    check_variants(study, variants)
     with tempfile.TemporaryDirectory(prefix="ballast-study-") as temporary:
         project = Project(Path(temporary))
         prepare(project, variants[variant])
