@@ -217,7 +217,7 @@ def test_whoever_is_killed_while_it_is_brought_home_leaves_what_a_repetition_com
 
     def dies_at(number: int) -> None:
         """Die before the call of that number of what writes, and leave half a temporary file."""
-        for name in ("pack", "take", "checkout", "prune", "note"):
+        for name in ("pack", "take", "checkout", "prune_outputs", "note"):
             function = getattr(original, name)
 
             def counted(*arguments: Any, function: Callable[..., Any] = function, **options: Any) -> Any:
