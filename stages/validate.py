@@ -63,7 +63,7 @@ def message_expectations(messages: pd.DataFrame, params: Params) -> dict[str, An
         prior = np.array([settings.expected_prior[label] for label in labels])
         bounds = count_bounds(prior, len(messages), settings.false_alarm)
         for label, share, low, high in zip(labels, prior, *bounds, strict=True):
-            made[f"share of {label} is {share:.1%} but for chance"] = gxe.ExpectTableRowCountToBeBetween(
+            made[f"share of {label} is {share:.1%} except for chance"] = gxe.ExpectTableRowCountToBeBetween(
                 min_value=int(low), max_value=int(high), row_condition=Column("label") == label
             )
     return made

@@ -151,13 +151,13 @@ REMEDIES = {
     "studies/results/ratio.json": "delete it, then run `make study NAME=ratio`",
     "studies/ratio/variants/ratio_1/training.json": "delete it, then run `make study NAME=ratio`",
     "production/deployed/current.json": "restore it from a backup, or move it away and run `python -m flows.promote --force`",
-    "production/deployed/0001/manifest.json": "run `python -m flows.promote` to deploy the selected model anew, or"
+    "production/deployed/0001/manifest.json": "run `python -m flows.promote` to deploy the selected model again, or"
     " `python -m flows.promote --rollback`",
     "production/deployed/.announced": "delete it: the next `python -m flows.promote` announces all switches again",
     "production/scored/2026-01-31.parquet": "run `python -m flows.score SOURCE --window 2026-01-31`",
     "production/watch/w1.json": "delete it, then run `python -m flows.watch --window w1`",
     "production/feedback.parquet": "delete it, then run `python -m stages.production.feedback`,"
-    " which takes in production/labels/ anew",
+    " which reads production/labels/ again",
     "production/retrain/w1/decision.json": "delete production/retrain/w1/, then run `python -m flows.retrain --window w1`",
     "production/retrain/night/worktree/logits/a/0.npz": "delete production/retrain/night/, then run"
     " `python -m flows.retrain --key night`",

@@ -106,7 +106,7 @@ def test_good_messages_pass(workspace: Project, prior: dict[str, float] | None) 
     assert (workspace.folder / "data/data_docs/index.html").is_file()
     assert any("share of spam" in name for name in expectations) == (prior is not None)
     if prior is not None:
-        share = expectations["share of spam is 13.4% but for chance"]
+        share = expectations["share of spam is 13.4% except for chance"]
         low, high = count_bounds(np.array(list(prior.values())), 5000, 0.01)
         assert (share["observed"], share["expected"]) == (670, f"at least {low[1]}, at most {high[1]}")
 
@@ -174,7 +174,7 @@ def test_as_a_user_sees_it(workspace: Project) -> None:
     workspace.write(str(PROJECT.messages), table({"ham": 80, "spam": 20}))
     workspace.edit({"validate.expected_prior": {"ham": 0.2, "spam": 0.8}})
     failed = workspace.stage("validate")
-    assert "share of spam is 80.0% but for chance (observed 20, expected at least" in failed.error
+    assert "share of spam is 80.0% except for chance (observed 20, expected at least" in failed.error
     assert "data/data_docs/index.html" in failed.error
     assert failed.stdout == ""
     assert read_json(workspace.folder / PROJECT.validation)["success"] is False

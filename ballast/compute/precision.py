@@ -35,7 +35,7 @@ def shallow_copy(module: Any) -> Any:
 def cast_linear_weights(network: Any, *, bf16: bool) -> Any:
     """A copy of a network with the weights of its linear layers in bf16; the network itself unless `bf16`.
 
-    Results are bit-identical to autocast, which casts the same weights anew for each batch.
+    The results are bit-identical to those of autocast, which casts the same weights again for each batch.
     """
     if not bf16:
         return network

@@ -22,9 +22,9 @@ from ballast.training.ranks import Ranks
 class BatchGradients:
     """Compute the gradients of a batch's loss and store them in the parameters.
 
-    Every process computes the loss from the logits of the whole batch, and passes its gradient back part by part. So a loss
-    may depend on the whole batch, and the split affects only rounding and dropout, which each part draws anew. When a device
-    runs out of memory, this batch and the following ones are passed in micro-batches of half the size.
+    Every process computes the loss from the logits of the whole batch, and passes its gradient back part by part. A loss can
+    therefore depend on the whole batch. The split affects only rounding and dropout, which each part draws separately. When a
+    device runs out of memory, this batch and the following ones are passed in micro-batches of half the size.
     Source: Gao et al., Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup (2101.06983), section 3.2.
 
     logits : rows (m,) -> logits (m, K) float32.

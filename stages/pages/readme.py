@@ -117,7 +117,7 @@ def simulation_text(benchmark: dict[str, Any]) -> str:
     labelled = " and ".join(f"{count:,} {label}" for label, count in benchmark["labelled"].items())
     return (
         f"{benchmark['windows']:,} simulated windows of each kind ({benchmark['evidently_windows']:,} for Evidently). Every"
-        f" simulation draws {labelled} labelled messages anew. The model is `{benchmark['technique']}`. The 95% interval covers"
+        f" simulation draws new labelled messages, {labelled}. The model is `{benchmark['technique']}`. The 95% interval covers"
         f" the true share in {ranges['watch']} of {benchmark['repeats']:,} simulations, for shares of {min(priors):.0%} to"
         f" {max(priors):.0%} and 500 to 5,000 messages. A plain bootstrap covers it in {ranges['bootstrap']}. For windows of"
         f" another kind of text (a programming manual), the decision is *investigate* in"

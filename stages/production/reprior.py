@@ -149,7 +149,7 @@ def card_note(base: Version, point: Mapping[str, Any], window: str, version: str
     return (
         f"<!-- note -->\n> **Version {version}** has the weights of version {base.name}, corrected from the class prior"
         f" {markdown(earlier)} to {markdown(prior)}, as estimated for the window {markdown(window)}.\n"
-        f"> Its operating point was chosen anew: {decision}. On the test messages, weighted to this prior: {reached}.\n"
+        f"> Its operating point was chosen again: {decision}. On the test messages, weighted to this prior: {reached}.\n"
         "> Priors, operating point and metrics below are those of the version that was first deployed with these weights.\n"
         "<!-- /note -->\n\n"
     )

@@ -24,14 +24,14 @@ REMEDIES = (
     ),
     (
         r"production/deployed/[^/]+/",
-        "run `python -m flows.promote` to deploy the selected model anew, or `python -m flows.promote --rollback`",
+        "run `python -m flows.promote` to deploy the selected model again, or `python -m flows.promote --rollback`",
     ),
     (r"production/deployed/\.announced$", "delete it: the next `python -m flows.promote` announces all switches again"),
     (r"production/scored/(?P<window>[^/]+)\.parquet$", "run `python -m flows.score SOURCE --window {window}`"),
     (r"production/watch/(?P<window>[^/]+)\.json$", "delete it, then run `python -m flows.watch --window {window}`"),
     (
         r"production/feedback\.parquet$",
-        "delete it, then run `python -m stages.production.feedback`, which takes in production/labels/ anew",
+        "delete it, then run `python -m stages.production.feedback`, which reads production/labels/ again",
     ),
     (r"production/replay/", "run `python -m flows.replay --schedule SHARES`"),
     (

@@ -37,9 +37,9 @@ COLUMNS = (
     Column(
         metric="precision",
         title="Precision",
-        meaning="Of the messages predicted as the chosen class, the share that belongs to it.",
+        meaning="Share of the messages predicted as the chosen class that belong to it.",
     ),
-    Column(metric="recall", title="Recall", meaning="Of the messages of the chosen class, the share predicted as such."),
+    Column(metric="recall", title="Recall", meaning="Share of the messages of the chosen class that are predicted as such."),
     Column(
         metric="pr_auc",
         title="PR AUC",
