@@ -564,7 +564,7 @@ def test_what_was_only_gone_back_from_may_be_promoted_until_another_version_is(p
         (project.folder / "params.yaml").write_text(text)
         error = promote(project).error
         assert f"is version {version} (content " in error and f"which {later} has replaced; 0004 stays" in error
-        assert "Run `dvc repro` with the labels and the params of the deployed version; or go back" in error
+        assert "Run `dvc repro` with the labels and the params of the deployed version; or roll back" in error
     assert promoted(project, rollback=True) == "0003"
     assert "already deployed as 0003" in promote(project).stderr
 
