@@ -49,7 +49,7 @@ COLUMNS = (
     Column(
         metric="accuracy",
         title="Accuracy",
-        meaning="Share of messages predicted correctly. Misleading if a class is rare, because errors on it hardly count.",
+        meaning="Share of messages predicted correctly. It is misleading if a class is rare, as its errors hardly count.",
         per_class=False,
     ),
     Column(

@@ -59,12 +59,12 @@ def note(watched: Mapping[str, Any], reference: int, window: int, constant: list
         f"Reference: {reference:,} labelled held-out messages, drawn without replacement so that their classes have the "
         f"shares that model {watched['model']} is corrected to. Current: {window:,}{of} unlabelled messages of the window. A "
         "chi-square test compares the decided classes. Kolmogorov-Smirnov tests compare probabilities and text descriptors.",
-        "Evidently only draws. The decision uses Ballast's own tests, which account for a shift of the class prior and for "
-        "near duplicates. A shift of the prior alone may explain the columns that drift here.",
+        "Evidently does not decide. The decision uses Ballast's own tests, which account for a shift of the class prior and "
+        "for near duplicates. A shift of the prior alone may explain the columns that drift here.",
         "The shares of decided classes below are classify-and-count estimates. They are biased, because the errors of the "
         "model do not cancel out. The time line (index.html) shows the corrected estimate.",
     ]
-    paragraphs += [f"Not drawn, because all messages have the same value: {', '.join(constant)}."] if constant else []
+    paragraphs += [f"These columns are not drawn, as they are constant: {', '.join(constant)}."] if constant else []
     return Note(title=title, text=safe("\n\n".join(paragraphs)))
 
 
