@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-import ballast
 from ballast.cli import parser, run
 from ballast.data.perturbations import perturbations
 from ballast.exceptions import UserError
 from ballast.models.base import Model
+from ballast.models.folder import load
 from stages.store.checked import of_model
 from stages.store.files import replaced_folder, write_json
 from stages.store.params import Params, read_params
@@ -30,7 +30,7 @@ from stages.store.setting_errors import settings_from
 def load_model(folder: Path) -> Model:
     """Load a model of the graph; raises UserError if one of its files is damaged."""
     with of_model(folder):
-        return ballast.load(folder)
+        return load(folder)
 
 
 def too_long(model: Model, texts: list[str]) -> np.ndarray:
@@ -69,7 +69,9 @@ def probed(name: str, params: Params) -> dict[str, Any]:
     first = next(iter(models.values()))
     check_lengths(name, first, texts)
     perturbed: dict[str, dict[str, Any]] = {}
-    for key, change in perturbations(params.probe.perturbations, params.probe.padding).items():
+    with settings_from("probe"):
+        changes = perturbations(params.probe.perturbations, params.probe.padding)
+    for key, change in changes.items():
         changed = list(map(change, texts))
         reasons = skipped(first, texts, changed)
         scored = [at for at in range(len(texts)) if str(at) not in reasons]
@@ -87,7 +89,6 @@ def probed(name: str, params: Params) -> dict[str, Any]:
     return {"texts": texts, "labels": first.labels, "logits": logits[0], "perturbed": perturbed}
 
 
-@settings_from("probe")
 def main() -> None:
     params = read_params()
     with replaced_folder(PROJECT.probes) as folder:

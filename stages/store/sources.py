@@ -27,6 +27,7 @@ PLUMBING = frozenset({
     "ballast/exceptions.py",
     "ballast/io/paths.py",
     "ballast/io/printable.py",
+    "ballast/io/secret_urls.py",
     "ballast/io/urls.py",
     "ballast/io/yaml_text.py",
     "stages/store/checked.py",
@@ -36,11 +37,14 @@ PLUMBING = frozenset({
     "stages/store/production_sections.py",
     "stages/store/project.py",
     "stages/store/section.py",
+    "stages/store/setting_errors.py",
     "stages/store/training_sections.py",
     "stages/store/remedies.py",
     "stages/store/frozen_states.py",
     "stages/store/values.py",
 })  # fmt: skip
+# Its version and its functions, which load models, decide no result; stages import what they use from its module.
+PACKAGE_INIT = "ballast/__init__.py"
 TECHNIQUES = "ballast/techniques"
 # These stages read a card for each entry of techniques, which names the files of its technique.
 BY_CARD = ("compare", "evaluate", "probe", "resample", "train")
@@ -122,14 +126,15 @@ def stage_files(root: Path) -> dict[str, Path]:
 def sources_of(stage: str, root: Path = ROOT) -> set[str]:
     """The files that decide the result of a stage, as paths within the repository."""
     file = stage_files(root)[stage]
-    files = {file, *transitive_imports(file, root)}
+    stop = frozenset({root / PACKAGE_INIT})
+    files = {file, *transitive_imports(file, root, stop)}
     left_out = set() if stage == "techniques" else set(PLUMBING)
     if stage in BY_CARD:
         left_out |= covered_by_cards(root)
     elif root / TECHNIQUES / "__init__.py" in files:
         # The registry imports every technique by its name.
         for technique in (root / TECHNIQUES).glob("*.py"):
-            files |= {technique, *transitive_imports(technique, root)}
+            files |= {technique, *transitive_imports(technique, root, stop)}
     files |= {path for file in files for path in data_files(file)}
     return relative(files, root) - left_out
 
