@@ -16,7 +16,7 @@ from prefect.settings import PREFECT_API_URL
 from ballast.exceptions import TEMPORARY, UserError
 from ballast.io.printable import printable
 
-INTERRUPTED = "error: interrupted; completed work is saved, the same command resumes it"
+INTERRUPTED = "error: interrupted; completed work is saved, and the same command resumes it"
 # stop_commands sends SIGTERM first, so SIGKILL comes from the kernel when memory runs out. A shell adds 128.
 KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
 # Lines of DVC that say only that something failed.
@@ -93,7 +93,7 @@ def explained_api_errors() -> Iterator[None]:
         url, status = PREFECT_API_URL.value(), error.response.status_code
         if status == HTTPStatus.UNAUTHORIZED:
             raise UserError(
-                f"{url}: the Prefect server does not accept our auth string; set PREFECT_API_AUTH_STRING to its user:password"
+                f"{url}: the Prefect server rejects the auth string; set PREFECT_API_AUTH_STRING to its user:password"
                 " (for `make serve`, the content of production/prefect/auth_string in its checkout)"
             ) from error
         if status == HTTPStatus.FORBIDDEN:

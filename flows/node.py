@@ -66,7 +66,7 @@ def train(
     with errors_that_name_this_machine(name):
         if not name or not (root / ".git").exists():
             raise UserError(
-                "BALLAST_ROOT names no clone of the project; set it to the path of the clone where Ray or the worker starts"
+                "BALLAST_ROOT is not a clone of the project; set it to the path of the clone where Ray or the worker starts"
             )
         with at_commit(root, commit, data):
             if changed := uncommitted(root, *SOURCES, "params.yaml", untracked=True):

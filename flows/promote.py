@@ -71,7 +71,7 @@ def promote(
     Parameters
     ----------
     reprior : correct the deployed version to the prior estimated for this window, instead of deploying the selected model.
-    rollback : deploy the version before again.
+    rollback : deploy the previous version again.
     source : folder of another checkout; its selected model is deployed.
     reason, window : entries of the manifest: promote or retrain, and the window that triggered it.
     approve : this call is itself the approval.
@@ -82,7 +82,7 @@ def promote(
     Raises StageFailed if the version is refused, and NotApproved after a review without approval.
     """
     if rollback and (reprior or source):
-        raise UserError("rollback excludes reprior and source: either roll back or deploy something")
+        raise UserError("rollback cannot be combined with reprior or source; choose one of them")
     options = stage_options(reprior, rollback, source, reason, window, older)
     options += [] if base is None else ["--base", base]
     note = ""
@@ -119,7 +119,7 @@ def wait_for_approval(proposal: Mapping[str, Any], patience_seconds: int) -> str
     """Wait until a reviewer approves a proposal, and return the reviewer's note; raises NotApproved."""
     if not PREFECT_API_URL.value():
         raise UserError(
-            "production.promote is review, but PREFECT_API_URL names no Prefect server in which a reviewer could approve;"
+            "production.promote is review, but PREFECT_API_URL does not name a Prefect server where a reviewer can approve;"
             " look at `python -m stages.production.promote --dry-run`, then repeat the command with --approve"
         )
     artifacts.markdown(proposal_markdown(proposal), key="proposal", description="what would be deployed")
@@ -164,7 +164,7 @@ if __name__ == "__main__":
     arguments = parser(__doc__)
     what = arguments.add_mutually_exclusive_group()
     what.add_argument("--reprior", metavar="WINDOW", help="deploy the same weights on the class prior estimated for a window")
-    what.add_argument("--rollback", action="store_true", help="deploy the version before again")
+    what.add_argument("--rollback", action="store_true", help="deploy the previous version again")
     what.add_argument("--list", action="store_true", dest="listing", help="list the versions")
     arguments.add_argument("--from", dest="source", metavar="FOLDER", help="another checkout (default: this one)")
     arguments.add_argument("--reason", choices=["promote", "retrain"], default="promote", help="the reason in the manifest")

@@ -166,7 +166,7 @@ def check_key(key: str) -> None:
     """Raise UserError for a key that cannot be the name of a folder."""
     if not KEY.fullmatch(key):
         raise UserError(
-            f"the key {key[:200]!r} names a folder; expected letters, digits, dots, dashes, underscores, at most 200"
+            f"the key {key[:200]!r} must name a folder; expected at most 200 letters, digits, dots, dashes and underscores"
         )
 
 

@@ -60,7 +60,7 @@ def conflicts(table: pa.Table, texts: np.ndarray, rule: str, served_by: str) -> 
         raise UserError(
             f"{served_by}: the messages with id {table['id'][first].as_py()} and {table['id'][other].as_py()} have the same"
             f" text but the labels {table['label'][first].as_py()!r} and {table['label'][other].as_py()!r};"
-            " ingest.conflicts: drop leaves out both"
+            " set ingest.conflicts: drop to drop both"
         )
     return conflicting
 

@@ -128,7 +128,12 @@ FILES: dict[str, tuple[str, bytes, tuple[str, ...], tuple[str, ...]]] = {
         ("row 1", "beyond 64 bits"),
         ("row 1: the id is a number beyond",),
     ),
-    "ids of nothing": ("a.parquet", as_parquet(id=[None] * len(IDS)), ("must name each row once",), ("row 1: no id",)),
+    "ids of nothing": (
+        "a.parquet",
+        as_parquet(id=[None] * len(IDS)),
+        ("must have a different value in each row",),
+        ("row 1: no id",),
+    ),
     "NaN as ids in csv": (
         "a.csv",
         IDS.assign(id="NaN").to_csv(index=False).encode(),
@@ -159,10 +164,15 @@ FILES: dict[str, tuple[str, bytes, tuple[str, ...], tuple[str, ...]]] = {
         ("cannot be read as jsonl", "too big"),
         ("row 1: the id is inf",),
     ),
-    "an id as a list": ("a.jsonl", line(id=["x"]), ("'id' holds list",), ("the id is no string but list",)),
-    "an id as a truth value": ("a.jsonl", line(id=True) * 2, ("each row once",), ("the id is no string but bool",)),
-    "a text as a mapping": ("a.jsonl", line(text={"a": 1}), ("'text' holds struct",), ("the text is no string but dict",)),
-    "a text as a number": ("a.jsonl", line(text=5), (), ("the text is no string but int",)),
+    "an id as a list": ("a.jsonl", line(id=["x"]), ("'id' holds list",), ("the id is not a string but list",)),
+    "an id as a truth value": (
+        "a.jsonl",
+        line(id=True) * 2,
+        ("a different value in each row",),
+        ("the id is not a string but bool",),
+    ),
+    "a text as a mapping": ("a.jsonl", line(text={"a": 1}), ("'text' holds struct",), ("the text is not a string but dict",)),
+    "a text as a number": ("a.jsonl", line(text=5), (), ("the text is not a string but int",)),
     "a text twice in an object": (
         "a.jsonl",
         b'{"id": "x", "text": "a", "text": "b", "label": "ham"}\n',

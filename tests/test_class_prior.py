@@ -169,7 +169,7 @@ def test_a_shift_without_labels_is_corrected_and_with_them_retrained() -> None:
     assert verdict(window(0.22, 1000, 5)).decision == "reprior"
     beyond = verdict(window(0.4, 1000, 5), labels=(500, 19))
     assert beyond.decision == "reprior"
-    assert "needs 20 new labels of each class, there are 500 of ham, 19 of spam" in beyond.reasons[-1]
+    assert "needs 20 new labels of each class, but there are 500 of ham, 19 of spam" in beyond.reasons[-1]
     assert verdict(window(0.4, 1000, 5), labels=(20, 20)).decision == "retrain"
     assert verdict(window(0.22, 1000, 5), labels=(20, 20)).decision == "reprior"
 

@@ -280,8 +280,7 @@ def test_a_flow_started_by_hand_finds_the_string_for_this_server_only(running: S
     refused = by_hand(running, *flow, url=other)
     assert refused.returncode == 1
     assert refused.stderr.splitlines()[-1].startswith(
-        f"ballast.exceptions.UserError: {other}: the Prefect server does not accept our auth string;"
-        " set PREFECT_API_AUTH_STRING"
+        f"ballast.exceptions.UserError: {other}: the Prefect server rejects the auth string; set PREFECT_API_AUTH_STRING"
     )
 
 

@@ -274,7 +274,7 @@ def test_verify_finds_what_is_spoilt_and_its_advice_makes_it_anew(tmp_path: Path
     outputs = {tmp_path / name: (tmp_path / name).read_bytes() for name in ("models/a/w", "table.csv")}
     for path in outputs:
         flipped(path, 1, 1)
-    advice = "is not the one that dvc.lock says was written; delete it, then run `dvc repro`"
+    advice = "differs from the one that dvc.lock names; delete it, then run `dvc repro`"
     assert verified() == (1, [f"models/a/w: {advice}", f"table.csv: {advice}"]), "and none of the cache"
     # DVC trusts the time of a file.
     assert project.run("dvc", "repro").code == 0 and all(path.read_bytes() != good for path, good in outputs.items())
@@ -297,7 +297,9 @@ def test_verify_finds_what_is_spoilt_and_its_advice_makes_it_anew(tmp_path: Path
     assert verified() == (0, [])
     lock = tmp_path / "dvc.lock"
     lock.write_text(lock.read_text().replace("md5: ", "md4: "))
-    assert project.stage_here("verify", adopt=False).error.startswith("error: dvc.lock: not as DVC writes it; restore it")
+    assert project.stage_here("verify", adopt=False).error.startswith(
+        "error: dvc.lock: not a valid lock file of DVC; restore it"
+    )
 
 
 @pytest.mark.slow

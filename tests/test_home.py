@@ -250,6 +250,9 @@ def test_whoever_is_killed_while_it_is_brought_home_leaves_what_a_repetition_com
 def test_only_the_result_of_the_deployed_version_is_brought_home(project: Project) -> None:
     assert promote(project, rollback=True) == "0001"
     before = files_here(project)
-    assert "the deployed 0001 is not of this retraining; nothing was brought home" in step(project, "bring-home").error
+    assert (
+        "the deployed version 0001 does not come from this retraining; nothing was brought home"
+        in step(project, "bring-home").error
+    )
     assert "the deployed 0001 is not of this retraining" in step(project, "bring-home", key="none").error
     assert files_here(project) == before

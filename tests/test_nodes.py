@@ -414,7 +414,7 @@ def test_a_cluster_elsewhere_needs_a_prefect_server_that_it_reaches(
 def test_a_node_without_a_clone_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for root in ("", str(tmp_path)):
         monkeypatch.setenv("BALLAST_ROOT", root)
-        with pytest.raises(UserError, match=f"node .*:{root}: BALLAST_ROOT names no clone of the project"):
+        with pytest.raises(UserError, match=f"node .*:{root}: BALLAST_ROOT is not a clone of the project"):
             train("train@a-0", "0" * 40, "", {}, [], 0, print)
 
 

@@ -213,7 +213,7 @@ def test_a_window_of_an_earlier_version_is_outdated_and_trains_nothing(project: 
     promote(project, reprior="w1")
     result = project.folder / "result.json"
     prepared = step(project, "prepare", result=result)
-    assert "w1 was scored by 0001, 0002 is deployed since; nothing to do" in done(prepared)
+    assert "w1 was scored by 0001, but 0002 is deployed now; nothing to do" in done(prepared)
     assert read_json(result) == {"prepared": False}
     assert not (project.folder / PROJECT.retrain / "w1/decision.json").exists(), "the window may be scored again"
     assert worktrees(project) == [] and not (project.folder / WORKTREE).exists()
@@ -283,7 +283,7 @@ def test_messages_that_the_champion_may_know_are_left_out(project: Project) -> N
     at = int((table.loc[: moved - 1, "split"] == "test").sum())
     write_arrays(logits, {**arrays, "test": np.insert(arrays["test"], at, 0, axis=0)})
     said = done(step(project, "challenge"))
-    assert "1 test messages are left out, the champion may have been trained on them" in said
+    assert "1 test messages are left out, because the champion may have been trained on them" in said
     found = read_json(project.folder / PROJECT.retrain / "w1/challenge.json")
     assert found["left_out"] == 1 and sum(found["test"].values()) == (table["split"] == "test").sum() - 1
 
@@ -308,7 +308,7 @@ REFUSED: dict[str, tuple[Callable[[Project], Any], str]] = {
     ),
     "a metric of probabilities": (
         lambda project: project.edit({"production.retrain.metric": "spam.pr_auc"}),
-        "params.yaml: production.retrain.metric 'spam.pr_auc' is no metric of decisions: ",
+        "params.yaml: production.retrain.metric 'spam.pr_auc' is not a metric of decisions: ",
     ),
     "a wrong setting": (lambda project: project.edit({"production.retrain.margin": -1}), "production.retrain.margin: "),
 }
@@ -324,8 +324,8 @@ def test_what_cannot_be_retrained_is_one_readable_line_and_leaves_nothing(projec
 
 @pytest.mark.parametrize("key", ["a/b", "../x", ".hidden", "a b"])
 def test_a_key_names_a_folder(project: Project, key: str) -> None:
-    assert f"the key {key!r} names a folder; expected letters" in step(project, "prepare", key=key).error
-    with contextlib.chdir(project.folder), pytest.raises(UserError, match="names a folder; expected letters"):
+    assert f"the key {key!r} must name a folder; expected at most" in step(project, "prepare", key=key).error
+    with contextlib.chdir(project.folder), pytest.raises(UserError, match="must name a folder; expected at most"):
         retrain.fn(key=key)
     assert not (project.folder / PROJECT.retrain).exists()
 

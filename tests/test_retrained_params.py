@@ -66,7 +66,7 @@ def test_all_entries_stay_where_params_say_so() -> None:
 
 def test_entries_of_several_lines_become_comments_and_comments_stay() -> None:
     made = retrained(SMALL, PRIOR, {"a", "d"}, "k")
-    note = '    # Left out by the retraining k; an entry without its "# " is back'
+    note = '    # Left out by the retraining k; to restore an entry, remove its "# "'
     assert (made.left_out, made.deleted) == (["b", "c"], True), "search.spaces is on one line"
     assert made.text == SMALL.replace("prior: data", "prior: {ham: 0.75, spam: 0.25}").replace(
         '    b: {x: 1,\n      y: "2"}\n    c:\n        z: |\n            one\n            # two\n',

@@ -236,7 +236,7 @@ def test_malformed_csv_rows_cost_no_other_row(cheap: Project) -> None:
         (7, None): ("malformed csv: 2 fields, expected 3", "7,few\r\n"),
         (8, "8"): ("the text has 120 characters, more than 100 (production.score.longest_text)", "long" * 30),
         (9, ""): ("no id", "no id"),
-        (10, "1"): ("the id is that of an earlier row", "again"),
+        (10, "1"): ("an earlier row has the same id", "again"),
         (11, None): ("malformed csv: ',' expected after '\"'", '11,"never closed,x\r\n'),
         (13, None): ("malformed csv: ',' expected after '\"'", '13,"quote" within,x\r\n'),
         (17, None): ("malformed csv: unexpected end of data", '17,"open to the end,x\r\n'),
@@ -279,17 +279,17 @@ def test_malformed_json_lines_cost_no_other_line(cheap: Project) -> None:
     assert found == {
         4: "invalid JSON: not an object",
         5: "invalid JSON: not an object",
-        6: "the text is no string but int",
+        6: "the text is not a string but int",
         7: "no text",
         8: "no text",
         9: "no id",
         10: "no id",
-        11: "the id is no string but list",
+        11: "the id is not a string but list",
         12: "the text is not valid UTF-8",
         13: "the text is not valid UTF-8",
-        16: "the id is that of an earlier row",
+        16: "an earlier row has the same id",
         17: "the text has 5,000,000 characters, more than 100,000 (production.score.longest_text)",
-        18: "the id is no string but bool",
+        18: "the id is not a string but bool",
         19: "the id has a NUL character",
     }
     assert all(len(row["excerpt"]) <= malformed.EXCERPT for row in quarantined(cheap))
@@ -477,7 +477,9 @@ def test_a_full_disk_is_one_readable_line_and_leaves_the_earlier_file(cheap: Pro
         before = scored_file(cheap).read_bytes()
         rows = {"scored": {"text": noise}, "quarantine": {"text": [""] * 2000}}[full]
         cheap.write("more.csv", pd.DataFrame(rows | {"id": noise}))
-        assert "not written, the disk is full; an earlier file of this name is unchanged" in run(cheap, "more.csv").error
+        assert (
+            "not written, because the disk is full; an earlier file of this name is unchanged" in run(cheap, "more.csv").error
+        )
         assert scored_file(cheap).read_bytes() == before
         assert leftovers(cheap) == []
 

@@ -136,7 +136,7 @@ def test_malformed_rows_are_kept_apart_by_file(ready: Project, target: Target) -
     ready.write("messages/first.csv", pd.concat([MESSAGES[60:70], MESSAGES[60:63]])[["text", "id"]])
     assert len(anew(target)) == 2
     rows = [json.loads(line) for line in files(target)["_quarantine/first.csv.jsonl"].splitlines()]
-    assert [(row["row"], row["reason"]) for row in rows] == [(n, "the id is that of an earlier row") for n in (11, 12, 13)]
+    assert [(row["row"], row["reason"]) for row in rows] == [(n, "an earlier row has the same id") for n in (11, 12, 13)]
     assert set(files(target)) == {"b/second.parquet", "first.csv.parquet", "_quarantine/first.csv.jsonl"}
     ready.write("messages/first.csv", MESSAGES[60:][["text", "id"]])
     assert anew(target) == ["first.csv"]

@@ -246,7 +246,9 @@ def test_results_of_other_data_are_not_shown_and_broken_ones_are_named(studied: 
         project.edit({"train.epochs": 9})
         assert study_results() == dict.fromkeys(known_studies())
         write_json(result_path("ratio"), {"data": "of other data", "questoin": "?"})
-        with pytest.raises(UserError, match=r"studies/results/ratio.json: not a study's result, run `make study NAME=ratio`"):
+        with pytest.raises(
+            UserError, match=r"studies/results/ratio.json: not the result of a study; run `make study NAME=ratio`"
+        ):
             study_results()
 
 

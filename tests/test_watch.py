@@ -275,11 +275,11 @@ REFUSED: dict[str, tuple[Callable[[Project], Any], str]] = {
     ),
     "a deleted version": (
         lambda project: noted(project, model="0000"),
-        "w1: was scored by version 0000, which is no longer kept: older versions are deleted (production.keep.versions); score",
+        "w1: was scored by version 0000, which no longer exists: older versions are deleted (production.keep.versions); score",
     ),
     "another version of the name": (
         lambda project: noted(project, sha256="0" * 64),
-        "w1: was scored by another version 0001 than that of production/deployed; score it again",
+        "w1: was scored by a version 0001 that differs from that of production/deployed; score it again",
     ),
     "a wrong setting": (
         lambda project: project.edit({"production.watch.tolerance": 2}),

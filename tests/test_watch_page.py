@@ -66,7 +66,7 @@ def made(
     estimate /= estimate.sum()
     shift = ", ".join(f"{label} {a:.3f} -> {b:.3f}" for label, a, b in zip(labels, prior, estimate, strict=True))
     reasons = {
-        "steady": "the class prior is within chance of that of the deployed model",
+        "steady": "the class prior does not differ significantly from that of the deployed model",
         "reprior": f"the class prior moved ({shift})",
         "retrain": f"the class prior moved ({shift}) by more than 0.15",
         "investigate": "no shift of the class prior explains the scores: 7.4% of the messages have others than any mixture",
@@ -155,7 +155,7 @@ def history(count: int, labels: Sequence[str] = HAM_SPAM) -> list[Window]:
             values = np.clip(0.93 + rng.normal(0, 0.02, len(labels)), 0, 1)
             window["feedback"] = fed(int(rng.integers(40, 200)), labels, values.tolist(), called=at % 10 == 3)
         if decision == "retrain":
-            window["reasons"] += ["a retraining needs 20 new labels of each class, there are 3 of ham, 25 of spam"]
+            window["reasons"] += ["a retraining needs 20 new labels of each class, but there are 3 of ham, 25 of spam"]
         if decision in ("reprior", "retrain"):
             deployed, version = moved, version + 1
         windows.append(window)
@@ -252,7 +252,7 @@ def test_the_policy_would_stop_what_slips_through(pages: dict[str, Path], deskto
 
 def test_the_first_sentence_says_what_the_last_window_said(desktop: Watched, tmp_path: Path) -> None:
     last = made("2026-09-01", (0.874, 0.126), (0.69, 0.31), decision="retrain")
-    last["reasons"].append("a retraining needs 20 new labels of each class, there are 3 of ham, 25 of spam")
+    last["reasons"].append("a retraining needs 20 new labels of each class, but there are 3 of ham, 25 of spam")
     windows = [last, *history(12)]
     shown = desktop.open(written(tmp_path, windows))
     sentence = words(shown, ".answer")

@@ -166,7 +166,7 @@ def choose_decision(
     """The decision and its reasons, given what the window and the feedback show."""
     enough = bool((feedback.new_labels >= policy.minimum_labels).all())
     counts = ", ".join(f"{count} of {name}" for name, count in zip(labels, feedback.new_labels, strict=True))
-    lacking = [] if enough else [f"a retraining needs {policy.minimum_labels} new labels of each class, there are {counts}"]
+    lacking = [] if enough else [f"a retraining needs {policy.minimum_labels} new labels of each class, but there are {counts}"]
     if unexplained:
         return "investigate", [f"no shift of the class prior explains the {describe(finding)}" for finding in unexplained]
     if not shift.too_few and not shift.moved.any() and shift.moved_by_message.any():
@@ -187,7 +187,7 @@ def choose_decision(
         return "retrain" if enough else "reprior", [moved, *lacking]
     if shift.too_few:
         return "steady", [f"{shift.size} messages are too few to tell; at least {MINIMUM_MESSAGES} are needed"]
-    return "steady", ["the class prior is within chance of that of the deployed model"]
+    return "steady", ["the class prior does not differ significantly from that of the deployed model"]
 
 
 def assess_window(

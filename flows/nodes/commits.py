@@ -87,7 +87,7 @@ def check_out(root: Path, commit: str) -> None:
         except UserError as error:
             raise UserError(f"{where}, which cannot be fetched ({error})") from error
         if not has(root, commit):
-            raise UserError(f"{where}, which a fetch did not bring; push it")
+            raise UserError(f"{where}, which is missing after a fetch; push it")
     if run_git(root, "ls-files", WRITTEN_BY_DVC):
         run_git(root, "checkout", "--quiet", "--", WRITTEN_BY_DVC)
     else:

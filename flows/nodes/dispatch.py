@@ -67,7 +67,7 @@ def train_elsewhere(stages: Sequence[str], retries: int) -> None:
             refusal = f"nodes.address: {where} answers, but Ray does not connect ({' '.join(reason)})"
             if not left:
                 raise UserError(
-                    f"{refusal}: is it a Ray cluster, and is its token that of RAY_AUTH_TOKEN, with RAY_AUTH_MODE=token?"
+                    f"{refusal}: check that it is a Ray cluster, and that RAY_AUTH_TOKEN is its token, with RAY_AUTH_MODE=token"
                 ) from error
             # Ray starts a server for each client, which fails now and then on a busy machine.
             get_run_logger().warning("%s; trying again", refusal)
@@ -225,7 +225,7 @@ def collect(stage: str, result: TrainingResult) -> None:
                     f"{folder}/{MANIFEST}: sha256 is {actual}, but {result['node']} trained one with {expected}; run again"
                 )
         if stale([stage]):
-            raise UserError(f"{stage}: {result['node']} trained it on other inputs than the current ones; run again")
+            raise UserError(f"{stage}: {result['node']} trained it on inputs that differ from the current ones; run again")
     except BaseException:
         # Otherwise the next run would treat an unverified result as up to date.
         remove_lock_entry(HERE, stage)

@@ -156,7 +156,7 @@ def remove_dead_entries(locks: Locks, root: Path, path: Path) -> str:
     temporary.write_text(json.dumps(alive), encoding="utf-8")
     temporary.replace(path)
     numbers = ", ".join(str(number) for number, _ in sorted(dead))
-    return f"{path}: entries of process {numbers} removed, which is no running dvc of this checkout"
+    return f"{path}: entries of process {numbers} removed, which is not a running dvc of this checkout"
 
 
 @contextmanager

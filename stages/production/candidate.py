@@ -125,7 +125,9 @@ def locked_stages(lock: Path) -> dict[str, Any]:
         if not all(isinstance(value, str) for value in (*(file["path"] for file in files), *digests)):
             raise TypeError
     except (AttributeError, KeyError, TypeError) as error:
-        raise UserError(f"{lock}: not as DVC writes it; restore it with `git checkout {lock}`, then run `dvc repro`") from error
+        raise UserError(
+            f"{lock}: not a valid lock file of DVC; restore it with `git checkout {lock}`, then run `dvc repro`"
+        ) from error
     return dict(stages)
 
 
@@ -159,7 +161,7 @@ def check_current(
         raise stale(pointed, path)
     expected = production_prior(read_params(project.params).production.prior, counts)
     if not np.allclose(expected, [pointer["production_prior"][label] for label in pointer["labels"]], rtol=0, atol=1e-9):
-        raise UserError(f"{pointed}: is for another class prior than production.prior in {project.params}; run `dvc repro`")
+        raise UserError(f"{pointed}: its class prior differs from production.prior in {project.params}; run `dvc repro`")
 
 
 def check_lock(lock: Mapping[str, Any], name: str, seed: int, project: Project) -> None:
@@ -171,7 +173,7 @@ def check_lock(lock: Mapping[str, Any], name: str, seed: int, project: Project) 
     ):
         expected = locked_md5(lock, stage, kind, path.relative_to(project.root))
         if expected is not None and hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() != expected:
-            raise UserError(f"{path}: is not the file that {project.lock} names for {user}; run `dvc repro`")
+            raise UserError(f"{path}: differs from the file that {project.lock} names for {user}; run `dvc repro`")
 
 
 def locked_md5(lock: Mapping[str, Any], stage: str, kind: str, path: Path) -> str | None:
@@ -191,7 +193,7 @@ def check_model(folder: Path, texts: list[str], expected: np.ndarray, project: P
 
 def stale(path: Path, other: Path) -> UserError:
     """The error of two files of different runs."""
-    return UserError(f"{path}: is not of the same run as {other}; run `dvc repro`")
+    return UserError(f"{path}: comes from another run than {other}; run `dvc repro`")
 
 
 def copy(path: Path, target: Path) -> None:

@@ -71,7 +71,7 @@ def deploy(make: Callable[[Path, str], Manifest], request: Request) -> dict[str,
         if request.dry_run:
             return proposal
         if request.only is not None and proposal["content"] != request.only:
-            raise UserError("the model to deploy is not what was approved; nothing was deployed, ask for approval again")
+            raise UserError("the model to deploy differs from the approved one; nothing was deployed; ask for approval again")
         if not proposal["new"]:
             print(f"promote: {refused or f'already deployed as {current_version()}'}", file=sys.stderr)
             return {"version": current_version(), "new": False}

@@ -82,7 +82,9 @@ def bring_home(key: str, *, force: bool, unless_edited: bool) -> dict[str, Any]:
     home, version = PROJECT.retrain / key, read_version(current_version())
     result = home / HOME
     if not is_of(version.manifest, result if result.exists() else home / "worktree"):
-        raise UserError(f"{home}: the deployed {version.name} is not of this retraining; nothing was brought home")
+        raise UserError(
+            f"{home}: the deployed version {version.name} does not come from this retraining; nothing was brought home"
+        )
     if not result.exists():
         pack(home)
     prepared, brought = read_json(home / "prepared.json"), was_brought(home)

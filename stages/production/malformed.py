@@ -26,7 +26,7 @@ def malformed_text(text: Any, longest: int) -> str | None:
     if text is None:
         return "no text"
     if not isinstance(text, str):
-        return f"the text is no string but {type(text).__name__}"
+        return f"the text is not a string but {type(text).__name__}"
     if len(text) > longest:
         return f"the text has {len(text):,} characters, more than {longest:,} (production.score.longest_text)"
     if not text or text.isspace():
@@ -43,7 +43,7 @@ def malformed_id(value: Any, longest: int) -> str | None:
     if value is None or value == "":
         return "no id"
     if not isinstance(value, PLAIN) or isinstance(value, bool):
-        return f"the id is no string but {type(value).__name__}"
+        return f"the id is not a string but {type(value).__name__}"
     if isinstance(value, str):
         if SPELT.match(value):
             return f"the id is {value.strip()}"

@@ -129,7 +129,7 @@ if __name__ == "__main__":
     arguments = parser(__doc__)
     what = arguments.add_mutually_exclusive_group()
     what.add_argument("--reprior", metavar="WINDOW", help="deploy the same weights on the class prior estimated for a window")
-    what.add_argument("--rollback", action="store_true", help="deploy the version before again")
+    what.add_argument("--rollback", action="store_true", help="deploy the previous version again")
     what.add_argument("--list", action="store_true", dest="listing", help="list the versions")
     older = arguments.add_mutually_exclusive_group()
     older.add_argument("--force", action="store_true", help="deploy even an older model, or one trained on fewer labels")

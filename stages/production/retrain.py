@@ -88,18 +88,20 @@ def prepare(key: str, window: str | None) -> dict[str, Any]:
     metric, metrics = params.production.retrain.metric, list(version.manifest["operating_point"]["test"])
     if metric not in metrics:
         raise UserError(
-            f"params.yaml: production.retrain.metric {metric!r} is no metric of decisions: {suggestion(metric, metrics)}"
+            f"params.yaml: production.retrain.metric {metric!r} is not a metric of decisions: {suggestion(metric, metrics)}"
         )
     home = PROJECT.retrain / key
     worktree = home / "worktree"
     ready = home / "prepared.json"
     if ready.exists():
-        print(f"retrain: going on in {worktree}", file=sys.stderr)
+        print(f"retrain: continuing in {worktree}", file=sys.stderr)
         return {"prepared": True}
     prior = prior_for(window, version)
     if window is not None and (scored_by := read_json(PROJECT.watch / f"{window}.json")["model"]) != version.name:
         # The window says nothing about the version that is deployed now.
-        print(f"retrain: {window} was scored by {scored_by}, {version.name} is deployed since; nothing to do", file=sys.stderr)
+        print(
+            f"retrain: {window} was scored by {scored_by}, but {version.name} is deployed now; nothing to do", file=sys.stderr
+        )
         return {"prepared": False}
     if folder := run_git("rev-parse", "--show-prefix"):
         raise UserError(
@@ -158,7 +160,10 @@ def compare_with_champion(key: str) -> dict[str, Any]:
     unseen = never_seen(messages.of("test"), champion)
     test, logits = messages.of("test")[unseen], scores.test[unseen].astype(np.float64)
     if left_out := int((~unseen).sum()):
-        print(f"retrain: {left_out:,} test messages are left out, the champion may have been trained on them", file=sys.stderr)
+        print(
+            f"retrain: {left_out:,} test messages are left out, because the champion may have been trained on them",
+            file=sys.stderr,
+        )
     check_classes_left(test, champion, home)
     prior = np.array([prepared["prior"][label] for label in labels])
     effective = np.array([pointer["effective_prior"][label] for label in labels])
@@ -259,8 +264,8 @@ def main(
 ) -> None:
     if not WINDOW.fullmatch(key):
         raise UserError(
-            f"the key {quoted_name(key)} names a folder; expected letters, digits, dots, dashes, underscores,"
-            f" at most {LONGEST_NAME}"
+            f"the key {quoted_name(key)} must name a folder; expected at most {LONGEST_NAME} letters,"
+            " digits, dots, dashes and underscores"
         )
     with locked(PROJECT.retrain / key):
         if step == "prepare":
@@ -280,7 +285,7 @@ def main(
 if __name__ == "__main__":
     arguments = parser(__doc__)
     arguments.add_argument("step", choices=["prepare", "challenge", "bring-home", "conclude"])
-    arguments.add_argument("key", help="names the retraining: the window that asked for it")
+    arguments.add_argument("key", help="name of the retraining: the window that triggered it")
     arguments.add_argument("--window", help="prepare: the window with the prior to train for")
     arguments.add_argument("--version", help="conclude: the version that is deployed now")
     arguments.add_argument(

@@ -63,7 +63,9 @@ def retrained(text: str, prior: Mapping[str, float], entries: Collection[str] | 
     left_out = [] if entries is None else [name for name in wanted["techniques"] if name not in entries]
     change(wanted, prior, left_out)
     try:
-        edits, deleted = edited(text, prior, left_out, f'Left out by the retraining {key}; an entry without its "# " is back')
+        edits, deleted = edited(
+            text, prior, left_out, f'Left out by the retraining {key}; to restore an entry, remove its "# "'
+        )
         made = edits.applied()
         if parsed(made) == wanted:
             return Retrained(made, left_out, deleted)
@@ -138,7 +140,7 @@ def edited(text: str, prior: Mapping[str, float], left_out: Collection[str], not
             # A key with only comments would be null.
             colon = text.index(":", name.end_mark.index) + 1
             edits.spans.append((colon, colon, " {}"))
-        above = f"{note} once the {{}} above is gone" if emptied else note
+        above = f"{note} and the {{}} above" if emptied else note
         above += f"; trials was {trials.value}" if emptied and path == ("search", "spaces") and trials.value != "0" else ""
         comment_out(edits, mapping, dropped, above)
     return edits, deleted

@@ -269,7 +269,7 @@ if __name__ == "__main__":
         "--workers",
         type=int,
         metavar="N",
-        help="number of workers (default: one a core, or as many as the GPUs allow)",
+        help="number of workers (default: one per core, or as many as the GPUs allow)",
     )
     arguments.add_argument(
         "--gpus", type=float, default=0, metavar="F", help="GPUs of each worker, which may be a fraction (default: 0)"

@@ -122,7 +122,7 @@ def without_repeated_ids(chunk: list[Row], seen: Seen, quarantine: Quarantine) -
     """The rows whose id has not occurred before; the others go to quarantine."""
     repeated = seen.repeated([str(row.id) for row in chunk])
     for at in np.flatnonzero(repeated):
-        quarantine.add(chunk[at], "the id is that of an earlier row")
+        quarantine.add(chunk[at], "an earlier row has the same id")
     return [row for row, again in zip(chunk, repeated, strict=True) if not again]
 
 
@@ -183,7 +183,7 @@ def disk_full_as_user_error(path: Path | str) -> Iterator[None]:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        raise UserError(f"{path}: not written, the disk is full; an earlier file of this name is unchanged") from error
+        raise UserError(f"{path}: not written, because the disk is full; an earlier file of this name is unchanged") from error
 
 
 def score_rows(

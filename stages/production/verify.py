@@ -57,7 +57,7 @@ def check_object(path: Path) -> None:
 def check_output(path: Path, expected: str, lock: Path) -> None:
     """Raise UserError unless a file is the one that a dvc.lock names."""
     if md5(path) != expected:
-        raise damaged(path, f"is not the one that {lock} says was written")
+        raise damaged(path, f"differs from the one that {lock} names")
 
 
 def objects(cache: Path) -> dict[Path, Check]:

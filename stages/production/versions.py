@@ -136,7 +136,7 @@ def megabytes(*of: Mapping[tuple[int, int], int]) -> str:
 def disk_use() -> str:
     """The number of versions, and the disk space they take."""
     names = version_names()
-    return f"{len(names)} version{'s' * (len(names) != 1)} kept, {megabytes(*map(sizes, names))} on the disk"
+    return f"{len(names)} version{'s' * (len(names) != 1)}, {megabytes(*map(sizes, names))} on disk"
 
 
 def shares_in_words(shares: Mapping[str, float]) -> str:

@@ -46,8 +46,10 @@ def version_of(name: str, metadata: Mapping[str, Any]) -> Version:
     """The version that scored a window; raises UserError if it was deleted, or if another version has its name."""
     if not (PROJECT.deployed / metadata["model"] / MANIFEST).is_file():
         reason = "older versions are deleted (production.keep.versions)"
-        raise UserError(f"{name}: was scored by version {metadata['model']}, which is no longer kept: {reason}; score it again")
+        raise UserError(f"{name}: was scored by version {metadata['model']}, which no longer exists: {reason}; score it again")
     version = read_version(metadata["model"])
     if version.sha256 != metadata["sha256"]:
-        raise UserError(f"{name}: was scored by another version {version.name} than that of {PROJECT.deployed}; score it again")
+        raise UserError(
+            f"{name}: was scored by a version {version.name} that differs from that of {PROJECT.deployed}; score it again"
+        )
     return version

@@ -58,6 +58,6 @@ def check_label_names(labels: pa.ChunkedArray, served_by: str) -> None:
         if words:
             row = pc.index(labels, label).as_py() + 1
             raise UserError(
-                f"{served_by}: row {row} has a label {words}: {short(label)!r}; expected a name: is ingest.label_column right?"
-                " ingest.label_map gives values other names"
+                f"{served_by}: row {row} has a label {words}: {short(label)!r}; expected a name; check"
+                " ingest.label_column, or rename the value with ingest.label_map"
             )

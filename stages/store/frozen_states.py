@@ -29,7 +29,7 @@ def cached_states(folder: Path, fingerprint: str, compute: Callable[[], dict[str
         try:
             stack.enter_context(locked(path))
         except OSError as error:
-            print(f"{path}: cannot be cached ({error}); the training goes on", file=sys.stderr)
+            print(f"{path}: cannot be cached ({error}); the training continues", file=sys.stderr)
             return compute()
         arrays = read(path)
         if arrays is None:
@@ -75,4 +75,4 @@ def write(path: Path, arrays: dict[str, Tensor]) -> None:
         with replaced(path) as temporary:
             save_file(arrays, temporary, {"sha256": tensors_sha256(arrays)})
     except (OSError, SafetensorError) as error:
-        print(f"{path}: cannot be cached ({error}); the training goes on", file=sys.stderr)
+        print(f"{path}: cannot be cached ({error}); the training continues", file=sys.stderr)

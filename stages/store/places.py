@@ -58,7 +58,7 @@ def of_remote(place: str) -> tuple[Any, str]:
         kind, settings, path = get_cloud_fs(Config.from_cwd(), url=place)
         return kind(**settings).fs, str(path)
     except DvcException as error:
-        raise UserError(f"{place}: {error}; `dvc remote add` adds one, `dvc remote list` shows those there are") from error
+        raise UserError(f"{place}: {error}; `dvc remote add` adds one, `dvc remote list` lists the existing ones") from error
 
 
 def check_file(place: str | Path, setting: str) -> Path:

@@ -74,6 +74,6 @@ def damaged(path: Path, reason: object) -> UserError:
 
 if __name__ == "__main__":
     # Flows ask in this way, because they import no stage.
-    arguments = argparse.ArgumentParser(description="Print how to make a broken file again, as a JSON object.")
-    arguments.add_argument("path", type=Path, help="the missing or broken file")
+    arguments = argparse.ArgumentParser(description="Print how to recreate a missing or damaged file, as a JSON object.")
+    arguments.add_argument("path", type=Path, help="the missing or damaged file")
     print(json.dumps({"remedy": remedy(arguments.parse_args().path), "adopt": ADOPT}))

@@ -106,7 +106,7 @@ def already_there(folder: Path) -> Path | None:
             return path
     if files:
         raise UserError(
-            f"{files[0]}: sha256 {file_sha256(files[0])} is not as pinned; expected {DESCRIPTION}, or remove the file"
+            f"{files[0]}: sha256 {file_sha256(files[0])} differs from the pinned one; expected {DESCRIPTION}; remove it"
         )
     return None
 

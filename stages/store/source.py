@@ -41,7 +41,9 @@ def read_source(settings: Ingest) -> tuple[pa.Table, str]:
         row, reason = wrong
         raise UserError(f"{served_by}: row {row + 1} has no id in {settings.id_column!r} (ingest.id_column): {reason}")
     if ids.null_count or pc.count_distinct(ids).as_py() < len(ids):
-        raise UserError(f"{served_by}: the column {settings.id_column!r} (ingest.id_column) must name each row once")
+        raise UserError(
+            f"{served_by}: the column {settings.id_column!r} (ingest.id_column) must have a different value in each row"
+        )
     return pa.table({"id": ids, "text": columns["text"], "label": columns["label"]}), served_by
 
 

@@ -179,6 +179,6 @@ def study_results() -> dict[str, Result | None]:
         path = result_path(study)
         results[study] = None
         if path.is_file():
-            result = checked(Result, read_json(path), f"{path}: not a study's result, run `make study NAME={study}`")
+            result = checked(Result, read_json(path), f"{path}: not the result of a study; run `make study NAME={study}`")
             results[study] = result if (result.data, result.settings) == now else None
     return results

@@ -116,9 +116,7 @@ def pooled(study: str, variants: Mapping[str, Variant], tested: Mapping[str, Tes
             repeats.setdefault(variant.params.ingest.seed, {})[folds.index] = tested[name]
     whole = len(counts) == 1 and all(sorted(folds) == list(range(max(counts))) for folds in repeats.values())
     if not whole or sum(map(len, repeats.values())) < len(variants):
-        raise UserError(
-            f"{params_path(study)}: variants: for each ingest.seed there must be each of the folds 0 to count - 1, once"
-        )
+        raise UserError(f"{params_path(study)}: variants: each ingest.seed needs every fold from 0 to count - 1 exactly once")
     first, *others = [together([folds[index] for index in sorted(folds)]) for folds in repeats.values()]
     if not all(first.same_test(other) for other in others):
         raise UserError(f"{params_path(study)}: variants: the repeats must have the same messages")
