@@ -30,7 +30,7 @@ def load(folder: str | os.PathLike[str]) -> Model:
 
     Raises
     ------
-    ballast.exceptions.UserError : a file is missing or differs from the manifest.
+    ballast.exceptions.UserError : a file is missing or differs from the manifest, or the folder holds a deployed version.
 
     Examples
     --------
@@ -39,9 +39,9 @@ def load(folder: str | os.PathLike[str]) -> Model:
     >>> model.predict(["Call to claim your prize!"])  # doctest: +SKIP
     array(['spam'], dtype='<U4')
     """
-    from ballast.models.folder import load as load_model
+    from ballast.models.deployed import load_trained
 
-    return load_model(folder)
+    return load_trained(folder)
 
 
 def load_deployed(folder: str | os.PathLike[str]) -> DeployedModel:

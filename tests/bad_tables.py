@@ -131,7 +131,7 @@ FILES: dict[str, tuple[str, bytes, tuple[str, ...], tuple[str, ...]]] = {
     "ids of nothing": (
         "a.parquet",
         as_parquet(id=[None] * len(IDS)),
-        ("must have a different value in each row",),
+        ("row 1 has no id", "the id is blank"),
         ("row 1: no id",),
     ),
     "NaN as ids in csv": (

@@ -114,10 +114,22 @@ def test_folders_that_hold_no_deployed_model_are_named(deployed: Path, tmp_path:
         (tmp_path / "gone", "gone: no such folder; expected production/deployed or one of its versions"),
         (deployed / "manifest.json", "manifest.json: is a regular file; expected a folder"),
         (deployed.parents[1], "holds neither current.json nor manifest.json; expected production/deployed or one of its"),
-        (deployed / "model", "not the manifest of a deployed version"),
+        (deployed / "model", "0001/model: a trained model, not a deployed version; use ballast.load$"),
     ):
         with pytest.raises(UserError, match=words):
             ballast.load_deployed(folder)
+
+
+def test_what_is_no_trained_model_is_named(deployed: Path, tmp_path: Path) -> None:
+    for folder, words in (
+        (tmp_path / "gone", "gone/manifest.json: no such file; expected the manifest of a model folder"),
+        (deployed / "manifest.json", "manifest.json: is a regular file; expected a folder"),
+        (deployed, "0001: a deployed version, not a trained model; use ballast.load_deployed"),
+        (deployed.parent, "deployed: a folder of versions, not a trained model; use ballast.load_deployed"),
+    ):
+        with pytest.raises(UserError, match=words):
+            ballast.load(folder)
+    assert ballast.load(deployed / "model").labels == LABELS
 
 
 def test_files_of_a_deployed_model_are_checked(deployed: Path) -> None:

@@ -189,6 +189,8 @@ def read_version(folder: Path, pin: str | None) -> Version:
     """
     path = folder / MANIFEST
     manifest, sha256 = read_manifest(path, pin)
+    if "kind" in manifest:
+        raise UserError(f"{folder}: a trained model, not a deployed version; use ballast.load")
     try:
         files, labels = dict(manifest["files"]), [str(label) for label in manifest["labels"]]
         priors = {key: prior_of(manifest[key], labels, f"{path}: {key}") for key in ("effective_prior", "production_prior")}
@@ -241,6 +243,29 @@ def check_files(folder: Path, files: Mapping[str, str]) -> None:
             raise VersionFileError(file, f"missing, but {folder / MANIFEST} names it")
         if (actual := file_sha256(file)) != expected:
             raise VersionFileError(file, f"sha256 is {actual}, {folder / MANIFEST} says {expected}")
+
+
+def is_version(folder: Path) -> bool:
+    """Whether the manifest of a folder is that of a deployed version."""
+    path = folder / MANIFEST
+    try:
+        manifest = json.loads(path.read_bytes()) if regular_file(path) else {}
+    except ValueError:
+        return False
+    return isinstance(manifest, dict) and "production_prior" in manifest
+
+
+def load_trained(folder: str | os.PathLike[str]) -> Model:
+    """Load a trained model; see `ballast.load`. Raises UserError for a deployed version and for a folder of versions."""
+    folder = Path(folder)
+    if real_folder(folder):
+        for kind, present in (
+            ("a folder of versions", (folder / POINTER).is_file()),
+            ("a deployed version", is_version(folder)),
+        ):
+            if present:
+                raise UserError(f"{folder}: {kind}, not a trained model; use ballast.load_deployed")
+    return load(folder)
 
 
 def load_deployed(folder: str | os.PathLike[str]) -> DeployedModel:

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ballast.exceptions import UserError, suggestion
+from ballast.exceptions import UserError, short, suggestion
 from ballast.io.urls import public_url
 from ballast.labels import label_name
 from stages.store import sms_spam
@@ -37,14 +37,31 @@ def read_source(settings: Ingest) -> tuple[pa.Table, str]:
         raise UserError(f"{served_by}: no rows; expected messages with the columns {', '.join(wanted.values())}")
     columns = {key.removesuffix("_column"): as_strings(table[name], name, served_by) for key, name in wanted.items()}
     ids = columns.get("id", pa.chunked_array([pc.cast(pa.array(np.arange(1, len(table) + 1)), pa.large_string())]))
-    if settings.id_column is not None and (wrong := first_wrong_id(table[wanted["id_column"]])):
-        row, reason = wrong
-        raise UserError(f"{served_by}: row {row + 1} has no id in {settings.id_column!r} (ingest.id_column): {reason}")
-    if ids.null_count or pc.count_distinct(ids).as_py() < len(ids):
-        raise UserError(
-            f"{served_by}: the column {settings.id_column!r} (ingest.id_column) must have a different value in each row"
-        )
+    if "id" in columns:
+        where = f"the column {settings.id_column!r} (ingest.id_column)"
+        if wrong := first_wrong_id(table[wanted["id_column"]]) or first_blank(ids):
+            row, reason = wrong
+            raise UserError(f"{served_by}: row {row + 1} has no id in {where}: {reason}")
+        if rows := first_repeat(ids):
+            raise UserError(
+                f"{served_by}: rows {rows[0] + 1} and {rows[1] + 1} both have the id {short(ids[rows[0]].as_py())!r} in {where};"
+                " expected an id that names one row"
+            )
     return pa.table({"id": ids, "text": columns["text"], "label": columns["label"]}), served_by
+
+
+def first_blank(ids: pa.ChunkedArray) -> tuple[int, str] | None:
+    """The first row (from 0) of ids (n,) without a value, and the reason; None if there is none."""
+    row = pc.index(pc.fill_null(pc.equal(pc.utf8_trim_whitespace(ids), ""), True), True).as_py()
+    return None if row < 0 else (row, "the id is blank")
+
+
+def first_repeat(ids: pa.ChunkedArray) -> tuple[int, int] | None:
+    """The first row (from 0) of ids (n,) whose id an earlier row has, after that row; None if all ids differ."""
+    if pc.count_distinct(ids).as_py() == len(ids):
+        return None
+    row = int(ids.to_pandas().duplicated().to_numpy().argmax())
+    return pc.index(ids, ids[row]).as_py(), row
 
 
 def mapped(labels: pa.ChunkedArray, label_map: dict[str | int | bool, str] | None, served_by: str) -> pa.ChunkedArray:
