@@ -44,8 +44,8 @@ def read_source(settings: Ingest) -> tuple[pa.Table, str]:
             raise UserError(f"{served_by}: row {row + 1} has no id in {where}: {reason}")
         if rows := first_repeat(ids):
             raise UserError(
-                f"{served_by}: rows {rows[0] + 1} and {rows[1] + 1} both have the id {short(ids[rows[0]].as_py())!r} in {where};"
-                " expected an id that names one row"
+                f"{served_by}: rows {rows[0] + 1} and {rows[1] + 1} both have the id {short(ids[rows[0]].as_py())!r}"
+                f" in {where}; expected an id that names one row"
             )
     return pa.table({"id": ids, "text": columns["text"], "label": columns["label"]}), served_by
 

@@ -28,15 +28,27 @@ NO_MESSAGES = "Find out why no messages arrived."
 ROOMY, CROWDED = 60, 150
 # Rows of the table that are visible at first.
 NEWEST = 30
+# Bounds the relative change of a class that no message was expected of.
+SMALLEST_PRIOR = 1e-6
+
+
+def most_changed(window: Window) -> str:
+    """The class whose share changed most relative to its prior, among those whose interval excludes the prior, if any.
+
+    Of two classes, the rarest.
+    """
+    estimate, prior = window["estimated_prior"], window["reference_prior"]
+    order = by_prior(window["labels"], prior)
+    if not estimate or len(order) == 2:
+        return order[0]
+    moved = [label for label in order if not window["low"][label] <= prior[label] <= window["high"][label]]
+    return max(moved or order, key=lambda label: abs(estimate[label] - prior[label]) / max(prior[label], SMALLEST_PRIOR))
 
 
 def answer(window: Window) -> dict[str, Any]:
-    """The estimate and decision of the last window, for the class with the largest change in share."""
+    """The estimate and decision of the last window, for the class that changed most."""
     estimate, prior = window["estimated_prior"], window["reference_prior"]
-    order = by_prior(window["labels"], prior)
-    label = order[0]
-    if estimate and len(order) > 2:
-        label = max(order, key=lambda candidate: abs(estimate[candidate] - prior[candidate]))
+    label = most_changed(window)
     decision = window["decision"]
     content = {"window": window["window"], "link": link(window), "messages": window["n"], "label": label}
     content |= {"decision": decision, "meaning": DECISIONS[decision], "reasons": window["reasons"]}
@@ -76,7 +88,9 @@ def timeline_page(windows: Sequence[Window], texts: Mapping[str, str], confidenc
     """
     ordered = sorted(windows, key=lambda window: str(window["window"]))
     last = ordered[-1]
-    *shown, _ = by_prior(last["labels"], last["reference_prior"])
+    shown = by_prior(last["labels"], last["reference_prior"])
+    # Of two classes, one share implies the other.
+    shown = shown if len(shown) > 2 else shown[:1]
     counts = Counter(window["decision"] for window in ordered)
     script = trusted_source(HERE / "watch.js")
     return (
