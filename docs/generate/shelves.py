@@ -31,7 +31,7 @@ def shelves_tables(root: Path) -> str:
     """A table of shelves for each room, then the modules of each shelf, folded."""
     lines: list[str] = []
     for room in ROOMS:
-        lines += [f"### {room}/", "", summary(root / room / "__init__.py"), "", "| shelf | holds |", "|---|---|"]
+        lines += [f"### {room}/", "", summary(root / room / "__init__.py"), "", "| folder | content |", "|---|---|"]
         lines += [f"| `{room}/{shelf.name}/` | {summary(shelf / '__init__.py')} |" for shelf in shelves(root, room)[1:]]
         lines += ["", f":::{{dropdown}} All modules of {room}/", ""]
         for shelf in shelves(root, room):
