@@ -281,6 +281,12 @@ def test_another_checkout_is_deployed_here(project: Project, built: Project) -> 
     assert f"{empty}/selected/model.json: no such file" in promote(project, source=empty).error
 
 
+def test_a_wrong_prior_is_said_to_be_in_the_file_of_its_checkout(project: Project) -> None:
+    project.edit({"production.prior": {"ham": 0.5, "egg": 0.5}})
+    assert promote(project).error.startswith("error: params.yaml: production.prior")
+    assert promote(project, source=project.folder).error.startswith(f"error: {project.folder}/params.yaml: production.prior")
+
+
 def test_another_prior_keeps_the_weights_and_chooses_the_operating_point_anew(project: Project) -> None:
     promoted(project)
     prior = {"ham": 0.6, "spam": 0.4}

@@ -159,7 +159,7 @@ def check_current(
         or not chosen.items() <= evaluated["operating_point"].items()
     ):
         raise stale(pointed, path)
-    expected = production_prior(read_params(project.params).production.prior, counts)
+    expected = production_prior(read_params(project.params).production.prior, counts, project.params)
     if not np.allclose(expected, [pointer["production_prior"][label] for label in pointer["labels"]], rtol=0, atol=1e-9):
         raise UserError(f"{pointed}: its class prior differs from production.prior in {project.params}; run `dvc repro`")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ from stages.techniques import prune_outputs
 EDITED = (PROJECT.params, PROJECT.feedback, PROJECT.lock)
 CODE = ("ballast", "stages", str(PROJECT.graph))
 HOME, FORMER, STATE = "home", "former", "home.json"
+# After an upgrade, hundreds of files differ from the commit; `home.json` lists all of them.
+SHOWN_FILES = 5
 
 
 def sha256(path: Path) -> str | None:
@@ -94,7 +96,7 @@ def bring_home(key: str, *, force: bool, unless_edited: bool) -> dict[str, Any]:
         if not brought:
             note(home, brought=False, edits=edits)
         line = (
-            f"version {version.name} of the retraining {key} is deployed, but not brought home: {', '.join(edits)} changed here"
+            f"version {version.name} of the retraining {key} is deployed, but not brought home: {few_of(edits)} changed here"
             f" since it began; nothing was overwritten. Undo those changes, or merge from {result}, and run"
             f" `python -m stages.production.retrain bring-home {key}`; with"
             f" --force its files replace yours, which are kept in {home / FORMER}"
@@ -114,6 +116,16 @@ def bring_home(key: str, *, force: bool, unless_edited: bool) -> dict[str, Any]:
     note(home, brought=True, edits=[])
     print(f"retrain: the result of {key} is here" if nothing_new else summary(key, prepared, result), file=sys.stderr)
     return {"brought_home": True, "in_the_way": []}
+
+
+def few_of(names: Sequence[str]) -> str:
+    """The first names, and the number of the others.
+
+    >>> few_of(["params.yaml", "dvc.lock"]), few_of(list("abcdefg"))
+    ('params.yaml, dvc.lock', 'a, b, c, d, e and 2 more')
+    """
+    more = f" and {len(names) - SHOWN_FILES} more" if len(names) > SHOWN_FILES else ""
+    return ", ".join(names[:SHOWN_FILES]) + more
 
 
 def pack(home: Path) -> None:

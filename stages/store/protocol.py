@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 
@@ -13,15 +14,19 @@ from stages.store.production_sections import OperatingPointSettings
 from stages.store.project import PROJECT
 
 
-def production_prior(setting: str | Mapping[str, float], counts: Mapping[str, int]) -> np.ndarray:
+def production_prior(
+    setting: str | Mapping[str, float], counts: Mapping[str, int], params: Path = PROJECT.params
+) -> np.ndarray:
     """The production prior (K,): the shares of the ingested counts for `data`, else the shares in params.
+
+    params : the file of the setting, for errors.
 
     Raises UserError unless the shares name exactly the labels of the data.
     """
     if isinstance(setting, str):
         shares = np.array(list(counts.values()))
         return shares / shares.sum()
-    check_all_labels(f"{PROJECT.params}: production.prior", setting, list(counts))
+    check_all_labels(f"{params}: production.prior", setting, list(counts))
     return np.array([setting[name] for name in counts])
 
 
