@@ -1,4 +1,4 @@
-"""Ballast: techniques for imbalanced text classification, trained and compared honestly."""
+"""Ballast: techniques for imbalanced text classification, trained and compared fairly."""
 
 from __future__ import annotations
 

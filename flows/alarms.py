@@ -1,4 +1,4 @@
-"""Notify Prefect's automations by an event, and people by the webhook of params.yaml, of what happened in production."""
+"""Report changes in production: to Prefect's automations by an event, and to people by the webhook of params.yaml."""
 
 from __future__ import annotations
 

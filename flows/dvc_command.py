@@ -7,7 +7,7 @@ failed_stage : stage with the failed command, or null.
 exit_code : that of the stage's command; 75 if another process uses the same files; else DVC's own.
 missing : outputs that DVC could not restore, as paths relative to the working directory.
 
-Imports nothing of this project: it runs in any clone.
+This module imports nothing of this project, so it runs in any clone.
 """
 
 from __future__ import annotations

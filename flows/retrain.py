@@ -1,6 +1,6 @@
 """Retrain on all labels so far, and promote the challenger if it is not worse than the champion.
 
-Started by the event of a shifted class prior, by a schedule, or by hand. The pipeline runs in its own checkout under
+Started by the event of a shifted class prior, by a schedule, or by hand. The pipeline runs in a separate checkout under
 `production/retrain/`, so this one is not disturbed. An interrupted retraining resumes; a decided one is not repeated.
 """
 

@@ -1,6 +1,6 @@
-"""Prefect's server, as `prefect server start` runs it, with checks that Prefect lacks.
+"""Prefect's server, as `prefect server start` runs it, with additional checks.
 
-Requests for other host names than the server's are refused, because a web page can resolve its own name to this machine
+Requests for host names other than the server's are refused, because a web page can resolve its own name to this machine
 (DNS rebinding). Other pages cannot frame those of the server, and these load nothing from other hosts. Authentication comes
 before all other checks.
 """

@@ -52,7 +52,7 @@ def section(name: str) -> dict[str, Any]:
 
 
 def check_before_dvc() -> None:
-    """Raise UserError for secrets, which DVC would write into dvc.lock, and for special files, which it would read for ever."""
+    """Raise UserError for secrets, which DVC would write into dvc.lock, and for special files, which it would read forever."""
     for file in (PARAMS, *sorted(Path("studies").glob("*/params.yaml"))):
         for key, url in secrets_in(read(file), skip="probe").items():
             reason = refusal(key, url, from_environment=key != "ingest.path")

@@ -20,7 +20,7 @@ DELETE = "delete it, then "
 
 
 def remedies(path: Path) -> dict[str, str]:
-    """How to make a broken file again, from the stages: {remedy, adopt}; the latter for a file of an earlier version."""
+    """How to recreate a damaged file, according to the stages: {remedy, adopt}; the latter for a file of an earlier version."""
     python_path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     command = [sys.executable, "-m", "stages.store.remedies", str(path)]
     done = subprocess.run(command, env={**os.environ, "PYTHONPATH": python_path}, stdout=subprocess.PIPE, check=True)

@@ -1,7 +1,7 @@
 """Compare all techniques.
 
-Reads the evaluations, probes and training curves; writes `reports/leaderboard.json`, `reports/metrics.json` (the few
-numbers that `dvc metrics show` and `dvc exp show` list), `reports/probe.csv`, `reports/perturbations.csv` and the tables
+Reads the evaluations, probes and training curves; writes `reports/leaderboard.json`, `reports/metrics.json` (the
+metrics that `dvc metrics show` and `dvc exp show` list), `reports/probe.csv`, `reports/perturbations.csv` and the tables
 that `dvc plots show` draws.
 """
 

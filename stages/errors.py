@@ -1,4 +1,4 @@
-"""Find the mistakes of each technique on test, those that all share, the labels to doubt, and the hard slices.
+"""Find the errors of each technique on test, the errors common to all, suspected label errors, and difficult slices.
 
 Reads the saved logits, their evaluations and the messages; writes `reports/errors.json`, which names messages by their row in
 `data/messages.parquet` and their id. It holds no texts: the report looks them up, unless `report.show_texts` is false.
@@ -110,7 +110,7 @@ def neighbours(messages: Messages, rows: list[int]) -> dict[str, list[dict[str, 
 
 
 def shared_mistakes(named: RowEntries, predicted: list[Predictions], most: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The mistakes that all techniques share, the least likely labels first, and the labels to doubt."""
+    """The mistakes that all techniques share, the least likely labels first, and suspected label errors."""
     classes = named.classes
     if not predicted:
         return {"count": 0, "shown": []}, {"count": 0, "issues": 0, "shown": []}

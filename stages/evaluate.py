@@ -2,7 +2,7 @@
 
 Reads `logits/<name>/`, the labels and groups of validation and test, the production prior and the rule of the operating
 point; writes `evaluations/<name>.json` (per seed and pooled) and `evaluations/<name>.npz` (bootstrap draws of the
-metrics, and which messages each seed got right), from which techniques are compared.
+metrics, and which messages each seed classified correctly), which the comparison of techniques reads.
 """
 
 from __future__ import annotations

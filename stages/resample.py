@@ -1,4 +1,4 @@
-"""Draw a technique's training sample: which messages, how often and how heavy.
+"""Draw a technique's training sample: which messages, how often and with which weights.
 
 Reads the card and the training labels; writes `data/samples/<name>/<seed>.parquet`: row (of data/messages.parquet), weight.
 """

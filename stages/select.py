@@ -1,7 +1,7 @@
 """Select the technique to deploy.
 
 Reads the leaderboard, the evaluations and the rule in params; writes `selected/`: model.json (which technique, seed and
-folder), calibration.json, operating_point.json (the costs to decide by, and what they gave) and model_card.md. The weights
+folder), calibration.json, operating_point.json (costs and resulting metrics) and model_card.md. The weights
 stay where they are.
 """
 

@@ -1,7 +1,7 @@
 """Check all of `params.yaml`, resolve each technique to its file, and write one card per entry.
 
 Reads `params.yaml`, `data/ingest.json` and `data/search.json`; writes `data/techniques/`. Outputs of entries and seeds that
-`params.yaml` no longer names are removed, because a folder that another stage depends on must not hold them.
+`params.yaml` no longer names are removed, because a folder that another stage depends on must not contain them.
 """
 
 from __future__ import annotations

@@ -248,7 +248,7 @@ def test_a_dvc_lock_that_was_cut_off_is_the_last_whole_one_again(checkout: Path,
         assert lines == [], "DVC reads it"
         return
     assert lines == [
-        f"{each} restored, {wrong}: a killed dvc left it so; stages that it lacks run again" for each in (path, study)
+        f"{each} restored, because a killed dvc damaged it ({wrong}); stages that it lacks run again" for each in (path, study)
     ]
     assert path.read_text() == study.read_text() == LOCK
     assert (checkout / lock_backup.BROKEN / "dvc.lock").read_bytes() == content.encode(errors="surrogateescape")
@@ -335,7 +335,7 @@ def test_make_repro_goes_on_after_a_kill(tmp_path: Path) -> None:
     assert failed.code == 255 and "ERROR: failed to reproduce 'sample@a-0'" in failed.stderr
     assert [line for line in failed.stderr.splitlines() if line.startswith("repro: ")] == [
         "repro: .dvc/tmp/rwlock removed: a killed dvc left it unreadable",
-        "repro: dvc.lock restored, it is empty: a killed dvc left it so; stages that it lacks run again",
+        "repro: dvc.lock restored, because a killed dvc damaged it (it is empty); stages that it lacks run again",
     ]
     assert repository.steps == ["start ingest", "end ingest", "start sample@a-0"]
     (tmp_path / "dvc.lock").write_text("<<<<<<< ours\nschema: '2.0'\n")

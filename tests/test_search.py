@@ -206,8 +206,8 @@ WRONG: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "unknown key": ({"search.spaces.focal": {"gamma": {"lw": 1}}}, ("'search.spaces.focal.gamma.lw'", "did you mean 'low'?")),
     "word for an end": ({"search.spaces.focal": {"gamma": {**GAMMA, "low": "0"}}}, ("gamma.low", "number", "found '0'")),
     "not a number": ({"search.spaces.focal": {"gamma": {**GAMMA, "low": float("nan")}}}, ("gamma.low", "found nan")),
-    "no parameter": ({"search.spaces": {"focal": {}}}, ("spaces.focal names no parameter",)),
-    "no entry": ({"search.spaces": {}}, ("search", "trials is 3, but spaces names no entry")),
+    "no parameter": ({"search.spaces": {"focal": {}}}, ("spaces.focal does not name a parameter",)),
+    "no entry": ({"search.spaces": {}}, ("search", "trials is 3, but spaces does not name an entry")),
     "negative trials": ({"search.trials": -1}, ("search.trials", "greater than or equal to 0")),
     "end that the technique refuses": (
         {"search.spaces.focal": {"gamma": {"low": -1.0, "high": 1.0}}},

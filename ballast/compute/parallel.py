@@ -22,7 +22,7 @@ TOKENS_PER_BATCH = {"cpu": 1024, "cuda": 65536}
 def thread_map(workers: int) -> Iterator[Callable[..., Iterable[Any]]]:
     """A `map` over `workers` threads, which divide torch's own threads among them.
 
-    On a CPU it is faster to give each core work of its own than to let all cores share each matrix product: the cores do not
+    On a CPU it is faster to give each core separate work than to let all cores share each matrix product: the cores do not
     wait for each other, and each uses its own cache. The calling thread gets the same share of torch's threads, because those
     keep spinning for a while after their work and would disturb the workers.
     """

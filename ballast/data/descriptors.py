@@ -1,4 +1,4 @@
-"""Descriptors: numbers that describe a text without a model. If they change, a window has texts of another kind.
+"""Descriptors: numbers that describe a text without a model. If they change, a window has a different kind of text.
 
 Under label shift, the distribution of each is a mixture of its class-conditional distributions.
 """

@@ -1,6 +1,6 @@
 """Metrics of K classes. Names and formulas follow scikit-learn; a ratio with a denominator of 0 is 0, as there.
 
-Statistics take counts (b, groups), how often each group occurs in each of b samples, and return (b,) values per metric.
+Statistics take counts (b, groups): how often each group occurs in each of b samples. They return (b,) values per metric.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Check untrusted paths before reading: a reader of a FIFO or a device would wait for ever."""
+"""Check untrusted paths before reading: a reader of a FIFO or a device would wait forever."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Classification heads beside the plain linear layer."""
+"""Classification heads other than the plain linear layer."""
 
 from __future__ import annotations
 

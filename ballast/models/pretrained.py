@@ -47,7 +47,7 @@ def minilm_folder() -> Path:
 def encoder_source(name: str) -> str:
     """The argument of `from_pretrained` for an encoder: `minilm`, a local folder, or a hub id.
 
-    Raises UserError for a folder with a FIFO or a device, on which a reader would wait for ever.
+    Raises UserError for a folder with a FIFO or a device, on which a reader would wait forever.
     """
     check_folder(Path(name))
     return str(minilm_folder()) if name == "minilm" else name

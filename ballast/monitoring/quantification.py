@@ -233,7 +233,7 @@ def estimate_prior(
 
         inside = float(np.clip(free[label], 0, 1))
         if not accepted(inside):
-            # No share fits, so the scores are no mixture of the classes; `label_shift` tests for that.
+            # No share fits, so the scores are not a mixture of the classes; `label_shift` tests for that.
             ends[:, label] = np.clip([inside - margin(inside), inside + margin(inside)], 0, 1)
             continue
         for at, end in enumerate((0.0, 1.0)):

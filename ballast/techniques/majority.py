@@ -1,4 +1,4 @@
-"""The majority classifier: every message gets the class prior. It shows that accuracy can mislead.
+"""The majority classifier: every message gets the class prior. It shows that accuracy can be misleading.
 
 Source: the no-skill reference, scikit-learn's DummyClassifier(strategy="prior").
 """

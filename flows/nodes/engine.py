@@ -1,4 +1,4 @@
-"""What runs trainings on other machines: the interface, and what its two implementations share."""
+"""Engines that run trainings on other machines: the interface and the shared parts of its two implementations."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Engine(Protocol):
         """The Prefect task runner for the tasks of `submit`."""
 
     def check(self, requests: Iterable[TrainingRequest]) -> None:
-        """Raise UserError if a request would wait for ever."""
+        """Raise UserError if a request would wait forever."""
 
     def submit(self, request: TrainingRequest) -> PrefectFuture[Any]:
         """Start a training."""

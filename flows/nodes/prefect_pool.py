@@ -51,7 +51,7 @@ class PrefectPool:
                     " create it"
                 ) from error
             pool = client.read_work_pool(str(deployment.work_pool_name))
-            # Without heartbeats, a run would seem to run for ever if its machine and its worker die together. The wait for a
+            # Without heartbeats, a run would seem to run forever if its machine and its worker die together. The wait for a
             # machine is up to the pod. In a pool of processes, pyproject.toml sets the heartbeat where the worker starts.
             if pool.type != PROCESS and HEARTBEAT not in json.dumps([deployment.job_variables, pool.base_job_template]):
                 raise UserError(

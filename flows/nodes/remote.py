@@ -77,7 +77,7 @@ def probe(remote: Remote) -> Exception | None:
 
 
 def lock_entries(root: Path) -> dict[str, dict[str, object]]:
-    """The entries of dvc.lock by stage: inputs and outputs with their hashes; raises UserError for a broken file."""
+    """The entries of dvc.lock by stage: inputs and outputs with their hashes; raises UserError for a damaged file."""
     if not (root / LOCK).exists():
         return {}
     try:

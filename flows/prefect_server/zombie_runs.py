@@ -30,7 +30,7 @@ MONITORED = {StateType.RUNNING: "heartbeat", StateType.PENDING: "Pending"}
 def zombie_run_automations() -> list[AutomationCore]:
     """Automations that mark runs without heartbeats, and runs that never start, as crashed.
 
-    A killed worker or machine cannot report the end of its run, which would keep its place in the queue for ever.
+    A killed worker or machine cannot report the end of its run, which would keep its place in the queue forever.
     """
     never_started = f"it did not start within {BEGIN_SECONDS} s: its worker was killed"
     return [

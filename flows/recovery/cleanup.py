@@ -129,7 +129,7 @@ def key_of(entry: Mapping[str, Any]) -> tuple[int, str]:
 
 
 def dead_processes(locks: Locks, root: Path, path: Path) -> set[tuple[int, str]]:
-    """The processes that have entries and are no living dvc of this checkout, by number and command."""
+    """The processes that have entries and do not belong to a living dvc of this checkout, by number and command."""
     entries = [*locks.get("write", {}).values(), *(entry for readers in locks.get("read", {}).values() for entry in readers)]
     distinct = {key_of(entry): entry for entry in entries}
     try:

@@ -105,7 +105,7 @@ def back_up_or_restore(root: Path, guard: Callable[[], AbstractContextManager[No
             with guard():
                 if reason := fault(path):
                     restore(root, name, reason)
-                    lines.append(f"{path} restored, {reason}: a killed dvc left it so; stages that it lacks run again")
+                    lines.append(f"{path} restored, because a killed dvc damaged it ({reason}); stages that it lacks run again")
         elif (root / ".dvc").is_dir():
             copy(path, copied, only_valid=True)
     return lines

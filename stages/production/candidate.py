@@ -1,4 +1,4 @@
-"""Make a version of the selected model: its weights, the reference for windows, and its lineage."""
+"""Create a version of the selected model: its weights, the reference for windows, and its lineage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Deploy a version: make it in a folder of its own, compare it with the deployed one, and switch to it in one step."""
+"""Deploy a version: write it to a separate folder, compare it with the deployed one, and switch to it in one step."""
 
 from __future__ import annotations
 

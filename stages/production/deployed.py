@@ -1,6 +1,6 @@
 """The deployed model of this checkout: which version it is, and its files, checked against their digests.
 
-`ballast.models.deployed` reads a version; here its errors get the command that restores the file.
+`ballast.models.deployed` reads a version; this module adds the command that restores the file to its errors.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Bring the result of a promoted retraining home: then this checkout describes the deployed model, and is up to date for DVC.
+"""Bring the result of a promoted retraining home: this checkout then describes the deployed model.
 
 Files that were edited here since the retraining began are not overwritten; the result waits in
 `production/retrain/<key>/home/`.

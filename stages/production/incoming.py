@@ -1,6 +1,6 @@
 """Read production messages row by row from local or remote files.
 
-`stages.store.tables` reads training data as a whole, and there a malformed row is an error.
+`stages.store.tables` reads training data as a whole; a malformed row is an error there.
 """
 
 from __future__ import annotations

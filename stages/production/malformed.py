@@ -1,4 +1,4 @@
-"""Why a value is no message text, or no id."""
+"""Why a value is not a valid text or id of a message."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def is_utf8(text: str) -> bool:
 
 
 def malformed_text(text: Any, longest: int) -> str | None:
-    """Why a value is no message text; None if it is one."""
+    """Why a value is not a valid text of a message; None if it is one."""
     if text is None:
         return "no text"
     if not isinstance(text, str):
@@ -39,7 +39,7 @@ def malformed_text(text: Any, longest: int) -> str | None:
 
 
 def malformed_id(value: Any, longest: int) -> str | None:
-    """Why a value is no id; None if it is one, a string or a number."""
+    """Why a value is not a valid id; None if it is one, a string or a number."""
     if value is None or value == "":
         return "no id"
     if not isinstance(value, PLAIN) or isinstance(value, bool):

@@ -4,7 +4,7 @@
 all feedback that is new to the data. `challenge` compares the model that the pipeline selected there with the deployed one, and
 writes `production/retrain/<key>/challenge.json`. `bring-home` copies the result of a promoted retraining to this checkout, so
 that `dvc repro` has nothing to do here. `conclude` writes `decision.json`, which marks the retraining as done, and removes its
-checkout. Each step can be repeated: it keeps what exists.
+checkout. Each step can be repeated: it reuses existing results.
 """
 
 from __future__ import annotations

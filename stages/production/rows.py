@@ -154,7 +154,7 @@ def csv_rows(source: str, lines: Lines, columns: Columns, delimiter: str) -> Ite
             continue
         if fields is None:
             return
-        # Blank lines are no rows, as in pyarrow and pandas.
+        # Blank lines are not rows, as in pyarrow and pandas.
         if not fields:
             continue
         number += 1

@@ -1,9 +1,9 @@
 """Score messages with the deployed model.
 
 Reads the messages of a window (a file or a folder of csv, tsv, jsonl and parquet files, local or at a URL such as s3://) and
-the deployed version. Writes `production/scored/<window>.parquet` and, if some rows are no messages,
+the deployed version. Writes `production/scored/<window>.parquet` and, if some rows are malformed,
 `production/quarantine/<window>.jsonl`. With the source - it scores each line of standard input at once, and writes one JSON
-object a line to standard output.
+object per line to standard output.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def score_window(source: str, window: str, params: Params, version: Version) -> 
 
 
 def score_lines(longest: int, version: Version) -> None:
-    """Score each line of standard input at once; the answer to a line that is no message is an error."""
+    """Score each line of standard input at once; the answer to a malformed line is an error."""
     model = version.load()
     with text_file(sys.stdin.buffer, newline="\n") as lines:
         while line := read_line(lines):

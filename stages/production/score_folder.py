@@ -1,7 +1,7 @@
 """Score the files of a folder with the deployed model, in parallel on the cores or GPUs of a Ray cluster.
 
 Reads a folder of parquet, csv, tsv and jsonl files, local or at a URL such as s3://, and the deployed version. Writes a parquet
-file of scores for each file, and its rows that are no messages under `_quarantine/`. Files that have scores are skipped. Code
+file of scores for each file, and its malformed rows under `_quarantine/`. Files that have scores are skipped. Code
 and model are sent to the machines of the cluster; a local path must mean the same on all of them.
 """
 

@@ -1,4 +1,4 @@
-"""Score rows with a version of the model: messages are scored, rows that are no messages go to quarantine."""
+"""Score rows with a version of the model: messages are scored, malformed rows go to quarantine."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Seen:
 
 @dataclass
 class Quarantine:
-    """Writes rows that are no messages, one JSON object a line, and counts them."""
+    """Writes malformed rows, one JSON object per line, and counts them."""
 
     file: IO[str]
     count: int = 0

@@ -1,4 +1,4 @@
-"""Read and write the pipeline's files: written to a temporary name, then renamed, so that no file is ever half written."""
+"""Read and write the pipeline's files: they are written under a temporary name, then renamed, so no file is ever incomplete."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A cache of the outputs of frozen layers, which several trainings share.
 
 DVC does not track these files: the name of a file is the fingerprint of everything that determines its content, and the file
-can be computed again. A problem with a file is printed, and does not stop the training.
+can be computed again. A problem with a file is reported and does not stop the training.
 """
 
 from __future__ import annotations

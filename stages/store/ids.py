@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-# How a missing number reads after it became text; it is no id.
+# How a missing number reads after it became text; it is not an id.
 NOT_FINITE = r"(?i)^\s*[+-]?(nan|inf|infinity)\s*$"
 SPELT = re.compile(NOT_FINITE)
 # Beyond these limits a number differs between formats: floats have no more digits, integers no more bits.
@@ -18,7 +18,7 @@ BEYOND = "a number beyond 64 bits, which loses its digits; write ids as text"
 
 
 def malformed_number(value: float) -> str | None:
-    """Why a number is no id; None if it is one."""
+    """Why a number is not a valid id; None if it is one."""
     if isinstance(value, int):
         return None if LEAST_WHOLE <= value <= LARGEST_WHOLE else f"the id is {BEYOND}"
     if not math.isfinite(value):
@@ -27,7 +27,7 @@ def malformed_number(value: float) -> str | None:
 
 
 def first_wrong_id(column: pa.ChunkedArray) -> tuple[int, str] | None:
-    """The first row (from 0) of a column with a number that is no id, and the reason; None if there is none."""
+    """The first row (from 0) of a column with a number that is not a valid id, and the reason; None if there is none."""
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
     if pa.types.is_floating(kind):
         wrong = pc.invert(pc.less_equal(pc.abs(pc.cast(column, pa.float64())), float(EXACT)))

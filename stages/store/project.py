@@ -1,4 +1,4 @@
-"""The paths of a project: every file that the stages read or write has its place here."""
+"""The paths of a project: this module defines the path of every file that the stages read or write."""
 
 from __future__ import annotations
 

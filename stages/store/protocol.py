@@ -1,4 +1,4 @@
-"""The production prior and the rule of the operating point by params.yaml, in the order of the labels."""
+"""The production prior and the rule of the operating point in params.yaml, in the order of the labels."""
 
 from __future__ import annotations
 

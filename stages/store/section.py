@@ -28,7 +28,7 @@ def sums_to_one(shares: dict[str, float], name: str) -> None:
 
 
 def fields_of(kind: Any) -> Mapping[str, Any]:
-    """The fields of a section, optional or not; empty if the type is no section."""
+    """The fields of a section, optional or not; empty if the type is not a section."""
     sections = [part for part in (kind, *get_args(kind)) if isinstance(part, type) and issubclass(part, BaseModel)]
     return sections[0].model_fields if sections else {}
 

@@ -1,4 +1,4 @@
-"""The SMS Spam Collection (Almeida, Gomez Hidalgo and Yamakami, 2011), byte for byte, from the first source in reach."""
+"""The SMS Spam Collection (Almeida, Gomez Hidalgo and Yamakami, 2011), byte for byte, from the first reachable source."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Write which of our files decide the result of each stage: `data/sources/<stage>.json`, with the sha256 of each file.
+"""Write which source files determine the result of each stage: `data/sources/<stage>.json`, with the sha256 of each file.
 
 A stage depends on this one file instead of on a list of modules. The files are found by reading import statements; nothing
 is imported. Stages that read the card of a technique leave out the files of techniques, because the card names them.

@@ -1,6 +1,6 @@
 """Studies: the keys of their `params.yaml`, the variants of the main `params.yaml` that they define, and their results.
 
-A study is a DVC pipeline of its own, `studies/<name>/`, off by default. The stages of the main pipeline train its variants,
+A study is a separate DVC pipeline, `studies/<name>/`, off by default. The stages of the main pipeline train its variants,
 each in a separate folder, and evaluate them on the production prior of the main data.
 """
 

@@ -96,9 +96,9 @@ class Search(Section):
     def something_to_search(self) -> Search:
         for name, spaces in self.spaces.items():
             if not spaces:
-                raise ValueError(f"spaces.{name} names no parameter")
+                raise ValueError(f"spaces.{name} does not name a parameter")
         if self.trials and not self.spaces:
-            raise ValueError(f"trials is {self.trials}, but spaces names no entry of techniques")
+            raise ValueError(f"trials is {self.trials}, but spaces does not name an entry of techniques")
         return self
 
 
