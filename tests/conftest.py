@@ -7,6 +7,7 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from playwright.sync_api import Browser
 
@@ -14,6 +15,9 @@ from tests import project as projects
 from tests.browser import PHONE, Watched, chromium, watched
 from tests.prepared_python import prepared_python
 
+# On a busy machine an example takes as long as it takes.
+hypothesis.settings.register_profile("ballast", deadline=None)
+hypothesis.settings.load_profile("ballast")
 # Before torch is imported: the tests share the machine with what else runs on it.
 os.environ.setdefault("OMP_NUM_THREADS", projects.THREADS)
 os.environ.setdefault("HF_HUB_OFFLINE", "1")

@@ -273,7 +273,7 @@ def remote(repository: Path, config: str) -> None:
 
 
 def test_without_a_remote_nothing_can_be_shared(repository: Path) -> None:
-    with pytest.raises(UserError, match="there is no DVC remote to share through: `dvc remote add --default"):
+    with pytest.raises(UserError, match="there is no DVC remote to share data through: run `dvc remote add --default"):
         check_remote(repository)
 
 
@@ -286,7 +286,7 @@ def test_a_remote_must_be_there_and_be_verified(repository: Path, tmp_path: Path
     check_remote(repository)
     assert list(folder.iterdir()) == []
     remote(repository, f"url = {folder}")
-    with pytest.raises(UserError, match="would take corrupted objects from it; run `dvc remote modify store verify true`"):
+    with pytest.raises(UserError, match="would accept corrupted objects from it; run `dvc remote modify store verify true`"):
         check_remote(repository)
 
 

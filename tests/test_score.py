@@ -346,7 +346,7 @@ def test_too_many_malformed_rows_fail_after_writing_them_down(cheap: Project) ->
         ("x.tsv", b"id\ttext\ttext\n", "x.tsv: more than one column 'text' (ingest.text_column)"),
         ("x.csv", b"text\na\n", "x.csv: no column 'id' (production.score.id_column): known: text"),
         ("x.csv", b"\xff\xfei\0d\0", "x.csv: the first line must name the columns, but it is not UTF-8"),
-        ("x.csv", b'id,"text\n', "x.csv: the first line must name the columns, but it cannot be read: unexpected end of data"),
+        ("x.csv", b'id,"text\n', "x.csv: the first line must name the columns, but cannot be read: unexpected end of data"),
         ("x.jsonl", b'{"id": 1, "txt": "a"}\n', "x.jsonl: no column 'text' (ingest.text_column): did you mean 'txt'? "),
         ("x.parquet", b"no parquet", "x.parquet: cannot be read: "),
         ("x.xlsx", b"", "x.xlsx: unknown format '.xlsx'; expected a name that ends in .csv, .tsv, .jsonl, .ndjson, .parquet"),

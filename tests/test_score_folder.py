@@ -95,7 +95,7 @@ def test_scores_are_those_of_one_window(ready: Project, target: Target) -> None:
     window = pd.read_parquet("production/scored/w.parquet")
     ours = pd.concat([table(target, "b/second.parquet"), table(target, "first.csv.parquet")], ignore_index=True)
     pd.testing.assert_frame_equal(ours, window)
-    about = target.about("b/second.parquet")
+    about = target.metadata("b/second.parquet")
     assert (about["window"], about["scored"], about["quarantined"], about["model"]) == ("b/second.parquet", 60, 0, "0001")
     assert about["source"].endswith("messages/b/second.parquet")
 

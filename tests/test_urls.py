@@ -323,7 +323,7 @@ def test_the_flow_passes_the_public_form_only(site: Site, tmp_path: Path, monkey
     flow_of_scoring.main(site.private("a.csv"), "w")
     assert calls == [(site.public("private/a.csv"), "w")]
     assert os.environ[SECRET_URLS] == site.private("a.csv")
-    with pytest.raises(UserError, match=rf"name {site.public('signed/a.csv')} and put the full URL into the .* {SECRET_URLS}"):
+    with pytest.raises(UserError, match=rf"use {site.public('signed/a.csv')} and put the full URL into the .* {SECRET_URLS}"):
         flow_of_scoring.no_secrets(site.signed("a.csv"))
     monkeypatch.chdir(tmp_path)
     source = site.signed("{window}")
