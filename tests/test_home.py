@@ -254,5 +254,5 @@ def test_only_the_result_of_the_deployed_version_is_brought_home(project: Projec
         "the deployed version 0001 does not come from this retraining; nothing was brought home"
         in step(project, "bring-home").error
     )
-    assert "the deployed 0001 is not of this retraining" in step(project, "bring-home", key="none").error
+    assert "the deployed version 0001 does not come from this retraining" in step(project, "bring-home", key="none").error
     assert files_here(project) == before
