@@ -18,7 +18,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 # Without saved bytecode every stage compiles its libraries again, which takes longer than most stages.
 unexport PYTHONDONTWRITEBYTECODE
 
-help:   ## list the targets
+help:   ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */make \1|/' | column -t -s '|'
 
 repro: setup   ## run the pipeline on the data that params.yaml names

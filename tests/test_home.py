@@ -161,7 +161,7 @@ def test_what_was_edited_here_is_not_overwritten_and_the_old_model_not_promoted(
     command = "`python -m stages.production.retrain bring-home w1`"
     error = step(project, "bring-home").error
     assert f"is deployed, but not brought home: {name} changed here since it began; nothing was overwritten" in error
-    assert command in error and "with --force its files replace yours, which are kept in production/retrain/w1/former" in error
+    assert command in error and "with --force its files replace yours, which are saved in production/retrain/w1/former" in error
     assert name in done(step(project, "bring-home", unless_edited=True))
     done(step(project, "conclude", version="0002"))
     decision = read_json(project.folder / KEPT / "decision.json")

@@ -77,7 +77,7 @@ def bring_home(key: str, *, force: bool, unless_edited: bool) -> dict[str, Any]:
     """Bring the result of a retraining home: {brought_home, in_the_way}, the latter the files that were edited here since.
 
     Edited files are never overwritten silently: without `force` nothing is changed, which is an error unless `unless_edited`;
-    with `force` the retraining's files take their place, and the former ones are kept.
+    with `force` the retraining's files take their place, and the former ones are saved.
 
     Raises UserError unless the version of this retraining is deployed.
     """
@@ -99,7 +99,7 @@ def bring_home(key: str, *, force: bool, unless_edited: bool) -> dict[str, Any]:
             f"version {version.name} of the retraining {key} is deployed, but not brought home: {few_of(edits)} changed here"
             f" since it began; nothing was overwritten. Undo those changes, or merge from {result}, and run"
             f" `python -m stages.production.retrain bring-home {key}`; with"
-            f" --force its files replace yours, which are kept in {home / FORMER}"
+            f" --force its files replace yours, which are saved in {home / FORMER}"
         )
         if not unless_edited:
             raise UserError(line)
