@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from ballast.data.near_duplicates import fingerprints, near_duplicate_groups
 from ballast.data.splitting import SPLITS, nested_subsample, stratified_grouped_fold, stratified_grouped_split
 from ballast.exceptions import UserError, suggestion
 from ballast.io.digest import file_sha256
+from ballast.io.printable import counted
 from ballast.io.urls import refusal, secrets_in
 from stages.store.checked import read_table, write_table
 from stages.store.columns import as_strings, check_label_names
@@ -171,6 +173,16 @@ def refuse_secrets(settings: Ingest) -> None:
         raise UserError(f"{PROJECT.params}: {refusal(key, url, from_environment=False)}")
 
 
+def dropped_in_words(dropped: Mapping[str, int]) -> str:
+    """How many messages were dropped for each reason, without reasons that dropped none.
+
+    >>> dropped_in_words({"blank_text": 0, "conflict": 2, "duplicate": 1000})
+    '2 (conflict), 1,000 (duplicate)'
+    """
+    counts = [f"{count:,} ({reason.replace('_', ' ')})" for reason, count in dropped.items() if count]
+    return ", ".join(counts) or "none"
+
+
 def main(project: Project = PROJECT) -> None:
     settings = read_params(project.params).ingest
     if DVC_STAGE in os.environ:
@@ -210,7 +222,8 @@ def main(project: Project = PROJECT) -> None:
             "sha256": file_sha256(project.messages),
         },
     )
-    print(f"ingest: {len(table):,} messages in {groups:,} groups of near duplicates; dropped {dropped}", file=sys.stderr)
+    kept = f"{counted(len(table), 'message')} in {counted(groups, 'group')} of near duplicates"
+    print(f"ingest: {kept}; dropped {dropped_in_words(dropped)}", file=sys.stderr)
 
 
 if __name__ == "__main__":

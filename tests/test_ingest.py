@@ -14,6 +14,7 @@ import pytest
 
 import ballast
 from ballast.io.digest import file_sha256
+from stages.ingest import dropped_in_words
 from stages.store import sms_spam
 from stages.store.files import read_json
 from stages.store.project import PROJECT
@@ -79,6 +80,14 @@ BAD = [
         id="no label column",
     ),
     bad("a.csv", b"text,text,label\na,b,ham\n", {}, "a.csv: more than one column 'text'", id="column twice"),
+    bad(
+        "a.csv",
+        b"text;label\na;ham\n",
+        {},
+        "a.csv: no column 'text'",
+        "the columns seem to be separated by ';', expected ',' in csv",
+        id="semicolons",
+    ),
     bad("a.csv", b"", {}, "a.csv: empty file", "columns text, label", id="empty file"),
     bad("a.csv", b"text,label\n", {}, "a.csv: no rows", "columns text, label", id="header only"),
     bad("a.parquet", GOOD[:0], {}, "a.parquet: no rows", id="no rows"),
@@ -110,7 +119,7 @@ BAD = [
         "a.csv",
         extended(*((f"one {number}", "eggs") for number in range(9))),
         {},
-        "'eggs' has 9 messages in 1 groups",
+        "'eggs' has 9 messages in 1 group of",
         "at least 3 groups",
         id="class of near duplicates",
     ),
@@ -381,6 +390,7 @@ def test_duplicates_and_conflicts_are_dropped_and_counted(workspace: Project) ->
     repeated = [(TEXT, GOOD["label"][0])] * 3
     conflicting = [(GOOD["text"][1], other[GOOD["label"][1]]), (GOOD["text"][1], GOOD["label"][1])]
     found = ingest(workspace, content=extended(*repeated, *conflicting))
+    assert dropped_in_words(summary(workspace)["dropped"]) == "3 (conflict), 3 (duplicate)"
     assert same(found, GOOD.drop(index=1))
     assert summary(workspace)["dropped"] == {"blank_text": 0, "missing_label": 0, "conflict": 3, "duplicate": 3}
     assert summary(workspace)["rows"] == summary(workspace)["kept"] + 6

@@ -104,7 +104,7 @@ WRONG: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "seed twice": ({"train.seeds": [1, 1]}, ("seeds must differ", "[1, 1]")),
     "no seed": ({"train.seeds": []}, ("train.seeds", "at least 1")),
     "seeds left out": ({"train.seeds": None}, ("train.seeds", "list", "found None")),
-    "seed out of a list": ({"train.seeds": 0}, ("train.seeds", "list", "found 0")),
+    "seed out of a list": ({"train.seeds": 0}, ("train.seeds: expected a list of seeds, such as [0] or [0, 1, 2], found 0",)),
     "prior above one": ({"production.prior": {"ham": 0.5, "spam": 0.6}}, ("production", "sum to 1", "1.1")),
     "negative seed": ({"ingest.seed": -1}, ("ingest.seed", "greater than or equal to 0", "found -1")),
     "no technique": ({"techniques": {}}, ("techniques", "at least 1")),

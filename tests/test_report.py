@@ -761,7 +761,7 @@ def test_the_answer_says_whether_the_difference_is_real(two: Built) -> None:
         "tfidf has a significantly better macro F1 than baseline; majority has a significantly worse one."
     )
     reference = dataclasses.replace(results, selected={"technique": "baseline", "seed": 0})
-    assert "It is the reference (baseline) that the other techniques are compared with." in answer(reference)["against"]
+    assert "It is the reference. The other techniques are compared with it." in answer(reference)["against"]
 
 
 @pytest.mark.parametrize(("seeds", "start"), [([0], "One seed: "), ([0, 1], "2 seeds: "), ([0, 1, 2], "")])
@@ -772,11 +772,14 @@ def test_the_answer_warns_of_few_seeds(seeds: list[int], start: str, two: Built)
 
 def test_the_answer_names_what_would_improve_the_model(two: Built) -> None:
     results = dataclasses.replace(two.results(), studies={"learning_curve": None, "ratio": None})
-    study, seeds = answer(results)["improve"]
+    study, _, seeds = answer(results)["improve"]
     assert study["code"] == "make study NAME=learning_curve" and seeds["code"] == "train.seeds"
     assert "<code>make study NAME=learning_curve</code>" in page(results).partition("</header>")[0]
     enough = with_params(dataclasses.replace(results, studies={}), "train", seeds=[0, 1, 2])
-    assert answer(enough)["improve"] == []
+    few, *more = answer(enough)["improve"]
+    assert few["text"].startswith(f"Label more {results.rarest} messages: the test set has ") and not more
+    splits = {split: dict.fromkeys(counts, 50) for split, counts in enough.ingest["splits"].items()}
+    assert answer(dataclasses.replace(enough, ingest={**enough.ingest, "splits": splits}))["improve"] == []
 
 
 def test_many_techniques_are_counted_in_the_answer(two: Built) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from ballast.exceptions import UserError
+from ballast.io.printable import counted
 
 SPLITS = ("train", "validation", "test")
 
@@ -61,9 +62,10 @@ def require_groups(labels: np.ndarray, label: int, members: np.ndarray, names: l
     ballast.exceptions.UserError: class 'spam' has ...
     """
     if len(members) < least:
+        messages, groups = counted(int((labels == label).sum()), "message"), counted(len(members), "group")
         raise UserError(
-            f"class {names[label]!r} has {int((labels == label).sum())} messages in {len(members)} groups of"
-            f" near duplicates; {parts} need at least {least} groups of each class"
+            f"class {names[label]!r} has {messages} in {groups} of near duplicates;"
+            f" {parts} need at least {least} groups of each class"
         )
 
 

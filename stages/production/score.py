@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from ballast.cli import parser, run
 from ballast.exceptions import UserError
+from ballast.io.printable import counted
 from ballast.io.urls import public_url
 from ballast.models.base import Model
 from stages.production.deployed import Version, current_version, read_version
@@ -77,8 +78,8 @@ def score_window(source: str, window: str, params: Params, version: Version) -> 
         if not quarantined:
             quarantine_path.unlink()
     print(
-        f"score: {window}: {count:,} messages scored with version {version.name}"
-        + (f", {quarantined:,} rows in {quarantine_path}" if quarantined else ""),
+        f"score: {window}: {counted(count, 'message')} scored with version {version.name}"
+        + (f", {counted(quarantined, 'row')} in {quarantine_path}" if quarantined else ""),
         file=sys.stderr,
     )
 

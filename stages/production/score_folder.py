@@ -25,6 +25,7 @@ from tqdm import tqdm
 from ballast.cli import parser, run
 from ballast.exceptions import UserError
 from ballast.io.paths import real_folder
+from ballast.io.printable import counted
 from ballast.io.urls import public_url
 from ballast.parameters import check_number
 from ballast.training.launching import check_gpus
@@ -251,8 +252,9 @@ def report_results(rows: list[dict[str, str]], done: Iterator[dict[str, Any]], v
                 summary = f"{result['source']}: {result['scored']:,} messages" + ("" if result["anew"] else ", scored before")
                 bar.write(f"score: {number} of {len(rows)}: {result['error'] or summary}", file=sys.stderr)
     print(
-        f"score: {target}: {counts['scored']:,} messages in {len(rows) - len(failed):,} files scored with version"
-        f" {version.name}, {counts['anew']:,} files in this run; {counts['quarantined']:,} rows in {QUARANTINED}/",
+        f"score: {target}: {counted(counts['scored'], 'message')} in {counted(len(rows) - len(failed), 'file')} scored with"
+        f" version {version.name}, {counted(counts['anew'], 'file')} in this run;"
+        f" {counted(counts['quarantined'], 'row')} in {QUARANTINED}/",
         file=sys.stderr,
     )
     if failed:

@@ -141,11 +141,26 @@ def read_columns(path: Path, format_name: str, columns: list[str]) -> pa.Table:
     return csv.read_csv(path, csv.ReadOptions(block_size=BLOCK_BYTES, use_threads=False), csv_dialect(format_name), options)
 
 
+def separator_hint(name: str, present: list[str]) -> str:
+    """The end of an error about a missing column if the header of the file looks like one with another separator.
+
+    >>> separator_hint("body", ["ticket;body;kind"])
+    "; the columns seem to be separated by ';', expected ',' in csv and a tab in tsv"
+    """
+    if len(present) == 1:
+        for separator in (";", "\t", "|", ","):
+            if name in present[0].split(separator):
+                return f"; the columns seem to be separated by {separator!r}, expected ',' in csv and a tab in tsv"
+    return ""
+
+
 def require_columns(path: str, present: list[str], wanted: dict[str, str]) -> None:
     """Raise UserError for a wanted column (params key -> name) that is missing or occurs twice."""
     for key, name in wanted.items():
         if name not in present:
-            raise UserError(f"{path}: no column {name!r} (ingest.{key}): {suggestion(name, present)}")
+            raise UserError(
+                f"{path}: no column {name!r} (ingest.{key}): {suggestion(name, present)}{separator_hint(name, present)}"
+            )
         if present.count(name) > 1:
             raise UserError(f"{path}: more than one column {name!r} (ingest.{key})")
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from ballast.parameters import quoted
 from stages.store.section import Section
 from stages.store.values import (
     Few,
@@ -28,6 +29,13 @@ def one_encoder(model: Any) -> Any:
     return model
 
 
+def list_of_seeds(seeds: Any) -> Any:
+    """Raise ValueError for seeds outside a list."""
+    if not isinstance(seeds, list):
+        raise ValueError(f"expected a list of seeds, such as [0] or [0, 1, 2], found {quoted(seeds)}")
+    return seeds
+
+
 class Train(Section):
     # Keys for where and how a training runs. They change results only by rounding and by what dropout draws.
     PLACE: ClassVar[frozenset[str]] = frozenset({"processes", "checkpoint_minutes"})
@@ -47,7 +55,7 @@ class Train(Section):
     max_length: Annotated[int, Field(ge=4, le=131_072)]
     precision: Literal["auto", "bf16", "fp32"]
     device: Literal["auto", "cpu", "cuda"]
-    seeds: Annotated[list[Seed], Field(min_length=1, max_length=1000)]
+    seeds: Annotated[list[Seed], BeforeValidator(list_of_seeds), Field(min_length=1, max_length=1000)]
     processes: Processes
     checkpoint_minutes: Annotated[Minutes, Field(gt=0)]
 

@@ -8,6 +8,7 @@ from typing import Any
 from ballast.evaluation.bootstrap import MINIMUM_SEEDS
 from ballast.evaluation.metrics import higher_is_better
 from ballast.evaluation.selection import best_of, difference, eligible, metric_of
+from ballast.io.printable import counted
 from stages.pages.report.results import Results
 from stages.pages.report.studies_view import data_or_technique
 from stages.pages.words import join_words, metric_name
@@ -16,6 +17,8 @@ from stages.pages.words import join_words, metric_name
 MORE_DATA_STUDY = "learning_curve"
 # More names than this are counted, not listed.
 LISTED_NAMES = 4
+# With fewer messages of the rarest class, its intervals are too wide to tell techniques apart.
+FEW_MESSAGES = 50
 
 
 def selection_rule(results: Results) -> str:
@@ -64,7 +67,7 @@ def against_reference(results: Results) -> str:
         differences = {name: difference(techniques[name], metric, rule.at) for name in others}
     compared = {name: entry for name, entry in differences.items() if entry is not None}
     own = compared.get(selected)
-    sentence = f"It is the reference ({reference}) that the other techniques are compared with."
+    sentence = "It is the reference. The other techniques are compared with it."
     if own:
         support = results.ingest["splits"]["test"][results.rarest]
         sentence = (
@@ -82,6 +85,11 @@ def improvement(results: Results) -> list[dict[str, str]]:
             sentences += [{"text": text, "code": ""} for text in data_or_technique(study, results.board)]
         elif name == MORE_DATA_STUDY:
             sentences.append({"text": "To see whether more data would help, run", "code": f"make study NAME={name}"})
+    splits, label = results.ingest["splits"], results.rarest
+    test, validation = splits["test"][label], splits["validation"][label]
+    if min(test, validation) < FEW_MESSAGES:
+        text = f"Label more {label} messages: the test set has {test:,} and validation {validation:,}, so the interval is wide."
+        sentences.append({"text": text, "code": ""})
     if results.n_seeds < MINIMUM_SEEDS:
         text = f"To compare techniques reliably, use at least {MINIMUM_SEEDS} seeds in"
         sentences.append({"text": text, "code": "train.seeds"})
@@ -100,6 +108,7 @@ def answer(results: Results) -> dict[str, Any]:
         "label": label,
         "where": "At its operating point" if at == "operating_point" else "With corrected probabilities",
         "f1": f"{f1['value']:.3f}",
+        "support": counted(results.ingest["splits"]["test"][label], "test message"),
         "interval": f"{f1['low']:.3f} to {f1['high']:.3f}",
         "against": against_reference(results),
         "seeds": f"{seeds}: differences between techniques are inconclusive." if n_seeds < MINIMUM_SEEDS else "",
