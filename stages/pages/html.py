@@ -9,7 +9,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from stages.pages.words import magnitude, metric_name, number, percent, probability
+from stages.pages.words import magnitude, metric_name, number, percent, probability, signed
 
 # The stylesheet and the macros that all pages share.
 HERE = Path(__file__).parent
@@ -25,7 +25,7 @@ def environment(*folders: Path) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    jinja.filters |= {"percent": percent, "probability": probability, "number": number}
+    jinja.filters |= {"percent": percent, "probability": probability, "number": number, "signed": signed}
     jinja.filters |= {"magnitude": magnitude, "metric_name": metric_name}
     return jinja
 

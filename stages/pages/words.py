@@ -61,6 +61,16 @@ def number(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 
+def signed(value: float) -> str:
+    """A difference with its sign and three decimals; no sign if it rounds to zero.
+
+    >>> [signed(value) for value in (0.0123, -0.0123, -0.0001)]
+    ['+0.012', '-0.012', '0.000']
+    """
+    rounded = round(value, 3)
+    return f"{rounded:+.3f}" if rounded else "0.000"
+
+
 def with_interval(estimate: Mapping[str, float] | None) -> str:
     """A value with its confidence interval, or nothing for a missing estimate."""
     return "" if estimate is None else "{value:.3f} ({low:.3f} to {high:.3f})".format(**estimate)

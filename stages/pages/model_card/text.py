@@ -14,7 +14,7 @@ from ballast.evaluation.bootstrap import MINIMUM_SEEDS
 from ballast.evaluation.comparison import seeds_in_words
 from ballast.evaluation.operating_point import BUDGET_UNIT
 from ballast.evaluation.selection import difference
-from stages.pages.words import join_words
+from stages.pages.words import join_words, signed
 
 # With fewer messages of a class, its interval is as wide as the differences between techniques.
 FEW = 200
@@ -85,8 +85,8 @@ def comparison(name: str, board: Mapping[str, Any], rarest: str, at: str) -> lis
     where = " at the operating point" if at == "operating_point" else ""
     subjects = ((f"{rarest}.f1", f"{rarest} F1{where}"), ("macro_f1", f"Macro F1{where}"), ("log_loss", "Log loss"))
     return [
-        f"{subject}: {entry['verdict']} (difference from {board['reference']} {entry['difference']:+.3f},"
-        f" {entry['low']:+.3f} to {entry['high']:+.3f}, adjusted p {entry['p_adjusted']:.3f})"
+        f"{subject}: {entry['verdict']} (difference from {board['reference']} {signed(entry['difference'])},"
+        f" {signed(entry['low'])} to {signed(entry['high'])}, adjusted p {entry['p_adjusted']:.3f})"
         for metric, subject in subjects
         if (entry := difference(board["techniques"][name], metric, at))
     ]

@@ -11,7 +11,7 @@ from ballast.evaluation.selection import best_of, difference, eligible, metric_o
 from ballast.io.printable import counted
 from stages.pages.report.results import Results
 from stages.pages.report.studies_view import data_or_technique
-from stages.pages.words import join_words, metric_name
+from stages.pages.words import join_words, metric_name, signed
 
 # The study that varies the amount of training data.
 MORE_DATA_STUDY = "learning_curve"
@@ -72,7 +72,8 @@ def against_reference(results: Results) -> str:
         support = results.ingest["splits"]["test"][results.rarest]
         sentence = (
             f"With {support:,} “{results.rarest}” messages in the test set, its {metric_name(metric)} differs from that of"
-            f" {reference} by {own['difference']:+.3f} ({results.confidence} interval {own['low']:+.3f} to {own['high']:+.3f})."
+            f" {reference} by {signed(own['difference'])} ({results.confidence} interval {signed(own['low'])}"
+            f" to {signed(own['high'])})."
         )
     return f"{sentence} {verdict_sentence(compared, reference, metric_name(metric))}".strip()
 
