@@ -52,6 +52,7 @@ BAD_TEXTS: dict[str, tuple[Any, str]] = {
     "a single string": ("hello", r"texts: expected a list of strings, got a single string; pass \[text\]"),
     "bytes": (b"hello", r"got a single string; pass \[text\]"),
     "no list": (3, "texts: expected a list of strings, got int"),
+    "a mapping": ({"hello": 1}, "texts: expected a list of strings, got dict"),
     "missing value": (["hello", None], r"texts\[1\]: expected a string, got NoneType; convert or drop it"),
     "missing value of pandas": (pd.Series(["a", "b", None]), r"texts\[2\]: expected a string, got float"),
     "lists": ([["hello"]], r"texts\[0\]: expected a string, got list"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -28,7 +28,7 @@ def check_texts(texts: Iterable[str]) -> list[str]:
     """
     if isinstance(texts, str | bytes):
         raise UserError("texts: expected a list of strings, got a single string; pass [text]")
-    if not isinstance(texts, Iterable):
+    if not isinstance(texts, Iterable) or isinstance(texts, Mapping):
         raise UserError(f"texts: expected a list of strings, got {type(texts).__name__}")
     checked = list(texts)
     for index, text in enumerate(checked):
