@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.project import Project, corpus, project_copy
+from tests.project import project_with_window
 
 
 @dataclass
@@ -108,20 +108,11 @@ def kill_everything(folder: Path, children: Sequence[subprocess.Popen[bytes]]) -
 
 def small_project(folder: Path, python: Path | None) -> None:
     """A project with few messages and one linear model, a window of another class prior, and its labels."""
-    project: Project = project_copy(folder, python)
-    project.write("messages.csv", corpus({"ham": 900, "spam": 150}))
-    window = corpus({"ham": 240, "spam": 160}, seed=1)
-    window = window.assign(id=[f"m{row}" for row in range(len(window))])
-    project.write("incoming/w1.csv", window[["id", "text"]])
-    project.write("labels.csv", window[["id", "label"]])
+    project = project_with_window(folder, python)
     project.edit(
         {
-            "ingest.source": "file",
-            "ingest.path": "messages.csv",
             "techniques": {"tfidf": {}},
             "train.seeds": [0, 1],
-            "evaluate.resamples": 100,
-            "production.score.id_column": "id",
             "production.retrain.margin": 0.3,
             "report.sample": 200,
         }

@@ -235,6 +235,25 @@ def project_copy(folder: Path, python: Path | None = None) -> Project:
     return Project(folder, folder, made if python is None else made | {"PATH": f"{python}{os.pathsep}{made['PATH']}"})
 
 
+def project_with_window(folder: Path, python: Path | None) -> Project:
+    """A copy of the project with few messages, a window of another class prior, and the window's labels."""
+    project = project_copy(folder, python)
+    project.write("messages.csv", corpus({"ham": 900, "spam": 150}))
+    window = corpus({"ham": 240, "spam": 160}, seed=1)
+    window = window.assign(id=[f"m{row}" for row in range(len(window))])
+    project.write("incoming/w1.csv", window[["id", "text"]])
+    project.write("labels.csv", window[["id", "label"]])
+    project.edit(
+        {
+            "ingest.source": "file",
+            "ingest.path": "messages.csv",
+            "evaluate.resamples": 100,
+            "production.score.id_column": "id",
+        }
+    )
+    return project
+
+
 def copied(built: Project, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     """A copy of a prepared project for one test, whose environment is that of this process too."""
     shutil.copytree(built.folder, folder, symlinks=True)

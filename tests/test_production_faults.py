@@ -24,7 +24,7 @@ from stages.store.files import read_json
 from stages.store.project import PROJECT
 from tests.deployed import traffic
 from tests.flow_fixtures import Server, eventually, prefect_server
-from tests.project import Outcome, Project, corpus, project_copy, ran
+from tests.project import Outcome, Project, project_with_window, ran
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")]
 
@@ -32,19 +32,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:_NoneStep.val
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory, quick_python: Path) -> Project:
     """A project with a deployed model, a window of another prior, and its labels, not yet delivered."""
-    project = project_copy(tmp_path_factory.mktemp("faults"), quick_python)
-    project.write("messages.csv", corpus({"ham": 900, "spam": 150}))
-    window = corpus({"ham": 240, "spam": 160}, seed=1)
-    window = window.assign(id=[f"m{row}" for row in range(len(window))])
-    project.write("incoming/w1.csv", window[["id", "text"]])
-    project.write("labels.csv", window[["id", "label"]])
+    project = project_with_window(tmp_path_factory.mktemp("faults"), quick_python)
     project.edit(
         {
-            "ingest.source": "file",
-            "ingest.path": "messages.csv",
             "techniques": {"tfidf": {}, "majority": {}, "weak": {"technique": "tfidf", "C": 0.01}},
-            "evaluate.resamples": 100,
-            "production.score.id_column": "id",
             "production.retrain.margin": 0.2,
         }
     )
