@@ -860,7 +860,7 @@ def test_a_work_pool_trains_with_the_same_code_and_a_run_that_was_killed_is_sent
     first, _ = site.nodes
     site.project.edit({"nodes.train": "kubernetes", "nodes.gpus_of": {}, "techniques.focal.gamma": 1.5})
     nowhere = site.flow("train@focal-0")
-    assert nowhere.error.startswith("error: nodes.deployment: the Prefect server has no train/node")
+    assert nowhere.error.startswith("error: nodes.deployment: the Prefect server has no deployment train/node")
 
     env = site.of_node(first) | {"PREFECT_WORKER_QUERY_SECONDS": "2"}
     prefect = [sys.executable, "-m", "prefect", "--no-prompt"]
@@ -871,7 +871,7 @@ def test_a_work_pool_trains_with_the_same_code_and_a_run_that_was_killed_is_sent
     ):
         subprocess.run([*prefect, *command], cwd=site.project.folder, env=here, check=True, capture_output=True)
     idle = site.flow("train@focal-0")
-    assert "the pool gpu is without a worker" in idle.error
+    assert "the pool gpu has no worker" in idle.error
     (deployment,) = site.server.all("deployments")
     (found,) = site.server.all("automations")
     assert found["name"] == silent_run_automation(UUID(deployment["id"])).name
