@@ -168,7 +168,7 @@ FILES: dict[str, tuple[str, bytes, tuple[str, ...], tuple[str, ...]]] = {
     "an id as a truth value": (
         "a.jsonl",
         line(id=True) * 2,
-        ("a different value in each row",),
+        ("expected an id that names one row",),
         ("the id is not a string but bool",),
     ),
     "a text as a mapping": ("a.jsonl", line(text={"a": 1}), ("'text' holds struct",), ("the text is not a string but dict",)),
@@ -235,9 +235,9 @@ LABELS: dict[str, tuple[str, bytes, tuple[str, ...]]] = {
     "numbers as labels": (
         "a.csv",
         IDS.assign(label=range(len(IDS))).to_csv(index=False).encode(),
-        ("has 1 messages", "at least 3"),
+        ("has 1 message", "at least 3"),
     ),
-    "texts as labels": ("a.csv", IDS.assign(label=IDS["text"]).to_csv(index=False).encode(), ("has 1 messages", "at least 3")),
+    "texts as labels": ("a.csv", IDS.assign(label=IDS["text"]).to_csv(index=False).encode(), ("has 1 message", "at least 3")),
     **{
         f"a label {name}": (
             "a.csv",
@@ -261,12 +261,12 @@ LABELS: dict[str, tuple[str, bytes, tuple[str, ...]]] = {
     "a label with a smile": (
         "a.csv",
         IDS.assign(label=["\U0001f600", *IDS["label"][1:]]).to_csv(index=False).encode(),
-        ("'\U0001f600' has 1 messages",),
+        ("'\U0001f600' has 1 message",),
     ),
     "a label above": (
         "a.csv",
         IDS.assign(label=["../up", *IDS["label"][1:]]).to_csv(index=False).encode(),
-        ("'../up' has 1 messages",),
+        ("'../up' has 1 message",),
     ),
 }
 URLS: dict[str, tuple[str, str, dict[str, bytes], tuple[str, ...]]] = {

@@ -258,7 +258,7 @@ REFUSED: dict[str, tuple[Callable[[Project], object], str]] = {
         "reports/leaderboard.json: differs from the file that dvc.lock names for the selection",
     ),
     "other messages without a lock": (without_lock(reversed_messages), "does not give the messages"),
-    "other logits without a lock": (without_lock(fewer_logits), "logits/tfidf/0.npz: is not of the same run"),
+    "other logits without a lock": (without_lock(fewer_logits), "logits/tfidf/0.npz: comes from another run"),
     "a wrong setting": (lambda project: project.edit({"production.promote": "reveiw"}), "production.promote: "),
 }
 

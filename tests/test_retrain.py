@@ -151,7 +151,7 @@ def test_a_better_challenger_is_found_on_messages_that_neither_was_trained_on(pr
     project.edit({"production.retrain.margin": 1.0})
     done(step(project, "prepare"))
     before = tree(project.folder / PROJECT.retrain / "w1")
-    assert "going on" in done(step(project, "prepare"))
+    assert "continuing in" in done(step(project, "prepare"))
     assert tree(project.folder / PROJECT.retrain / "w1") == before
 
     checkout = trained(project)
