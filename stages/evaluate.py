@@ -57,6 +57,7 @@ def main(name: str) -> None:
         resamples=params.evaluate.resamples,
         confidence=params.evaluate.confidence,
         seed=params.evaluate.seed,
+        safe_odds_ratio=params.evaluate.safe_odds_ratio,
     )
     evaluated = evaluate({seed: of_seed for seed, (of_seed, _) in scores.items()}, protocol)
     parameters = max(parameters for _, parameters in scores.values())

@@ -25,12 +25,13 @@ from ballast.evaluation.bootstrap import (
 from ballast.evaluation.calibration import fit_calibration
 from ballast.evaluation.evaluate import evaluate
 from ballast.evaluation.metrics import Metrics, bounds, metric_names
-from ballast.evaluation.priors import correct_prior, effective_prior, fit_prior, fit_shift
+from ballast.evaluation.priors import FittedPrior, correct_prior, effective_prior, fit_prior, fit_shift
 from ballast.evaluation.protocol import Labelled, Protocol, SeedScores
 from ballast.evaluation.ranking import one_vs_rest
 from ballast.evaluation.selection import select
 from ballast.evaluation.statistic import LabelledScores
 from ballast.exceptions import UserError
+from benchmarks.planted import safety_of
 
 RNG = np.random.default_rng(0)
 
@@ -387,16 +388,42 @@ def test_evaluation_pools_seeds_and_holds_every_metric() -> None:
 def test_a_technique_is_safe_when_its_posteriors_are_right_for_production() -> None:
     labels, logits = gaussians(6000, share=0.1, seed=0, prior=0.5)
     each = LabelledScores(["ham", "spam"], labels, logits, np.arange(6000), np.ones(2))
-    for production, safe in (([0.5, 0.5], True), ([0.9, 0.1], False)):
+    for production, safe in (([0.5, 0.5], "safe"), ([0.9, 0.1], "unsafe")):
         found = evaluate({0: seed_scores(each, None)}, protocol(each, np.array(production), resamples=100)).summary
-        assert found["pooled"]["safe"] is safe
+        assert found["pooled"]["safe"] == safe
 
 
 def test_whether_a_technique_is_safe_stays_unknown_when_no_message_is_close_to_the_border() -> None:
     labels = np.repeat([0, 1], 100)
     logits = np.where(labels == 1, 40.0, -40.0)[:, None] * np.array([-0.5, 0.5])
     for share in (0.01, 0.5, 0.99):
-        assert fit_prior(logits, labels, np.arange(200), confidence=0.95).agrees(np.array([1 - share, share])) is None
+        fitted = fit_prior(logits, labels, np.arange(200), confidence=0.95)
+        assert fitted.safety(np.array([1 - share, share]), 1.5) == "unknown"
+
+
+@pytest.mark.parametrize("rare", [65, 1000])
+def test_posteriors_for_equal_shares_are_never_safe_and_right_ones_become_safe(rare: int) -> None:
+    production, draws = 0.13, 30
+    answers = {
+        prior: [safety_of(rare, production, prior, distance=3.0, seed=seed) for seed in range(draws)]
+        for prior in (production, 0.5)
+    }
+    assert "safe" not in answers[0.5]
+    assert "unsafe" not in answers[production]
+    if rare == 1000:
+        assert set(answers[0.5]) == {"unsafe"} and answers[production].count("safe") >= 29
+    else:
+        assert answers[production].count("unknown") > 10
+
+
+def test_safety_of_many_classes_needs_every_class() -> None:
+    fitted = FittedPrior(
+        prior=np.array([0.6, 0.3, 0.1]), low=np.array([0.58, 0.28, 0.09]), high=np.array([0.62, 0.32, 0.11]), joint=1.2
+    )
+    assert fitted.safety(np.array([0.6, 0.3, 0.1]), 1.5) == "safe"
+    assert fitted.safety(np.array([0.63, 0.3, 0.07]), 1.5) == "unknown"
+    assert fitted.safety(np.array([0.66, 0.3, 0.04]), 1.5) == "unsafe"
+    assert fitted.safety(np.array([0.6, 0.3, 0.1]), 1.05) == "unknown"
 
 
 def test_corrected_metrics_describe_production() -> None:
@@ -416,7 +443,7 @@ def board(**techniques: tuple[float, float, int]) -> dict:
     return {
         name: {
             "parameters": parameters,
-            "safe": name != "large",
+            "safe": "unknown" if name == "large" else "safe",
             "corrected": {"macro_f1": {"value": f1}, "log_loss": {"value": loss}},
             "operating_point": {"macro_f1": {"value": f1 - loss}, "spam.false_positive_rate": {"value": loss / 10}},
         }

@@ -109,8 +109,7 @@ def adjust(scores: SeedScores, protocol: Protocol) -> Adjusted:
 def pooled_priors(scores: Sequence[SeedScores], protocol: Protocol) -> dict[str, Any]:
     """The declared prior (mean over seeds), and the prior fitted on the validation logits of all seeds.
 
-    A technique is safe if the fitted prior agrees with the production prior: its posteriors can be used uncorrected. None means
-    that the interval is too wide to tell.
+    A technique is safe if the fitted prior is equivalent to the production prior: its posteriors can be used uncorrected.
     """
     declared = [seed.declared_prior for seed in scores if seed.declared_prior is not None]
     fitted = fit_prior(
@@ -123,5 +122,5 @@ def pooled_priors(scores: Sequence[SeedScores], protocol: Protocol) -> dict[str,
     return {
         "declared_prior": protocol.named(np.mean(declared, axis=0)) if declared else None,
         "fitted_prior": fitted_as_json(fitted, protocol),
-        "safe": fitted.agrees(protocol.production_prior),
+        "safe": fitted.safety(protocol.production_prior, protocol.safe_odds_ratio),
     }

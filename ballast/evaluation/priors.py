@@ -6,6 +6,7 @@ Source: Saerens, Latinne and Decaestecker, Adjusting the Outputs of a Classifier
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from scipy.special import expit, log_softmax, logit, logsumexp, ndtri, softmax
@@ -14,8 +15,8 @@ NEWTON_STEPS = 100
 GRADIENT_TOLERANCE = 1e-10
 # Keeps the information matrix invertible when all messages are far from the decision boundary.
 LEAST_INFORMATION = 1e-30
-# An interval from a tenth of the odds to ten times the odds contains almost any prior.
-UNINFORMATIVE_ODDS_RATIO = 100.0
+# Whether raw posteriors can be used at a prior without a correction.
+Safety = Literal["safe", "unsafe", "unknown"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,18 +37,39 @@ class FittedPrior:
     high: np.ndarray
     joint: float = 1.0
 
+    def joint_log_odds(self) -> tuple[np.ndarray, np.ndarray]:
+        """Ends (K,) of the joint intervals of all classes, in log odds."""
+        centre, low, high = logit(self.prior), logit(self.low), logit(self.high)
+        if self.joint > 1:
+            # A share that rounds to 0 or 1 has infinite log odds: its interval has no limit.
+            with np.errstate(invalid="ignore"):
+                low, high = centre + self.joint * (low - centre), centre + self.joint * (high - centre)
+        return np.where(np.isnan(low), -np.inf, low), np.where(np.isnan(high), np.inf, high)
+
     def contains(self, prior: np.ndarray) -> bool:
         """Whether the shares of all classes in `prior` (K,) lie within their joint intervals."""
-        centre, ends = logit(self.prior), (logit(self.low), logit(self.high))
-        wider = [expit(centre + self.joint * (end - centre)) if self.joint > 1 else expit(end) for end in ends]
-        return bool(np.all((wider[0] <= prior) & (prior <= wider[1])))
+        low, high = self.joint_log_odds()
+        return bool(np.all((expit(low) <= prior) & (prior <= expit(high))))
 
-    def agrees(self, prior: np.ndarray) -> bool | None:
-        """Whether posteriors are right for a prior (K,); None if the intervals contain it but are too wide to tell."""
-        if not self.contains(prior):
-            return False
-        widest = float(np.max(logit(self.high) - logit(self.low)))
-        return True if widest <= np.log(UNINFORMATIVE_ODDS_RATIO) else None
+    def safety(self, prior: np.ndarray, odds_ratio: float) -> Safety:
+        """Whether posteriors are right for a prior (K,), as an equivalence test.
+
+        *safe*: the joint intervals of all classes lie within `odds_ratio` of the odds in `prior`, on both sides. *unsafe*: the
+        interval of some class lies wholly outside. *unknown*: the data cannot tell.
+
+        Source: Schuirmann, A Comparison of the Two One-Sided Tests Procedure and the Power Approach (1987).
+
+        Examples
+        --------
+        >>> fitted = FittedPrior(prior=np.array([0.7, 0.3]), low=np.array([0.66, 0.26]), high=np.array([0.74, 0.34]))
+        >>> [fitted.safety(np.array([1 - share, share]), odds_ratio=1.5) for share in (0.3, 0.25, 0.1)]
+        ['safe', 'unknown', 'unsafe']
+        """
+        low, high = self.joint_log_odds()
+        centre, limit = logit(prior), np.log(odds_ratio)
+        if np.any((low > centre + limit) | (high < centre - limit)):
+            return "unsafe"
+        return "safe" if np.all((low >= centre - limit) & (high <= centre + limit)) else "unknown"
 
 
 def correct_prior(logits: np.ndarray, from_prior: np.ndarray, to_prior: np.ndarray) -> np.ndarray:

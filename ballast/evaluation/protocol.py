@@ -38,7 +38,10 @@ class SeedScores:
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """The settings that all techniques share: labels, splits, production prior (K,), operating rule, bootstrap."""
+    """The settings that all techniques share: labels, splits, production prior (K,), operating rule, bootstrap.
+
+    safe_odds_ratio : a fitted prior within this ratio of the odds of the production prior is equivalent to it.
+    """
 
     names: Sequence[str]
     validation: Labelled
@@ -48,6 +51,7 @@ class Protocol:
     confidence: float
     seed: int
     rule: Rule = field(default_factory=Rule)
+    safe_odds_ratio: float = 1.5
 
     def named(self, values: np.ndarray) -> dict[str, float]:
         """Values (K,) by label name."""

@@ -1,7 +1,7 @@
 """Select a technique: the best by a metric among those that satisfy the constraints; ties go to the smaller model.
 
 A technique is an entry of the leaderboard: {parameters, safe, corrected: {metric: {value, low, high}}, operating_point: {...}}.
-`parameters` is its number of weights; `safe` is None if unknown.
+`parameters` is its number of weights; `safe` is safe, unsafe or unknown.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def eligible(
     return [
         name
         for name, technique in techniques.items()
-        if (not safe_only or technique["safe"])
+        if (not safe_only or technique["safe"] == "safe")
         and all(satisfies(metric_of(technique, metric, at)["value"], metric, limit) for metric, limit in constraints.items())
     ]
 
@@ -63,7 +63,7 @@ def no_candidate_message(
         name, value = best_of(techniques, metric, at)
         wanted.append(f"{as_inequality(metric, limit)} (the best is {value:.4g}, {name})")
     if safe_only:
-        safe = sum(bool(technique["safe"]) for technique in techniques.values())
+        safe = sum(technique["safe"] == "safe" for technique in techniques.values())
         wanted.append(f"safe_only ({safe} of {len(techniques)} techniques are safe)")
     where = " at the operating point" if at == "operating_point" else ""
     arguments = ["constraints"] * bool(constraints) + ["safe_only"] * safe_only
@@ -90,7 +90,7 @@ def select(
         selected, then the better one, then the first by name.
     constraints : metric -> limit.
     at : how messages are decided, `operating_point` or `corrected` (the most probable class).
-    safe_only : leave out techniques with raw posteriors that may be wrong for the production prior.
+    safe_only : leave out techniques with raw posteriors that are unsafe, or not shown to be safe, for the production prior.
 
     Raises
     ------

@@ -88,7 +88,7 @@ def leaderboard_table(board: dict[str, Any]) -> str:
         keys = [f"{rarest}.precision", f"{rarest}.recall", f"{rarest}.pr_auc", "log_loss"]
         others = " | ".join(f"{metrics[key]['value']:.3f}" for key in keys)
         declared = "–" if entry["declared_prior"] is None else f"{entry['declared_prior'][rarest]:.3f}"
-        fitted = "unknown" if entry["safe"] is None else f"{entry['fitted_prior'][rarest]['value']:.3f}"
+        fitted = "unknown" if entry["safe"] in (None, "unknown") else f"{entry['fitted_prior'][rarest]['value']:.3f}"
         priors = f"{declared}\N{NO-BREAK SPACE}→\N{NO-BREAK SPACE}{fitted}"
         lines.append(f"| {name} | {f1} | {others} | {priors} | {magnitude(entry['parameters'])} |")
     return "\n".join([*lines, "", conditions(board)])

@@ -115,6 +115,7 @@ class Evaluate(Section):
     resamples: Annotated[int, Field(ge=100, le=100_000)]
     confidence: Annotated[float, Field(ge=0.5, lt=1)]
     seed: Seed
+    safe_odds_ratio: Annotated[float, Field(gt=1, le=100)]
 
 
 class Nodes(Section):

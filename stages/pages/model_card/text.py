@@ -72,7 +72,7 @@ def limits(name: str, board: Mapping[str, Any], ingest: Mapping[str, Any], point
     """Known limits of the model and of the numbers on the card."""
     technique = board["techniques"][name]
     sentences = [*sample_limits(board, ingest, len(technique["seeds"])), *operating_point_limits(ingest, point)]
-    if technique["safe"] is False:
+    if technique["safe"] == "unsafe":
         sentences.append("Its raw probabilities do not fit the production prior. Use the deployed model, which corrects them.")
     if technique["technique"] == "majority":
         sentences.append("It ignores the text and always predicts the largest class.")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from ballast.evaluation.bootstrap import MINIMUM_SEEDS
-from ballast.evaluation.priors import UNINFORMATIVE_ODDS_RATIO
 from stages.pages.html import STYLE, environment, script_hash, trusted_source
 from stages.pages.report.answer_view import answer
 from stages.pages.report.comparison_view import comparisons
@@ -44,7 +43,6 @@ def page(results: Results) -> str:
             probe=probe(results),
             priors=priors(results),
             minimum_seeds=MINIMUM_SEEDS,
-            uninformative_odds_ratio=UNINFORMATIVE_ODDS_RATIO,
             disagreements=disagreements(board, names),
             operating_point=operating_point(board, results.evaluations, names, selected),
             data=data(results),
