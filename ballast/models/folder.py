@@ -11,6 +11,7 @@ from ballast.exceptions import UserError
 from ballast.io.digest import file_sha256
 from ballast.io.paths import regular_file
 from ballast.models.base import Model
+from ballast.models.ensemble import EnsembleModel
 from ballast.models.prior import PriorModel
 
 MANIFEST = "manifest.json"
@@ -32,7 +33,9 @@ def class_of(kind: str) -> type[Model]:
         return EmbeddingModel if kind == "embedding" else OneClassModel
     if kind == "prior":
         return PriorModel
-    raise UserError(f"unknown kind of model {kind!r}; known: encoder, tfidf, embedding, one_class, prior")
+    if kind == "ensemble":
+        return EnsembleModel
+    raise UserError(f"unknown kind of model {kind!r}; known: encoder, tfidf, embedding, one_class, prior, ensemble")
 
 
 def save(model: Model, folder: Path, details: dict[str, object]) -> None:

@@ -1,0 +1,124 @@
+"""The lowest layers of fine-tuned encoders, passed once if their weights are the same in all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from ballast.compute.parallel import for_each_batch
+from ballast.compute.precision import cast_linear_weights, use_bf16
+from ballast.models.base import Model
+from ballast.models.encoder import EncoderModel, tokenize
+from ballast.models.frozen_layers import STACKED_ARCHITECTURES, with_layers
+
+# The settings of a configuration that do not affect the layers, but may differ between models.
+OF_NO_EFFECT = frozenset({"_name_or_path", "dtype", "torch_dtype", "transformers_version"})
+
+
+def same_weights(first: nn.Module, second: nn.Module) -> bool:
+    """Whether two modules have the same weights, to the bit.
+
+    Examples
+    --------
+    >>> linear = nn.Linear(2, 1)
+    >>> same_weights(linear, linear), same_weights(linear, nn.Linear(2, 1))
+    (True, False)
+    """
+    ours, theirs = first.state_dict(), second.state_dict()
+    return ours.keys() == theirs.keys() and all(torch.equal(weight, theirs[name]) for name, weight in ours.items())
+
+
+def n_shared(first: PreTrainedModel, second: PreTrainedModel) -> int:
+    """Number of the lowest layers, below the last one, with the same weights; 0 if the embeddings differ."""
+    ours, theirs = first.base_model, second.base_model
+    settings = [
+        {key: value for key, value in network.config.to_dict().items() if key not in OF_NO_EFFECT}
+        for network in (first, second)
+    ]
+    if settings[0] != settings[1] or not same_weights(ours.embeddings, theirs.embeddings):
+        return 0
+    pairs = zip(ours.encoder.layer[:-1], theirs.encoder.layer[:-1], strict=True)
+    return next((at for at, pair in enumerate(pairs) if not same_weights(*pair)), len(ours.encoder.layer) - 1)
+
+
+@dataclass(frozen=True)
+class SharedLayers:
+    """Encoders whose embeddings and lowest `layers` layers are the same modules."""
+
+    members: Sequence[EncoderModel]
+    layers: int
+
+    def modules(self) -> Iterator[nn.Module]:
+        """The shared modules."""
+        base = self.members[0].network.base_model
+        yield from (base.embeddings, *base.encoder.layer[: self.layers])
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of weights in the shared layers."""
+        return sum(parameter.numel() for module in self.modules() for parameter in module.parameters())
+
+    def logits(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """Logits (n, K) float32 of texts (n,) by each member."""
+        first = self.members[0]
+        device, precision = first.network.device, use_bf16(first.precision, first.network.device)
+        lengths, inputs = first.padded(tokenize(first.tokenizer, texts, first.max_length))
+        lower = cast_linear_weights(with_layers(first.network, slice(0, self.layers)).base_model, bf16=precision)
+        # The upper layers read hidden states; the pooled ones are not needed.
+        lower.pooler = None
+        uppers = [
+            cast_linear_weights(with_layers(member.network, slice(self.layers, None)), bf16=precision)
+            for member in self.members
+        ]
+        for network in (lower, *uppers):
+            network.eval()
+        scores = [np.empty((len(texts), len(first.labels)), dtype=np.float32) for _ in uppers]
+
+        def score(rows: np.ndarray) -> None:
+            with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=precision):
+                batch = inputs(rows)
+                states = lower(**batch).last_hidden_state
+                for upper, of_member in zip(uppers, scores, strict=True):
+                    logits = upper(inputs_embeds=states, attention_mask=batch["attention_mask"]).logits
+                    of_member[rows] = logits.float().cpu().numpy()
+
+        for_each_batch(score, lengths, device, "scoring")
+        return scores
+
+
+def shared_layers(members: Sequence[Model]) -> SharedLayers | None:
+    """The lowest layers that encoders have in common; their modules are then the same objects, and in memory once.
+
+    None if there are none, or if the encoders read texts differently or are not a plain stack of layers.
+    """
+    encoders = [member for member in members if isinstance(member, EncoderModel)]
+    if any(encoder.network.config.model_type not in STACKED_ARCHITECTURES for encoder in encoders):
+        return None
+    if any(reading_of(first) != reading_of(second) for first, second in pairwise(encoders)):
+        return None
+    first = encoders[0].network
+    layers = min((n_shared(first, encoder.network) for encoder in encoders[1:]), default=0)
+    if not layers:
+        return None
+    for encoder in encoders[1:]:
+        base = encoder.network.base_model
+        base.embeddings = first.base_model.embeddings
+        for at in range(layers):
+            base.encoder.layer[at] = first.base_model.encoder.layer[at]
+    return SharedLayers(encoders, layers)
+
+
+def reading_of(encoder: EncoderModel) -> tuple[str, int, str, str]:
+    """What determines the token ids of a text and the precision of a pass: tokenizer, length, precision, device."""
+    return (
+        encoder.tokenizer.backend_tokenizer.to_str(),
+        encoder.max_length,
+        encoder.precision,
+        str(encoder.network.device),
+    )
