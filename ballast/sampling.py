@@ -23,7 +23,7 @@ def all_rows(labels: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, 
     return np.arange(len(labels)), np.ones(len(labels))
 
 
-def rows_per_class(labels: np.ndarray, wanted: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def rows_per_class(labels: np.ndarray, wanted: np.ndarray, rng: np.random.Generator, *, bootstrap: bool = False) -> np.ndarray:
     """Draw `wanted[c]` rows of each class c; the rows of a class are drawn equally often, give or take one.
 
     Parameters
@@ -31,6 +31,8 @@ def rows_per_class(labels: np.ndarray, wanted: np.ndarray, rng: np.random.Genera
     labels : (n,) class indices below K.
     wanted : (K,) rows to draw of each class; less than the class has drops rows, more repeats them.
     rng : source of randomness.
+    bootstrap : whether repeats are drawn with replacement, as by imbalanced-learn's RandomOverSampler. Each row still occurs
+        at least once.
 
     Returns
     -------
@@ -47,6 +49,9 @@ def rows_per_class(labels: np.ndarray, wanted: np.ndarray, rng: np.random.Genera
     for label, count in enumerate(wanted):
         members = np.flatnonzero(labels == label)
         repeats, remainder = divmod(int(count), len(members))
+        if bootstrap and repeats:
+            chosen += [members, rng.choice(members, size=int(count) - len(members))]
+            continue
         # The shuffle does not depend on the count, so a smaller sample of a class is part of a larger one.
         chosen += [np.tile(members, repeats), rng.permutation(members)[:remainder]]
     return np.sort(np.concatenate(chosen))
@@ -94,12 +99,31 @@ def upsampled_counts(counts: np.ndarray, ratio: float) -> np.ndarray:
     return np.maximum(counts, np.round(counts.max() / ratio)).astype(np.int64)
 
 
+def multiplied_counts(counts: np.ndarray, factor: float) -> np.ndarray:
+    """Multiply the counts (K,) of the larger classes by a `factor` below 1, or those of the smaller ones by one above 1.
+
+    A factor below 1 leaves the smallest class as it is and cuts no class below it; a factor above 1 leaves the largest class as
+    it is and raises no class above it.
+
+    Examples
+    --------
+    >>> multiplied_counts(np.array([900, 40, 60]), 0.5)
+    array([450,  40,  40])
+    >>> multiplied_counts(np.array([900, 40, 500]), 2)
+    array([900,  80, 900])
+    """
+    multiplied = np.round(factor * counts)
+    limited = np.maximum(multiplied, counts.min()) if factor < 1 else np.minimum(multiplied, counts.max())
+    return limited.astype(np.int64)
+
+
 def make_sampler(
-    wanted: np.ndarray, *, keep_expected_loss: bool
+    wanted: np.ndarray, *, keep_expected_loss: bool, bootstrap: bool = False
 ) -> Callable[[np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]]:
     """Make the `sample` function of a technique that draws `wanted` (K,) rows of each class.
 
     keep_expected_loss : whether weights keep the expected loss of the full data; otherwise every row has weight 1.
+    bootstrap : whether repeats are drawn with replacement.
 
     Examples
     --------
@@ -111,7 +135,7 @@ def make_sampler(
     """
 
     def sample(labels: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        rows = rows_per_class(labels, wanted, rng)
+        rows = rows_per_class(labels, wanted, rng, bootstrap=bootstrap)
         return rows, importance_weights(labels, rows) if keep_expected_loss else np.ones(len(rows))
 
     return sample

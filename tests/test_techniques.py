@@ -221,6 +221,54 @@ def test_resampling_reaches_the_ratio(classes: int) -> None:
     assert len(set(made("downsample", classes).sample(labels, np.random.default_rng(0))[0])) == classes * counts.min()
 
 
+def test_the_articles_reweighting_keeps_the_expected_loss_while_ham_weighs_twice_as_much_as_spam() -> None:
+    """Half of ham at weight 2, and the mirror: spam twice at weight 1/2."""
+    counts = np.array([400, 60])
+    labels = labels_of(counts)
+    for name, parameters, sizes in (
+        ("downsample_upweight", {"keep": 0.5}, [200, 60]),
+        ("upsample_downweight", {"repeats": 2}, [400, 120]),
+    ):
+        rows, weights = build(name, counts, ["ham", "spam"], parameters).sample(labels, np.random.default_rng(0))
+        assert np.bincount(labels[rows]).tolist() == sizes
+        ham, spam = (set(weights[labels[rows] == label]) for label in (0, 1))
+        assert len(ham) == len(spam) == 1 and ham.pop() == 2 * spam.pop()
+        np.testing.assert_allclose(weighted_share(labels[rows], weights, None, 2), counts / counts.sum())
+
+
+def test_bootstrap_repeats_are_drawn_with_replacement_beside_every_message() -> None:
+    labels = labels_of(np.array([900, 100]))
+    sample = build("upsample", np.array([900, 100]), ["ham", "spam"], {"bootstrap": True}).sample
+    rows, weights = sample(labels, np.random.default_rng(0))
+    times = np.bincount(rows, minlength=1000)
+    assert np.bincount(labels[rows]).tolist() == [900, 900] and set(weights) == {1.0}
+    assert times.min() == 1 and set(times[labels == 0]) == {1}
+    # 800 draws of 100 messages: the extra copies of a message are binomial, not 8 each.
+    assert 4 < times[labels == 1].var() < 13
+
+
+def test_weights_on_balanced_data() -> None:
+    counts = np.array([900, 100])
+    weighted = build("class_weight", counts, ["ham", "spam"], {"weights": {"ham": 0.25, "spam": 0.75}, "ratio": 1})
+    plain = build("downsample", counts, ["ham", "spam"], {"ratio": 1})
+    samples = [each.sample(labels_of(counts), np.random.default_rng(0))[0] for each in (weighted, plain)]
+    np.testing.assert_array_equal(*samples)
+    assert weighted.class_weights.tolist() == [0.25, 0.75]
+    inverse = build("class_weight", counts, ["ham", "spam"], {"weights": "inverse", "ratio": 1})
+    assert inverse.class_weights.tolist() == [1, 1]
+
+
+def test_equal_alphas_scale_the_focal_loss_and_inverse_ones_are_class_weights() -> None:
+    logits, labels = torch.randn(12, 2, dtype=torch.float64), torch.arange(12) % 2
+    counts = np.array([90, 10])
+    half, plain, inverse = (
+        build("focal", counts, ["ham", "spam"], parameters).loss(logits, labels, torch.ones(12), 0.0)
+        for parameters in ({"alpha": {"ham": 0.5, "spam": 0.5}}, {}, {"alpha": "inverse"})
+    )
+    torch.testing.assert_close(half, plain / 2)
+    torch.testing.assert_close(inverse, plain * torch.tensor(inverse_frequency(counts))[labels])
+
+
 def test_inverse_frequency_on_the_published_counts() -> None:
     np.testing.assert_allclose(inverse_frequency(np.array([4827, 747])), [0.577, 3.731], atol=5e-4)
     assert math.isclose(float((inverse_frequency(COUNTS[8]) * COUNTS[8]).sum() / COUNTS[8].sum()), 1)
@@ -260,6 +308,13 @@ def test_bias_init_starts_at_the_entropy_of_the_prior() -> None:
         ("class_weight", {"weights": "inverted"}, "must be 'inverse'"),
         ("class_weight", {"weights": [1, 2]}, "a number for each class"),
         ("class_weight", {}, "needs the parameter 'weights'"),
+        ("class_weight", {"weights": "inverse", "ratio": 0}, "class_weight.ratio must be a number above 0"),
+        ("upsample", {"bootstrap": 1}, "upsample.bootstrap must be true or false, not 1"),
+        ("downsample_upweight", {"keep": 1.5}, "downsample_upweight.keep must be a number above 0 and at most 1"),
+        ("downsample_upweight", {"keep": 0.5, "ratio": 2}, "takes ratio or keep, not both"),
+        ("upsample_downweight", {"repeats": 0.5}, "of at least 1"),
+        ("upsample_downweight", {"repeats": 2, "ratio": 2}, "takes ratio or repeats, not both"),
+        ("focal", {"alpha": "inverted"}, "focal.alpha must give a number for each class"),
         ("focal", {"gamma": -1}, "at least 0"),
         ("focal", {"alpha": {"spam": 1.5}}, "at most 1"),
         ("focal", {"alpha": 0.25}, "a number for each class"),

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ballast.exceptions import UserError
-from ballast.parameters import per_class
+from ballast.parameters import per_class, require_positive
+from ballast.sampling import all_rows, downsampled_counts, make_sampler
 from ballast.technique import Technique
 
 
@@ -19,10 +20,16 @@ def inverse_frequency(counts: np.ndarray) -> np.ndarray:
     return counts.sum() / (len(counts) * counts)
 
 
-def build(counts: np.ndarray, labels: Sequence[str], *, weights: str | Mapping[int, float]) -> Technique:
-    """Weight classes by `inverse` frequency, or by a weight for each class."""
-    if weights == "inverse":
-        return Technique(class_weights=inverse_frequency(counts))
-    if isinstance(weights, str):
+def build(
+    counts: np.ndarray, labels: Sequence[str], *, weights: str | Mapping[int, float], ratio: float | None = None
+) -> Technique:
+    """Weight classes by `inverse` frequency, or by a weight for each class.
+
+    With `ratio`, every class is first cut to at most `ratio` times the smallest, as by `downsample`: weights on balanced data.
+    """
+    wanted = counts if ratio is None else downsampled_counts(counts, require_positive("class_weight.ratio", ratio))
+    sample = all_rows if ratio is None else make_sampler(wanted, keep_expected_loss=False)
+    if isinstance(weights, str) and weights != "inverse":
         raise UserError(f"class_weight.weights must be 'inverse' or a weight for each class, not {weights!r}")
-    return Technique(class_weights=per_class("class_weight.weights", weights, labels))
+    by_class = inverse_frequency(wanted) if weights == "inverse" else per_class("class_weight.weights", weights, labels)
+    return Technique(sample=sample, class_weights=by_class)

@@ -13,15 +13,18 @@ import numpy as np
 from ballast.exceptions import UserError
 from ballast.parameters import per_class, require_positive
 from ballast.technique import Technique, no_prior
+from ballast.techniques.class_weight import inverse_frequency
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-def alpha_per_class(alpha: Mapping[int, float] | None, labels: Sequence[str]) -> np.ndarray:
-    """Alpha (K,) of each class: 1 by default. For a single class of two, the other one gets 1 - alpha."""
+def alpha_per_class(alpha: str | Mapping[int, float] | None, counts: np.ndarray, labels: Sequence[str]) -> np.ndarray:
+    """Alpha (K,) of each class: 1 by default, or `inverse` frequency. For a single class of two, the other gets 1 - alpha."""
     if alpha is None:
         return np.ones(len(labels))
+    if alpha == "inverse":
+        return inverse_frequency(counts)
     if isinstance(alpha, Mapping) and len(labels) == 2 and len(alpha) == 1:
         [(index, value)] = alpha.items()
         share = require_positive(f"focal.alpha of {labels[index]}", value, at_most=1)
@@ -30,12 +33,15 @@ def alpha_per_class(alpha: Mapping[int, float] | None, labels: Sequence[str]) ->
 
 
 def build(
-    counts: np.ndarray, labels: Sequence[str], *, gamma: float = 2.0, alpha: Mapping[int, float] | None = None
+    counts: np.ndarray, labels: Sequence[str], *, gamma: float = 2.0, alpha: str | Mapping[int, float] | None = None
 ) -> Technique:
-    """-alpha_y (1 - p_y)^gamma log p_y, with p from the softmax. Gamma 0 without alpha is cross entropy."""
+    """-alpha_y (1 - p_y)^gamma log p_y, with p from the softmax. Gamma 0 without alpha is cross entropy.
+
+    `alpha` is a number for each class, or `inverse` for the inverse frequency.
+    """
     if isinstance(gamma, bool) or not isinstance(gamma, int | float) or not 0 <= gamma < np.inf:
         raise UserError(f"focal.gamma must be a number of at least 0, not {gamma!r}")
-    alphas = alpha_per_class(alpha, labels)
+    alphas = alpha_per_class(alpha, counts, labels)
 
     def loss(logits: Tensor, labels: Tensor, weights: Tensor, progress: float) -> Tensor:
         import torch
