@@ -26,8 +26,9 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, Data
 
 from ballast.compute.precision import use_bf16
 from ballast.evaluation.bootstrap import Draws, bootstrap_draws
-from ballast.evaluation.comparison import compare, with_seed_variation
+from ballast.evaluation.comparison import compare
 from ballast.evaluation.metrics import Decisions
+from ballast.evaluation.seed_variation import with_seed_variation
 from ballast.evaluation.statistic import LabelledScores
 from ballast.models.base import Model
 from ballast.models.encoder import EncoderModel, choose_device

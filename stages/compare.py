@@ -19,9 +19,10 @@ from scipy.special import softmax
 from ballast.cli import parser, run
 from ballast.evaluation.bootstrap import Draws
 from ballast.evaluation.claims import PROBE, assess_raw_and_corrected, claims, nothing_helps
-from ballast.evaluation.comparison import compare, reference_of, with_seed_variation
+from ballast.evaluation.comparison import compare, reference_of
 from ballast.evaluation.metrics import LOSSES
 from ballast.evaluation.priors import correct_prior
+from ballast.evaluation.seed_variation import with_seed_variation
 from ballast.io.digest import file_sha256
 from stages.store.checked import FILES, read_pinned
 from stages.store.files import read_json, replaced, write_json, write_plain_json
@@ -164,24 +165,23 @@ def main() -> None:
     probes = {name: read_json(PROJECT.probes / f"{name}.json") for name in names}
     tables = {name: probe_table(name, probes[name], evaluations[name]) for name in names}
     compared, probed = {}, {}
+    confidence, margin = params.evaluate.confidence, params.evaluate.margin
     for family in FAMILIES:
         draws = {
             name: with_probe(read_draws(name, family), first_probe(table, rarest, family)) for name, table in tables.items()
         }
         probed[family] = with_seed_variation(draws)
-        compared[family] = compare(
-            probed[family], reference_of(names), compared_metrics(labels), params.evaluate.confidence, LOSSES
-        )
+        compared[family] = compare(probed[family], reference_of(names), compared_metrics(labels), confidence, LOSSES, margin)
     decided = with_seed_variation({name: read_draws(name, "operating_point") for name in names})
     of_decisions = [metric for metric in compared_metrics(labels) if metric in decided[names[0]].values]
-    compared["operating_point"] = compare(decided, reference_of(names), of_decisions, params.evaluate.confidence, LOSSES)
+    compared["operating_point"] = compare(decided, reference_of(names), of_decisions, confidence, LOSSES, margin)
     board = leaderboard(
         evaluations, {name: {family: by_name.get(name) for family, by_name in compared.items()} for name in names}
     )
     write_plain_json(PROJECT.metrics, short_metrics(board))
     tuned = params.search.trials > 0 and "focal" in params.search.spaces
     stated = [*claims(rarest, tuned=tuned), nothing_helps(names, board["reference"])]
-    judged = assess_raw_and_corrected(stated, probed["raw"], probed["corrected"], params.evaluate.confidence)
+    judged = assess_raw_and_corrected(stated, probed["raw"], probed["corrected"], confidence)
     # A study may decide a claim that needs techniques beyond the main pipeline.
     shown = {claim["claim"]: claim for study in study_results().values() if study is not None for claim in study.claims}
     write_plain_json(PROJECT.claims, [claim if claim["parts"] else shown.get(claim["claim"], claim) for claim in judged])

@@ -20,17 +20,19 @@ from ballast.evaluation.claims import CONTRADICTED, INCONCLUSIVE, SUPPORTED, Cla
 from ballast.evaluation.comparison import (
     bootstrap_p_value,
     compare,
+    equivalence_p_value,
     holm,
     mcnemar_p_value,
     mcnemar_p_value_over_seeds,
     verdict,
-    with_seed_variation,
 )
 from ballast.evaluation.metrics import macro_f1
 from ballast.evaluation.operating_point import macro_f1_offsets
 from ballast.evaluation.post_hoc import LinearHead, SplitLogits, post_hoc_logits
+from ballast.evaluation.power import DifferenceError, difference_error, needed, smallest_difference, smallest_in_words
 from ballast.evaluation.prior_grid import RATIOS, prior_grid
 from ballast.evaluation.priors import correct_prior, fit_shift
+from ballast.evaluation.seed_variation import BOUND, cross_validated_mean, with_seed_variation
 
 RNG = np.random.default_rng(0)
 
@@ -74,9 +76,90 @@ def test_an_unstable_technique_is_seldom_called_different() -> None:
     assert false < 0.1 * 400
 
 
-def test_one_seed_adds_nothing() -> None:
-    one = draws(0.9, 0.01, seeds=1)
-    np.testing.assert_array_equal(with_seed_variation({"one": one})["one"].values["spam.f1"], one.values["spam.f1"])
+def test_one_seed_is_assumed_to_vary_by_the_bound_or_as_the_others_do() -> None:
+    one, other = draws(0.9, 0.01, seeds=1), draws(0.8, 0.01, seeds=1)
+    alone = with_seed_variation({"one": one, "other": other})["one"]
+    assert math.isclose(alone.values["spam.f1"].std(), math.hypot(0.01, BOUND), rel_tol=0.1)
+    assert alone.seed_errors["spam.f1"].degrees == 0 and alone.sampling is one.values
+    several = replace(draws(0.8, 0.01, seeds=5), seeds={"spam.f1": np.array([0.79, 0.8, 0.8, 0.8, 0.81])})
+    beside = with_seed_variation({"one": one, "several": several})["one"]
+    assert math.isclose(beside.seed_errors["spam.f1"].value, np.std(several.seeds["spam.f1"], ddof=1))
+    assert beside.seed_errors["spam.f1"].degrees == 4
+
+
+@pytest.mark.parametrize(("other", "expected"), [(0.0, "worse"), (0.5, "worse"), (0.85, "not shown"), (0.9, "not shown")])
+def test_one_seed_shows_large_differences_only(other: float, expected: str) -> None:
+    techniques = with_seed_variation({"baseline": draws(0.97, 0.005, seeds=1), "other": draws(other, 0.005, seeds=1)})
+    found = compare(techniques, "baseline", ["spam.f1"], 0.95, frozenset())["other"]["metrics"]["spam.f1"]
+    assert found["verdict"] == expected
+
+
+def test_two_seeds_give_verdicts() -> None:
+    def two(value: float) -> Draws:
+        return replace(draws(value, 0.002, seeds=2), seeds={"spam.f1": np.array([value - 0.001, value + 0.001])})
+
+    values = {"baseline": 0.9, "better": 0.95, **{f"level_{number}": 0.901 + number / 10_000 for number in range(8)}}
+    found = compare(
+        with_seed_variation({name: two(value) for name, value in values.items()}), "baseline", ["spam.f1"], 0.95, frozenset()
+    )
+    verdicts = {name: entry["metrics"]["spam.f1"]["verdict"] for name, entry in found.items()}
+    assert verdicts == {"better": "better", **{name: "equivalent" for name in values if name.startswith("level")}}
+
+
+def test_trainings_of_folds_overlap() -> None:
+    """Planted: values of folds share a part that the sample variance does not see. The plain standard error misses it."""
+    rng, n_folds, share = np.random.default_rng(0), 8, 1 / 7
+    covered = {"corrected": 0, "plain": 0}
+    for _ in range(2000):
+        values = rng.normal(scale=np.sqrt(share)) + rng.normal(size=n_folds)
+        mean, error, degrees = cross_validated_mean(values, n_train=7, n_test=1)
+        assert degrees == 7
+        covered["corrected"] += abs(mean) < 2.365 * error
+        covered["plain"] += abs(mean) < 2.365 * values.std(ddof=1) / np.sqrt(n_folds)
+    assert 0.93 < covered["corrected"] / 2000 < 0.97 and covered["plain"] / 2000 < 0.9
+
+
+def test_the_smallest_difference_is_shown_in_four_of_five_comparisons() -> None:
+    error = DifferenceError(messages=0.006, seeds=0.004, degrees=40)
+    distance, level = smallest_difference(error, level=0.01), 0.01
+    rng = np.random.default_rng(0)
+    shown = 0
+    for _ in range(400):
+        value = distance + error.messages * rng.normal() + error.seeds * rng.normal()
+        drawn = value + error.messages * rng.normal(size=2000) + error.seeds * rng.standard_t(40, size=2000)
+        shown += bootstrap_p_value(drawn) < level
+    assert 0.74 < shown / 400 < 0.86
+
+
+def test_enough_messages_and_seeds_make_the_difference_the_smallest_that_can_be_shown() -> None:
+    error = DifferenceError(messages=0.01, seeds=0.008, degrees=40)
+    for distance in (0.03, 0.02, 0.005):
+        found = needed(distance, error, rare=131, seeds=3, level=0.01)
+        assert found is not None
+        scaled = error.scaled(messages=found.rare / 131, seeds=found.seeds / 3)
+        assert smallest_difference(scaled, level=0.01) <= 1.01 * distance
+    assert needed(0.0, error, rare=131, seeds=3, level=0.01) is None
+    unmeasured = DifferenceError(messages=0.01, seeds=0.07)
+    assert needed(0.03, unmeasured, rare=131, seeds=1, level=0.05).seeds == 3
+    assert "how much trainings vary" in smallest_in_words("spam F1", "spam", unmeasured, rare=131, seeds=1, level=0.05)
+
+
+def test_the_error_of_a_difference_has_the_parts_of_its_sources() -> None:
+    own = replace(draws(0.9, 0.01), seeds={"spam.f1": np.array([0.89, 0.9, 0.91])})
+    other = replace(draws(0.8, 0.02), seeds={"spam.f1": np.array([0.79, 0.8, 0.81])})
+    varied = with_seed_variation({"own": own, "other": other})
+    error = difference_error(varied["own"], varied["other"], "spam.f1")
+    assert math.isclose(error.messages, math.hypot(0.01, 0.02), rel_tol=0.1)
+    assert math.isclose(error.seeds, np.sqrt(2 * 0.01**2 / 3)) and 4 <= error.degrees <= 8
+    plain = difference_error(own, other, "spam.f1")
+    assert plain.seeds == 0
+
+
+def test_equivalence_by_hand() -> None:
+    rng = np.random.default_rng(0)
+    assert equivalence_p_value(rng.normal(0, 0.005, 2000), 0.02) < 0.001
+    assert equivalence_p_value(rng.normal(0, 0.02, 2000), 0.02) > 0.1
+    assert math.isclose(equivalence_p_value(rng.normal(0.01, 0.01, 200_000), 0.02), 0.159, abs_tol=0.01)
 
 
 def test_bootstrap_p_is_small_only_beyond_zero() -> None:
@@ -124,11 +207,11 @@ def test_holm_is_that_of_statsmodels(p_values: list[float]) -> None:
 
 def test_verdicts_in_words() -> None:
     keywords = {"confidence": 0.95, "higher_is_better": True}
-    assert verdict(0.1, 0.001, 1, **keywords) == "one seed: inconclusive"
-    assert verdict(0.1, 0.001, 2, **keywords) == "two seeds: inconclusive"
-    assert verdict(0.1, 0.2, 3, **keywords) == "no difference shown"
-    assert verdict(0.1, 0.01, 3, **keywords) == "better"
-    assert verdict(0.1, 0.01, 3, confidence=0.95, higher_is_better=False) == "worse"
+    assert verdict(0.1, 0.2, 1.0, **keywords) == "not shown"
+    assert verdict(0.001, 0.2, 0.01, **keywords) == "equivalent"
+    assert verdict(0.1, 0.01, 1.0, **keywords) == "better"
+    assert verdict(0.001, 0.01, 0.01, **keywords) == "better", "a small difference that is shown"
+    assert verdict(0.1, 0.01, 1.0, confidence=0.95, higher_is_better=False) == "worse"
 
 
 def test_a_comparison_is_paired_and_adjusted() -> None:
@@ -142,7 +225,7 @@ def test_a_comparison_is_paired_and_adjusted() -> None:
     certain = found["shifted"]["metrics"]["spam.f1"]
     assert certain["verdict"] == "better" and certain["low"] == pytest.approx(0.01) == certain["high"]
     assert certain["p_adjusted"] == 2 * certain["p"]
-    assert found["noisy"]["metrics"]["spam.f1"]["verdict"] == "no difference shown"
+    assert found["noisy"]["metrics"]["spam.f1"]["verdict"] == "not shown"
     assert found["shifted"]["mcnemar"]["p"] == 1
     lower = compare({"baseline": base, "shifted": shifted}, "baseline", ["spam.f1"], 0.95, frozenset({"spam.f1"}))
     assert lower["shifted"]["metrics"]["spam.f1"]["verdict"] == "worse"
@@ -150,7 +233,8 @@ def test_a_comparison_is_paired_and_adjusted() -> None:
 
 def judged(direction: str, own: float, other: float, *, seeds: int = 3, spread: float = 0.002) -> str:
     claim = Claim(words="", source="", parts=[Part(technique="focal", metric="spam.f1", direction=direction)])
-    [found] = assess_claims([claim], {"focal": draws(own, spread, seeds), "baseline": draws(other, spread, seeds)}, 0.95)
+    techniques = with_seed_variation({"focal": draws(own, spread, seeds), "baseline": draws(other, spread, seeds)})
+    [found] = assess_claims([claim], techniques, 0.95)
     return found["verdict"]
 
 

@@ -6,15 +6,15 @@ Source: Field and Welsh, Bootstrapping Clustered Data (2007); Efron and Tibshira
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
 from scipy.special import ndtri
 from threadpoolctl import threadpool_limits
 
-# Fewer seeds do not show how much trainings vary.
-MINIMUM_SEEDS = 3
+# One seed does not show how much trainings vary.
+MINIMUM_SEEDS = 2
 # Resamples are drawn in blocks, which bounds the memory. Each block passes over the sums of all groups, so very small blocks
 # would make the time quadratic in the number of groups.
 COUNTS_AT_ONCE = 1 << 24
@@ -84,8 +84,8 @@ def bootstrap_draws(
 def seed_noise(deviation: float, seeds: int, resamples: int, rng: np.random.Generator, degrees: float) -> np.ndarray:
     """Draws (resamples,) of the error of a mean over seeds, compared with all possible trainings (Student's t).
 
-    deviation : standard deviation between seeds, estimated with `degrees` degrees of freedom. With fewer than three seeds it
-        is unknown; the draws are then 0, and nothing is claimed.
+    deviation : standard deviation between seeds, estimated with `degrees` degrees of freedom. With one seed it is unknown, and
+        the draws are 0.
 
     Examples
     --------
@@ -94,7 +94,7 @@ def seed_noise(deviation: float, seeds: int, resamples: int, rng: np.random.Gene
     >>> low, high = percentile_interval(noise, confidence=0.5)
     >>> round(low, 3), round(high, 3)
     (-0.009, 0.009)
-    >>> seed_noise(deviation=0.02, seeds=2, resamples=3, rng=rng, degrees=1)
+    >>> seed_noise(deviation=0.02, seeds=1, resamples=3, rng=rng, degrees=1)
     array([0., 0., 0.])
     """
     if seeds < MINIMUM_SEEDS:
@@ -132,12 +132,22 @@ def wilson_interval(share: float, trials: float, confidence: float) -> tuple[flo
 
 
 @dataclass(frozen=True, kw_only=True)
+class SeedError:
+    """Standard error of a mean over seeds that comes from the trainings, with its degrees of freedom (0: not measured)."""
+
+    value: float
+    degrees: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Draws:
     """Bootstrap draws of a technique's metrics, for comparisons.
 
     values : metric -> (resamples,) bootstrap draws of the mean over seeds, over groups of test messages.
     seeds : metric -> (S,) value of each seed.
     correct : (S, n) whether each seed classifies a message correctly.
+    sampling : the draws over messages alone, if `values` also vary between seeds.
+    seed_errors : metric -> standard error from the trainings, if `values` vary between seeds.
 
     Examples
     --------
@@ -149,6 +159,13 @@ class Draws:
     values: Mapping[str, np.ndarray]
     seeds: Mapping[str, np.ndarray]
     correct: np.ndarray
+    sampling: Mapping[str, np.ndarray] | None = None
+    seed_errors: Mapping[str, SeedError] = field(default_factory=dict)
+
+    @property
+    def n_seeds(self) -> int:
+        """Number of seeds."""
+        return len(next(iter(self.seeds.values()), self.correct))
 
     def point(self, metric: str) -> float:
         """The metric's mean over seeds."""

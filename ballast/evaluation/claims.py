@@ -12,12 +12,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ballast.evaluation.bootstrap import MINIMUM_SEEDS, Draws
-from ballast.evaluation.comparison import bootstrap_p_value, holm, seeds_in_words
+from ballast.evaluation.bootstrap import Draws
+from ballast.evaluation.comparison import MARGIN, bootstrap_p_value, holm, margin_for
 
 SUPPORTED, CONTRADICTED, INCONCLUSIVE = "supported", "contradicted", "inconclusive"
-# Smaller differences do not matter in practice. For a nearly perfect reference the margin is half of its distance from 1.
-MARGIN = 0.02
 
 # Probability of the rare class for the first probe text.
 PROBE = "probe.probability"
@@ -123,8 +121,6 @@ class Effect:
 
     def verdict(self, confidence: float) -> str:
         """Supported if the part is shown, contradicted if its opposite is shown, otherwise inconclusive."""
-        if self.seeds < MINIMUM_SEEDS:
-            return INCONCLUSIVE
         significant = self.p < 1 - confidence
         above, below = significant and self.value > 0, significant and self.value < 0
         within = self.low > -self.margin and self.high < self.margin
@@ -154,7 +150,7 @@ def measure_effect(part: Part, techniques: Mapping[str, Draws], confidence: floa
         high=float(max(high, value)),
         p=bootstrap_p_value(differences),
         seeds=seeds,
-        margin=min(MARGIN, max(0.0, 1 - other.point(part.metric)) / 2),
+        margin=margin_for(other.point(part.metric)),
     )
 
 
@@ -168,13 +164,10 @@ def claim_verdict(claim: Claim, effects: Sequence[Effect], confidence: float) ->
         if verdicts and len(verdicts) == len(claim.parts) and set(verdicts) == {SUPPORTED}
         else INCONCLUSIVE
     )
-    seeds = min((effect.seeds for effect in effects), default=0)
     note = None
     if not effects:
         missing = ", ".join(sorted({name for part in claim.parts for name in (part.technique, part.reference)}))
         note = f"not measured: needs {f'the study {claim.study}' if claim.study else f'the entries {missing}'}"
-    elif seeds < MINIMUM_SEEDS:
-        note = f"{seeds_in_words(seeds)}: inconclusive"
     first = effects[0] if effects else None
     return {
         "claim": claim.words,

@@ -51,7 +51,7 @@ def intervals(
     draws: Mapping[str, np.ndarray],
     protocol: Protocol,
 ) -> dict[str, dict[str, float]]:
-    """Each metric's mean over seeds with its interval, over groups of test messages and, from three seeds on, over seeds."""
+    """Each metric's mean over seeds with its interval, over groups of test messages and, from two seeds on, over seeds."""
     estimates = {}
     for name in points[0]:
         by_seed = np.array([point[name] for point in points])

@@ -116,6 +116,7 @@ class Evaluate(Section):
     confidence: Annotated[float, Field(ge=0.5, lt=1)]
     seed: Seed
     safe_odds_ratio: Annotated[float, Field(gt=1, le=100)]
+    margin: Annotated[float, Field(gt=0, lt=1)]
 
 
 class Nodes(Section):

@@ -17,10 +17,11 @@ import pandas as pd
 from ballast.cli import parser, run
 from ballast.evaluation.adjustment import adjust
 from ballast.evaluation.claims import assess_raw_and_corrected, claims
-from ballast.evaluation.comparison import compare, reference_of, with_seed_variation
+from ballast.evaluation.comparison import compare, reference_of
 from ballast.evaluation.metrics import LOSSES
 from ballast.evaluation.pooled import FAMILIES, PooledDecisions, pooled_decisions
 from ballast.evaluation.protocol import Labelled, Protocol
+from ballast.evaluation.seed_variation import with_seed_variation
 from ballast.exceptions import UserError
 from stages.store.files import read_json, write_json
 from stages.store.logits import labelled, seed_scores

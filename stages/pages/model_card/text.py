@@ -11,7 +11,6 @@ from markupsafe import Markup
 
 from ballast.data.splitting import SPLITS
 from ballast.evaluation.bootstrap import MINIMUM_SEEDS
-from ballast.evaluation.comparison import seeds_in_words
 from ballast.evaluation.operating_point import BUDGET_UNIT
 from ballast.evaluation.selection import difference
 from stages.pages.words import join_words, signed
@@ -43,8 +42,7 @@ def sample_limits(board: Mapping[str, Any], ingest: Mapping[str, Any], n_seeds: 
         )
     if n_seeds < MINIMUM_SEEDS:
         sentences.append(
-            "The intervals cover the sampling of test messages, but not the variation between trainings"
-            f" ({seeds_in_words(n_seeds)})."
+            "The intervals cover the sampling of test messages, but not the variation between trainings (one seed)."
         )
     return sentences
 

@@ -19,6 +19,7 @@ MORE_DATA_STUDY = "learning_curve"
 LISTED_NAMES = 4
 # With fewer messages of the rarest class, its intervals are too wide to tell techniques apart.
 FEW_MESSAGES = 50
+ONE_SEED = "One seed: only large differences between techniques can be shown."
 
 
 def selection_rule(results: Results) -> str:
@@ -45,9 +46,7 @@ def name_list(names: list[str]) -> str:
 
 
 def verdict_sentence(compared: Mapping[str, Mapping[str, Any]], reference: str, metric: str) -> str:
-    """Which techniques differ significantly from the reference; empty if the verdicts are inconclusive."""
-    if any("inconclusive" in entry["verdict"] for entry in compared.values()):
-        return ""
+    """Which techniques differ significantly from the reference."""
     better, worse = ([name for name, entry in compared.items() if entry["verdict"] == kind] for kind in ("better", "worse"))
     sentence = f"{name_list(better) if better else 'No technique has'} a significantly better {metric} than {reference}"
     return f"{sentence}; {name_list(worse)} a significantly worse one." if worse else f"{sentence}."
@@ -101,8 +100,6 @@ def answer(results: Results) -> dict[str, Any]:
     """The page's answer in a few sentences, with its uncertainty."""
     selected, label, at = results.selected["technique"], results.rarest, results.params.select.at
     f1 = metric_of(results.board["techniques"][selected], f"{label}.f1", at)
-    n_seeds = results.n_seeds
-    seeds = "One seed" if n_seeds == 1 else f"{n_seeds} seeds"
     return {
         "technique": selected,
         "rule": selection_rule(results),
@@ -112,6 +109,6 @@ def answer(results: Results) -> dict[str, Any]:
         "support": counted(results.ingest["splits"]["test"][label], "test message"),
         "interval": f"{f1['low']:.3f} to {f1['high']:.3f}",
         "against": against_reference(results),
-        "seeds": f"{seeds}: differences between techniques are inconclusive." if n_seeds < MINIMUM_SEEDS else "",
+        "seeds": ONE_SEED if results.n_seeds < MINIMUM_SEEDS else "",
         "improve": improvement(results),
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ballast.evaluation.claims import MARGIN
+from ballast.evaluation.comparison import MARGIN
 from ballast.evaluation.metrics import LOSSES, higher_is_better
 from stages.pages.drawing import CURVE_UNITS, Axis, corner_ticks, nice_step, points, shared_axis
 from stages.pages.report.results import FAMILIES, Results

@@ -78,8 +78,6 @@ def data_or_technique(result: Result, board: Mapping[str, Any]) -> list[str]:
         answer = "More data helps more than any technique."
     elif technique_helps:
         answer = f"{name} helps more than more data."
-    elif "inconclusive" in f"{loss['verdict']} {gain['verdict']}":
-        answer = "The number of trainings is too small to tell whether more data or a technique helps."
     else:
         answer = "Neither more data nor a technique helps significantly."
     return [
