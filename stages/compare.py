@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import softmax
 
-from ballast.cli import parser, run
+from ballast.cli import parser
 from ballast.evaluation.bootstrap import Draws
 from ballast.evaluation.claims import PROBE, assess_raw_and_corrected, claims, nothing_helps
 from ballast.evaluation.comparison import compare, reference_of
@@ -29,6 +29,7 @@ from stages.store.files import read_json, replaced, write_json, write_plain_json
 from stages.store.logits import read_draws
 from stages.store.params import read_params
 from stages.store.project import PROJECT
+from stages.store.running import run
 from stages.store.studies import study_results
 
 FAMILIES = ("raw", "corrected")

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import softmax
 
-from ballast.cli import parser, run
+from ballast.cli import parser
 from ballast.evaluation.error_analysis import (
     MINIMUM_IN_SLICE,
     beats_majority,
@@ -30,6 +30,7 @@ from stages.store.logits import Corrected
 from stages.store.messages import Messages, read_messages
 from stages.store.params import read_params
 from stages.store.project import PROJECT
+from stages.store.running import run
 
 NEIGHBOURS = 3
 DIGITS = 6

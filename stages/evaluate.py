@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ballast.cli import parser, run
+from ballast.cli import parser
 from ballast.evaluation.bootstrap import Draws
 from ballast.evaluation.evaluate import evaluate
 from ballast.evaluation.protocol import Protocol
@@ -24,6 +24,7 @@ from stages.store.messages import read_messages
 from stages.store.params import read_params
 from stages.store.project import PROJECT
 from stages.store.protocol import operating_rule, production_prior
+from stages.store.running import run
 from stages.store.values import entry_name
 
 

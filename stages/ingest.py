@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ballast.cli import parser, run
+from ballast.cli import parser
 from ballast.data.near_duplicates import fingerprints, near_duplicate_groups
 from ballast.data.splitting import SPLITS, nested_subsample, stratified_grouped_fold, stratified_grouped_split
 from ballast.exceptions import UserError, suggestion
@@ -28,6 +28,7 @@ from stages.store.data_sections import Ingest
 from stages.store.files import replaced, write_json
 from stages.store.params import read_params
 from stages.store.project import PROJECT, Project
+from stages.store.running import run
 from stages.store.source import mapped, read_source
 
 # An environment variable that DVC sets for its commands.

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from ballast.cli import parser, run
+from ballast.cli import parser
 from ballast.data.perturbations import perturbations
 from ballast.exceptions import UserError
 from ballast.models.base import Model
@@ -24,6 +24,7 @@ from stages.store.checked import of_model
 from stages.store.files import replaced_folder, write_json
 from stages.store.params import Params, read_params
 from stages.store.project import PROJECT
+from stages.store.running import run
 from stages.store.setting_errors import settings_from
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import softmax
 
-from ballast.cli import parser, run
+from ballast.cli import parser
 from ballast.data.expected_shares import count_bounds
 from ballast.evaluation.curves import calibration_curve
 from stages.pages.evidently import drift_page, techniques_page, with_shares
@@ -28,6 +28,7 @@ from stages.store.logits import Corrected, seed_scores
 from stages.store.messages import Messages, read_messages
 from stages.store.params import read_params
 from stages.store.project import PROJECT
+from stages.store.running import run
 from stages.store.studies import study_results
 
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from ballast.cli import parser, run
+from ballast.cli import parser
 from ballast.parameters import SEEDS, check_number
 from stages.store.cards import read_card
 from stages.store.checked import write_table
 from stages.store.files import replaced
 from stages.store.messages import read_messages
 from stages.store.project import PROJECT, Project
+from stages.store.running import run
 
 
 def main(name: str, seed: int, project: Project = PROJECT) -> None:

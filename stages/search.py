@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from ballast.cli import parser, run
+from ballast.cli import parser
 from ballast.evaluation.metrics import check_metric
 from ballast.exceptions import UserError, suggestion
 from ballast.search import Embedded, best, check_spaces, reference_value, search
@@ -20,6 +20,7 @@ from stages.store.files import read_json, write_json
 from stages.store.messages import read_messages
 from stages.store.params import Params, read_params
 from stages.store.project import PROJECT
+from stages.store.running import run
 from stages.store.setting_errors import settings_from
 
 Spaces = dict[str, dict[str, Any]]

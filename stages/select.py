@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 
-from ballast.cli import parser, run
+from ballast.cli import parser
 from ballast.evaluation.metrics import higher_is_better
 from ballast.evaluation.selection import metric_of, select
 from ballast.io.digest import file_sha256
@@ -17,6 +17,7 @@ from stages.pages.model_card.view import model_card
 from stages.store.files import read_json, replaced_folder, write_json
 from stages.store.params import read_params
 from stages.store.project import PROJECT
+from stages.store.running import run
 from stages.store.setting_errors import settings_from
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 import ballast
-from ballast.cli import parser, run
+from ballast.cli import parser
 from ballast.data.perturbations import perturbations
 from ballast.evaluation.metrics import check_metric
 from ballast.exceptions import UserError
@@ -23,6 +23,7 @@ from stages.store.files import read_json, replaced_folder, write_json
 from stages.store.params import Params, read_params
 from stages.store.project import PROJECT, Project
 from stages.store.protocol import operating_rule, production_prior
+from stages.store.running import run
 from stages.store.setting_errors import settings_from
 from stages.store.sources import transitive_imports
 from stages.store.values import finite_value

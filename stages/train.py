@@ -26,7 +26,7 @@ from scipy.special import log_softmax
 from scmrepo.exceptions import SCMError
 
 import ballast
-from ballast.cli import parser, run
+from ballast.cli import parser
 from ballast.exceptions import UserError
 from ballast.io.digest import file_sha256
 from ballast.models import folder as models
@@ -41,6 +41,7 @@ from stages.store.frozen_states import cached_states
 from stages.store.messages import Messages, read_messages
 from stages.store.params import read_params
 from stages.store.project import PROJECT, Project
+from stages.store.running import run
 from stages.store.setting_errors import settings_from
 
 # Training messages of each class to score, which shows how much better a technique fits them than test messages.

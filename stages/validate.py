@@ -21,7 +21,7 @@ from great_expectations.data_context.types.base import ProgressBarsConfig
 from great_expectations.expectations.metadata_types import FailureSeverity
 from great_expectations.expectations.row_conditions import Column
 
-from ballast.cli import parser, run
+from ballast.cli import parser
 from ballast.data.expected_shares import count_bounds
 from ballast.data.splitting import SPLITS
 from ballast.exceptions import UserError
@@ -30,6 +30,7 @@ from stages.store.checked import read_frame
 from stages.store.files import replaced_folder, write_json
 from stages.store.params import Params, read_params
 from stages.store.project import PROJECT
+from stages.store.running import run
 
 WORDS = {"min_value": "at least", "max_value": "at most", "value_set": "one of", "column_set": "exactly"}
 COLUMNS = ("id", "text", "label", "group", "split", "source")

@@ -1,4 +1,4 @@
-"""The graph under DVC: what runs after which edit, and that a failure loses nothing."""
+"""The graph under DVC: what runs after which edit, and how a failed stage gets its outputs back."""
 
 from __future__ import annotations
 
@@ -221,20 +221,20 @@ def test_another_seed_trains_that_seed_and_another_prior_in_production_nothing(b
     assert read_json(built.folder / "reports/leaderboard.json")["production_prior"] == prior
 
 
-def test_a_failed_stage_loses_nothing(built: Project) -> None:
-    outputs = [
-        PROJECT.messages,
-        PROJECT.ingest,
-        PROJECT.models / "mine/0/model.safetensors",
-        PROJECT.logits / "tfidf/0.npz",
-        Path("reports/leaderboard.json"),
-    ]
-    before = [(built.folder / path).read_bytes() for path in outputs]
+def test_a_failed_stage_says_how_to_restore_its_outputs(built: Project) -> None:
+    removed = [PROJECT.messages, PROJECT.ingest]
+    others = [PROJECT.models / "mine/0/model.safetensors", PROJECT.logits / "tfidf/0.npz", PROJECT.leaderboard]
+    before = {path: (built.folder / path).read_bytes() for path in (*removed, *others)}
     built.write("other.csv", corpus(COUNTS).rename(columns={"label": "class"}))
     built.edit({"ingest.path": "other.csv"})
     failed = built.run("dvc", "repro")
     assert failed.code != 0 and ran(failed.stdout) == {"ingest"}
     assert "error: other.csv: no column 'label' (ingest.label_column)" in failed.stderr
-    assert [(built.folder / path).read_bytes() for path in outputs] == before
+    assert "ingest: or, for the last good ones, run `dvc checkout data/ingest.json data/messages.parquet`" in failed.stderr
+    assert not any((built.folder / path).exists() for path in removed)
+    assert {path: (built.folder / path).read_bytes() for path in others} == {path: before[path] for path in others}
+    assert built.run("dvc", "checkout", *map(str, removed)).code == 0
+    assert {path: (built.folder / path).read_bytes() for path in before} == before
     built.edit({"ingest.path": "messages.csv"})
-    assert built.repro() <= {"ingest", "techniques"}
+    assert built.repro() <= {"techniques"}
+    assert {path: (built.folder / path).read_bytes() for path in before} == before

@@ -12,10 +12,11 @@ from functools import cache
 from pathlib import Path
 
 import ballast
-from ballast.cli import parser, run
+from ballast.cli import parser
 from ballast.io.digest import file_sha256
 from stages.store.files import replaced_folder, write_json
 from stages.store.project import PROJECT
+from stages.store.running import run
 
 PACKAGES = ("ballast", "stages", "flows")
 ROOT = Path(ballast.__file__).parents[1]
@@ -36,6 +37,7 @@ PLUMBING = frozenset({
     "stages/store/data_sections.py",
     "stages/store/production_sections.py",
     "stages/store/project.py",
+    "stages/store/running.py",
     "stages/store/section.py",
     "stages/store/setting_errors.py",
     "stages/store/training_sections.py",

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ballast.cli import parser, run
+from ballast.cli import parser
 from ballast.evaluation.adjustment import adjust
 from ballast.evaluation.claims import assess_raw_and_corrected, claims
 from ballast.evaluation.comparison import compare, reference_of
@@ -28,6 +28,7 @@ from stages.store.logits import labelled, seed_scores
 from stages.store.messages import read_messages
 from stages.store.project import PROJECT, Project
 from stages.store.protocol import production_prior
+from stages.store.running import run
 from stages.store.studies import (
     POOLED_NAME,
     Result,

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from ruamel.yaml import YAML
 
-from ballast.cli import parser, run
+from ballast.cli import parser
 from ballast.exceptions import UserError, suggestion
 from stages import ingest, resample, techniques, train
 from stages.store.checked import read_frame, write_table
@@ -23,6 +23,7 @@ from stages.store.files import read_json, replaced_folder, write_json
 from stages.store.messages import read_messages
 from stages.store.params import read_params
 from stages.store.project import PROJECT, Project
+from stages.store.running import run
 from stages.store.studies import Variant, params_path, read_variants, variant_folder
 
 
