@@ -38,6 +38,7 @@ def write_messages(folder: Path, sizes: Mapping[str, int], rng: np.random.Genera
             "label": np.array(LABELS)[np.concatenate(list(classes.values()))],
             "group": np.sort(rng.integers(0, MORE_GROUPS * total, total)),
             "split": np.repeat(list(sizes), list(sizes.values())),
+            "fold": np.int16(-1),
             "source": "made up",
         }
     )

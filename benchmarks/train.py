@@ -156,7 +156,7 @@ def operations(data: TrainingData, settings: TrainingSettings) -> float:
 
 def f1_difference(ours: list[np.ndarray], theirs: list[np.ndarray], messages: Messages, label: str) -> dict[str, float]:
     """The difference of a label's test F1, ours minus theirs, over all seeds; paired bootstrap over near-duplicate groups."""
-    test = messages.of("test")
+    test = messages.test()
     classes, groups = test["class"].to_numpy(), np.unique(test["group"], return_inverse=True)[1]
     metric = f"{label}.f1"
     draws = {}
@@ -219,7 +219,7 @@ def read_task(messages_used: int | None) -> Task:
     """Read the messages and settings of the project; train on all messages or on a sample."""
     params = read_params().train.settings()
     messages = read_messages(["text", "group"])
-    train, test = messages.of("train"), messages.of("test")
+    train, test = messages.train(0), messages.test()
     if messages_used is not None:
         train = train.sample(messages_used, random_state=0)
     data = TrainingData(
@@ -229,7 +229,7 @@ def read_task(messages_used: int | None) -> Task:
         label_names=messages.names,
         corpus=messages.table["text"].tolist(),
     )
-    label = messages.names[int(messages.counts("train").argmin())]
+    label = messages.names[int(messages.counts(train).argmin())]
     device = choose_device(params["device"])
     bf16 = use_bf16(params["precision"], device)
     return Task(messages, data, params, test["text"].tolist(), label, device, bf16)

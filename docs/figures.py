@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.special import expit, logit, ndtr, softmax
 
-from ballast.data.splitting import SPLITS, stratified_grouped_split
+from ballast.data.splitting import NO_FOLD, stratified_grouped_folds, stratified_grouped_test
 from ballast.evaluation.bootstrap import percentile_interval, resample_counts
 from ballast.evaluation.calibration import fit_calibration
 from ballast.evaluation.comparison import holm
@@ -57,18 +57,18 @@ def split() -> Figure:
     sizes = [1, 1, 4, 1, 3, 1, 1, 5, 1, 2, 1, 1, 3, 1, 1, 2, 1, 4, 1, 1]
     groups = np.repeat(np.arange(len(sizes)), sizes)
     labels = np.zeros(len(groups), dtype=int)
-    fractions = {"train": 0.6, "validation": 0.2, "test": 0.2}
     figure, axes = panels(2, 2.4)
-    colours = dict(zip(SPLITS, (GREY, ORANGE, BLUE), strict=True))
     for axis, title, units in (
         (axes[0], "by message: groups are torn apart", np.arange(len(groups))),
         (axes[1], "by group: groups stay together", groups),
     ):
-        parts = stratified_grouped_split(labels, units, fractions, int(rng.integers(100)), ["message"])
-        for number, name in enumerate(SPLITS):
-            rows = parts == number
+        seed = int(rng.integers(100))
+        test = stratified_grouped_test(labels, units, 0.2, 4, seed, ["message"])
+        folds = np.full(len(labels), NO_FOLD)
+        folds[~test] = stratified_grouped_folds(labels[~test], units[~test], 4, seed, ["message"])
+        for name, rows, colour in (("train", folds > 0, GREY), ("validation", folds == 0, ORANGE), ("test", test, BLUE)):
             height = np.concatenate([np.arange(size) for size in sizes])
-            axis.scatter(groups[rows], height[rows], s=60, marker="s", color=colours[name], label=name)
+            axis.scatter(groups[rows], height[rows], s=60, marker="s", color=colour, label=name)
         axis.set(title=title, xlabel="group of near duplicates", yticks=[], ylim=(-0.7, 5), xticks=[])
         axis.spines["left"].set_visible(False)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)

@@ -93,7 +93,7 @@ def neighbours(messages: Messages, rows: list[int]) -> dict[str, list[dict[str, 
     """The training messages most similar to the messages in some rows of the table, by row; dissimilar ones are left out."""
     if not rows:
         return {}
-    train = messages.of("train")
+    train = messages.train(0)
     nearest, similarity = nearest_neighbours(train["text"].tolist(), messages.table.loc[rows, "text"].tolist(), NEIGHBOURS)
     return {
         str(row): [
@@ -144,9 +144,9 @@ def main() -> None:
     params = read_params()
     most, names = params.report.mistakes, list(params.techniques)
     messages = read_messages(["id", "text", "group"])
-    labels, test = messages.names, messages.of("test")
+    labels, test = messages.names, messages.test()
     classes, groups = test["class"].to_numpy(), np.unique(test["group"], return_inverse=True)[1]
-    shares = messages.counts("test") / len(test)
+    shares = messages.counts(test) / len(test)
     evaluations = {name: read_json(PROJECT.evaluations / f"{name}.json") for name in names}
     prior = evaluations[names[0]]["production_prior"]
     corrected = Corrected(evaluations, labels, np.array([prior[label] for label in labels]))

@@ -1,4 +1,4 @@
-"""Ingest a named source, a file or URL, or a hub data set as one table of messages with groups and splits.
+"""Ingest a named source, a file or URL, or a hub data set as one table of messages with groups, splits and folds.
 
 Reads the source that `ingest` names and `data/feedback.parquet`; writes `data/messages.parquet` and `data/ingest.json`.
 """
@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,15 @@ import pyarrow.compute as pc
 
 from ballast.cli import parser
 from ballast.data.near_duplicates import fingerprints, near_duplicate_groups
-from ballast.data.splitting import SPLITS, nested_subsample, stratified_grouped_fold, stratified_grouped_split
+from ballast.data.splitting import (
+    NO_FOLD,
+    SPLITS,
+    folds_by_hash,
+    nested_subsample,
+    rotation_folds,
+    stratified_grouped_folds,
+    stratified_grouped_test,
+)
 from ballast.exceptions import UserError, suggestion
 from ballast.io.digest import file_sha256
 from ballast.io.printable import counted
@@ -33,6 +42,8 @@ from stages.store.source import mapped, read_source
 
 # An environment variable that DVC sets for its commands.
 DVC_STAGE = "DVC_STAGE"
+FEWER_FOLDS = "a larger share of validation in ingest.fractions makes fewer folds"
+COLUMNS = ("id", "text", "label", "group", "split", "fold", "source")
 
 
 def drop(table: pa.Table, doomed: np.ndarray, reason: str, dropped: dict[str, int]) -> pa.Table:
@@ -77,56 +88,61 @@ def without_repeats(table: pa.Table, settings: Ingest, dropped: dict[str, int], 
     return drop(table, repeated[~conflicting], "duplicate", dropped)
 
 
-def with_splits(table: pa.Table, settings: Ingest, served_by: str) -> pa.Table:
-    """The table with group and split; raises UserError for a single class, and for a class that is too small to split."""
+def with_splits(table: pa.Table, settings: Ingest, dropped: dict[str, int], served_by: str) -> pa.Table:
+    """The table with group, split and fold, and with the share `ingest.train_share` of the groups outside the test split.
+
+    Raises UserError for a single class, and for a class that is too small to split.
+    """
     table = table.append_column("group", pa.array(near_duplicate_groups(table["text"])))
     labels, units, names = splittable(table, settings)
     if len(names) < 2:
         raise UserError(f"{served_by}: a single class ({names[0] if names else 'none'}) is left; expected at least two")
+    rest = ~in_test(labels, units, names, settings, served_by)
+    table = table.append_column("split", pa.array(np.where(rest, "train", "test"), pa.large_string()))
+    count = rotation_folds(settings.fractions.model_dump())
+    if settings.train_share < 1:
+        doomed = rest.copy()
+        doomed[rest] = ~nested_subsample(labels[rest], units[rest], settings.train_share, settings.seed, names, least=count)
+        dropped["beyond_train_share"] = 0
+        table = drop(table, doomed, "beyond_train_share", dropped)
+        labels, units, rest = labels[~doomed], units[~doomed], rest[~doomed]
+    folds = np.full(len(table), NO_FOLD, dtype=np.int16)
     try:
-        split = stratified_grouped_split(labels, units, settings.fractions.model_dump(), settings.seed, names)
+        folds[rest] = stratified_grouped_folds(labels[rest], units[rest], count, settings.seed, names)
     except UserError as error:
-        raise UserError(f"{served_by}: {error}") from error
-    names_of_splits = pa.array(SPLITS, pa.large_string())
-    return table.append_column("split", names_of_splits.take(pa.array(split)))
+        raise UserError(f"{served_by}: outside the test split, {error}; {FEWER_FOLDS}") from error
+    return table.append_column("fold", pa.array(folds))
 
 
-def with_fold(table: pa.Table, settings: Ingest, served_by: str) -> pa.Table:
-    """The table split by `ingest.folds`, including feedback: every message is in the test split of one fold."""
-    folds = settings.folds
-    if folds is None:
-        return table
-    labels, units, names = splittable(table, settings)
-    validation = settings.fractions.validation
+def in_test(labels: np.ndarray, units: np.ndarray, names: list[str], settings: Ingest, served_by: str) -> np.ndarray:
+    """Whether each row (n,) is in the test split: a share of each class, or one of `ingest.folds`."""
+    fractions, folds = settings.fractions, settings.folds
     try:
-        split = stratified_grouped_fold(labels, units, folds.count, folds.index, validation, settings.seed, names)
+        if folds is None:
+            count = rotation_folds(fractions.model_dump())
+            return stratified_grouped_test(labels, units, fractions.test, count, settings.seed, names)
+        index: np.ndarray = stratified_grouped_folds(labels, units, folds.count, settings.seed, names)
     except UserError as error:
-        raise UserError(f"{served_by}: ingest.folds: {error}") from error
-    names_of_splits = pa.array(SPLITS, pa.large_string())
-    return table.set_column(table.column_names.index("split"), "split", names_of_splits.take(pa.array(split)))
-
-
-def with_train_share(table: pa.Table, settings: Ingest, dropped: dict[str, int]) -> pa.Table:
-    """The table with the share `ingest.train_share` of its training groups."""
-    if settings.train_share == 1:
-        return table
-    train = pc.equal(table["split"], "train").to_numpy()
-    labels, units, names = splittable(table, settings)
-    doomed = train.copy()
-    doomed[train] = ~nested_subsample(labels[train], units[train], settings.train_share, settings.seed, names)
-    dropped["beyond_train_share"] = 0
-    return drop(table, doomed, "beyond_train_share", dropped)
+        where, hint = ("", f"; {FEWER_FOLDS}") if folds is None else ("ingest.folds: ", "")
+        raise UserError(f"{served_by}: {where}{error}{hint}") from error
+    return index == folds.index
 
 
 def splittable(table: pa.Table, settings: Ingest) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Class indices (n,), the units that a split must not separate (n,), and the K names of the classes."""
+    """Class indices (n,), the units that a split must not separate (n,), and the K names of the classes.
+
+    Units are numbered by first appearance, so that the split does not depend on the values of fingerprints.
+    """
     labels, names = pd.factorize(table["label"].to_numpy(), sort=True)
-    units = table["group"].to_numpy() if settings.split == "grouped" else np.arange(len(table))
+    units = pd.factorize(table["group"].to_numpy())[0] if settings.split == "grouped" else np.arange(len(table))
     return labels, units, [str(name) for name in names]
 
 
 def read_feedback_rows(path: Path, labels: pa.Array) -> pa.Table:
-    """Columns id, text, label and split of the feedback; raises UserError, with the row, for an invalid value."""
+    """Columns id, text, label, split and source of the feedback; raises UserError, with the row, for an invalid value.
+
+    The split is test or train, because everything outside the test split rotates through validation.
+    """
     allowed = {"id": None, "text": None, "label": labels, "split": pa.array(SPLITS, pa.large_string())}
     # A file from elsewhere has no digest.
     table = read_table(path, list(allowed), required=False)
@@ -140,32 +156,51 @@ def read_feedback_rows(path: Path, labels: pa.Array) -> pa.Table:
         if row >= 0:
             expected = "expected text" if values is None else suggestion(str(columns[name][row]), values.to_pylist())
             raise UserError(f"{path}: row {row + 1} has the {name} {columns[name][row].as_py()!r}: {expected}")
-    return pa.table(columns)
+    columns["split"] = pc.if_else(pc.equal(columns["split"], "test"), "test", "train").cast(pa.large_string())
+    return pa.table(columns).append_column("source", pa.repeat("feedback", len(table)))
+
+
+def concatenated(base: pa.Table, feedback: pa.Table, settings: Ingest, dropped: dict[str, int], served_by: str) -> pa.Table:
+    """The base rows, then feedback, without texts that occur twice."""
+    table = pa.concat_tables([base, feedback.select(base.column_names)])
+    return without_repeats(table, settings, dropped, served_by)
 
 
 def joined(base: pa.Table, feedback: pa.Table, settings: Ingest, dropped: dict[str, int], served_by: str) -> pa.Table:
-    """The base rows, whose splits stay, then feedback, which gets the split of the first row of its group."""
-    feedback = feedback.append_column("source", pa.repeat("feedback", len(feedback)))
-    columns = [name for name in base.column_names if name != "group"]
-    table = without_repeats(pa.concat_tables([base.select(columns), feedback.select(columns)]), settings, dropped, served_by)
-    groups = near_duplicate_groups(table["text"])
-    frame = pd.DataFrame({"group": groups, "split": table["split"].to_numpy()})
-    of_group = frame.groupby("group")["split"].transform("first")
-    split = np.where(pc.equal(table["source"], "feedback"), of_group, frame["split"])
-    table = table.set_column(columns.index("split"), "split", pa.array(split, pa.large_string()))
-    return table.append_column("group", pa.array(groups)).select(base.column_names)
+    """The base rows, whose splits and folds stay, then feedback, which gets those of the first row of its group.
+
+    A new group stays in or outside the test split; its fold then follows from its fingerprint.
+    """
+    groups = near_duplicate_groups(feedback["text"])
+    folds = folds_by_hash(groups, rotation_folds(settings.fractions.model_dump()))
+    folds = np.where(pc.equal(feedback["split"], "test"), NO_FOLD, folds).astype(np.int16)
+    feedback = feedback.append_column("group", pa.array(groups)).append_column("fold", pa.array(folds))
+    table = concatenated(base, feedback, settings, dropped, served_by)
+    frame = table.select(["group", "split", "fold"]).to_pandas()
+    of_group = frame.groupby("group")[["split", "fold"]].transform("first")
+    fed = pc.equal(table["source"], "feedback").to_numpy()
+    frame = frame.mask(np.broadcast_to(fed[:, None], frame.shape), of_group)
+    for name in ("split", "fold"):
+        column = table.column_names.index(name)
+        table = table.set_column(column, name, pa.array(frame[name], table.schema.field(name).type))
+    return table
 
 
-def split_counts(table: pa.Table, labels: list[str], feedback: Path) -> pd.DataFrame:
-    """Messages of each label (columns) in each split (rows); raises UserError for a class that is missing in a split."""
-    counts = table.select(["label", "split"]).to_pandas().value_counts().unstack("label", fill_value=0)
-    counts = counts.reindex(index=list(SPLITS), columns=labels, fill_value=0)
-    for split, label in counts.stack().loc[lambda count: count == 0].index:
-        raise UserError(
-            f"{feedback}: class {label!r} has no message left in the split {split}, because texts of two labels are"
-            " dropped; correct the labels there"
-        )
-    return counts
+def counts_by(table: pa.Table, column: str, values: list[Any], labels: list[str]) -> pd.DataFrame:
+    """Messages of each label (columns) for each of the values of a column (rows)."""
+    counts = table.select(["label", column]).to_pandas().value_counts().unstack("label", fill_value=0)
+    return counts.reindex(index=values, columns=labels, fill_value=0)
+
+
+def check_no_class_is_missing(splits: pd.DataFrame, folds: pd.DataFrame, feedback: Path) -> None:
+    """Raise UserError for a class without a message in the test split or in a fold."""
+    parts = {"the test split": splits.loc["test"]} | {f"fold {fold}": folds.loc[fold] for fold in folds.index}
+    for part, counts in parts.items():
+        if (counts == 0).any():
+            raise UserError(
+                f"{feedback}: class {counts.idxmin()!r} has no message left in {part}, because texts of two labels are dropped;"
+                " correct the labels there"
+            )
 
 
 def refuse_secrets(settings: Ingest) -> None:
@@ -194,18 +229,20 @@ def main(project: Project = PROJECT) -> None:
     check_label_names(table["label"], served_by)
     dropped = dict.fromkeys(["blank_text", "missing_label", "conflict", "duplicate"], 0)
     table = without_repeats(without_blanks(table, dropped, served_by), settings, dropped, served_by)
-    table = with_splits(table, settings, served_by)
     table = table.append_column("source", pa.repeat(settings.source, len(table)))
     labels = pc.unique(table["label"])
-    if settings.folds is None:
-        table = with_train_share(table, settings, dropped)
     feedback = read_feedback_rows(project.feedback, labels)
-    if len(feedback):
-        table = joined(table, feedback, settings, dropped, str(project.feedback))
     if settings.folds is not None:
-        # The folds determine the training split.
-        table = with_train_share(with_fold(table, settings, served_by), settings, dropped)
-    counts = split_counts(table, sorted(labels.to_pylist()), project.feedback)
+        # The folds determine the test split, so that each message, feedback too, is in one of them.
+        table = concatenated(table, feedback, settings, dropped, str(project.feedback))
+    table = with_splits(table, settings, dropped, served_by)
+    if settings.folds is None and len(feedback):
+        table = joined(table, feedback, settings, dropped, str(project.feedback))
+    table = table.select(COLUMNS)
+    names = sorted(labels.to_pylist())
+    splits = counts_by(table, "split", list(SPLITS), names)
+    folds = counts_by(table, "fold", list(range(rotation_folds(settings.fractions.model_dump()))), names)
+    check_no_class_is_missing(splits, folds, project.feedback)
     with replaced(project.messages) as temporary:
         write_table(temporary, table, compression="zstd")
     groups = pc.count_distinct(table["group"]).as_py()
@@ -217,8 +254,9 @@ def main(project: Project = PROJECT) -> None:
             "kept": len(table),
             "dropped": dropped,
             "groups": groups,
-            "labels": counts.sum().to_dict(),
-            "splits": {name: counts.loc[name].to_dict() for name in SPLITS},
+            "labels": splits.sum().to_dict(),
+            "splits": splits.to_dict("index"),
+            "folds": folds.to_dict("records"),
             "feedback": pc.sum(pc.equal(table["source"], "feedback")).as_py(),
             "sha256": file_sha256(project.messages),
         },

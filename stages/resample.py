@@ -1,6 +1,7 @@
 """Draw a technique's training sample: which messages, how often and with which weights.
 
-Reads the card and the training labels; writes `data/samples/<name>/<seed>.parquet`: row (of data/messages.parquet), weight.
+Reads the card and the labels of the messages that the seed trains on; writes `data/samples/<name>/<seed>.parquet`: row (of
+data/messages.parquet), weight.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from stages.store.running import run
 def main(name: str, seed: int, project: Project = PROJECT) -> None:
     check_number("the seed", seed, 0, SEEDS, whole=True)
     messages = read_messages([], project)
-    train = messages.of("train")
-    technique = read_card(name, project).build(messages.counts("train"), messages.names)
+    train = messages.train(seed)
+    technique = read_card(name, project).build(messages.counts(train), messages.names)
     rows, weights = technique.sample(train["class"].to_numpy(), np.random.default_rng(seed))
     with replaced(project.samples / name / f"{seed}.parquet") as temporary:
         write_table(temporary, pd.DataFrame({"row": train.index.to_numpy()[rows], "weight": weights}))

@@ -1,7 +1,8 @@
-"""Search parameters on validation for the entries of `techniques` in `search.spaces`; off while `search.trials` is 0.
+"""Search parameters for the entries of `techniques` in `search.spaces`; off while `search.trials` is 0.
 
-Reads params, the messages of train and validation, and `data/ingest.json`; writes `data/search.json`, from which the cards of
-those entries take their values: by entry its spaces, the best parameters and their value, the baseline's value, every trial.
+Trains without the first validation fold and compares on it. Reads params, the messages outside the test split, and
+`data/ingest.json`; writes `data/search.json`, from which the cards of those entries take their values: by entry its spaces, the
+best parameters and their value, the baseline's value, every trial.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-import numpy as np
 from tqdm import tqdm
 
 from ballast.cli import parser
@@ -17,6 +17,7 @@ from ballast.evaluation.metrics import check_metric
 from ballast.exceptions import UserError, suggestion
 from ballast.search import Embedded, best, check_spaces, reference_value, search
 from stages.store.files import read_json, write_json
+from stages.store.ingested import training_counts
 from stages.store.messages import read_messages
 from stages.store.params import Params, read_params
 from stages.store.project import PROJECT
@@ -36,7 +37,7 @@ def entry_of(params: Params, name: str) -> tuple[str, dict[str, Any], Spaces]:
 def check_search(params: Params, ingested: dict[str, Any]) -> None:
     """Raise UserError for an invalid setting of `search`, before anything trains."""
     labels = list(ingested["labels"])
-    counts = np.array([ingested["splits"]["train"][label] for label in labels])
+    counts = training_counts(ingested, 0)
     check_metric("params.yaml: search.metric", params.search.metric, labels)
     for name in params.search.spaces:
         if name not in params.techniques:
@@ -50,7 +51,7 @@ def check_search(params: Params, ingested: dict[str, Any]) -> None:
 
 
 def embedded(params: Params) -> Embedded:
-    """Train and validation as frozen embeddings of the encoder that params name."""
+    """Train and validation of the first fold as frozen embeddings of the encoder that params name."""
     # Slow imports, needed only if the search is on.
     from ballast.models.embedding import Embedder
     from ballast.models.pretrained import encoder_source
@@ -58,7 +59,7 @@ def embedded(params: Params) -> Embedded:
     messages = read_messages(["text"])
     settings = params.train
     encoder = Embedder.from_pretrained(encoder_source(settings.model), settings.device, settings.max_length, settings.precision)
-    train, validation = messages.of("train"), messages.of("validation")
+    train, validation = messages.train(0), messages.validation(0)
     return Embedded(
         train=encoder.embed(train["text"].tolist()),
         train_classes=train["class"].to_numpy(),

@@ -1,7 +1,9 @@
 """Train one technique with one seed and score validation and test once.
 
-Reads the card, the messages and the sample; writes `models/<name>/<seed>/`, `logits/<name>/<seed>.npz` (validation and test,
-(n, K) float32 each; declared_prior (K,), NaN where there is none; parameters) and the curve. Durations go to
+The seed trains on the messages outside the test split and its validation fold, and validates on that fold. Reads the card, the
+messages and the sample; writes `models/<name>/<seed>/`, `logits/<name>/<seed>.npz` (logits (n, K) float32 of validation, test
+and some training messages, with their row numbers in the table of messages (n,); declared_prior (K,), NaN where there is none;
+parameters) and the curve. Durations go to
 `durations/`, outside DVC, because they differ each time. A long training writes checkpoints to `checkpoints/`.
 """
 
@@ -126,21 +128,19 @@ def progress_report(live: Live, title: str) -> Callable[[int, int, float, float]
     return on_step
 
 
-def held_out_logits(model: Model, messages: Messages) -> dict[str, np.ndarray]:
-    """Logits (n, K) of the messages of `validation` and of `test`."""
-    return {split: model.logits(messages.of(split)["text"].tolist()) for split in ("validation", "test")}
+def scored(model: Model, name: str, rows: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Logits (n, K) and row numbers (n,) of messages, as arrays `name` and `<name>_rows`."""
+    return {name: model.logits(rows["text"].tolist()), f"{name}_rows": rows.index.to_numpy(dtype=np.int64)}
 
 
-def train_logits(model: Model, messages: Messages) -> dict[str, np.ndarray]:
-    """Logits (n, K) and classes (n,) of a part of the training messages."""
-    rows = first_of_each_class(messages.of("train")["class"], TRAIN_SCORED)
-    logits = model.logits(messages.table.loc[rows, "text"].tolist())
-    return {"train": logits, "train_classes": messages.table.loc[rows, "class"].to_numpy()}
+def train_logits(model: Model, train: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Logits (n, K), row numbers (n,) and classes (n,) of a part of the training messages."""
+    rows = train.loc[first_of_each_class(train["class"], TRAIN_SCORED)]
+    return scored(model, "train", rows) | {"train_classes": rows["class"].to_numpy()}
 
 
-def validation_log_loss(logits: np.ndarray, messages: Messages) -> float:
-    """Mean log loss of logits (n, K) of the validation messages."""
-    classes = messages.of("validation")["class"].to_numpy()
+def mean_log_loss(logits: np.ndarray, classes: np.ndarray) -> float:
+    """Mean log loss of logits (n, K) of messages of the given classes (n,)."""
     return float(-log_softmax(logits.astype(float), axis=1)[np.arange(len(classes)), classes].mean())
 
 
@@ -149,7 +149,8 @@ def main(name: str, seed: int, project: Project = PROJECT) -> None:
     check_number("the seed", seed, 0, SEEDS, whole=True)
     section, title = read_params(project.params).train, f"{name} seed {seed}"
     card, messages = read_card(name, project), read_messages(["text"], project)
-    technique = card.build(messages.counts("train"), messages.names)
+    train, validation = messages.train(seed), messages.validation(seed)
+    technique = card.build(messages.counts(train), messages.names)
     if technique.fit is None and launch_if_parallel(section.processes, section.device, main, name, seed, project):
         return
     data = training_data(technique, messages, read_frame(project.samples / name / f"{seed}.parquet"), seed)
@@ -176,13 +177,12 @@ def main(name: str, seed: int, project: Project = PROJECT) -> None:
         started = time.perf_counter()
         model = trained(technique, data, replace(settings, on_step=progress_report(live, title)))
         ready = time.perf_counter()
-        arrays = held_out_logits(model, messages)
-        scored = time.perf_counter()
-        texts = sum(map(len, arrays.values()))
-        arrays |= train_logits(model, messages)
+        arrays = scored(model, "validation", validation) | scored(model, "test", messages.test())
+        finished = time.perf_counter()
+        arrays |= train_logits(model, train)
         if not all(np.isfinite(values).all() for values in arrays.values()):
             raise UserError(f"{title}: the logits are not finite; lower train.learning_rate or the weights")
-        live.summary["validation_log_loss"] = validation_log_loss(arrays["validation"], messages)
+        live.summary["validation_log_loss"] = mean_log_loss(arrays["validation"], validation["class"].to_numpy())
     with replaced_folder(model_folder) as folder:
         shares = None if declared is None else dict(zip(messages.names, declared.tolist(), strict=True))
         params = {"technique": {**card.parameters}, "train": section.settings()}
@@ -194,8 +194,8 @@ def main(name: str, seed: int, project: Project = PROJECT) -> None:
     durations = {
         "training_seconds": ready - started,
         "message_passes": len(data.texts) * section.epochs,
-        "scoring_seconds": scored - ready,
-        "scored": texts,
+        "scoring_seconds": finished - ready,
+        "scored": len(arrays["validation"]) + len(arrays["test"]),
     }
     write_json(project.durations / name / f"{seed}.json", durations)
     if settings.checkpoint is not None:

@@ -1,4 +1,5 @@
-"""Validate the messages with Great Expectations: schema, nulls, labels, class shares, counts, no leak between splits.
+"""Validate the messages with Great Expectations: schema, nulls, labels, class shares, counts, no leak between splits
+and folds.
 
 Reads `data/messages.parquet`; writes `data/validation.json` and Data Docs in `data/data_docs/`. A failed expectation
 stops the pipeline with a table of what failed.
@@ -23,7 +24,7 @@ from great_expectations.expectations.row_conditions import Column
 
 from ballast.cli import parser
 from ballast.data.expected_shares import count_bounds
-from ballast.data.splitting import SPLITS
+from ballast.data.splitting import NO_FOLD, SPLITS, rotation_folds
 from ballast.exceptions import UserError
 from stages.pages.data_docs.view import index_page, markdown, offline
 from stages.store.checked import read_frame
@@ -33,7 +34,7 @@ from stages.store.project import PROJECT
 from stages.store.running import run
 
 WORDS = {"min_value": "at least", "max_value": "at most", "value_set": "one of", "column_set": "exactly"}
-COLUMNS = ("id", "text", "label", "group", "split", "source")
+COLUMNS = ("id", "text", "label", "group", "split", "fold", "source")
 
 
 def expected_labels(params: Params, present: list[str]) -> list[str]:
@@ -55,11 +56,18 @@ def message_expectations(messages: pd.DataFrame, params: Params) -> dict[str, An
     made["each id occurs once"] = gxe.ExpectColumnValuesToBeUnique(column="id")
     made["every label is known"] = gxe.ExpectColumnValuesToBeInSet(column="label", value_set=labels)
     made["every split is known"] = gxe.ExpectColumnValuesToBeInSet(column="split", value_set=list(SPLITS))
+    last = rotation_folds(params.ingest.fractions.model_dump()) - 1
+    for title, split, folds in (
+        ("no test message is in a fold", "test", (NO_FOLD, NO_FOLD)),
+        ("every other message is in a fold", "train", (0, last)),
+    ):
+        made[title] = gxe.ExpectColumnValuesToBeBetween(
+            column="fold", min_value=folds[0], max_value=folds[1], row_condition=Column("split") == split
+        )
     for label in labels:
-        for split in SPLITS:
-            made[f"enough {label} in {split}"] = gxe.ExpectTableRowCountToBeBetween(
-                min_value=settings.minimum_count, row_condition=(Column("label") == label) & (Column("split") == split)
-            )
+        made[f"enough {label} in test"] = gxe.ExpectTableRowCountToBeBetween(
+            min_value=settings.minimum_count, row_condition=(Column("label") == label) & (Column("split") == "test")
+        )
     if settings.expected_prior is not None:
         prior = np.array([settings.expected_prior[label] for label in labels])
         bounds = count_bounds(prior, len(messages), settings.false_alarm)
@@ -73,8 +81,26 @@ def message_expectations(messages: pd.DataFrame, params: Params) -> dict[str, An
 def group_expectations(split_rule: str) -> dict[str, Any]:
     """Expectations on the table of groups; a leak is only a warning for a random split, which always leaks."""
     severity = FailureSeverity.CRITICAL if split_rule == "grouped" else FailureSeverity.WARNING
-    leak = gxe.ExpectColumnValuesToBeBetween(column="splits", max_value=1, severity=severity)
-    return {"no near duplicates in two splits": leak}
+    return {
+        f"no near duplicates in two {parts}": gxe.ExpectColumnValuesToBeBetween(column=parts, max_value=1, severity=severity)
+        for parts in ("splits", "folds")
+    }
+
+
+def fold_counts(messages: pd.DataFrame, labels: list[str], n_folds: int) -> pd.DataFrame:
+    """Messages of each label in each fold: label, fold, messages."""
+    rows = pd.MultiIndex.from_product([labels, range(n_folds)], names=["label", "fold"])
+    return messages.value_counts(["label", "fold"]).reindex(rows, fill_value=0).rename("messages").reset_index()
+
+
+def fold_expectations(labels: list[str], minimum_count: int) -> dict[str, Any]:
+    """Expectations on the table of folds by their titles: enough messages of each label in the smallest fold."""
+    return {
+        f"enough {label} in every fold": gxe.ExpectColumnMinToBeBetween(
+            column="messages", min_value=minimum_count, row_condition=Column("label") == label
+        )
+        for label in labels
+    }
 
 
 def run_expectations(context: Any, name: str, frame: pd.DataFrame, expectations: dict[str, Any]) -> list[dict[str, Any]]:
@@ -96,6 +122,10 @@ def run_expectations(context: Any, name: str, frame: pd.DataFrame, expectations:
 
 def listed(value: Any) -> str | int | float:
     """A value as a table shows it."""
+    if isinstance(value, np.generic):
+        return listed(value.item())
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
     return ", ".join(map(str, value)) if isinstance(value, list | tuple | set) else value
 
 
@@ -157,7 +187,9 @@ def main() -> None:
     params = read_params()
     logging.getLogger("great_expectations").setLevel(logging.ERROR)
     messages = read_frame(PROJECT.messages)
-    groups = messages.groupby("group", as_index=False).agg(splits=("split", "nunique"))
+    groups = messages.groupby("group", as_index=False).agg(splits=("split", "nunique"), folds=("fold", "nunique"))
+    labels = expected_labels(params, sorted(messages["label"].dropna().unique()))
+    folds = fold_counts(messages, labels, rotation_folds(params.ingest.fractions.model_dump()))
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
     context.data_sources.add_pandas("data")
@@ -166,6 +198,7 @@ def main() -> None:
         results = {
             "messages": run_expectations(context, "messages", messages, message_expectations(messages, params)),
             "groups": run_expectations(context, "groups", groups, group_expectations(params.ingest.split)),
+            "folds": run_expectations(context, "folds", folds, fold_expectations(labels, params.validate_.minimum_count)),
         }
         write_data_docs(folder, results)
     every = [expectation for of_table in results.values() for expectation in of_table]
@@ -176,8 +209,11 @@ def main() -> None:
         print(table_of(failed), file=sys.stderr)
     if critical:
         names = "; ".join(f"{each['name']} (observed {each['observed']}, expected {each['expected']})" for each in critical)
+        small = any(expectation["name"].startswith("enough ") for expectation in critical)
+        hint = "; larger shares of test and validation in ingest.fractions give larger splits and folds" if small else ""
         raise UserError(
-            f"validation: {len(critical)} of {len(every)} expectations failed: {names}; see {PROJECT.data_docs / 'index.html'}"
+            f"validation: {len(critical)} of {len(every)} expectations failed: {names}{hint}; see"
+            f" {PROJECT.data_docs / 'index.html'}"
         )
     print(f"validate: {len(every) - len(failed)} of {len(every)} expectations hold", file=sys.stderr)
 

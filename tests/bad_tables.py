@@ -235,9 +235,9 @@ LABELS: dict[str, tuple[str, bytes, tuple[str, ...]]] = {
     "numbers as labels": (
         "a.csv",
         IDS.assign(label=range(len(IDS))).to_csv(index=False).encode(),
-        ("has 1 message", "at least 3"),
+        ("has 1 message", "at least 9"),
     ),
-    "texts as labels": ("a.csv", IDS.assign(label=IDS["text"]).to_csv(index=False).encode(), ("has 1 message", "at least 3")),
+    "texts as labels": ("a.csv", IDS.assign(label=IDS["text"]).to_csv(index=False).encode(), ("has 1 message", "at least 9")),
     **{
         f"a label {name}": (
             "a.csv",

@@ -111,8 +111,9 @@ BAD = [
         extended(("one", "eggs"), ("two", "eggs")),
         {},
         "a.csv",
-        "'eggs' has 2 messages",
-        "at least 3",
+        "'eggs' has 2 messages in 2 groups",
+        "a test split and 8 folds need at least 9 groups",
+        "a larger share of validation in ingest.fractions makes fewer folds",
         id="class too small",
     ),
     bad(
@@ -120,7 +121,7 @@ BAD = [
         extended(*((f"one {number}", "eggs") for number in range(9))),
         {},
         "'eggs' has 9 messages in 1 group of",
-        "at least 3 groups",
+        "at least 9 groups",
         id="class of near duplicates",
     ),
     bad(
@@ -411,23 +412,29 @@ LARGE = corpus({"ham": 1600, "eggs": 300, "spam": 100}, twins=0.4)
 def test_the_split_is_stratified_and_only_a_random_one_separates_near_duplicates(workspace: Project, split: str) -> None:
     fractions = {"train": 0.6, "validation": 0.15, "test": 0.25}
     found = ingest(workspace, content=LARGE, split=split, fractions=fractions)
-    separated = (found.groupby("group")["split"].nunique() > 1).sum()
-    assert separated == 0 if split == "grouped" else separated > 50
+    for column in ("split", "fold"):
+        separated = (found.groupby("group")[column].nunique() > 1).sum()
+        assert separated == 0 if split == "grouped" else separated > 50
     assert found["group"].nunique() < 0.7 * len(found)
     # Words without their number are what groups are made of.
     assert (found.groupby(found["text"].str.replace(r" \d+$", "", regex=True))["group"].nunique() == 1).all()
+    assert found["fold"].dtype == np.int16 and sorted(found["fold"].unique()) == [-1, 0, 1, 2, 3, 4]
+    assert ((found["fold"] == -1) == (found["split"] == "test")).all()
     for label, rows in found.groupby("label"):
-        for name, fraction in fractions.items():
-            assert abs((rows["split"] == name).sum() - fraction * len(rows)) <= (
+        for fold in range(-1, 5):
+            fraction = fractions["test"] if fold == -1 else fractions["validation"]
+            assert abs((rows["fold"] == fold).sum() - fraction * len(rows)) <= (
                 1 if split == "random" else 0.03 * len(rows) + 4
             ), label
     counts = {name: rows["label"].value_counts().to_dict() for name, rows in found.groupby("split")}
-    assert summary(workspace)["splits"] == counts
+    assert summary(workspace)["splits"] == counts | {"validation": {"eggs": 0, "ham": 0, "spam": 0}}
+    folds = [found[found["fold"] == fold]["label"].value_counts().to_dict() for fold in range(5)]
+    assert summary(workspace)["folds"] == folds
     assert summary(workspace)["groups"] == found["group"].nunique()
 
 
 def test_the_seed_alone_decides_the_split(workspace: Project) -> None:
-    first, again, other = (ingest(workspace, content=LARGE, seed=seed)["split"].tolist() for seed in (0, 0, 1))
+    first, again, other = (ingest(workspace, content=LARGE, seed=seed)["fold"].tolist() for seed in (0, 0, 1))
     assert first == again != other
 
 
@@ -446,22 +453,30 @@ def fresh(number: int) -> str:
 
 
 @pytest.mark.parametrize("split", ["grouped", "random"])
-def test_feedback_joins_with_its_split_unless_its_group_has_one(workspace: Project, split: str) -> None:
+def test_feedback_stays_in_or_outside_test_unless_its_group_has_a_split(workspace: Project, split: str) -> None:
     base = ingest(workspace, content=LARGE, split=split)
-    own = [(fresh(number), "eggs", name) for number, name in enumerate(["train", "validation", "test"] * 4)]
+    # Feedback of an earlier version may be in the split validation.
+    own = [(fresh(number), "eggs", name) for number, name in enumerate(["train", "validation", "test"] * 40)]
     twins = [
         (row["text"].split(" 1")[0] + " 77", row["label"], "test") for _, row in base[base["split"] == "train"][:5].iterrows()
     ]
     found = with_feedback(workspace, *own, *twins, split=split)
     feedback = found[found["source"] == "feedback"]
     assert feedback.index.tolist() == [f"f{number}" for number in range(len(own) + len(twins))]
-    assert feedback["split"].tolist()[: len(own)] == [name for _, _, name in own]
+    assert feedback["split"].tolist()[: len(own)] == ["test" if name == "test" else "train" for _, _, name in own]
+    assert ((feedback["fold"] == -1) == (feedback["split"] == "test")).all()
+    # A new group's fold follows from its fingerprint alone.
+    assert set(feedback["fold"][: len(own)]) == set(range(-1, 8))
+    again = with_feedback(workspace, *own[::-1], split=split, seed=1).set_index("text")
+    assert again.loc[feedback["text"][: len(own)], "fold"].tolist() == feedback["fold"].tolist()[: len(own)]
     for _, row in feedback[len(own) :].iterrows():
-        assert row["split"] == base.loc[base["group"] == row["group"], "split"].iloc[0]
+        first = base[base["group"] == row["group"]].iloc[0]
+        assert (row["split"], row["fold"]) == (first["split"], first["fold"])
+    found = with_feedback(workspace, *own, *twins, split=split, seed=0)
     pd.testing.assert_frame_equal(found[found["source"] == "file"], base)
     assert summary(workspace)["feedback"] == len(own) + len(twins)
     if split == "grouped":
-        assert (found.groupby("group")["split"].nunique() == 1).all()
+        assert (found.groupby("group")["fold"].nunique() == 1).all()
 
 
 def test_feedback_on_a_known_text_is_a_duplicate(workspace: Project) -> None:
@@ -475,17 +490,18 @@ def test_feedback_that_contradicts_a_base_row_leaves_the_splits_of_all_others(wo
     other = "spam" if LARGE["label"][0] != "spam" else "ham"
     found = with_feedback(workspace, (LARGE["text"][0], other, "train"))
     assert summary(workspace)["dropped"]["conflict"] == 2
-    assert found["split"].to_dict() == base["split"].drop("1").to_dict()
+    assert found[["split", "fold"]].equals(base[["split", "fold"]].drop("1"))
 
 
-def test_feedback_that_leaves_a_split_without_a_class_is_named(workspace: Project) -> None:
+@pytest.mark.parametrize(("fold", "part"), [(-1, "the test split"), (3, "fold 3")])
+def test_feedback_that_leaves_a_split_or_fold_without_a_class_is_named(workspace: Project, fold: int, part: str) -> None:
     base = ingest(workspace, content=LARGE)
     before = outputs(workspace)
-    rare = base[(base["label"] == "eggs") & (base["split"] == "validation")]
-    table = pd.DataFrame({"id": rare.index + "x", "text": rare["text"], "label": "ham", "split": "validation"})
+    rare = base[(base["label"] == "eggs") & (base["fold"] == fold)]
+    table = pd.DataFrame({"id": rare.index + "x", "text": rare["text"], "label": "ham", "split": "train"})
     workspace.write(str(PROJECT.feedback), table)
     error = workspace.stage_here("ingest").error
-    assert f"{PROJECT.feedback}: class 'eggs' has no message left in the split validation" in error
+    assert f"{PROJECT.feedback}: class 'eggs' has no message left in {part}" in error
     assert outputs(workspace) == before
 
 

@@ -173,7 +173,8 @@ def test_a_missing_key_is_named(workspace: Project) -> None:
     assert "missing key 'train.epochs'" in workspace.stage_here("ingest").error
 
 
-SPLITS = {name: {"ham": 4 * count, "spam": count} for name, count in {"train": 70, "validation": 10, "test": 20}.items()}
+SPLITS = {name: {"ham": 4 * count, "spam": count} for name, count in {"train": 80, "validation": 0, "test": 20}.items()}
+FOLDS = [{"ham": 40, "spam": 10}] * 8
 GIVEN = {"technique": "class_weight", "weights": {"ham": 0.5, "spam": 3}}
 ENTRIES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "unknown technique": (
@@ -213,7 +214,7 @@ ENTRIES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
 
 
 def with_counts(workspace: Project) -> None:
-    write_json(workspace.folder / PROJECT.ingest, {"labels": {"ham": 400, "spam": 100}, "splits": SPLITS})
+    write_json(workspace.folder / PROJECT.ingest, {"labels": {"ham": 400, "spam": 100}, "splits": SPLITS, "folds": FOLDS})
 
 
 @pytest.mark.parametrize(("entries", "said"), ENTRIES.values(), ids=ENTRIES)

@@ -118,14 +118,23 @@ def build(
     )
     rows = pd.DataFrame(split_of(counts), columns=["label", "split"])
     rows["text"] = [f"{texts[at % len(texts)]} number {at}" for at in range(len(rows))]
-    rows = rows.assign(id=rows.index.astype(str), group=rows.index // 2, source="made up").sample(frac=1, random_state=0)
+    rows = rows.assign(id=rows.index.astype(str), group=rows.index // 2, fold=-1, source="made up").sample(
+        frac=1, random_state=0
+    )
     project.write(str(PROJECT.messages), rows)
     labels = sorted(counts)
     splits = {
         split: {label: int(((rows["split"] == split) & (rows["label"] == label)).sum()) for label in labels} for split in SPLITS
     }
     ingest = {"rows": len(rows) + 5, "kept": len(rows), "dropped": {"duplicate": 4, "conflict": 1}, "groups": len(rows) // 2}
-    ingest |= {"feedback": 0, "labels": dict(counts), "splits": splits, "served_by": "made <i>up</i>", "sha256": "ab" * 32}
+    ingest |= {
+        "feedback": 0,
+        "labels": dict(counts),
+        "splits": splits,
+        "folds": [],
+        "served_by": "made <i>up</i>",
+        "sha256": "ab" * 32,
+    }
     write_json(folder / PROJECT.ingest, ingest)
     held = {"name": f"enough {labels[0]}", "success": True, "severity": "critical", "observed": 1234, "expected": "at least 3"}
     failed = held | {"name": "is a warning", "success": False, "severity": "warning"}

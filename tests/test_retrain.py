@@ -160,7 +160,7 @@ def test_a_better_challenger_is_found_on_messages_that_neither_was_trained_on(pr
     messages = pd.read_parquet(checkout.folder / PROJECT.messages)
     fed = messages[messages["source"] == "feedback"].set_index("text")["split"]
     frozen = pd.read_parquet(project.folder / PROJECT.production / "feedback.parquet").set_index("text")["split"]
-    assert set(fed) == {"train", "validation", "test"} and fed.to_dict() == frozen[fed.index].to_dict()
+    assert set(fed) == {"train", "test"} and fed.to_dict() == frozen[fed.index].to_dict()
     assert not {group for group, split in new.items() if split == "test"} & {
         group for group, split in old.items() if split != "test"
     }

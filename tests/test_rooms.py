@@ -14,6 +14,7 @@ import pytest
 from ballast.io.digest import file_sha256
 from stages.store.checked import write_arrays
 from stages.store.files import read_json
+from stages.store.ingested import validation_counts
 from stages.store.project import PROJECT
 from stages.store.sources import (
     BY_CARD,
@@ -226,7 +227,9 @@ def test_these_stages_load_nothing_that_trains(name: str, workspace: Project) ->
     workspace.write("messages.csv", corpus({"ham": 60, "spam": 30}))
     workspace.edit({"techniques": {"class_weight": {"weights": "inverse"}}, "evaluate.resamples": 100})
     assert workspace.stage_here("ingest").code == workspace.stage_here("techniques").code == 0
-    counts = {split: sum(each.values()) for split, each in read_json(workspace.folder / PROJECT.ingest)["splits"].items()}
+    ingested = read_json(workspace.folder / PROJECT.ingest)
+    counts = {split: sum(each.values()) for split, each in ingested["splits"].items()}
+    counts["validation"] = sum(validation_counts(ingested, [0]).values())
     scores = {split: np.random.default_rng(0).normal(size=(count, 2)) for split, count in counts.items()}
     saved = workspace.folder / PROJECT.logits / "class_weight/0.npz"
     saved.parent.mkdir(parents=True)

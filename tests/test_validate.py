@@ -10,7 +10,6 @@ import pytest
 from scipy.stats import binom
 
 from ballast.data.expected_shares import count_bounds
-from ballast.data.splitting import SPLITS
 from stages.pages.data_docs.view import offline
 from stages.store.files import read_json
 from stages.store.project import PROJECT
@@ -67,15 +66,17 @@ def test_twenty_percent_is_noticed_nearly_always() -> None:
 
 
 def table(counts: dict[str, int], **columns: Any) -> pd.DataFrame:
-    """Messages as ingest writes them, with the counts of each label; every third row each in its split."""
+    """Messages as ingest writes them, with the counts of each label; of ten rows, eight are in the folds and two in test."""
     labels = np.repeat(list(counts), list(counts.values()))
     numbers = np.arange(len(labels))
+    places = numbers % 10
     made = {
         "id": numbers.astype(str),
         "text": [f"text {number}" for number in numbers],
         "label": labels,
         "group": numbers,
-        "split": np.array(SPLITS)[numbers % 3],
+        "split": np.where(places < 8, "train", "test"),
+        "fold": np.where(places < 8, places, -1).astype(np.int16),
         "source": "file",
     }
     return pd.DataFrame(made | columns)
@@ -121,7 +122,7 @@ FAILING: dict[str, tuple[pd.DataFrame, dict[str, Any], tuple[str, ...]]] = {
     "absent rare class": (
         table(TWO),
         {"validate__expected_prior": {"ham": 0.86, "spam": 0.139, "fraud": 0.001}},
-        ("enough fraud in train", "enough fraud in test", "observed 0"),
+        ("enough fraud in every fold", "enough fraud in test", "observed 0", "ingest.fractions"),
     ),
     "absent class of the label map": (FEW, {"ingest__label_map": {0: "ham", 1: "spam", 2: "fraud"}}, ("enough fraud in test",)),
     "unknown label": (
@@ -134,8 +135,24 @@ FAILING: dict[str, tuple[pd.DataFrame, dict[str, Any], tuple[str, ...]]] = {
         {"ingest__label_map": {"a": "ham"}},
         ("every label is known",),
     ),
-    "too few in a split": (FEW, {"validate__minimum_count": 11}, ("enough spam in train", "observed 10", "at least 11")),
-    "group in two splits": (FEW.assign(group=np.arange(90) // 2), {}, ("no near duplicates in two splits", "45 of 45 rows")),
+    "too few in test": (
+        FEW,
+        {"validate__minimum_count": 7},
+        ("enough spam in test", "observed 6", "at least 7", "ingest.fractions"),
+    ),
+    "too few in a fold": (
+        FEW.drop(index=60),
+        {},
+        ("enough spam in every fold (observed 2, expected at least 3)", "1 of", "ingest.fractions"),
+    ),
+    "group in two splits": (FEW.assign(group=np.arange(1, 91) // 2), {}, ("no near duplicates in two splits", "17 of 46 rows")),
+    "group in two folds": (FEW.assign(group=np.arange(90) // 2), {}, ("no near duplicates in two folds", "36 of 45 rows")),
+    "test message in a fold": (FEW.assign(fold=FEW["fold"].abs()), {}, ("no test message is in a fold", "18 of 18 rows")),
+    "message in no fold": (
+        FEW.assign(fold=FEW["fold"].replace(7, -1)),
+        {},
+        ("every other message is in a fold", "9 of 72 rows"),
+    ),
     "unknown split": (FEW.assign(split=["dev", *FEW["split"][1:]]), {}, ("every split is known", "1 of 90 rows")),
     "missing text": (FEW.assign(text=[None, *FEW["text"][1:]]), {}, ("no text is missing", "1 of 90 rows")),
     "missing label": (FEW.assign(label=[None, *FEW["label"][1:]]), {}, ("no label is missing", "1 of 90 rows")),
@@ -161,13 +178,14 @@ def test_a_failed_expectation_stops_the_pipeline(
 
 
 def test_a_group_in_two_splits_is_a_counted_warning_when_the_split_is_random(workspace: Project) -> None:
-    messages = FEW.assign(group=np.maximum(np.arange(90) - 4, 0))
+    messages = FEW.assign(group=np.where(np.isin(np.arange(90), range(6, 10)), 6, np.arange(90)))
     done, written, expectations = validate(workspace, messages, ingest__split="random")
     assert done.code == 0, done.stderr
-    leak = expectations["no near duplicates in two splits"]
-    assert (written["success"], leak["success"], leak["severity"]) == (True, False, "warning")
-    assert leak["observed"] == "1 of 86 rows fail"
-    assert "no near duplicates in two splits" in done.stderr and "error: " not in done.stderr
+    for parts in ("splits", "folds"):
+        leak = expectations[f"no near duplicates in two {parts}"]
+        assert (written["success"], leak["success"], leak["severity"]) == (True, False, "warning")
+        assert leak["observed"] == "1 of 87 rows fail"
+        assert f"no near duplicates in two {parts}" in done.stderr and "error: " not in done.stderr
 
 
 def test_as_a_user_sees_it(workspace: Project) -> None:
@@ -206,7 +224,7 @@ def test_data_docs_show_hostile_labels_as_text_and_fetch_nothing(workspace: Proj
     assert done.code == 0, done.stderr
     docs = workspace.folder / "data/data_docs"
     pages = sorted(docs.rglob("*.html"))
-    assert len(pages) == 5
+    assert len(pages) == 7
     for path in pages:
         desktop.requests.clear()
         shown = desktop.open(path, settled=True)
@@ -216,7 +234,7 @@ def test_data_docs_show_hostile_labels_as_text_and_fetch_nothing(workspace: Proj
     rows = desktop.open(docs / "index.html").locator("tbody th").all_inner_texts()
     assert rows == [*expectations]
     for label in HOSTILE_LABELS:
-        assert f"enough {' '.join(label.split())} in train" in rows
+        assert f"enough {' '.join(label.split())} in every fold" in rows
     desktop.page.get_by_text("each expectation with its result").first.click()
     assert "Must have greater than or equal to" in desktop.page.inner_text("body")
 

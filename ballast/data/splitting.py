@@ -1,4 +1,4 @@
-"""Stratified splits into train, validation and test that never separate a group."""
+"""Stratified test sets and folds that never separate a group."""
 
 from __future__ import annotations
 
@@ -10,21 +10,30 @@ from ballast.exceptions import UserError
 from ballast.io.printable import counted
 
 SPLITS = ("train", "validation", "test")
+# The fold of rows that rotate through no validation: those of the test set.
+NO_FOLD = -1
 
 
-def split_counts(sizes: np.ndarray, fractions: Mapping[str, float]) -> tuple[int, int]:
-    """Number of groups for test and for validation, from group sizes (g,) in the order of assignment; at least one each.
+def rotation_folds(fractions: Mapping[str, float]) -> int:
+    """Number of folds of the messages outside the test set, each with the share `validation` of all messages.
 
     Examples
     --------
-    >>> split_counts(np.ones(10), {"test": 0.2, "validation": 0.1})
-    (2, 1)
+    >>> rotation_folds({"train": 0.7, "validation": 0.1, "test": 0.2})
+    8
     """
-    middle = (np.cumsum(sizes) - sizes / 2) / sizes.sum()
-    ends = np.searchsorted(middle, [fractions["test"], fractions["test"] + fractions["validation"]])
-    test = int(np.clip(ends[0], 1, len(sizes) - 2))
-    validation = int(np.clip(ends[1] - test, 1, len(sizes) - test - 1))
-    return test, validation
+    return round((1 - fractions["test"]) / fractions["validation"])
+
+
+def folds_by_hash(groups: np.ndarray, count: int) -> np.ndarray:
+    """The fold (n,), one of `count`, of each group (n,) int64 by its fingerprint, so that it is the same in every table.
+
+    Examples
+    --------
+    >>> folds_by_hash(np.array([16, 19, -1]), count=8)
+    array([0, 3, 7])
+    """
+    return (groups.view(np.uint64) % np.uint64(count)).astype(np.int64)
 
 
 def strata(labels: np.ndarray, groups: np.ndarray, seed: int, classes: int) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
@@ -69,45 +78,45 @@ def require_groups(labels: np.ndarray, label: int, members: np.ndarray, names: l
         )
 
 
-def stratified_grouped_split(
-    labels: np.ndarray, groups: np.ndarray, fractions: Mapping[str, float], seed: int, names: list[str]
+def stratified_grouped_test(
+    labels: np.ndarray, groups: np.ndarray, share: float, n_folds: int, seed: int, names: list[str]
 ) -> np.ndarray:
-    """Assign each row to a split so that every class keeps its share and no group is separated.
+    """Choose a test set of a share of the rows so that every class keeps its share and no group is separated.
 
     Parameters
     ----------
     labels : (n,) class indices below K.
     groups : (n,) group numbers; `np.arange(n)` gives an ordinary stratified split.
-    fractions : share of the rows for train, validation and test; they sum to 1.
+    share : of the rows for test, in (0, 1).
+    n_folds : number of folds that the other rows will be divided into; each class keeps a group for each.
     seed : of the shuffle of the groups.
     names : the K label names, for error messages.
 
     Returns
     -------
-    (n,) indices into `SPLITS`.
+    (n,) booleans, True in the test set, which has at least one group of each class.
 
     Raises
     ------
-    UserError : a class has fewer groups than splits.
+    UserError : a class has too few groups.
 
     Examples
     --------
     >>> labels, groups = np.repeat([0, 1], [80, 20]), np.arange(100) // 2
-    >>> fractions = {"train": 0.8, "validation": 0.1, "test": 0.1}
-    >>> split = stratified_grouped_split(labels, groups, fractions, seed=0, names=["ham", "spam"])
-    >>> [np.bincount(labels[split == part]).tolist() for part in range(3)]
-    [[64, 16], [8, 2], [8, 2]]
-    >>> all(len(set(split[groups == group])) == 1 for group in range(50))
+    >>> test = stratified_grouped_test(labels, groups, 0.2, n_folds=8, seed=0, names=["ham", "spam"])
+    >>> np.bincount(labels[test])
+    array([16,  4])
+    >>> all(len(set(test[groups == group])) == 1 for group in range(50))
     True
     """
     group, sizes, members_of = strata(labels, groups, seed, len(names))
-    split_of_group = np.zeros(len(sizes), dtype=np.int64)
+    in_test = np.zeros(len(sizes), dtype=bool)
     for label, members in enumerate(members_of):
-        require_groups(labels, label, members, names, len(SPLITS), f"{len(SPLITS)} splits")
-        test, validation = split_counts(sizes[members], fractions)
-        split_of_group[members[:test]] = SPLITS.index("test")
-        split_of_group[members[test : test + validation]] = SPLITS.index("validation")
-    return split_of_group[group]
+        require_groups(labels, label, members, names, n_folds + 1, f"a test split and {n_folds} folds")
+        middle = np.cumsum(sizes[members]) - sizes[members] / 2
+        count = np.searchsorted(middle, share * sizes[members].sum())
+        in_test[members[: int(np.clip(count, 1, len(members) - n_folds))]] = True
+    return in_test[group]
 
 
 def assign_folds(sizes: np.ndarray, count: int, first: int) -> np.ndarray:
@@ -126,27 +135,21 @@ def assign_folds(sizes: np.ndarray, count: int, first: int) -> np.ndarray:
     return (np.where(round_of % 2, count - 1 - place, place) + first) % count
 
 
-def stratified_grouped_fold(
-    labels: np.ndarray, groups: np.ndarray, count: int, index: int, validation: float, seed: int, names: list[str]
-) -> np.ndarray:
-    """Assign each row to a split of one fold of a stratified, grouped cross-validation.
-
-    The test sets of the folds `index` = 0, ..., `count` - 1 partition the rows by whole groups.
+def stratified_grouped_folds(labels: np.ndarray, groups: np.ndarray, count: int, seed: int, names: list[str]) -> np.ndarray:
+    """Assign each row to one of `count` stratified folds of whole groups.
 
     Parameters
     ----------
-    labels, groups, seed, names : as for `stratified_grouped_split`.
+    labels, groups, seed, names : as for `stratified_grouped_test`.
     count : number of folds.
-    index : of the fold that is the test set.
-    validation : share of all rows that goes to validation, taken from the other folds.
 
     Returns
     -------
-    (n,) indices into `SPLITS`.
+    (n,) fold of each row, from 0. Every class is in every fold.
 
     Raises
     ------
-    UserError : a class has too few groups for the folds.
+    UserError : a class has fewer groups than folds.
 
     Notes
     -----
@@ -155,36 +158,31 @@ def stratified_grouped_fold(
     Examples
     --------
     >>> labels, groups = np.repeat([0, 1], [80, 20]), np.arange(100) // 2
-    >>> names = ["ham", "spam"]
-    >>> folds = [stratified_grouped_fold(labels, groups, 5, index, 0.1, seed=0, names=names) for index in range(5)]
-    >>> tested = np.array([split == SPLITS.index("test") for split in folds])
-    >>> tested.sum(axis=0).tolist() == [1] * 100, tested.sum(axis=1)
-    (True, array([20, 20, 20, 20, 20]))
+    >>> folds = stratified_grouped_folds(labels, groups, 5, seed=0, names=["ham", "spam"])
+    >>> [np.bincount(labels[folds == fold]).tolist() for fold in range(5)]
+    [[16, 4], [16, 4], [16, 4], [16, 4], [16, 4]]
+    >>> all(len(set(folds[groups == group])) == 1 for group in range(50))
+    True
     """
-    # The other folds need a group for train and one for validation.
-    least = max(count, 4 if count == 2 else 3)
     group, sizes, members_of = strata(labels, groups, seed, len(names))
-    split_of_group = np.zeros(len(sizes), dtype=np.int64)
+    fold_of_group = np.zeros(len(sizes), dtype=np.int64)
     for label, members in enumerate(members_of):
-        require_groups(labels, label, members, names, least, f"{count} folds")
+        require_groups(labels, label, members, names, count, f"{count} folds")
         # Strata start at different folds; otherwise the first fold gets the surplus groups of all of them.
-        in_test = assign_folds(sizes[members], count, first=label % count) == index
-        rest = members[~in_test]
-        ends = np.cumsum(sizes[rest]) - sizes[rest] / 2
-        for_validation = int(np.clip(np.searchsorted(ends, validation * sizes[members].sum()), 1, len(rest) - 1))
-        split_of_group[members[in_test]] = SPLITS.index("test")
-        split_of_group[rest[:for_validation]] = SPLITS.index("validation")
-    return split_of_group[group]
+        fold_of_group[members] = assign_folds(sizes[members], count, first=label % count)
+    return fold_of_group[group]
 
 
-def nested_subsample(labels: np.ndarray, groups: np.ndarray, share: float, seed: int, names: list[str]) -> np.ndarray:
-    """Choose a share of the rows, stratified and by whole groups, with at least one group of each class.
+def nested_subsample(
+    labels: np.ndarray, groups: np.ndarray, share: float, seed: int, names: list[str], least: int = 1
+) -> np.ndarray:
+    """Choose a share of the rows, stratified and by whole groups, with at least `least` groups of each class if it has them.
 
     Subsamples are nested: the rows of a smaller share are among those of a larger one. A share of 1 holds all rows.
 
     Parameters
     ----------
-    labels, groups, seed, names : as for `stratified_grouped_split`.
+    labels, groups, seed, names : as for `stratified_grouped_test`.
     share : of the rows of each class, in (0, 1].
 
     Returns
@@ -203,5 +201,5 @@ def nested_subsample(labels: np.ndarray, groups: np.ndarray, share: float, seed:
     chosen = np.zeros(len(sizes), dtype=bool)
     for members in members_of:
         middle = np.cumsum(sizes[members]) - sizes[members] / 2
-        chosen[members[: max(1, int(np.searchsorted(middle, share * sizes[members].sum())))]] = True
+        chosen[members[: max(least, int(np.searchsorted(middle, share * sizes[members].sum())))]] = True
     return chosen[group]

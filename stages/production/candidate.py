@@ -26,7 +26,7 @@ from stages.production.deployed import MANIFEST, MODEL, REFERENCE, VOCABULARY, c
 from stages.production.versions import Manifest
 from stages.store.checked import of_model, read_pinned, read_table, write_table
 from stages.store.files import as_new, read_json
-from stages.store.groups import fingerprints_of, groups_of
+from stages.store.groups import fingerprints_of
 from stages.store.logits import seed_scores
 from stages.store.messages import Messages, read_messages
 from stages.store.params import read_params
@@ -54,21 +54,21 @@ def make_candidate(source: Path, folder: Path) -> Manifest:
     name, seed, labels, origin = pointer["technique"], int(pointer["seed"]), pointer["labels"], source / pointer["folder"]
     if not project.messages.exists():
         raise UserError(f"{project.messages}: no such file; run `dvc repro`")
-    messages = read_messages(["text"], project)
+    messages = read_messages(["text", "group"], project)
     with of_model(origin):
         manifest = read_manifest(origin)
     check_current(pointer, calibration, point, messages, manifest, project)
     lock = locked_stages(project.lock) if regular_file(project.lock) else {}
     check_lock(lock, name, seed, project)
     scores, _ = seed_scores(name, seed, project)
-    for split, logits in (("validation", scores.validation), ("test", scores.test)):
-        if logits.shape != (len(messages.of(split)), len(labels)):
+    for rows, logits in ((messages.validation(seed), scores.validation), (messages.test(), scores.test)):
+        if logits.shape != (len(rows), len(labels)):
             raise stale(project.logits / name / f"{seed}.npz", project.messages)
 
     copied = copy_model(origin, manifest, folder) | write_beside(pointer, messages, scores, folder, project)
     as_new(folder)
     check_files(folder, copied)
-    check_model(folder / MODEL, messages.of("test")["text"].tolist()[:SCORED_AGAIN], scores.test[:SCORED_AGAIN], project)
+    check_model(folder / MODEL, messages.test()["text"].tolist()[:SCORED_AGAIN], scores.test[:SCORED_AGAIN], project)
     return {
         "technique": name,
         "seed": seed,
@@ -105,12 +105,12 @@ def write_beside(
     for path in (project.params, *([project.lock] if regular_file(project.lock) else [])):
         copy_public(path, folder / path.name)
         names.append(path.name)
-    words = vocabulary(messages.of("train")["text"].tolist())
+    words = vocabulary(messages.train(pointer["seed"])["text"].tolist())
     texts = pa.chunked_array([], pa.string())
     if project.feedback.exists():
         texts = read_table(project.feedback, ["text"], required=False)["text"]
     save_file({"words": words, "feedback": np.sort(fingerprints_of(texts))}, folder / VOCABULARY)
-    held_out = pd.concat([messages.of("validation"), messages.of("test")])
+    held_out = pd.concat([messages.validation(pointer["seed"]).assign(split="validation"), messages.test()])
     logits = np.concatenate([scores.validation, scores.test])
     write_table(folder / REFERENCE, reference(held_out, pointer["labels"], logits, words))
     return {name: file_sha256(folder / name) for name in names}
@@ -212,10 +212,14 @@ def copy_public(path: Path, target: Path) -> None:
 def reference(held_out: pd.DataFrame, labels: list[str], logits: np.ndarray, words: np.ndarray) -> pd.DataFrame:
     """The reference for windows: the held-out messages (n rows) without their texts, with their logits (n, K)."""
     texts = held_out["text"].tolist()
-    groups = groups_of(texts)
     columns = {f"logit_{label}": logits[:, at].astype(np.float32) for at, label in enumerate(labels)}
     labelled = pd.DataFrame(
-        {"label": held_out["label"].tolist(), "split": held_out["split"].tolist(), "group": groups, **columns}
+        {
+            "label": held_out["label"].tolist(),
+            "split": held_out["split"].tolist(),
+            "group": held_out["group"].tolist(),
+            **columns,
+        }
     )
     return pd.concat([labelled, descriptors(texts, words)], axis=1)
 

@@ -14,7 +14,6 @@ import pandas as pd
 import pyarrow as pa
 
 from ballast.cli import parser, run
-from ballast.data.near_duplicates import fingerprints
 from ballast.exceptions import UserError
 from ballast.io.urls import public_url
 from ballast.parameters import SEEDS, check_number
@@ -23,6 +22,7 @@ from stages.production.scoring import columns_of
 from stages.store.checked import read_table, write_table
 from stages.store.data_sections import Ingest
 from stages.store.files import locked, replaced, replaced_folder
+from stages.store.groups import groups_of
 from stages.store.params import read_params
 from stages.store.project import PROJECT
 from stages.store.source import mapped, read_source
@@ -32,12 +32,13 @@ MOST_MESSAGES = 1_000_000
 
 
 def held_out(settings: Ingest) -> pd.DataFrame:
-    """Text and label of the source's messages without near duplicates in training or validation, each text once."""
+    """Text and label of the source's messages without near duplicates outside the test split, each text once."""
     table, served_by = read_source(settings)
     labels = mapped(table["label"], settings.label_map, served_by)
-    data = read_table(PROJECT.messages, ["text", "label", "split"])
-    seen = data.filter(pa.compute.field("split") != "test")["text"]
-    fresh = ~np.isin(fingerprints(table["text"], masked=True), fingerprints(seen, masked=True))
+    # An older table has other groups and no column fold, which makes it an error.
+    data = read_table(PROJECT.messages, ["group", "label", "split", "fold"])
+    seen = data.filter(pa.compute.field("split") != "test")["group"]
+    fresh = ~np.isin(groups_of(table["text"]), seen)
     rows = pd.DataFrame({"text": table["text"].to_pandas(), "label": labels.to_pandas()})[fresh]
     known = rows["label"].isin(data["label"].unique().to_pylist())
     return rows[known].drop_duplicates("text").reset_index(drop=True)

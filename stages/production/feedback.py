@@ -1,8 +1,8 @@
 """Collect labelled feedback: store each labelled message with its text, the decision of the model, and its split.
 
 Reads `production/labels/` (id and label), the scored windows and `data/messages.parquet`; writes `production/feedback.parquet`.
-A message gets the split of its near duplicates in the data or in earlier feedback. The split of a new group follows from its
-fingerprint, so that it is the same on every machine and in every retraining.
+A message is in the test split if its near duplicates in the data or in earlier feedback are. For a new group, this follows from
+its fingerprint, so that it is the same on every machine and in every retraining.
 """
 
 from __future__ import annotations
@@ -16,13 +16,12 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from ballast.cli import parser, run
-from ballast.data.splitting import SPLITS
 from ballast.exceptions import UserError, suggestion
 from ballast.io.paths import real_folder, regular_file
 from ballast.labels import label_name
 from stages.store.checked import read_frame, read_table, write_table
 from stages.store.files import locked, replaced
-from stages.store.groups import fingerprints_of, groups_of
+from stages.store.groups import fingerprints_of
 from stages.store.ids import first_wrong_id
 from stages.store.params import read_params
 from stages.store.project import PROJECT
@@ -129,30 +128,32 @@ def labelled_messages(labels: pd.Series, before: pd.DataFrame) -> pd.DataFrame:
     return every[~every["id"].isin(before["id"])]
 
 
-def splits_of(groups: np.ndarray, known: Mapping[int, str], fractions: Mapping[str, float]) -> np.ndarray:
-    """The split (n,) of each group (n,): the split of a known group, else one by its fingerprint in the given fractions."""
-    chance = groups.astype(np.uint64).astype(np.float64) / 2.0**64
-    ends = np.cumsum([fractions[split] for split in SPLITS])
-    by_chance = np.array(SPLITS, dtype=object)[np.minimum(np.searchsorted(ends, chance, side="right"), len(SPLITS) - 1)]
-    return np.array([known.get(int(group), split) for group, split in zip(groups, by_chance, strict=True)], dtype=object)
+def splits_of(groups: np.ndarray, existing: Mapping[int, str], test: float) -> np.ndarray:
+    """The split (n,) of each group (n,), test or train: that of an existing group, else test with the given share.
+
+    The fingerprint of a new group decides, by its upper bits; its fold follows from the lower ones when it is ingested.
+    """
+    share = groups.astype(np.uint64).astype(np.float64) / 2.0**64
+    by_hash = np.where(share >= 1 - test, "test", "train")
+    return np.array([existing.get(int(group), split) for group, split in zip(groups, by_hash, strict=True)], dtype=object)
 
 
 def main() -> None:
     settings = read_params().ingest
-    base = read_table(PROJECT.messages, ["text", "label", "split"])
+    # An older table has other groups and no column fold, which makes it an error.
+    base = read_table(PROJECT.messages, ["text", "label", "group", "split", "fold"])
     with locked(PROJECT.labelled):
         labels = read_labels(sorted(set(base["label"].to_pylist())))
         before = read_feedback()
         earlier = before.assign(label=before["id"].map(labels).fillna(before["label"]))
         arrived = labelled_messages(labels, before)
-        groups_of_base = groups_of(base["text"])
-        known = dict(zip(groups_of_base.tolist(), base["split"].to_pylist(), strict=True))
-        known |= dict(zip(before["group"].tolist(), before["split"].tolist(), strict=True))
+        splits = dict(zip(base["group"].to_pylist(), base["split"].to_pylist(), strict=True))
+        splits |= dict(zip(before["group"].tolist(), before["split"].tolist(), strict=True))
         own = fingerprints_of(arrived["text"])
         existing = np.concatenate([fingerprints_of(base["text"]), fingerprints_of(before["text"])])
         arrived = arrived.assign(
             label=arrived["id"].map(labels),
-            split=splits_of(arrived["group"].to_numpy(dtype=np.int64), known, settings.fractions.model_dump()),
+            split=splits_of(arrived["group"].to_numpy(dtype=np.int64), splits, settings.fractions.test),
             new=~np.isin(own, existing) & ~pd.Series(own).duplicated().to_numpy(),
         )
         table = pd.concat([earlier, arrived])[list(COLUMNS)].astype(COLUMNS)

@@ -34,7 +34,6 @@ from stages.production.retrained_params import retrained
 from stages.production.windows import WINDOW, quoted_name
 from stages.store.checked import read_frame, write_table
 from stages.store.files import LONGEST_NAME, locked, read_json, replaced, write_json
-from stages.store.groups import groups_of
 from stages.store.logits import seed_scores
 from stages.store.messages import read_messages
 from stages.store.params import Params, read_params
@@ -137,8 +136,7 @@ def never_seen(test: pd.DataFrame, champion: Version) -> np.ndarray:
     This holds for all of them unless the data were split again, because feedback keeps its split.
     """
     held_out = read_frame(champion.folder / REFERENCE, ["split", "group"], required=False).query("split == 'test'")
-    groups = groups_of(test["text"])
-    return np.isin(groups, held_out["group"]) | (test["source"] == "feedback").to_numpy()
+    return np.isin(test["group"], held_out["group"]) | (test["source"] == "feedback").to_numpy()
 
 
 def compare_with_champion(key: str) -> dict[str, Any]:
@@ -157,8 +155,8 @@ def compare_with_champion(key: str) -> dict[str, Any]:
     labels = messages.names
     if labels != champion.labels or labels != pointer["labels"]:
         raise UserError(f"{home}: its labels are {', '.join(labels)}, those deployed {', '.join(champion.labels)}")
-    unseen = never_seen(messages.of("test"), champion)
-    test, logits = messages.of("test")[unseen], scores.test[unseen].astype(np.float64)
+    unseen = never_seen(messages.test(), champion)
+    test, logits = messages.test()[unseen], scores.test[unseen].astype(np.float64)
     if left_out := int((~unseen).sum()):
         print(
             f"retrain: {left_out:,} test messages are left out, because the champion may have been trained on them",

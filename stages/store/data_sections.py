@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from ballast.data.splitting import rotation_folds
+from ballast.io.printable import counted
 from ballast.labels import label_name
 from stages.store.section import Section, sums_to_one
 from stages.store.values import (
@@ -17,21 +19,29 @@ from stages.store.values import (
     Text,
 )
 
+MOST_FOLDS = 1000
+
 
 class Fractions(Section):
     train: Annotated[Share, Field(description="share of the messages for training")]
-    validation: Annotated[Share, Field(description="share for calibration and the choice of operating points")]
+    validation: Annotated[Share, Field(description="share for calibration and the choice of operating points: of one fold")]
     test: Annotated[Share, Field(description="share for the evaluation")]
 
     @model_validator(mode="after")
     def whole(self) -> Fractions:
         sums_to_one(self.model_dump(), "train, validation and test")
+        count = rotation_folds(self.model_dump())
+        if not 2 <= count <= MOST_FOLDS:
+            raise ValueError(
+                f"validation {self.validation:g} and test {self.test:g} give {counted(count, 'fold')}, because each fold"
+                f" outside the test split has the share of validation; expected 2 to {MOST_FOLDS:,} folds"
+            )
         return self
 
 
 class Folds(Section):
-    count: Annotated[int, Field(ge=2, le=1000, description="number of folds")]
-    index: Annotated[int, Field(ge=0, le=1000, description="the fold that is the test split, from 0")]
+    count: Annotated[int, Field(ge=2, le=MOST_FOLDS, description="number of folds")]
+    index: Annotated[int, Field(ge=0, le=MOST_FOLDS, description="the fold that is the test split, from 0")]
 
     @model_validator(mode="after")
     def one_of_them(self) -> Folds:

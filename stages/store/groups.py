@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from ballast.data.near_duplicates import fingerprints
+from ballast.data.near_duplicates import fingerprints, near_duplicate_groups
 
 
 def fingerprints_of(texts: Sequence[str] | pd.Series) -> np.ndarray:
@@ -18,7 +18,7 @@ def fingerprints_of(texts: Sequence[str] | pd.Series) -> np.ndarray:
 
 def groups_of(texts: Sequence[str] | pd.Series) -> np.ndarray:
     """The near-duplicate group (n,) int64 of each text (n,)."""
-    return fingerprints(strings(texts), masked=True).view(np.int64)
+    return near_duplicate_groups(strings(texts))
 
 
 def strings(texts: Sequence[str] | pd.Series) -> pa.ChunkedArray:

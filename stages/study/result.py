@@ -80,7 +80,7 @@ def read_tested(project: Project, variant: Variant) -> Tested:
             fitted = adjust(seed_scores(name, seed, project)[0], protocol)
             logits["raw"][name].append(fitted.scores.test.astype(np.float64))
             logits["corrected"][name].append(fitted.test)
-    rows = messages.of("test")[["id", "class", "group"]].reset_index(drop=True)
+    rows = messages.test()[["id", "class", "group"]].reset_index(drop=True)
     return Tested(rows=rows, protocol=protocol, logits=logits, training=read_json(project.training))
 
 

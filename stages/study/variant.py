@@ -1,6 +1,6 @@
 """Train one variant of a study with the stages of the main pipeline, in a separate folder.
 
-Reads `params.yaml`, the study's `params.yaml` and the main data; writes `studies/<study>/variants/<variant>/`: the scored
+Reads `params.yaml`, the study's `params.yaml` and the main data; writes `studies/<study>/variants/<variant>/`: the
 messages without their texts, the logits, and the counts of training messages. All variants are validated before one trains.
 """
 
@@ -20,6 +20,7 @@ from ballast.exceptions import UserError, suggestion
 from stages import ingest, resample, techniques, train
 from stages.store.checked import read_frame, write_table
 from stages.store.files import read_json, replaced_folder, write_json
+from stages.store.ingested import training_counts
 from stages.store.messages import read_messages
 from stages.store.params import read_params
 from stages.store.project import PROJECT, Project
@@ -31,7 +32,7 @@ def check_variants(study: str, variants: Mapping[str, Variant]) -> None:
     """Raise UserError if a technique of any variant rejects its parameters."""
     ingested = read_json(PROJECT.ingest)
     labels = list(ingested["labels"])
-    counts = np.array([ingested["splits"]["train"][label] for label in labels])
+    counts = training_counts(ingested, 0)
     for name, variant in variants.items():
         try:
             techniques.check_names(variant.params, ingested["labels"])
@@ -93,13 +94,13 @@ def main(study: str, variant: str) -> None:
         project = Project(Path(temporary))
         prepare(project, variants[variant])
         train_all(variants[variant], project)
-        messages = read_frame(project.messages, ["id", "label", "group", "split"])
+        messages = read_frame(project.messages, ["id", "label", "group", "split", "fold"])
         with replaced_folder(variant_folder(study, variant)) as folder:
             written = Project(folder)
             shutil.copytree(project.logits, written.logits)
             shutil.copy(project.training, written.training)
             written.messages.parent.mkdir()
-            write_table(written.messages, messages[messages["split"] != "train"])
+            write_table(written.messages, messages)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from markupsafe import Markup
@@ -14,6 +14,7 @@ from ballast.evaluation.bootstrap import MINIMUM_SEEDS
 from ballast.evaluation.operating_point import BUDGET_UNIT
 from ballast.evaluation.selection import difference
 from stages.pages.words import join_words, signed
+from stages.store.ingested import validation_counts
 
 # With fewer messages of a class, its interval is as wide as the differences between techniques.
 FEW = 200
@@ -47,9 +48,9 @@ def sample_limits(board: Mapping[str, Any], ingest: Mapping[str, Any], n_seeds: 
     return sentences
 
 
-def operating_point_limits(ingest: Mapping[str, Any], point: Mapping[str, Any]) -> list[str]:
-    """Limits of what was fitted on the validation split."""
-    validation = ingest["splits"]["validation"]
+def operating_point_limits(ingest: Mapping[str, Any], point: Mapping[str, Any], seeds: Iterable[int]) -> list[str]:
+    """Limits of what was fitted on the validation messages of some seeds."""
+    validation = validation_counts(ingest, seeds)
     total = sum(validation.values())
     counts = join_words([f"{count:,} {label}" for label, count in validation.items()])
     sentences = [f"The operating point and the measured prior are fitted on {total:,} validation messages ({counts})."]
@@ -69,7 +70,10 @@ def operating_point_limits(ingest: Mapping[str, Any], point: Mapping[str, Any]) 
 def limits(name: str, board: Mapping[str, Any], ingest: Mapping[str, Any], point: Mapping[str, Any]) -> list[str]:
     """Known limits of the model and of the numbers on the card."""
     technique = board["techniques"][name]
-    sentences = [*sample_limits(board, ingest, len(technique["seeds"])), *operating_point_limits(ingest, point)]
+    sentences = [
+        *sample_limits(board, ingest, len(technique["seeds"])),
+        *operating_point_limits(ingest, point, technique["seeds"]),
+    ]
     if technique["safe"] == "unsafe":
         sentences.append("Its raw probabilities do not fit the production prior. Use the deployed model, which corrects them.")
     if technique["technique"] == "majority":
@@ -91,5 +95,6 @@ def comparison(name: str, board: Mapping[str, Any], rarest: str, at: str) -> lis
 
 
 def split_counts(ingest: Mapping[str, Any], labels: list[str]) -> list[tuple[str, list[int]]]:
-    """(split, messages of each label) for each split."""
-    return [(split, [ingest["splits"][split][label] for label in labels]) for split in SPLITS]
+    """(split, messages of each label) for each split with messages."""
+    counts = [(split, [ingest["splits"][split][label] for label in labels]) for split in SPLITS]
+    return [(split, of_split) for split, of_split in counts if any(of_split)]

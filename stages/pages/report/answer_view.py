@@ -12,6 +12,7 @@ from ballast.io.printable import counted
 from stages.pages.report.results import Results
 from stages.pages.report.studies_view import data_or_technique
 from stages.pages.words import join_words, metric_name, signed
+from stages.store.ingested import validation_counts
 
 # The study that varies the amount of training data.
 MORE_DATA_STUDY = "learning_curve"
@@ -85,8 +86,9 @@ def improvement(results: Results) -> list[dict[str, str]]:
             sentences += [{"text": text, "code": ""} for text in data_or_technique(study, results.board)]
         elif name == MORE_DATA_STUDY:
             sentences.append({"text": "To see whether more data would help, run", "code": f"make study NAME={name}"})
-    splits, label = results.ingest["splits"], results.rarest
-    test, validation = splits["test"][label], splits["validation"][label]
+    label = results.rarest
+    test = results.ingest["splits"]["test"][label]
+    validation = validation_counts(results.ingest, results.params.train.seeds)[label]
     if min(test, validation) < FEW_MESSAGES:
         text = f"Label more {label} messages: the test set has {test:,} and validation {validation:,}, so the interval is wide."
         sentences.append({"text": text, "code": ""})

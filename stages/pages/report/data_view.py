@@ -12,7 +12,7 @@ def data(results: Results) -> dict[str, Any]:
     """Class distribution, dropped rows and results of the validation."""
     ingest = results.ingest
     labels, splits = ingest["labels"], ingest["splits"]
-    messages = {split: sum(splits[split].values()) for split in SPLITS}
+    messages = {split: total for split in SPLITS if (total := sum(splits[split].values()))}
     total, largest = sum(labels.values()), max(labels.values())
     classes = [
         {
@@ -25,7 +25,7 @@ def data(results: Results) -> dict[str, Any]:
                     "share": splits[split][label] / messages[split],
                     "width": round(100 * splits[split][label] / largest, 3),
                 }
-                for split in SPLITS
+                for split in messages
             ],
             "count": labels[label],
             "share": labels[label] / total,
@@ -36,7 +36,8 @@ def data(results: Results) -> dict[str, Any]:
     expectations = results.validation["expectations"]
     return {
         "classes": classes,
-        "splits": [{"name": split, "count": messages[split]} for split in SPLITS],
+        "splits": [{"name": split, "count": messages[split]} for split in messages],
+        "n_folds": len(ingest["folds"]),
         "total": total,
         "largest_share": largest / total,
         "dropped": dict(sorted(ingest["dropped"].items(), key=lambda item: -item[1])),
