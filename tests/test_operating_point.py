@@ -10,16 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import log_softmax, softmax
 
-from ballast.evaluation.operating_point import (
-    Rule,
-    choose_operating_point,
-    cost_matrix,
-    decide,
-    log_margins,
-    named_costs,
-    threshold,
-    weights_to_costs,
-)
+from ballast.evaluation.costs import cost_matrix, decide, named_costs, threshold, weights_to_costs
+from ballast.evaluation.operating_point import choose_operating_point, point_as_json
+from ballast.evaluation.rules import Kind, Rule
+from ballast.evaluation.thresholds import all_thresholds, log_margins
+from ballast.evaluation.uncertainty import with_uncertainty
 from ballast.exceptions import UserError
 
 LABELS = ["ham", "spam", "fraud"]
@@ -78,30 +73,56 @@ def measured(assigned: np.ndarray, positive: np.ndarray, weights: np.ndarray) ->
     }
 
 
-@given(st.integers(2, 4), st.integers(0, 10_000), st.sampled_from(["f1", "precision", "budget"]), st.floats(0, 1))
+@given(
+    st.integers(2, 4),
+    st.integers(0, 10_000),
+    st.sampled_from(["f1", "f_beta", "precision", "recall", "budget"]),
+    st.floats(0, 1),
+)
 @settings(max_examples=150, deadline=None)
-def test_a_rule_reaches_what_brute_force_does(classes: int, seed: int, kind: str, share: float) -> None:
+def test_a_rule_reaches_what_brute_force_does(classes: int, seed: int, kind: Kind, share: float) -> None:
     logits, labels = messages(seed, classes)
     label = seed % classes
     class_weights = np.random.default_rng(seed).uniform(0.2, 3, size=classes) if seed % 3 else np.ones(classes)
     weights, positive = class_weights[labels], labels == label
-    limit = {"f1": None, "precision": share or 0.5, "budget": 3000 * share}[kind]
-    found = choose_operating_point(Rule(kind=kind, label=label, limit=limit), logits, labels, class_weights)
-    assigned = decide(softmax(logits, axis=1), found.costs) == label
-    assert assigned.any() and np.isfinite(found.costs).all()
+    limit = {"precision": share or 0.5, "recall": share or 0.5, "budget": 3000 * share}.get(kind)
+    beta = 0.2 + 3 * share
+    point = choose_operating_point(Rule(kind=kind, label=label, limit=limit, beta=beta), logits, labels, class_weights)
+    assigned = decide(softmax(logits, axis=1), point.costs) == label
+    assert assigned.any() and np.isfinite(point.costs).all()
     possible = brute_force(logits, positive, label, weights)
     reached = measured(assigned, positive, weights)
+    for result in [*possible, reached]:
+        precision, recall = result["precision"], result["recall"]
+        result["f_beta"] = (1 + beta**2) * precision * recall / (beta**2 * precision + recall) if recall else 0.0
 
-    def keeps(each: dict[str, float]) -> bool:
-        if kind == "f1":
+    def satisfies(result: dict[str, float]) -> bool:
+        if limit is None:
             return True
-        within = each["precision"] >= limit - 1e-9 if kind == "precision" else each["rate"] <= limit / 10_000 + 1e-9
-        return within and each["recall"] > 0
+        if kind == "budget":
+            return result["rate"] <= limit / 10_000 + 1e-9 and result["recall"] > 0
+        return result[kind] >= limit - 1e-9 and result["recall"] > 0
 
-    kept = [each for each in possible if keeps(each)]
-    assert found.met == bool(kept) and (keeps(reached) or not kept)
-    goal = "f1" if kind == "f1" else "recall" if kept else "precision"
-    assert math.isclose(reached[goal], max(each[goal] for each in kept or possible))
+    valid = [result for result in possible if satisfies(result)]
+    assert point.met == bool(valid) and (satisfies(reached) or not valid)
+    goal = {"f1": "f1", "f_beta": "f_beta", "recall": "precision"}.get(kind, "recall" if valid else "precision")
+    assert math.isclose(reached[goal], max(result[goal] for result in valid or possible))
+
+
+def test_f_beta_of_one_is_f1_and_a_large_beta_asks_for_recall() -> None:
+    logits, labels = messages(2, 2, size=400)
+    thresholds = all_thresholds(log_margins(log_softmax(logits, axis=1), 1), labels == 1, np.ones(len(labels)))
+    np.testing.assert_allclose(thresholds.f_beta(1.0), thresholds.f_beta())
+    same = [
+        choose_operating_point(rule, logits, labels, np.ones(2)).costs
+        for rule in (Rule(kind="f1", label=1), Rule(kind="f_beta", label=1, beta=1.0))
+    ]
+    np.testing.assert_array_equal(*same)
+    at = [
+        threshold(choose_operating_point(Rule(kind="f_beta", label=1, beta=beta), logits, labels, np.ones(2)).costs, 1)
+        for beta in (0.25, 1.0, 4.0)
+    ]
+    assert at[0] > at[1] > at[2]
 
 
 def test_a_floor_that_nothing_keeps_is_said_and_the_class_still_assigned() -> None:
@@ -164,3 +185,53 @@ def test_costs_that_cannot_be_used_are_named(change: dict[str, dict[str, float]]
     with pytest.raises(UserError) as error:
         cost_matrix({**complete, **change}, LABELS)
     assert said in str(error.value)
+
+
+def test_the_interval_of_a_threshold_is_as_wide_as_the_thresholds_of_new_messages() -> None:
+    """Planted: the spread of thresholds over fresh draws, which the bootstrap of one draw estimates."""
+
+    def draw(seed: int) -> tuple[np.ndarray, np.ndarray]:
+        rng = np.random.default_rng(seed)
+        labels = np.repeat([0, 1], [900, 100])
+        return np.column_stack([np.zeros(1000), 3 * rng.normal(size=1000) + 6 * labels - 5]), labels
+
+    for rule in (Rule(kind="f1", label=1), Rule(kind="recall", label=1, limit=0.8), Rule(kind="macro_f1")):
+        chosen, covered, widths = [], [], []
+        large = [draw(seed) for seed in range(1000, 1030)]
+        logits, labels = (np.concatenate(parts) for parts in zip(*large, strict=True))
+        truth = threshold(choose_operating_point(rule, logits, labels, np.ones(2)).costs, 1)
+        for seed in range(60):
+            logits, labels = draw(seed)
+            point = choose_operating_point(rule, logits, labels, np.ones(2))
+            ends = with_uncertainty(point, rule, logits, labels, np.ones(2), resamples=100).threshold
+            assert ends is not None and ends["low"] <= ends["value"] <= ends["high"]
+            chosen.append(ends["value"])
+            covered.append(ends["low"] <= truth <= ends["high"])
+            widths.append(ends["high"] - ends["low"])
+        spread = np.subtract(*np.quantile(chosen, [0.975, 0.025]))
+        assert 0.5 * spread < np.mean(widths) < 2 * spread
+        assert np.mean(covered) >= 0.8
+
+
+def test_near_duplicates_widen_the_interval() -> None:
+    logits, labels = messages(4, 2, size=200)
+    copies, groups = np.repeat(logits, 5, axis=0), np.repeat(np.arange(len(labels)), 5)
+    rule, classes = Rule(kind="f1", label=1), np.repeat(labels, 5)
+    point = choose_operating_point(rule, copies, classes, np.ones(2), groups)
+    widths = []
+    for of_groups in (None, groups):
+        ends = with_uncertainty(point, rule, copies, classes, np.ones(2), of_groups).threshold
+        assert ends is not None
+        widths.append(ends["high"] - ends["low"])
+    assert widths[1] > widths[0]
+
+
+def test_costs_give_a_threshold_without_width_and_more_classes_give_none() -> None:
+    logits, labels = messages(0, 2)
+    rule = Rule(kind="cost", costs=np.array([[0, 1.0], [4.0, 0]]))
+    point = with_uncertainty(choose_operating_point(rule, logits, labels, np.ones(2)), rule, logits, labels, np.ones(2))
+    assert point_as_json(point, rule, LABELS[:2])["threshold"] == {"value": 0.2, "low": 0.2, "high": 0.2}
+    logits, labels = messages(0, 3)
+    for rule in (Rule(kind="f1", label=2), Rule(kind="macro_f1")):
+        point = with_uncertainty(choose_operating_point(rule, logits, labels, np.ones(3)), rule, logits, labels, np.ones(3))
+        assert point_as_json(point, rule, LABELS)["threshold"] is None

@@ -20,7 +20,7 @@ import pandas as pd
 from scipy.special import softmax
 
 import ballast.io.digest as digest
-from ballast.evaluation.operating_point import cost_matrix, decide
+from ballast.evaluation.costs import cost_matrix, decide
 from ballast.evaluation.priors import correct_prior
 from ballast.exceptions import UserError
 from ballast.io.digest import file_sha256
