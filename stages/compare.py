@@ -18,13 +18,15 @@ from scipy.special import softmax
 
 from ballast.cli import parser
 from ballast.evaluation.bootstrap import Draws
-from ballast.evaluation.claims import PROBE, assess_raw_and_corrected, claims, nothing_helps
+from ballast.evaluation.claims import PROBE
 from ballast.evaluation.comparison import compare, reference_of
 from ballast.evaluation.metrics import LOSSES
 from ballast.evaluation.priors import correct_prior
+from ballast.evaluation.published_claims import claims
 from ballast.evaluation.seed_variation import with_seed_variation
 from ballast.io.digest import file_sha256
 from stages.store.checked import FILES, read_pinned
+from stages.store.claims import claims_of_run, decided_claims
 from stages.store.files import read_json, replaced, write_json, write_plain_json
 from stages.store.logits import read_draws
 from stages.store.params import read_params
@@ -181,11 +183,11 @@ def main() -> None:
     )
     write_plain_json(PROJECT.metrics, short_metrics(board))
     tuned = params.search.trials > 0 and "focal" in params.search.spaces
-    stated = [*claims(rarest, tuned=tuned), nothing_helps(names, board["reference"])]
-    judged = assess_raw_and_corrected(stated, probed["raw"], probed["corrected"], confidence)
-    # A study may decide a claim that needs techniques beyond the main pipeline.
-    shown = {claim["claim"]: claim for study in study_results().values() if study is not None for claim in study.claims}
-    write_plain_json(PROJECT.claims, [claim if claim["parts"] else shown.get(claim["claim"], claim) for claim in judged])
+    most_frequent = max(labels, key=lambda label: board["production_prior"][label])
+    stated = claims(rarest, most_frequent, names, board["reference"], tuned=tuned)
+    of_run = claims_of_run(stated, evaluations, probed["raw"], probed["corrected"], confidence)
+    of_studies = [study.claims for study in study_results().values() if study is not None]
+    write_plain_json(PROJECT.claims, decided_claims(of_run, of_studies))
     write_csv(pd.concat(tables.values()), PROJECT.probe_table)
     write_csv(
         pd.concat([perturbation_table(name, probes[name], evaluations[name]) for name in names]), PROJECT.perturbation_table

@@ -16,7 +16,6 @@ from statsmodels.stats.multitest import multipletests
 
 from ballast.evaluation.bootstrap import Draws
 from ballast.evaluation.calibration import Calibration
-from ballast.evaluation.claims import CONTRADICTED, INCONCLUSIVE, SUPPORTED, Claim, Part, assess_claims, claims, nothing_helps
 from ballast.evaluation.comparison import (
     bootstrap_p_value,
     compare,
@@ -229,59 +228,6 @@ def test_a_comparison_is_paired_and_adjusted() -> None:
     assert found["shifted"]["mcnemar"]["p"] == 1
     lower = compare({"baseline": base, "shifted": shifted}, "baseline", ["spam.f1"], 0.95, frozenset({"spam.f1"}))
     assert lower["shifted"]["metrics"]["spam.f1"]["verdict"] == "worse"
-
-
-def judged(direction: str, own: float, other: float, *, seeds: int = 3, spread: float = 0.002) -> str:
-    claim = Claim(words="", source="", parts=[Part(technique="focal", metric="spam.f1", direction=direction)])
-    techniques = with_seed_variation({"focal": draws(own, spread, seeds), "baseline": draws(other, spread, seeds)})
-    [found] = assess_claims([claim], techniques, 0.95)
-    return found["verdict"]
-
-
-@pytest.mark.parametrize(
-    ("direction", "own", "other", "expected"),
-    [
-        ("higher", 0.95, 0.90, SUPPORTED), ("higher", 0.90, 0.95, CONTRADICTED), ("higher", 0.900, 0.901, INCONCLUSIVE),
-        ("lower", 0.90, 0.95, SUPPORTED), ("lower", 0.95, 0.90, CONTRADICTED),
-        ("level", 0.900, 0.901, SUPPORTED), ("level", 0.80, 0.90, CONTRADICTED), ("level", 0.881, 0.90, INCONCLUSIVE),
-        ("not lower", 0.95, 0.90, SUPPORTED), ("not lower", 0.900, 0.901, SUPPORTED), ("not lower", 0.80, 0.90, CONTRADICTED),
-        ("not higher", 0.80, 0.90, SUPPORTED), ("not higher", 0.95, 0.90, CONTRADICTED),
-        # Of what a nearly perfect reference lacks, 0.012 is most.
-        ("not higher", 0.997, 0.985, CONTRADICTED), ("level", 0.997, 0.985, CONTRADICTED), ("level", 0.9, 0.912, SUPPORTED),
-    ],
-)  # fmt: skip
-def test_claims_are_judged_by_their_intervals(direction: str, own: float, other: float, expected: str) -> None:
-    assert judged(direction, own, other) == expected
-    assert judged(direction, own, other, seeds=1) == INCONCLUSIVE
-
-
-def test_a_claim_of_several_parts_needs_them_all() -> None:
-    techniques = {
-        "baseline": draws(0.90, 0.002),
-        "up": draws(0.95, 0.002),
-        "down": draws(0.85, 0.002),
-        "same": draws(0.901, 0.002),
-    }
-
-    def of(*names: str) -> str:
-        parts = [Part(technique=name, metric="spam.f1", direction="higher") for name in names]
-        return assess_claims([Claim(words="", source="", parts=parts)], techniques, 0.95)[0]["verdict"]
-
-    assert of("up") == SUPPORTED and of("up", "same") == INCONCLUSIVE and of("up", "down") == CONTRADICTED
-    assert of("up", "absent") == INCONCLUSIVE
-    [absent] = assess_claims(
-        [Claim(words="", source="", parts=[Part(technique="absent", metric="spam.f1", direction="higher")])], techniques, 0.95
-    )
-    assert absent["effect"] is None and "absent" in absent["note"]
-
-
-def test_the_articles_claims_name_the_rare_class() -> None:
-    stated = claims("fraud", tuned=True)
-    assert [claim.caveat for claim in stated] == [None] * len(stated)
-    assert sum(claim.caveat is not None for claim in claims("fraud", tuned=False)) == 1
-    assert len({claim.words for claim in stated}) == len(stated) > 8
-    assert {part.metric for claim in stated for part in claim.parts} >= {"fraud.recall", "fraud.f1"}
-    assert [part.technique for part in nothing_helps(["a", "b", "c"], "a").parts] == ["b", "c"]
 
 
 def test_the_grid_keeps_the_other_classes_shares() -> None:

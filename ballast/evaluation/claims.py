@@ -1,222 +1,261 @@
-"""Claims of the articles as differences to test, with effect, interval and verdict.
+"""Claims of articles as differences to test: their parts, the designs that measure them, and the effects.
 
-A claim is *supported* if all of its parts are shown, *contradicted* if the opposite of any part is shown, and *inconclusive*
-otherwise. A part with the direction "level" is shown by an interval within the margin (Schuirmann 1987, two one-sided tests).
+A difference up to a margin does not matter in practice. So a part that claims a difference has the opposite that there is none
+that matters, and "level" is shown by two one-sided tests (Schuirmann 1987). The statements are in `published_claims`, the
+verdicts in `claim_verdicts`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from math import log
 from typing import Any, Literal
 
 import numpy as np
+from scipy.special import logit, ndtri
 
-from ballast.evaluation.bootstrap import Draws
-from ballast.evaluation.comparison import MARGIN, bootstrap_p_value, holm, margin_for
+from ballast.evaluation.bootstrap import Draws, percentile_interval
+from ballast.evaluation.comparison import margin_for, one_sided_p_value
+from ballast.evaluation.power import DifferenceError, difference_error
 
 SUPPORTED, CONTRADICTED, INCONCLUSIVE = "supported", "contradicted", "inconclusive"
 
-# Probability of the rare class for the first probe text.
-PROBE = "probe.probability"
+# Metrics that only claims use: the probability of the rare class for the first probe text, the log odds of the rare class in
+# the effective prior relative to production, and the messages of an epoch relative to the training messages.
+PROBE, PRIOR, PASSES = "probe.probability", "prior.log_odds", "passes"
+EFFECT = "effect"
+# The study that measures claims about entries beyond the main run, with more test messages.
+CLAIMS = "claims"
+# Raw probabilities are representative within this odds ratio of the production prior.
+SAFE_ODDS_RATIO = 1.5
 
-# Sources of the claims: articles on SMS spam, by what they compare.
-TECHNIQUES, CONFIDENCE, RATIOS = (
-    "article on techniques",
-    "article on the probability of an obvious spam",
-    "article on class ratios",
-)
-
-Direction = Literal["higher", "lower", "level", "not higher", "not lower"]
+Direction = Literal["higher", "lower", "level", "not level", "not higher", "not lower"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """One statement of a claim: the metric of `technique` is in `direction` relative to `reference`."""
+    """One statement of a claim: the metric of `technique` is in `direction` relative to `reference`.
+
+    reference : an entry; None compares with 0, for metrics that are differences themselves.
+    reference_metric : the metric of the reference, if it is another one.
+    """
 
     technique: str
     metric: str
     direction: Direction
-    reference: str = "baseline"
+    reference: str | None = "baseline"
+    reference_metric: str | None = None
+
+    @property
+    def entries(self) -> set[str]:
+        """The entries that the part needs."""
+        return {self.technique} | ({self.reference} if self.reference else set())
+
+    def as_json(self) -> dict[str, Any]:
+        """The part for JSON."""
+        other = {"reference_metric": self.reference_metric} if self.reference_metric else {}
+        return {
+            "technique": self.technique,
+            "reference": self.reference,
+            "metric": self.metric,
+            "direction": self.direction,
+            **other,
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
     """A claim, its source and its parts.
 
-    study : that measures the claim, if the main comparison does not.
+    study : that measures the claim; None for the main run and the study `claims`, which have the same kinds of entries.
     caveat : how the measurement differs from the claim.
+    by_construction : verdict and reason of a claim that a formula decides.
     """
 
     words: str
     source: str
-    parts: Sequence[Part]
+    parts: Sequence[Part] = ()
     study: str | None = None
     caveat: str | None = None
+    by_construction: tuple[str, str] | None = None
+
+    def measured_by(self, study: str | None) -> bool:
+        """Whether a study measures the claim, or the main run for None."""
+        return study == self.study if self.study else study in (None, CLAIMS)
+
+    @property
+    def entries(self) -> list[str]:
+        """The entries that the claim needs."""
+        return sorted({entry for part in self.parts for entry in part.entries})
 
 
-def claims(rare: str, *, tuned: bool) -> list[Claim]:
-    """The claims of the articles for the rare class `rare`, about entries with their default names.
+@dataclass(frozen=True, kw_only=True)
+class Design:
+    """What measures the claims: draws by entry, and the size of the test.
 
-    tuned : whether the parameters of focal loss were searched.
+    study : None for the main run.
+    rare : test messages of the rare class `label`.
+    trainings : of each entry, by seed or by fold.
     """
-    f1, recall, precision = f"{rare}.f1", f"{rare}.recall", f"{rare}.precision"
-    all_metrics = ("accuracy", "macro_f1", precision, recall, f1)
 
-    def one(words: str, *parts: Part, source: str = TECHNIQUES, caveat: str | None = None) -> Claim:
-        return Claim(words=words, source=source, parts=parts, caveat=caveat)
+    draws: Mapping[str, Draws]
+    label: str
+    rare: int
+    trainings: int
+    confidence: float
+    study: str | None = None
 
-    def part(technique: str, direction: Direction, metric: str = f1, reference: str = "baseline") -> Part:
-        return Part(technique=technique, metric=metric, direction=direction, reference=reference)
+    @property
+    def words(self) -> str:
+        """The design in words.
 
-    ten = f"class_weight_{rare}_10"
-    return [
-        one("Bias initialisation improves all metrics.", *(part("bias_init", "higher", metric) for metric in all_metrics)),
-        one("Downsampling with upweighting lowers the recall of the rare class.", part("downsample_upweight", "lower", recall)),
-        one("Upsampling with downweighting lowers the recall of the rare class.", part("upsample_downweight", "lower", recall)),
-        one("Tuned focal loss beats the baseline.", part("focal", "higher"), caveat=None if tuned else "gamma not tuned here"),
-        one("Inverse class weights beat the baseline.", part("class_weight", "higher")),
-        one(
-            "A weight of ten for the rare class raises its recall and lowers its precision and F1 against inverse weights.",
-            part(ten, "higher", recall, "class_weight"),
-            part(ten, "lower", precision, "class_weight"),
-            part(ten, "lower", f1, "class_weight"),
-        ),
-        one("Weighting does as well as resampling.", part("class_weight", "level", f1, "upsample")),
-        one("Upsampling overfits the rare class: its recall falls from training to test by more than the baseline's.",
-            part("upsample", "higher", f"{rare}.recall_gap")),
-        one("Downsampling loses data, and with it quality.", part("downsample", "lower")),
-        one("On an obvious message, weighted and bias-initialised models are more certain than the baseline.",
-            part("class_weight", "higher", PROBE), part("bias_init", "higher", PROBE), source=CONFIDENCE),
-        one("On an obvious message, downsampling with upweighting and focal loss are less certain than the baseline.",
-            part("downsample_upweight", "lower", PROBE), part("focal", "lower", PROBE), source=CONFIDENCE),
-        Claim(words="Recall falls when training moves from balanced classes to one in ten.", source=RATIOS,
-              parts=[part("ratio_10", "lower", recall, "ratio_1")], study="ratio"),
-        one("One-class classification is poor where the classes are close.", part("one_class", "lower")),
-        one("A simpler model suffices.", part("tfidf", "not lower")),
-    ]  # fmt: skip
+        Examples
+        --------
+        >>> Design(draws={}, label="spam", rare=653, trainings=5, confidence=0.95, study="claims").words
+        'study claims: 653 spam test messages, 5 trainings of each entry'
+        """
+        place = f"study {self.study}" if self.study else "main run"
+        trainings = "1 training" if self.trainings == 1 else f"{self.trainings} trainings"
+        return f"{place}: {self.rare:,} {self.label} test messages, {trainings} of each entry"
 
 
-def nothing_helps(techniques: Sequence[str], reference: str) -> Claim:
-    """The claim that no technique beats the reference in accuracy."""
-    parts = [
-        Part(technique=name, metric="accuracy", direction="not higher", reference=reference)
-        for name in techniques
-        if name != reference
-    ]
-    return Claim(words="When only accuracy counts, no technique helps.", source=TECHNIQUES, parts=parts)
+def prior_draws(value: float, low: float, high: float, production: float, confidence: float, resamples: int) -> np.ndarray:
+    """Draws (resamples,) of the log odds of a fitted share relative to the production share, from the share's interval.
+
+    Examples
+    --------
+    >>> draws = prior_draws(0.5, 0.4, 0.6, production=0.5, confidence=0.95, resamples=1000)
+    >>> bool(abs(draws.mean()) < 0.01), round(float(draws.std()), 2)
+    (True, 0.21)
+    """
+    deviation = (logit(high) - logit(low)) / (2 * ndtri((1 + confidence) / 2))
+    # Quantiles instead of random numbers: the same for every entry, and exact for few resamples.
+    return logit(value) - logit(production) + deviation * ndtri((np.arange(resamples) + 0.5) / resamples)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Effect:
-    """A measured part: the difference with its interval, and the p-value of no difference."""
+    """A measured part: the difference with its interval, and p-values of both answers.
+
+    p_shown, p_opposite : one-sided p-values of the part being false and of its opposite being false. They are adjusted for all
+        parts of a design in `claim_verdicts`.
+    """
 
     part: Part
     value: float
     low: float
     high: float
-    p: float
-    seeds: int
-    margin: float = MARGIN
+    margin: float
+    p_shown: float
+    p_opposite: float
+    error: DifferenceError
 
     def verdict(self, confidence: float) -> str:
-        """Supported if the part is shown, contradicted if its opposite is shown, otherwise inconclusive."""
-        significant = self.p < 1 - confidence
-        above, below = significant and self.value > 0, significant and self.value < 0
-        within = self.low > -self.margin and self.high < self.margin
-        shown, opposite = {
-            "higher": (above, below),
-            "lower": (below, above),
-            "level": (within, significant and abs(self.value) > self.margin),
-            "not higher": (self.high < self.margin, above and self.value > self.margin),
-            "not lower": (self.low > -self.margin, below and self.value < -self.margin),
+        """Supported if the part is shown, contradicted if its opposite is shown, otherwise inconclusive.
+
+        A small difference can be shown to exist and to be smaller than the margin. The claim of a difference is then right.
+        """
+        if self.p_shown < 1 - confidence:
+            return SUPPORTED
+        return CONTRADICTED if self.p_opposite < 1 - confidence else INCONCLUSIVE
+
+    @property
+    def distance(self) -> float:
+        """The distance of the effect from the values that the likelier answer excludes."""
+        return {
+            "higher": max(self.value, self.margin - self.value),
+            "lower": max(-self.value, self.margin + self.value),
+            "level": abs(self.margin - abs(self.value)),
+            "not level": abs(self.margin - abs(self.value)),
+            "not higher": abs(self.margin - self.value),
+            "not lower": abs(self.margin + self.value),
         }[self.part.direction]
-        return SUPPORTED if shown else CONTRADICTED if opposite else INCONCLUSIVE
+
+
+def p_above(differences: np.ndarray, limit: float) -> float:
+    """One-sided p-value of a true difference of at most `limit`; 0 or 1 for a difference that is computed, not estimated."""
+    if np.ptp(differences) == 0:
+        return 0.0 if differences[0] > limit else 1.0
+    return one_sided_p_value(differences, limit)
+
+
+def answers(differences: np.ndarray, direction: Direction, margin: float) -> tuple[float, float]:
+    """One-sided p-values of two answers from draws (resamples,): that the direction is shown, and that its opposite is.
+
+    The opposite of "higher" is that a gain of the margin or more is excluded.
+
+    Examples
+    --------
+    >>> draws = np.random.default_rng(0).normal(0.05, 0.005, 1000)
+    >>> [round(p, 3) for p in answers(draws, "higher", margin=0.02)]
+    [0.0, 1.0]
+    >>> [round(p, 3) for p in answers(draws, "level", margin=0.02)]
+    [1.0, 0.0]
+    """
+    above, below = p_above(differences, 0.0), p_above(-differences, 0.0)
+    not_higher, not_lower = p_above(-differences, -margin), p_above(differences, -margin)
+    within = max(not_higher, not_lower)
+    outside = min(p_above(differences, margin), p_above(-differences, margin))
+    return {
+        "higher": (above, not_higher),
+        "lower": (below, not_lower),
+        "level": (within, outside),
+        "not level": (outside, within),
+        "not higher": (not_higher, p_above(differences, margin)),
+        "not lower": (not_lower, p_above(-differences, margin)),
+    }[direction]
+
+
+def single(draws: Draws, metric: str) -> Draws:
+    """The draws of one metric, under the name of the effect."""
+    return Draws(
+        values={EFFECT: draws.values[metric]},
+        seeds={EFFECT: draws.seeds[metric]},
+        correct=draws.correct,
+        sampling=None if draws.sampling is None else {EFFECT: draws.sampling[metric]},
+        seed_errors={EFFECT: draws.seed_errors[metric]} if metric in draws.seed_errors else {},
+    )
+
+
+def zero(draws: Draws) -> Draws:
+    """Draws of 0, for effects that are no difference from another entry."""
+    constant = {EFFECT: np.zeros(len(draws.values[EFFECT]))}
+    return Draws(values=constant, seeds={EFFECT: np.zeros(len(draws.seeds[EFFECT]))}, correct=draws.correct)
+
+
+def draws_of_part(part: Part, techniques: Mapping[str, Draws]) -> tuple[Draws, Draws] | None:
+    """The draws of a part and of its reference, or None if an entry or a metric is missing."""
+    of_reference = part.reference_metric or part.metric
+    needs = [(part.technique, part.metric), *([(part.reference, of_reference)] if part.reference else [])]
+    found = [
+        single(techniques[entry], metric)
+        for entry, metric in needs
+        if entry in techniques and metric in techniques[entry].values
+    ]
+    if len(found) < len(needs):
+        return None
+    return found[0], found[1] if part.reference else zero(found[0])
 
 
 def measure_effect(part: Part, techniques: Mapping[str, Draws], confidence: float) -> Effect | None:
     """The effect of a part, or None if an entry or a metric is missing."""
-    own, other = techniques.get(part.technique), techniques.get(part.reference)
-    if own is None or other is None or part.metric not in own.values or part.metric not in other.values:
+    pair = draws_of_part(part, techniques)
+    if pair is None:
         return None
-    differences = own.values[part.metric] - other.values[part.metric]
-    value = own.point(part.metric) - other.point(part.metric)
-    low, high = np.quantile(differences, [(1 - confidence) / 2, (1 + confidence) / 2])
-    seeds = min(len(own.correct), len(other.correct))
+    own, other = pair
+    differences = own.values[EFFECT] - other.values[EFFECT]
+    value = own.point(EFFECT) - other.point(EFFECT)
+    margin = log(SAFE_ODDS_RATIO) if part.metric == PRIOR else margin_for(other.point(EFFECT))
+    low, high = percentile_interval(differences, confidence)
+    p_shown, p_opposite = answers(differences, part.direction, margin)
     return Effect(
         part=part,
         value=value,
-        low=float(min(low, value)),
-        high=float(max(high, value)),
-        p=bootstrap_p_value(differences),
-        seeds=seeds,
-        margin=margin_for(other.point(part.metric)),
+        low=min(low, value),
+        high=max(high, value),
+        margin=margin,
+        p_shown=p_shown,
+        p_opposite=p_opposite,
+        error=difference_error(own, other, EFFECT),
     )
-
-
-def claim_verdict(claim: Claim, effects: Sequence[Effect], confidence: float) -> dict[str, Any]:
-    """A claim for JSON: effect and interval of its first part, verdict over all parts, and a note if it was not measured."""
-    verdicts = [effect.verdict(confidence) for effect in effects]
-    verdict = (
-        CONTRADICTED
-        if CONTRADICTED in verdicts
-        else SUPPORTED
-        if verdicts and len(verdicts) == len(claim.parts) and set(verdicts) == {SUPPORTED}
-        else INCONCLUSIVE
-    )
-    note = None
-    if not effects:
-        missing = ", ".join(sorted({name for part in claim.parts for name in (part.technique, part.reference)}))
-        note = f"not measured: needs {f'the study {claim.study}' if claim.study else f'the entries {missing}'}"
-    first = effects[0] if effects else None
-    return {
-        "claim": claim.words,
-        "source": claim.source,
-        "effect": first.value if first else None,
-        "low": first.low if first else None,
-        "high": first.high if first else None,
-        "verdict": verdict,
-        "note": note,
-        "caveat": claim.caveat,
-        "parts": [
-            {
-                "technique": effect.part.technique,
-                "reference": effect.part.reference,
-                "metric": effect.part.metric,
-                "direction": effect.part.direction,
-                "effect": effect.value,
-                "low": effect.low,
-                "high": effect.high,
-                "p_adjusted": effect.p,
-                "verdict": effect.verdict(confidence),
-            }
-            for effect in effects
-        ],
-    }
-
-
-def assess_claims(stated: Sequence[Claim], techniques: Mapping[str, Draws], confidence: float) -> list[dict[str, Any]]:
-    """All claims with their verdicts. P-values are adjusted over all parts of all claims (Holm)."""
-    effects = {
-        (claim_number, part_number): effect
-        for claim_number, claim in enumerate(stated)
-        for part_number, part in enumerate(claim.parts)
-        if (effect := measure_effect(part, techniques, confidence)) is not None
-    }
-    adjusted = holm({place: effect.p for place, effect in effects.items()})
-    effects = {place: replace(effect, p=adjusted[place]) for place, effect in effects.items()}
-    return [
-        claim_verdict(claim, [effect for (number, _), effect in effects.items() if number == claim_number], confidence)
-        for claim_number, claim in enumerate(stated)
-    ]
-
-
-def assess_raw_and_corrected(
-    stated: Sequence[Claim], raw: Mapping[str, Draws], corrected: Mapping[str, Draws], confidence: float
-) -> list[dict[str, Any]]:
-    """All claims assessed on raw metrics, as in the articles, and in addition on corrected ones."""
-    on_corrected = assess_claims(stated, corrected, confidence)
-    return [
-        {**on_raw, "corrected": {key: other[key] for key in ("effect", "low", "high", "verdict", "parts")}}
-        for on_raw, other in zip(assess_claims(stated, raw, confidence), on_corrected, strict=True)
-    ]

@@ -16,11 +16,13 @@ import pandas as pd
 
 from ballast.cli import parser
 from ballast.evaluation.adjustment import adjust
-from ballast.evaluation.claims import assess_raw_and_corrected, claims
+from ballast.evaluation.claim_verdicts import assess_raw_and_corrected
+from ballast.evaluation.claims import Design
 from ballast.evaluation.comparison import compare, reference_of
 from ballast.evaluation.metrics import LOSSES
 from ballast.evaluation.pooled import FAMILIES, PooledDecisions, pooled_decisions
 from ballast.evaluation.protocol import Labelled, Protocol
+from ballast.evaluation.published_claims import claims
 from ballast.evaluation.seed_variation import with_seed_variation
 from ballast.exceptions import UserError
 from stages.store.files import read_json, write_json
@@ -210,20 +212,22 @@ def result(study: str) -> Result:
         with_seed_variation({variant: draws[family] for variant, draws in singles.items()}) if singles else {}
         for family in FAMILIES
     )
-    stated = [
-        claim for claim in assess_raw_and_corrected(claims(rarest, tuned=False), raw, corrected, confidence) if claim["parts"]
-    ]
+    support = int((first.protocol.test.classes == labels.index(rarest)).sum())
+    most_frequent = labels[int(first.protocol.production_prior.argmax())]
+    trainings = len(next(iter(variants.values())).params.train.seeds)
+    design = Design(draws=raw, label=rarest, rare=support, trainings=trainings, confidence=confidence, study=study)
+    stated = assess_raw_and_corrected(claims(rarest, most_frequent, list(raw), tuned=False), design, corrected)
     return Result(
         data=read_json(PROJECT.ingest)["sha256"],
         settings=settings_digest(),
         question=settings.question,
         labels=labels,
         rarest=rarest,
-        support=int((first.protocol.test.classes == labels.index(rarest)).sum()),
+        support=support,
         confidence=confidence,
         axis=settings.axis,
         rows=sorted(rows, key=lambda row: row.at or 0),
-        claims=[{**claim, "note": claim["note"] or f"from studies/{study}"} for claim in stated],
+        claims=[claim for claim in stated if claim["parts"]],
     )
 
 
