@@ -1,6 +1,7 @@
 """Ingest a named source, a file or URL, or a hub data set as one table of messages with groups, splits and folds.
 
-Reads the source that `ingest` names and `data/feedback.parquet`; writes `data/messages.parquet` and `data/ingest.json`.
+Reads the source that `ingest` names and `data/feedback.parquet`; writes `data/messages.parquet` and `data/ingest.json`. A row
+of feedback with the id and text of an ingested message corrects its label.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from stages.store.data_sections import Ingest
 from stages.store.files import replaced, write_json
 from stages.store.params import read_params
 from stages.store.project import PROJECT, Project
+from stages.store.relabelled import relabelled, split_corrections
 from stages.store.running import run
 from stages.store.source import mapped, read_source
 
@@ -231,11 +233,12 @@ def main(project: Project = PROJECT) -> None:
     table = without_repeats(without_blanks(table, dropped, served_by), settings, dropped, served_by)
     table = table.append_column("source", pa.repeat(settings.source, len(table)))
     labels = pc.unique(table["label"])
-    feedback = read_feedback_rows(project.feedback, labels)
+    corrections, feedback = split_corrections(read_feedback_rows(project.feedback, labels), table)
     if settings.folds is not None:
         # The folds determine the test split, so that each message, feedback too, is in one of them.
         table = concatenated(table, feedback, settings, dropped, str(project.feedback))
-    table = with_splits(table, settings, dropped, served_by)
+    # After the split, which corrected labels must not move.
+    table, changed = relabelled(with_splits(table, settings, dropped, served_by), corrections)
     if settings.folds is None and len(feedback):
         table = joined(table, feedback, settings, dropped, str(project.feedback))
     table = table.select(COLUMNS)
@@ -258,6 +261,7 @@ def main(project: Project = PROJECT) -> None:
             "splits": splits.to_dict("index"),
             "folds": folds.to_dict("records"),
             "feedback": pc.sum(pc.equal(table["source"], "feedback")).as_py(),
+            "relabelled": changed,
             "sha256": file_sha256(project.messages),
         },
     )

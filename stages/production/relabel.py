@@ -1,0 +1,89 @@
+"""Take back `reports/relabel.csv` after a person corrected its column `label`: the changed labels become feedback.
+
+Reads the edited file (csv, tsv, jsonl or parquet with the columns id and label) and `data/messages.parquet`; adds a row to
+`data/feedback.parquet` for each message with another label. `dvc repro` then trains and evaluates on the corrected labels.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+
+from ballast.cli import parser, run
+from ballast.exceptions import UserError, suggestion
+from ballast.io.paths import regular_file
+from ballast.labels import label_name
+from stages.store.checked import read_frame, write_table
+from stages.store.files import locked, replaced
+from stages.store.project import PROJECT
+from stages.store.relabelled import cell
+from stages.store.tables import FORMATS, check_content, column_names, read_columns, require_columns
+
+COLUMNS = ["id", "text", "label", "split"]
+# The column of a message by its setting, for errors.
+WANTED = {"id_column": "id", "label_column": "label"}
+
+
+def read_edited(path: Path) -> pd.DataFrame:
+    """The columns id and label of an edited file, as text; raises UserError."""
+    kind = FORMATS.get(path.suffix.lower())
+    if not regular_file(path) or kind is None:
+        raise UserError(f"{path}: expected an existing csv, tsv, jsonl or parquet file with the columns id and label")
+    check_content(path, kind, str(path))
+    try:
+        require_columns(str(path), column_names(path, kind), WANTED)
+        table = read_columns(path, kind, list(WANTED.values()))
+        table = table.cast(pa.schema([(name, pa.large_string()) for name in table.column_names]))
+    except UserError:
+        raise
+    # Also errors of column names that are not UTF-8.
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as {kind}: {' '.join(str(error).split())[:300]}") from error
+    return table.to_pandas().fillna("")
+
+
+def corrections(edited: pd.DataFrame, messages: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """The messages (id, text, label, split) that have another label in the edited file.
+
+    Raises UserError, with the row, for an unknown id or label, and for an id of several messages.
+    """
+    labels = sorted(messages["label"].unique())
+    # A cell that begins like a formula has a quote in front, which spreadsheets may remove.
+    label_of = {cell(label): label for label in labels} | {label: label for label in labels}
+    wanted, chosen = set(edited["id"]), {}
+    rows_of: dict[str, list[int]] = {}
+    for row, message_id in enumerate(messages["id"]):
+        for spelling in {message_id, cell(message_id)} & wanted:
+            rows_of.setdefault(spelling, []).append(row)
+    for number, (message_id, label) in enumerate(zip(edited["id"], edited["label"].map(label_name), strict=True), start=1):
+        found = rows_of.get(message_id, [])
+        if len(found) != 1:
+            what = f"{len(found)} messages" if len(found) else "no message"
+            raise UserError(f"{path}: row {number}: {PROJECT.messages} has {what} with the id {message_id!r}; expected one")
+        if label not in label_of:
+            raise UserError(f"{path}: row {number} has the label {label!r}: {suggestion(label, labels)}")
+        if label_of[label] != messages.loc[found[0], "label"]:
+            chosen[found[0]] = label_of[label]
+    changed = messages.loc[list(chosen)]
+    return changed.assign(label=list(chosen.values()))[COLUMNS].astype("str")
+
+
+def main(path: Path) -> None:
+    edited = read_edited(path)
+    changed = corrections(edited, read_frame(PROJECT.messages, COLUMNS), path)
+    with locked(PROJECT.feedback):
+        earlier = read_frame(PROJECT.feedback, required=False)[COLUMNS].astype("str")
+        table = pd.concat([earlier, changed]).drop_duplicates(["id", "text"], keep="last")
+        with replaced(PROJECT.feedback) as temporary:
+            write_table(temporary, table)
+    what = f"{len(changed):,} of {len(edited):,} labels differ and are in {PROJECT.feedback}"
+    print(f"relabel: {what}; `dvc repro` uses them", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    arguments = parser(__doc__)
+    arguments.add_argument("path", type=Path, metavar="FILE", help="reports/relabel.csv with corrected labels")
+    run(main, arguments.parse_args())
