@@ -58,6 +58,14 @@ WRONG: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
         {"ingest.fractions": {"train": 0.8, "validation": 0.2, "test": 0.0}},
         ("ingest.fractions.test", "greater than 0", "found 0.0"),
     ),
+    "a single fold": (
+        {"ingest.fractions": {"train": 0.1, "validation": 0.7, "test": 0.2}},
+        ("ingest.fractions", "validation 0.7 and test 0.2 give 1 fold,", "expected 2 to 1,000 folds"),
+    ),
+    "too many folds": (
+        {"ingest.fractions": {"train": 0.7999, "validation": 0.0001, "test": 0.2}},
+        ("ingest.fractions", "give 8,000 folds", "expected 2 to 1,000 folds"),
+    ),
     "trainings nowhere": ({"nodes.train": "slurm"}, ("nodes.train", "'here', 'ray' or 'kubernetes'", "found 'slurm'")),
     "part of GPUs above one": ({"nodes.gpus": 1.5}, ("nodes: gpus is 1.5", "whole GPUs")),
     "part of a GPU for a pod": (
