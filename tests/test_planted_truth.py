@@ -7,6 +7,7 @@ import pytest
 from scipy.stats import binom
 
 from benchmarks.planted import simulated_comparison
+from benchmarks.protocol import MARGIN, comparison_figures
 
 SETTINGS = {"techniques": 10, "messages": 600, "share": 0.13}
 
@@ -27,3 +28,16 @@ def test_a_planted_truth_is_found_and_little_else(
     assert not any("equivalent" in run["t0"]["verdict"] for run in runs), "it is better by far more than the margin"
     if seeds == 1:
         assert found == 0, "one seed shows large differences only"
+
+
+@pytest.mark.parametrize("better_by", [0.03, -MARGIN])
+def test_intervals_cover_and_verdicts_are_seldom_false_under_rotating_folds(better_by: float) -> None:
+    """Three trainings, each scored on its own fold and all on one test set; small version of benchmarks/protocol.py."""
+    simulations = 20
+    found = comparison_figures(better_by, simulations=simulations, techniques=5, resamples=300, jobs=1)
+    for kind in ("test", "out_of_fold"):
+        assert found[kind]["coverage"] > 0.88 and found[kind]["coverage_of_differences"] > 0.88
+        for error in ("false_better", "false_worse", "better" if better_by < 0 else "worse"):
+            assert simulations * found[kind][error] <= binom.ppf(0.99, simulations, 0.05), (kind, error)
+        assert simulations * found[kind]["equivalent"] <= binom.ppf(0.99, simulations, 0.05)
+    assert better_by < 0 or found["out_of_fold"]["better"] > 0.1
