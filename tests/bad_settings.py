@@ -19,7 +19,10 @@ NO_NUMBERS: dict[str, tuple[Any, str]] = {
 # Numbers that the file leaves out.
 LEFT_OUT = (
     "operating_point.precision",
+    "operating_point.recall",
     "operating_point.budget",
+    "operating_point.beta",
+    "operating_point.guarantee",
     "select.constraints.accuracy",
     "nodes.gpus_of.baseline",
     "production.prior.ham",

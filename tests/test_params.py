@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from ballast.evaluation import rules
+from stages.store import production_sections
 from stages.store.files import read_json, write_json
 from stages.store.params import read_params
 from stages.store.project import PROJECT
@@ -87,6 +89,32 @@ WRONG: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "costs that are not there": ({"operating_point.rule": "cost"}, ("operating_point", "rule cost needs costs, which is null")),
     "floor that is not there": ({"operating_point.rule": "precision"}, ("operating_point", "needs precision, which is null")),
     "budget that is not there": ({"operating_point.rule": "budget"}, ("operating_point", "needs budget, which is null")),
+    "recall that is not there": ({"operating_point.rule": "recall"}, ("operating_point", "needs recall, which is null")),
+    "beta that is not there": (
+        {"operating_point.rule": "f_beta"},
+        ("operating_point", "rule f_beta needs beta, which is null"),
+    ),
+    "recall above one": ({"operating_point.recall": 1.5}, ("operating_point.recall", "less than or equal to 1", "1.5")),
+    "beta of zero": ({"operating_point.beta": 0}, ("operating_point.beta", "greater than 0", "found 0")),
+    "a certain guarantee": ({"operating_point.guarantee": 1}, ("operating_point.guarantee", "less than 1", "found 1")),
+    "a guarantee of no limit": (
+        {"operating_point.guarantee": 0.95},
+        ("operating_point", "guarantee needs a rule with a limit (precision, recall, budget); rule f1 has none"),
+    ),
+    "a review of nothing": ({"operating_point.review": {}}, ("operating_point.review", "either budget or cost")),
+    "two kinds of review": (
+        {"operating_point.review": {"budget": 5, "cost": 1}},
+        ("operating_point.review", "either budget or cost, such as {budget: 50}"),
+    ),
+    "a review of more than all": (
+        {"operating_point.review": {"budget": 10_001}},
+        ("operating_point.review", "less than or equal to 10000", "found 10001"),
+    ),
+    "an unknown review": ({"operating_point.review": {"costs": 5}}, ("operating_point.review.costs", "did you mean 'cost'?")),
+    "a cost of review without costs": (
+        {"operating_point.review": {"cost": 2}},
+        ("operating_point", "review.cost needs rule cost", "the rule is f1"),
+    ),
     "floor of zero": ({"operating_point.precision": 0}, ("operating_point.precision", "greater than 0", "found 0")),
     "floor above one": ({"operating_point.precision": 1.5}, ("operating_point.precision", "less than or equal to 1", "1.5")),
     "floor not a number": ({"operating_point.precision": float("nan")}, ("operating_point.precision", "found nan")),
@@ -328,3 +356,7 @@ def test_what_params_no_longer_name_is_removed_from_disk(workspace: Project) -> 
     assert workspace.stage_here("techniques").code == 0
     assert [name for name in [*kept, *others] if not (workspace.folder / name).is_file()] == []
     assert [name for name in doomed if (workspace.folder / name).exists()] == []
+
+
+def test_rules_with_a_limit_are_those_of_the_library() -> None:
+    assert production_sections.LIMITED == rules.LIMITED

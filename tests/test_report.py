@@ -541,7 +541,7 @@ def test_confusion_matrices_probe_and_operating_points_say_what_the_results_say(
             table = probe[(probe["text"] == text) & (probe["label"] == label)].set_index("technique")[family]
             assert found == pytest.approx([100 * table[name] for name in names], abs=0.51)
             assert row.locator("th").inner_text() == text
-    assert f"highest {built.rarest} F1 on validation" in shown.locator("#operating-point .lead").first.inner_text()
+    assert f"highest {built.rarest} F1 on the held-out messages" in shown.locator("#operating-point .lead").first.inner_text()
     rows = {row.locator(".label").inner_text(): row for row in shown.locator("#operating-point [data-label]:visible tr").all()}
     priors = {row.locator(".label").inner_text(): row for row in shown.locator("#priors tbody:visible tr").all()}
     assert set(rows) == set(priors) == set(names)

@@ -21,7 +21,12 @@ MODULES = (
     "ballast.evaluation.bootstrap",
     "ballast.evaluation.priors",
     "ballast.evaluation.calibration",
+    "ballast.evaluation.costs",
+    "ballast.evaluation.rules",
     "ballast.evaluation.operating_point",
+    "ballast.evaluation.uncertainty",
+    "ballast.evaluation.guarantee",
+    "ballast.evaluation.review",
     "ballast.monitoring.quantification",
     "ballast.monitoring.label_shift",
 )

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ballast.evaluation.operating_point import BUDGET_UNIT, cost_matrix, threshold
+from ballast.evaluation.costs import cost_matrix, threshold
+from ballast.evaluation.review import REVIEW_UNIT
+from ballast.evaluation.rules import BUDGET_UNIT
 
 METRIC_NAMES = {
     "f1": "F1",
@@ -105,14 +107,55 @@ def operating_point_rule(point: Mapping[str, Any]) -> str:
     """The rule that chose an operating point, `point` as `stages.evaluate` writes it."""
     label, limit = point["label"], "" if point["limit"] is None else f"{point['limit']:g}"
     rule: str = {
-        "f1": f"the highest {label} F1 on validation",
-        "macro_f1": "the highest macro F1 on validation",
+        "f1": f"the highest {label} F1",
+        "f_beta": f"the highest {label} F-beta with beta {point.get('beta') or 1:g}",
+        "macro_f1": "the highest macro F1",
         "cost": "the lowest expected cost, given the costs in params.yaml",
-        "precision": f"the highest {label} recall with a {label} precision of at least {limit} on validation",
-        "budget": f"the highest {label} recall with at most {limit} false alarms per {BUDGET_UNIT:,} other messages"
-        " on validation",
+        "precision": f"the highest {label} recall with a {label} precision of at least {limit}",
+        "recall": f"the highest {label} precision with a {label} recall of at least {limit}",
+        "budget": f"the highest {label} recall with at most {limit} false alarms per {BUDGET_UNIT:,} other messages",
     }[point["rule"]]
+    if point["rule"] != "cost":
+        rule = f"{rule} on the held-out messages"
+    if point.get("guarantee") is not None:
+        return f"{rule}; {guarantee_words(point)}"
     return rule if point["met"] else f"{rule}; no threshold meets this limit, so the point of highest precision is used"
+
+
+def guarantee_words(point: Mapping[str, Any]) -> str:
+    """Whether the limit of an operating point is guaranteed in production, and how many messages a guarantee would need."""
+    guarantee = point["guarantee"]
+    confidence = percent(guarantee["confidence"])
+    if guarantee["holds"]:
+        return f"the limit holds in production with {confidence} confidence"
+    kind = f"{point['label']} messages" if guarantee["of_label"] else "other messages"
+    refusal = f"the limit cannot be guaranteed with {confidence} confidence from {guarantee['units']:,} distinct {kind}"
+    if guarantee["needed"] is None:
+        return f"{refusal}, and at the rates observed no number of messages is enough"
+    return f"{refusal}; about {guarantee['needed']:,} are needed at the rates observed"
+
+
+def limit_words(point: Mapping[str, Any]) -> str:
+    """How likely it is that the limit of an operating point holds in production; empty without a limit."""
+    if point.get("probability") is None:
+        return ""
+    return f"the limit holds in production with probability {percent(point['probability'])}"
+
+
+def review_words(point: Mapping[str, Any]) -> str:
+    """Which messages people decide, as a sentence; empty if they decide none."""
+    review = point.get("review")
+    if review is None:
+        return ""
+    which = (
+        f"People decide the least clear {review['limit']:g} of {REVIEW_UNIT:,} messages"
+        if review["kind"] == "budget"
+        else f"People decide the messages with an expected cost above {review['limit']:g}, the cost of a review"
+    )
+    share, ends = review["share"], review["thresholds"]
+    between = "" if ends is None else f", with a probability between {probability(ends['low'])} and {probability(ends['high'])}"
+    measured = "" if share is None else f" ({percent(share['value'])} of the held-out messages)"
+    return f"{which}{between}{measured}."
 
 
 def decision_rule(point: Mapping[str, Any], labels: Sequence[str]) -> str:

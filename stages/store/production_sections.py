@@ -82,16 +82,39 @@ class Production(Section):
         return self
 
 
+# As in `ballast.evaluation.rules`, which a training must not depend on.
+LIMITED = ("precision", "recall", "budget")
+
+
+class ReviewSettings(Section):
+    budget: Annotated[float | None, Field(ge=0, le=10_000, description="messages of 10,000 that people can read")] = None
+    cost: Annotated[NotNegative | None, Field(description="cost of a review, in the unit of `costs`")] = None
+
+    @model_validator(mode="after")
+    def either(self) -> ReviewSettings:
+        if (self.budget is None) == (self.cost is None):
+            raise ValueError("review needs either budget or cost, such as {budget: 50}")
+        return self
+
+
 class OperatingPointSettings(Section):
-    rule: Literal["f1", "macro_f1", "cost", "precision", "budget"]
+    rule: Literal["f1", "f_beta", "macro_f1", "cost", "precision", "recall", "budget"]
     label: Annotated[LabelName | None, BeforeValidator(lambda label: label if label is None else label_name(label))]
     costs: Annotated[dict[str, CostsOfLabel], BeforeValidator(label_names)] | None
     precision: Annotated[float, Field(gt=0, le=1)] | None
+    recall: Annotated[float, Field(gt=0, le=1)] | None
     budget: Annotated[float, Field(ge=0, lt=10_000)] | None
+    beta: Annotated[float, Field(gt=0, le=100)] | None
+    guarantee: Annotated[float, Field(ge=0.5, lt=1)] | None
+    review: ReviewSettings | None
 
     @model_validator(mode="after")
     def complete(self) -> OperatingPointSettings:
-        key = {"cost": "costs"}.get(self.rule, self.rule)
+        key = {"cost": "costs", "f_beta": "beta"}.get(self.rule, self.rule)
         if getattr(self, key, 0) is None:
             raise ValueError(f"rule {self.rule} needs {key}, which is null")
+        if self.guarantee is not None and self.rule not in LIMITED:
+            raise ValueError(f"guarantee needs a rule with a limit ({', '.join(LIMITED)}); rule {self.rule} has none")
+        if self.review is not None and self.review.cost is not None and self.rule != "cost":
+            raise ValueError(f"review.cost needs rule cost, which states the costs of mistakes; the rule is {self.rule}")
         return self

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ballast.evaluation.operating_point import Rule, cost_matrix
+from ballast.evaluation.costs import cost_matrix
+from ballast.evaluation.review import Review
+from ballast.evaluation.rules import LIMITED, Rule
 from ballast.exceptions import UserError
 from ballast.labels import check_all_labels, check_labels
-from stages.store.production_sections import OperatingPointSettings
+from stages.store.production_sections import OperatingPointSettings, ReviewSettings
 from stages.store.project import PROJECT
 
 
@@ -43,5 +45,22 @@ def operating_rule(setting: OperatingPointSettings, names: list[str], production
             costs = cost_matrix(setting.costs, names)
         except UserError as error:
             raise UserError(f"{PROJECT.params}: operating_point.costs: {error}") from error
-    limit = {"precision": setting.precision, "budget": setting.budget}.get(setting.rule)
-    return Rule(kind=setting.rule, label=names.index(label), costs=costs, limit=limit)
+    return Rule(
+        kind=setting.rule,
+        label=names.index(label),
+        costs=costs,
+        limit=getattr(setting, setting.rule) if setting.rule in LIMITED else None,
+        beta=1.0 if setting.beta is None else setting.beta,
+        guarantee=setting.guarantee,
+        review=review_of(setting.review),
+    )
+
+
+def review_of(setting: ReviewSettings | None) -> Review | None:
+    """The messages that people decide, as params state them."""
+    if setting is None:
+        return None
+    if setting.budget is not None:
+        return Review(kind="budget", limit=setting.budget)
+    assert setting.cost is not None
+    return Review(kind="cost", limit=setting.cost)
