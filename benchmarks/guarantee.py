@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from joblib import Parallel, delayed
-from scipy.special import logit
+from scipy import special
 from scipy.stats import binom, norm
 
 from ballast.evaluation.costs import threshold
@@ -46,8 +46,8 @@ SETTINGS = (
     Setting(name="13% rare, groups of near duplicates", others=1500, rare=220, distance=4.0, largest=4),
     Setting(name="13% rare, 4% in production", others=1500, rare=220, distance=4.0, production=0.04),
     Setting(name="13% rare, 30% in production", others=1500, rare=220, distance=3.0, production=0.3),
-    Setting(name="1% rare", others=10_000, rare=100, distance=4.0),
-    Setting(name="0.1% rare", others=100_000, rare=100, distance=5.0),
+    Setting(name="1% rare", others=9900, rare=100, distance=4.0),
+    Setting(name="0.1% rare", others=40_000, rare=40, distance=5.0),
 )
 RULES = {
     "precision": Rule(kind="precision", label=1, limit=0.9),
@@ -80,8 +80,8 @@ def production_share(setting: Setting) -> float:
 def rates(setting: Setting, point: OperatingPoint) -> dict[str, float]:
     """Precision, recall and messages of the other class per BUDGET_UNIT that are assigned to the rare one, in production."""
     share = production_share(setting)
-    log_odds = logit(min(max(threshold(point.costs, 1), 1e-15), 1 - 1e-15))
-    at = (log_odds - logit(share)) / setting.distance + setting.distance / 2
+    log_odds = special.logit(min(max(threshold(point.costs, 1), 1e-15), 1 - 1e-15))
+    at = (log_odds - special.logit(share)) / setting.distance + setting.distance / 2
     recall, wrong = norm.sf(at - setting.distance), norm.sf(at)
     precision = share * recall / (share * recall + (1 - share) * wrong)
     return {"precision": float(precision), "recall": float(recall), "budget": float(BUDGET_UNIT * wrong)}
@@ -98,7 +98,7 @@ def redraw(setting: Setting, seed: int) -> dict[str, dict[str, float]]:
     rng = np.random.default_rng([seed, setting.rare, setting.others, setting.largest])
     scores, classes, groups = draw_messages(setting, rng)
     share = production_share(setting)
-    log_odds = setting.distance * (scores - setting.distance / 2) + logit(share)
+    log_odds = setting.distance * (scores - setting.distance / 2) + special.logit(share)
     logits = np.column_stack([np.zeros(len(scores)), log_odds])
     weights = np.array([1 - share, share]) / (np.bincount(classes) / len(classes))
     found = {}

@@ -211,8 +211,10 @@ def certified(rule: Rule, units: Units, counted: UnitCounts) -> np.ndarray:
     share = unit_precision(rule.limit, units)
     starts, each = precision_starts(share, error, int(units.positive.sum()))
     assigned = (counted.hits + counted.wrong).astype(np.int64)
-    enough = critical_hits(np.arange(assigned.max(initial=0) + 1), share, each)
-    passed = counted.hits > enough[assigned]
+    # Beyond this number, even all members are too few hits.
+    most = int((counted.members.max() + 1) / share) + 1
+    enough = critical_hits(np.arange(most + 1), share, each)
+    passed = (assigned <= most) & (counted.hits > enough[np.minimum(assigned, most)])
     found = np.zeros_like(passed)
     for start in starts:
         # True from the start of the sequence to its first failure.

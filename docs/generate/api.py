@@ -27,6 +27,8 @@ MODULES = (
     "ballast.evaluation.uncertainty",
     "ballast.evaluation.guarantee",
     "ballast.evaluation.review",
+    "ballast.evaluation.review_curve",
+    "ballast.evaluation.cost_curve",
     "ballast.monitoring.quantification",
     "ballast.monitoring.label_shift",
 )
