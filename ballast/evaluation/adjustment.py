@@ -1,8 +1,8 @@
-"""Fit the effective prior, the calibration and the operating point on validation, and correct the logits."""
+"""Fit the effective prior, the calibration and the operating point on out-of-fold scores, and correct the logits."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,13 +10,41 @@ import numpy as np
 from scipy.special import softmax
 
 from ballast.evaluation.calibration import Calibration, fit_calibration
-from ballast.evaluation.curves import confusion
-from ballast.evaluation.metrics import Decisions
 from ballast.evaluation.operating_point import OperatingPoint, choose_operating_point, expected_costs, named_costs
-from ballast.evaluation.post_hoc import SplitLogits, post_hoc_logits
+from ballast.evaluation.post_hoc import TrainedScores, post_hoc_logits
 from ballast.evaluation.priors import FittedPrior, correct_prior, effective_prior, fit_prior
-from ballast.evaluation.protocol import Protocol, SeedScores
-from ballast.evaluation.statistic import LabelledScores
+from ballast.evaluation.protocol import Labelled, OutOfFold, Protocol, SeedScores
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """What is fitted on labelled held-out scores of a technique.
+
+    effective : (K,) the class prior that the posteriors are right for.
+    """
+
+    declared: np.ndarray | None
+    fitted: FittedPrior
+    effective: np.ndarray
+    operating_point: OperatingPoint
+
+    def corrected(self, logits: np.ndarray, protocol: Protocol) -> np.ndarray:
+        """Logits (n, K), corrected to the production prior."""
+        return correct_prior(logits.astype(np.float64), self.effective, protocol.production_prior)
+
+    def preferences(self, corrected: np.ndarray) -> np.ndarray:
+        """Negative expected costs (n, K) of corrected logits (n, K) at the operating point; the argmax is the decision."""
+        return -expected_costs(softmax(corrected, axis=1), self.operating_point.costs)
+
+    def as_json(self, protocol: Protocol) -> dict[str, Any]:
+        """The priors, the answer whether the technique is safe, and the operating point, by label name."""
+        return {
+            "declared_prior": None if self.declared is None else protocol.named(self.declared),
+            "fitted_prior": fitted_as_json(self.fitted, protocol),
+            "effective_prior": protocol.named(self.effective),
+            "safe": self.fitted.safety(protocol.production_prior, protocol.safe_odds_ratio),
+            "operating_point": operating_point_as_json(self.operating_point, protocol),
+        }
 
 
 def fitted_as_json(fitted: FittedPrior, protocol: Protocol) -> dict[str, dict[str, float]]:
@@ -28,99 +56,98 @@ def fitted_as_json(fitted: FittedPrior, protocol: Protocol) -> dict[str, dict[st
     }
 
 
+def operating_point_as_json(point: OperatingPoint, protocol: Protocol) -> dict[str, Any]:
+    """An operating point by label name."""
+    rule = protocol.rule
+    return {
+        "rule": rule.kind,
+        "label": None if rule.kind in ("macro_f1", "cost") else protocol.names[rule.label],
+        "limit": rule.limit,
+        "met": point.met,
+        "costs": named_costs(point.costs, protocol.names),
+    }
+
+
+def fit(
+    logits: np.ndarray, messages: Labelled, declared: np.ndarray | None, protocol: Protocol, copies: float = 1.0
+) -> Fit:
+    """Fit the effective prior and the operating point on logits (n, K) of held-out messages."""
+    logits = logits.astype(np.float64)
+    fitted = fit_prior(logits, messages.classes, messages.groups, confidence=protocol.confidence, copies=copies)
+    effective = effective_prior(declared, fitted)
+    corrected = correct_prior(logits, effective, protocol.production_prior)
+    point = choose_operating_point(protocol.rule, corrected, messages.classes, protocol.production_weights(messages))
+    return Fit(declared=declared, fitted=fitted, effective=effective, operating_point=point)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Adjusted:
-    """One seed's scores with what was fitted on validation.
+    """A technique's scores with what was fitted on its out-of-fold scores.
 
-    validation, test : logits (n, K), (m, K), corrected to the production prior.
+    fit : on all out-of-fold scores; it is applied to test and to the deployed model.
+    calibration : of the uncorrected logits.
+    out_of_fold : (n, K) uncorrected logits of the out-of-fold messages.
+    crossed, crossed_preferences : (n, K) corrected logits of the out-of-fold messages and their preferences at the operating
+        point, each part by the fit on the other parts.
+    test : logits (m, K) of each training, corrected to the production prior.
     """
 
-    scores: SeedScores
-    fitted: FittedPrior
-    effective: np.ndarray
+    scores: Sequence[SeedScores]
+    fit: Fit
     calibration: Calibration
-    operating_point: OperatingPoint
-    validation: np.ndarray
-    test: np.ndarray
+    out_of_fold: np.ndarray
+    crossed: np.ndarray
+    crossed_preferences: np.ndarray
+    test: Sequence[np.ndarray]
 
-    def preferences(self, logits: np.ndarray) -> np.ndarray:
-        """Negative expected costs (n, K) of corrected logits (n, K) at the operating point; the argmax is the decision."""
-        return -expected_costs(softmax(logits, axis=1), self.operating_point.costs)
+    def as_json(self, protocol: Protocol) -> dict[str, Any]:
+        """Everything that was fitted, by label name."""
+        calibration = {"temperature": self.calibration.temperature, "bias": protocol.named(self.calibration.bias)}
+        return {**self.fit.as_json(protocol), "calibration": calibration}
 
-    def as_json(self, protocol: Protocol, decided: Mapping[str, float]) -> dict[str, Any]:
-        """Everything that was fitted, by label name. `decided` are the test metrics at the operating point."""
-        declared = self.scores.declared_prior
-        return {
-            "declared_prior": None if declared is None else protocol.named(declared),
-            "fitted_prior": fitted_as_json(self.fitted, protocol),
-            "effective_prior": protocol.named(self.effective),
-            "calibration": {"temperature": self.calibration.temperature, "bias": protocol.named(self.calibration.bias)},
-            "operating_point": {**self.operating_point_as_json(protocol), "test": decided},
-            "confusion": {"raw": confusion(self.scores.test, protocol), "corrected": confusion(self.test, protocol)},
-        }
-
-    def operating_point_as_json(self, protocol: Protocol) -> dict[str, Any]:
-        """The operating point by label name, and its metrics on validation."""
-        split, rule = protocol.validation, protocol.rule
-        weights = protocol.production_weights(split)
-        on_validation = Decisions(
-            LabelledScores(protocol.names, split.classes, self.preferences(self.validation), split.groups, weights)
+    def post_hoc(self, protocol: Protocol) -> dict[str, list[np.ndarray]]:
+        """Test logits (m, K) of each training by post hoc method."""
+        scores = TrainedScores(
+            out_of_fold=self.out_of_fold,
+            classes=protocol.out_of_fold.classes,
+            training=protocol.out_of_fold.training,
+            test=[seed.test.astype(np.float64) for seed in self.scores],
+            heads=[seed.head for seed in self.scores],
         )
-        every_group_once = np.ones((1, int(split.groups.max()) + 1))
-        return {
-            "rule": rule.kind,
-            "label": None if rule.kind in ("macro_f1", "cost") else protocol.names[rule.label],
-            "limit": rule.limit,
-            "met": self.operating_point.met,
-            "costs": named_costs(self.operating_point.costs, protocol.names),
-            "validation": {name: float(value[0]) for name, value in on_validation(every_group_once).items()},
-        }
-
-    def post_hoc(self, protocol: Protocol) -> dict[str, np.ndarray]:
-        """Test logits (n, K) by post hoc method."""
-        scores = SplitLogits(
-            validation=self.scores.validation.astype(np.float64),
-            classes=protocol.validation.classes,
-            test=self.scores.test.astype(np.float64),
-        )
-        return post_hoc_logits(scores, self.effective, self.calibration, protocol.production_prior, self.scores.head)
+        return post_hoc_logits(scores, self.fit.effective, self.calibration, protocol.production_prior)
 
 
-def adjust(scores: SeedScores, protocol: Protocol) -> Adjusted:
-    """Fit prior, calibration and operating point on validation; correct the logits to the production prior."""
-    validation = protocol.validation
-    logits = scores.validation.astype(np.float64)
-    fitted = fit_prior(logits, validation.classes, validation.groups, confidence=protocol.confidence)
-    effective = effective_prior(scores.declared_prior, fitted)
-    corrected = correct_prior(logits, effective, protocol.production_prior)
+def mean_declared(scores: Sequence[SeedScores]) -> np.ndarray | None:
+    """The mean of the declared priors (K,) of several trainings; None if one has none."""
+    declared = [seed.declared_prior for seed in scores]
+    return None if any(prior is None for prior in declared) else np.mean(np.stack(declared), axis=0)  # type: ignore[arg-type]
+
+
+def cross_fit(
+    logits: np.ndarray, messages: OutOfFold, declared: np.ndarray | None, protocol: Protocol
+) -> tuple[np.ndarray, np.ndarray]:
+    """Corrected logits (n, K) of out-of-fold logits (n, K) and their preferences (n, K), each part by the fit on the others."""
+    corrected, preferences = np.empty(logits.shape), np.empty(logits.shape)
+    for part in np.unique(messages.part):
+        outside, inside = messages.rows_outside(part), messages.part == part
+        of_others = fit(logits[outside], messages.subset(outside), declared, protocol, messages.copies)
+        corrected[inside] = of_others.corrected(logits[inside], protocol)
+        preferences[inside] = of_others.preferences(corrected[inside])
+    return corrected, preferences
+
+
+def adjust(scores: Sequence[SeedScores], protocol: Protocol) -> Adjusted:
+    """Fit on the out-of-fold scores of all trainings; correct the logits to the production prior."""
+    messages, declared = protocol.out_of_fold, mean_declared(scores)
+    logits = np.concatenate([seed.validation for seed in scores]).astype(np.float64)
+    fitted = fit(logits, messages, declared, protocol, messages.copies)
+    crossed, preferences = cross_fit(logits, messages, declared, protocol)
     return Adjusted(
         scores=scores,
-        fitted=fitted,
-        effective=effective,
-        calibration=fit_calibration(logits, validation.classes),
-        operating_point=choose_operating_point(
-            protocol.rule, corrected, validation.classes, protocol.production_weights(validation)
-        ),
-        validation=corrected,
-        test=correct_prior(scores.test.astype(np.float64), effective, protocol.production_prior),
+        fit=fitted,
+        calibration=fit_calibration(logits, messages.classes),
+        out_of_fold=logits,
+        crossed=crossed,
+        crossed_preferences=preferences,
+        test=[fitted.corrected(seed.test, protocol) for seed in scores],
     )
-
-
-def pooled_priors(scores: Sequence[SeedScores], protocol: Protocol) -> dict[str, Any]:
-    """The declared prior (mean over seeds), and the prior fitted on the validation logits of all seeds.
-
-    A technique is safe if the fitted prior is equivalent to the production prior: its posteriors can be used uncorrected.
-    """
-    declared = [seed.declared_prior for seed in scores if seed.declared_prior is not None]
-    fitted = fit_prior(
-        np.concatenate([seed.validation for seed in scores]).astype(np.float64),
-        np.tile(protocol.validation.classes, len(scores)),
-        np.tile(protocol.validation.groups, len(scores)),
-        confidence=protocol.confidence,
-        copies=len(scores),
-    )
-    return {
-        "declared_prior": protocol.named(np.mean(declared, axis=0)) if declared else None,
-        "fitted_prior": fitted_as_json(fitted, protocol),
-        "safe": fitted.safety(protocol.production_prior, protocol.safe_odds_ratio),
-    }

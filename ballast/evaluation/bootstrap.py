@@ -148,6 +148,7 @@ class Draws:
     correct : (S, n) whether each seed classifies a message correctly.
     sampling : the draws over messages alone, if `values` also vary between seeds.
     seed_errors : metric -> standard error from the trainings, if `values` vary between seeds.
+    pooled : metric -> value on the messages of all seeds together, if each seed has its own messages.
 
     Examples
     --------
@@ -159,6 +160,7 @@ class Draws:
     values: Mapping[str, np.ndarray]
     seeds: Mapping[str, np.ndarray]
     correct: np.ndarray
+    pooled: Mapping[str, float] | None = None
     sampling: Mapping[str, np.ndarray] | None = None
     seed_errors: Mapping[str, SeedError] = field(default_factory=dict)
 
@@ -168,5 +170,5 @@ class Draws:
         return len(next(iter(self.seeds.values()), self.correct))
 
     def point(self, metric: str) -> float:
-        """The metric's mean over seeds."""
-        return float(np.mean(self.seeds[metric]))
+        """The metric's mean over seeds, or its value on the messages of all seeds together."""
+        return float(np.mean(self.seeds[metric]) if self.pooled is None else self.pooled[metric])

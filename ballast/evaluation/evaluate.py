@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from ballast.evaluation.adjustment import Adjusted, adjust, pooled_priors
+from ballast.evaluation.adjustment import Adjusted, adjust
 from ballast.evaluation.bootstrap import Draws
-from ballast.evaluation.curves import curves
+from ballast.evaluation.curves import confusion, curves
 from ballast.evaluation.intervals import Points, draws_of, intervals, point_values, pooled_draws
 from ballast.evaluation.metrics import Decisions, Metrics
+from ballast.evaluation.out_of_fold import out_of_fold_estimates
 from ballast.evaluation.prior_grid import prior_grid
 from ballast.evaluation.priors import correct_prior
 from ballast.evaluation.protocol import Protocol, SeedScores
@@ -20,7 +21,7 @@ from ballast.evaluation.statistic import ClassSupport, Statistic, safe_ratio
 
 
 def statistics_by_family(
-    adjusted: Sequence[Adjusted], grid: Mapping[str, np.ndarray], protocol: Protocol
+    adjusted: Adjusted, grid: Mapping[str, np.ndarray], protocol: Protocol
 ) -> dict[str, Sequence[Statistic]]:
     """All measurements on test, one statistic per seed and family.
 
@@ -29,24 +30,24 @@ def statistics_by_family(
     ones, weights = np.ones(len(protocol.names)), protocol.production_weights(protocol.test)
     share = protocol.class_shares(protocol.test)
     support = ClassSupport(protocol.test.classes, protocol.test.groups, len(protocol.names))
+    uncorrected = [seed.test for seed in adjusted.scores]
 
     def decisions(logits_by_seed: Sequence[np.ndarray], class_weights: np.ndarray) -> list[Statistic]:
         return [Decisions(protocol.test_scores(logits, class_weights), support) for logits in logits_by_seed]
 
-    raw = [Metrics(protocol.test_scores(seed.scores.test, ones), support) for seed in adjusted]
+    raw = [Metrics(protocol.test_scores(logits, ones), support) for logits in uncorrected]
     corrected = [
         # With two classes, a correction of the prior keeps the order of the messages.
-        Metrics(protocol.test_scores(seed.test, weights), support, raw_metrics.order if len(protocol.names) == 2 else None)
-        for seed, raw_metrics in zip(adjusted, raw, strict=True)
+        Metrics(protocol.test_scores(logits, weights), support, raw_metrics.order if len(protocol.names) == 2 else None)
+        for logits, raw_metrics in zip(adjusted.test, raw, strict=True)
     ]
     families: dict[str, Sequence[Statistic]] = {"raw": raw, "corrected": corrected}
-    families["operating_point"] = decisions([seed.preferences(seed.test) for seed in adjusted], weights)
-    post_hoc = [seed.post_hoc(protocol) for seed in adjusted]
-    for method in post_hoc[0]:
-        families[f"post_hoc.{method}"] = decisions([by_method[method] for by_method in post_hoc], weights)
+    families["operating_point"] = decisions([adjusted.fit.preferences(logits) for logits in adjusted.test], weights)
+    for method, logits_by_seed in adjusted.post_hoc(protocol).items():
+        families[f"post_hoc.{method}"] = decisions(logits_by_seed, weights)
     for ratio, prior in grid.items():
-        moved = [correct_prior(seed.scores.test.astype(np.float64), seed.effective, prior) for seed in adjusted]
-        families[f"raw@{ratio}"] = decisions([seed.scores.test for seed in adjusted], prior / share)
+        moved = [correct_prior(logits.astype(np.float64), adjusted.fit.effective, prior) for logits in uncorrected]
+        families[f"raw@{ratio}"] = decisions(uncorrected, prior / share)
         families[f"corrected@{ratio}"] = decisions(moved, prior / share)
     return families
 
@@ -70,81 +71,92 @@ def with_recall_gap(draws: Draws, train_recall: Points, names: Sequence[str]) ->
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """A summary of a technique for JSON, and its draws for comparisons with other techniques."""
+    """A summary of a technique for JSON, and its draws for comparisons with other techniques.
+
+    out_of_fold : draws at the cross-fitted operating point, which selection uses. The others are of test.
+    """
 
     summary: dict[str, Any]
     raw: Draws
     corrected: Draws
     operating_point: Draws
+    out_of_fold: Draws
 
 
 def evaluate(scores: Mapping[int, SeedScores], protocol: Protocol) -> Evaluation:
     """Evaluate a technique from its logits by seed.
 
-    `raw` numbers describe the test split and the posteriors as they are. `corrected` numbers put the posteriors on the
-    production prior and weight the test split to it. Both assign each message to its most probable class. `operating_point`
-    decides by the corrected posteriors at each seed's own operating point.
+    `raw` numbers describe the messages and the posteriors as they are. `corrected` numbers put the posteriors on the
+    production prior and weight the messages to it. Both assign each message to its most probable class. `operating_point`
+    decides by the corrected posteriors at the operating point. Each is given for the out-of-fold messages, where what is
+    applied to a fold is fitted on the others, and for test, where it is fitted on all out-of-fold messages.
     """
-    by_seed = {seed: adjust(seed_scores, protocol) for seed, seed_scores in scores.items()}
-    adjusted, grid = list(by_seed.values()), prior_grid(protocol.class_shares(protocol.test))
+    adjusted, grid = adjust(list(scores.values()), protocol), prior_grid(protocol.class_shares(protocol.test))
     families = statistics_by_family(adjusted, grid, protocol)
-    points = {family: point_values(statistics, protocol) for family, statistics in families.items()}
-    draws = pooled_draws(families, protocol)
+    points = {family: point_values(statistics, protocol.test) for family, statistics in families.items()}
+    draws = pooled_draws(families, protocol.test, protocol)
     estimates = {family: intervals(families[family], points[family], draws[family], protocol) for family in families}
+    held_out = out_of_fold_estimates(adjusted, protocol)
     summary = {
         "labels": list(protocol.names),
         "production_prior": protocol.named(protocol.production_prior),
-        "seeds": seed_summaries(by_seed, points, protocol),
-        "pooled": {
-            **{family: estimates[family] for family in ("raw", "corrected", "operating_point")},
-            **pooled_priors(list(scores.values()), protocol),
+        "fitted": adjusted.as_json(protocol),
+        "seeds": seed_summaries(list(scores), adjusted, points, protocol),
+        "out_of_fold": {
+            "messages": dict(zip(protocol.names, protocol.out_of_fold.counts(len(protocol.names)), strict=True)),
+            **held_out.estimates,
         },
+        "pooled": {family: estimates[family] for family in ("raw", "corrected", "operating_point")},
         "post_hoc": {
             family.removeprefix("post_hoc."): estimate
             for family, estimate in estimates.items()
             if family.startswith("post_hoc.")
         },
         "prior_grid": {ratio: {family: estimates[f"{family}@{ratio}"] for family in ("raw", "corrected")} for ratio in grid},
-        "curves": curves(adjusted[0].test, protocol),
+        "curves": curves(adjusted.test[0], protocol),
     }
-    return Evaluation(summary=summary, **comparison_draws(adjusted, points, draws, protocol))
+    return Evaluation(summary=summary, out_of_fold=held_out.draws, **comparison_draws(adjusted, points, draws, protocol))
 
 
 def seed_summaries(
-    by_seed: Mapping[int, Adjusted], points: Mapping[str, Points], protocol: Protocol
+    seeds: Sequence[int], adjusted: Adjusted, points: Mapping[str, Points], protocol: Protocol
 ) -> dict[str, dict[str, Any]]:
-    """What was fitted and measured for each seed, for JSON."""
+    """What was declared for and measured on test for each seed, for JSON."""
     return {
         str(seed): {
-            **adjusted.as_json(protocol, points["operating_point"][position]),
-            "raw": points["raw"][position],
-            "corrected": points["corrected"][position],
+            "declared_prior": None if scores.declared_prior is None else protocol.named(scores.declared_prior),
+            "confusion": {
+                "raw": confusion(scores.test, protocol),
+                "corrected": confusion(corrected, protocol),
+                "operating_point": confusion(adjusted.fit.preferences(corrected), protocol),
+            },
+            **{family: points[family][position] for family in ("raw", "corrected", "operating_point")},
         }
-        for position, (seed, adjusted) in enumerate(by_seed.items())
+        for position, (seed, scores, corrected) in enumerate(zip(seeds, adjusted.scores, adjusted.test, strict=True))
     }
 
 
 def comparison_draws(
-    adjusted: Sequence[Adjusted],
+    adjusted: Adjusted,
     points: Mapping[str, Points],
     draws: Mapping[str, Mapping[str, np.ndarray]],
     protocol: Protocol,
 ) -> dict[str, Draws]:
-    """Draws by family: raw, corrected and operating_point."""
+    """Draws on test by family: raw, corrected and operating_point."""
     train = {
-        "raw": [seed.scores.train for seed in adjusted],
-        "corrected": [correct_prior(seed.scores.train, seed.effective, protocol.production_prior) for seed in adjusted],
+        "raw": [seed.train for seed in adjusted.scores],
+        "corrected": [adjusted.fit.corrected(seed.train, protocol) for seed in adjusted.scores],
     }
     preferences = {
-        "raw": [seed.scores.test for seed in adjusted],
-        "corrected": [seed.test for seed in adjusted],
-        "operating_point": [seed.preferences(seed.test) for seed in adjusted],
+        "raw": [seed.test for seed in adjusted.scores],
+        "corrected": adjusted.test,
+        "operating_point": [adjusted.fit.preferences(logits) for logits in adjusted.test],
     }
     by_family = {family: draws_of(draws[family], points[family], scores, protocol) for family, scores in preferences.items()}
     for family, logits_by_seed in train.items():
         recall = [
-            training_recall(logits, seed.scores.train_classes, protocol.names)
-            for logits, seed in zip(logits_by_seed, adjusted, strict=True)
+            training_recall(logits, seed.train_classes, protocol.names)
+            for logits, seed in zip(logits_by_seed, adjusted.scores, strict=True)
         ]
         by_family[family] = with_recall_gap(by_family[family], recall, protocol.names)
     return by_family

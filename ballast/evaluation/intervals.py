@@ -8,16 +8,18 @@ import numpy as np
 
 from ballast.evaluation.bootstrap import Draws, bootstrap_draws, percentile_interval, seed_noise, wilson_interval
 from ballast.evaluation.metrics import bounds, f1_of_jaccard
-from ballast.evaluation.protocol import Protocol
+from ballast.evaluation.protocol import Labelled, Protocol
 from ballast.evaluation.statistic import Statistic, stack_columns, weighted_sums
 
 Points = Sequence[Mapping[str, float]]
 
 
-def pooled_draws(families: Mapping[str, Sequence[Statistic]], protocol: Protocol) -> dict[str, dict[str, np.ndarray]]:
+def pooled_draws(
+    families: Mapping[str, Sequence[Statistic]], messages: Labelled, protocol: Protocol
+) -> dict[str, dict[str, np.ndarray]]:
     """Bootstrap draws (resamples,) of each metric's mean over seeds, by family; a family has one statistic per seed.
 
-    All families of all techniques use the same resamples of the groups of test messages, so that differences are paired.
+    All families of all techniques use the same resamples of the groups of the messages, so that differences are paired.
     """
     keys = [(family, seed) for family, by_seed in families.items() for seed in range(len(by_seed))]
     statistics = [families[family][seed] for family, seed in keys]
@@ -32,16 +34,16 @@ def pooled_draws(families: Mapping[str, Sequence[Statistic]], protocol: Protocol
             for name, values in statistic.of_sums(piece, counts).items()
         }
 
-    drawn = bootstrap_draws(of_resamples, int(protocol.test.groups.max()) + 1, protocol.resamples, protocol.seed)
+    drawn = bootstrap_draws(of_resamples, messages.n_groups, protocol.resamples, protocol.seed)
     means: dict[str, dict[str, np.ndarray]] = {family: {} for family in families}
     for (family, name, _), values in drawn.items():
         means[family][name] = means[family].get(name, 0) + values / len(families[family])
     return means
 
 
-def point_values(statistics: Sequence[Statistic], protocol: Protocol) -> list[dict[str, float]]:
-    """The value of each metric on the test split, by statistic."""
-    every_group_once = np.ones((1, int(protocol.test.groups.max()) + 1))
+def point_values(statistics: Sequence[Statistic], messages: Labelled) -> list[dict[str, float]]:
+    """The value of each metric on the messages, by statistic."""
+    every_group_once = np.ones((1, messages.n_groups))
     return [{name: float(value[0]) for name, value in statistic(every_group_once).items()} for statistic in statistics]
 
 

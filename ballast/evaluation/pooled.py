@@ -38,8 +38,8 @@ def pooled_decisions(raw: Sequence[np.ndarray], corrected: Sequence[np.ndarray],
         family: [Decisions(protocol.test_scores(by_training, weights[family])) for by_training in logits[family]]
         for family in FAMILIES
     }
-    points = {family: point_values(statistics, protocol) for family, statistics in families.items()}
-    draws = pooled_draws(families, protocol)
+    points = {family: point_values(statistics, protocol.test) for family, statistics in families.items()}
+    draws = pooled_draws(families, protocol.test, protocol)
     return PooledDecisions(
         metrics={family: intervals(families[family], points[family], draws[family], protocol) for family in FAMILIES},
         draws={family: draws_of(draws[family], points[family], logits[family], protocol) for family in FAMILIES},

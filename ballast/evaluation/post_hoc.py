@@ -6,6 +6,7 @@ Classifier (1910.09217), tau-normalisation; Alexandari et al. (1901.06852), bias
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,36 +32,58 @@ class LinearHead:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SplitLogits:
-    """One seed's validation logits (n, K) with classes (n,), and test logits (m, K)."""
+class TrainedScores:
+    """The logits of several trainings of a technique, with their heads.
 
-    validation: np.ndarray
+    out_of_fold : (n, K) logits of the out-of-fold messages, with their classes (n,) and training (n,).
+    test : logits (m, K) of each training.
+    heads : of each training, None without a linear head.
+    """
+
+    out_of_fold: np.ndarray
     classes: np.ndarray
-    test: np.ndarray
+    training: np.ndarray
+    test: Sequence[np.ndarray]
+    heads: Sequence[LinearHead | None]
+
+    def normalised(self, heads: Sequence[LinearHead], tau: float) -> np.ndarray:
+        """Out-of-fold logits (n, K), tau-normalised by the head of their training."""
+        logits = np.empty(self.out_of_fold.shape)
+        for position, head in enumerate(heads):
+            rows = self.training == position
+            logits[rows] = head.normalised(self.out_of_fold[rows], tau)
+        return logits
 
 
-def tau_normalised(scores: SplitLogits, head: LinearHead, share: np.ndarray, production: np.ndarray) -> np.ndarray:
-    """Test logits (m, K) at the tau with the highest macro F1 on validation; ties go to the smallest tau.
+def tau_normalised(
+    scores: TrainedScores, heads: Sequence[LinearHead], share: np.ndarray, production: np.ndarray
+) -> list[np.ndarray]:
+    """Test logits (m, K) of each training at the tau with the highest out-of-fold macro F1; ties go to the smallest tau.
 
-    `share` (K,) are the class shares of validation. The logits are then corrected to the `production` prior (K,).
+    `share` (K,) are the class shares of the out-of-fold messages. The logits are then corrected to the `production` prior (K,).
     """
     weights = (production / share)[scores.classes]
-    scores_by_tau = [macro_f1(head.normalised(scores.validation, tau).argmax(axis=1), scores.classes, weights) for tau in TAUS]
-    tau = TAUS[int(np.argmax(scores_by_tau))]
-    shift = fit_shift(head.normalised(scores.validation, tau), scores.classes)
-    return correct_prior(head.normalised(scores.test, tau) + shift, share, production)
+    reached = [macro_f1(scores.normalised(heads, tau).argmax(axis=1), scores.classes, weights) for tau in TAUS]
+    tau = TAUS[int(np.argmax(reached))]
+    shift = fit_shift(scores.normalised(heads, tau), scores.classes)
+    normalised = [head.normalised(logits, tau) for head, logits in zip(heads, scores.test, strict=True)]
+    return [correct_prior(logits + shift, share, production) for logits in normalised]
 
 
 def post_hoc_logits(
-    scores: SplitLogits, effective: np.ndarray, calibration: Calibration, production: np.ndarray, head: LinearHead | None
-) -> dict[str, np.ndarray]:
-    """Test logits (m, K) by method, for the `production` prior (K,) and a model with the `effective` prior (K,)."""
-    classes = scores.test.shape[1]
+    scores: TrainedScores, effective: np.ndarray, calibration: Calibration, production: np.ndarray
+) -> dict[str, list[np.ndarray]]:
+    """Test logits (m, K) of each training by method, for the `production` prior (K,) and models with the `effective` prior."""
+    classes = scores.out_of_fold.shape[1]
     share = np.bincount(scores.classes, minlength=classes) / len(scores.classes)
-    offsets = macro_f1_offsets(correct_prior(scores.validation, effective, production), scores.classes, production / share)
+    offsets = macro_f1_offsets(correct_prior(scores.out_of_fold, effective, production), scores.classes, production / share)
+    uniform = np.full(classes, 1 / classes)
     by_method = {
-        "logit_adjustment": correct_prior(scores.test, effective, np.full(classes, 1 / classes)),
-        "temperature": correct_prior(calibration.apply(scores.test), share, production),
-        "threshold": correct_prior(scores.test, effective, production) + offsets,
+        "logit_adjustment": [correct_prior(logits, effective, uniform) for logits in scores.test],
+        "temperature": [correct_prior(calibration.apply(logits), share, production) for logits in scores.test],
+        "threshold": [correct_prior(logits, effective, production) + offsets for logits in scores.test],
     }
-    return by_method if head is None else {**by_method, "tau_normalisation": tau_normalised(scores, head, share, production)}
+    heads = [head for head in scores.heads if head is not None]
+    if len(heads) < len(scores.heads):
+        return by_method
+    return {**by_method, "tau_normalisation": tau_normalised(scores, heads, share, production)}
