@@ -35,6 +35,8 @@ from stages.store.running import run
 from stages.store.studies import study_results
 
 FAMILIES = ("raw", "corrected")
+# The protocol of the leaderboard: 2 has rotating validation folds and fits on out-of-fold scores.
+PROTOCOL = 2
 PERTURBATION_COLUMNS = ["technique", "seed", "perturbation", "text", "label", "raw", "corrected", "skipped"]
 
 
@@ -54,19 +56,19 @@ def compared_metrics(labels: list[str]) -> list[str]:
 def leaderboard(evaluations: dict[str, Any], comparisons: dict[str, Any]) -> dict[str, Any]:
     """The pooled metrics of every technique, and its comparison with the reference."""
     first = next(iter(evaluations.values()))
-    pooled = ("declared_prior", "fitted_prior", "safe", "raw", "corrected", "operating_point")
     techniques = {
         name: {
-            "technique": evaluation["technique"],
+            **{key: evaluation[key] for key in ("technique", "parameters", "multiply_adds", "post_hoc")},
             "seeds": sorted(map(int, evaluation["seeds"])),
-            "parameters": evaluation["parameters"],
-            **{key: evaluation["pooled"][key] for key in pooled},
-            "post_hoc": evaluation["post_hoc"],
+            **{key: evaluation["fitted"][key] for key in ("declared_prior", "fitted_prior", "safe")},
+            **evaluation["pooled"],
+            "out_of_fold": evaluation["out_of_fold"]["operating_point"],
             "comparison": None if comparisons[name]["raw"] is None else comparisons[name],
         }
         for name, evaluation in evaluations.items()
     }
     return {
+        "protocol": PROTOCOL,
         "labels": first["labels"],
         "reference": reference_of(list(evaluations)),
         "production_prior": first["production_prior"],
@@ -88,10 +90,12 @@ def probabilities(
     name: str, texts: list[str], labels: list[str], logits: dict[str, Any], evaluation: dict[str, Any]
 ) -> pd.DataFrame:
     """Probabilities of some texts and labels, raw and corrected to the production prior, by seed."""
-    target = np.array([evaluation["production_prior"][label] for label in labels])
+    effective, target = (
+        np.array([prior[label] for label in labels])
+        for prior in (evaluation["fitted"]["effective_prior"], evaluation["production_prior"])
+    )
     parts = []
     for seed, of_seed in logits.items():
-        effective = np.array([evaluation["seeds"][seed]["effective_prior"][label] for label in labels])
         scores = np.array(of_seed).reshape(-1, len(labels))
         columns = {
             "technique": name,

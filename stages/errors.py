@@ -52,7 +52,7 @@ class Predictions:
 
 def predictions(corrected: Corrected, name: str, seeds: list[int], shares: np.ndarray) -> Predictions:
     """The predictions of one technique; shares (K,) of the test split."""
-    logits = [corrected.logits(name, seed, "test") for seed in seeds]
+    logits = [corrected.test(name, seed) for seed in seeds]
     on_shares = [correct_prior(of_seed, corrected.production, shares) for of_seed in logits]
     return Predictions(
         classes=np.stack([of_seed.argmax(axis=1) for of_seed in logits]),
@@ -93,7 +93,7 @@ def neighbours(messages: Messages, rows: list[int]) -> dict[str, list[dict[str, 
     """The training messages most similar to the messages in some rows of the table, by row; dissimilar ones are left out."""
     if not rows:
         return {}
-    train = messages.train(0)
+    train = messages.table[messages.table["split"] != "test"]
     nearest, similarity = nearest_neighbours(train["text"].tolist(), messages.table.loc[rows, "text"].tolist(), NEIGHBOURS)
     return {
         str(row): [

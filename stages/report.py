@@ -24,7 +24,7 @@ from stages.pages.report.results import Results
 from stages.pages.report.view import page
 from stages.store.checked import read_pinned
 from stages.store.files import read_json, replaced
-from stages.store.logits import Corrected, seed_scores
+from stages.store.logits import Corrected, read_training
 from stages.store.messages import Messages, read_messages
 from stages.store.params import read_params
 from stages.store.project import PROJECT
@@ -46,21 +46,22 @@ def prediction_columns(logits: np.ndarray, classes: np.ndarray, rows: np.ndarray
 
 def evidently_pages(results: Results, corrected: Corrected, messages: Messages) -> dict[str, str]:
     """The Evidently pages by file name. A large test set is sampled."""
-    labels, seed = results.labels, results.params.train.seeds[0]
+    labels, seeds = results.labels, results.params.train.seeds
     rng = np.random.default_rng(0)
-    classes = {split: messages.of(split)["class"].to_numpy() for split in ("validation", "test")}
+    classes = messages.test()["class"].to_numpy()
+    held_out = np.concatenate([messages.validation(seed)["class"].to_numpy() for seed in seeds])
     most = results.params.report.sample
-    count = len(classes["test"])
+    count = len(classes)
     rows = np.sort(rng.choice(count, most, replace=False)) if count > most else np.arange(count)
-    predicted = {name: corrected.logits(name, seed, "test")[rows].argmax(axis=1) for name in results.names}
+    predicted = {name: corrected.test(name, seeds[0])[rows].argmax(axis=1) for name in results.names}
     chosen, chosen_seed = results.selected["technique"], results.selected["seed"]
-    drawn = with_shares(classes["validation"], corrected.production, most, rng)
+    drawn = with_shares(held_out, corrected.production, most, rng)
     return {
-        "evidently_techniques.html": techniques_page(labels, classes["test"][rows], predicted, labels.index(results.rarest)),
+        "evidently_techniques.html": techniques_page(labels, classes[rows], predicted, labels.index(results.rarest)),
         "evidently_drift.html": drift_page(
             labels,
-            current=prediction_columns(corrected.logits(chosen, chosen_seed, "test"), classes["test"], rows),
-            reference=prediction_columns(corrected.logits(chosen, chosen_seed, "validation"), classes["validation"], drawn),
+            current=prediction_columns(corrected.test(chosen, chosen_seed), classes, rows),
+            reference=prediction_columns(corrected.out_of_fold(chosen, seeds), held_out, drawn),
             technique=chosen,
             threshold=results.params.validate_.false_alarm,
         ),
@@ -84,9 +85,9 @@ def read_results(messages: Messages) -> tuple[Results, Corrected]:
     corrected = Corrected(evaluations, labels, production)
     selected = read_json(PROJECT.selected / "model.json")
     pinned = board.pop("files") | selected["files"]
-    test = messages.of("test")
+    test = messages.test()
     classes = test["class"].to_numpy()
-    posterior = softmax(corrected.logits(selected["technique"], selected["seed"], "test"), axis=1)
+    posterior = softmax(corrected.test(selected["technique"], selected["seed"]), axis=1)
     n_predicted = np.bincount(posterior.argmax(axis=1), minlength=len(labels))
     bounds = zip(*count_bounds(production, len(test), params.validate_.false_alarm), strict=True)
     first = params.train.seeds[0]
@@ -101,7 +102,7 @@ def read_results(messages: Messages) -> tuple[Results, Corrected]:
         claims=json.loads(read_pinned(PROJECT.claims, pinned[PROJECT.claims.as_posix()])),
         search=read_json(PROJECT.search) if params.search.trials else {},
         studies=study_results(),
-        calibration={name: raw_calibration(seed_scores(name, first)[0].test, classes, labels) for name in names},
+        calibration={name: raw_calibration(read_training(name, first).scores.test, classes, labels) for name in names},
         probe=read_probe(read_pinned(PROJECT.probe_table, pinned[PROJECT.probe_table.as_posix()])),
         perturbations=read_probe(read_pinned(PROJECT.perturbation_table, pinned[PROJECT.perturbation_table.as_posix()])),
         selected=selected,

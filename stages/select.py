@@ -10,8 +10,7 @@ from __future__ import annotations
 import sys
 
 from ballast.cli import parser
-from ballast.evaluation.metrics import higher_is_better
-from ballast.evaluation.selection import metric_of, select
+from ballast.evaluation.selection import select
 from ballast.io.digest import file_sha256
 from stages.pages.model_card.view import model_card
 from stages.store.files import read_json, replaced_folder, write_json
@@ -35,26 +34,28 @@ def main() -> None:
         at=rule.at,
         safe_only=rule.safe_only,
     )
-    seeds = read_json(PROJECT.evaluations / f"{name}.json")["seeds"]
-    technique = board["techniques"][name]
-    # The mean over seeds on test chooses the technique. Validation chooses the seed, so that its test metrics stay unbiased.
-    on_validation = {seed: evaluation["operating_point"]["validation"] for seed, evaluation in seeds.items()}
-    metric = rule.metric if all(rule.metric in metrics for metrics in on_validation.values()) else "macro_f1"
-    sign = 1 if higher_is_better(metric) else -1
-    seed = max(on_validation, key=lambda name: (sign * on_validation[name][metric], -int(name)))
-    fitted = seeds[seed]
+    evaluation = read_json(PROJECT.evaluations / f"{name}.json")
+    technique, fitted = board["techniques"][name], evaluation["fitted"]
+    # The trainings differ in their fold only, so none is better for a known reason.
+    seed = technique["seeds"][0]
     priors = {"effective_prior": fitted["effective_prior"], "production_prior": board["production_prior"]}
     pointer = {
         "technique": name,
-        "seed": int(seed),
-        "folder": (PROJECT.models / name / seed).as_posix(),
-        "value": metric_of(technique, rule.metric, rule.at),
+        "seed": seed,
+        "folder": (PROJECT.models / name / str(seed)).as_posix(),
+        "value": technique["out_of_fold"][rule.metric],
         "labels": board["labels"],
         **rule.model_dump(),
         **priors,
     }
-    # The test metrics are those of the leaderboard: the mean over seeds, with its interval.
-    point = {**fitted["operating_point"], **priors, "labels": board["labels"], "test": technique["operating_point"]}
+    point = {
+        **fitted["operating_point"],
+        **priors,
+        "labels": board["labels"],
+        "fitted_on": evaluation["out_of_fold"]["messages"],
+        "out_of_fold": technique["out_of_fold"],
+        "test": technique["operating_point"],
+    }
     with replaced_folder(PROJECT.selected) as folder:
         write_json(folder / "calibration.json", fitted["calibration"])
         write_json(folder / "operating_point.json", point)
@@ -65,7 +66,7 @@ def main() -> None:
     print(f"select: {name}, {rule.metric} {pointer['value']['value']:.3f}", file=sys.stderr)
     if not point["met"]:
         print(
-            f"select: no threshold satisfies operating_point.{point['rule']} {point['limit']:g} on validation;"
+            f"select: no threshold satisfies operating_point.{point['rule']} {point['limit']:g} out of fold;"
             " the point of highest precision is used",
             file=sys.stderr,
         )

@@ -68,9 +68,7 @@ def operating_point_as_json(point: OperatingPoint, protocol: Protocol) -> dict[s
     }
 
 
-def fit(
-    logits: np.ndarray, messages: Labelled, declared: np.ndarray | None, protocol: Protocol, copies: float = 1.0
-) -> Fit:
+def fit(logits: np.ndarray, messages: Labelled, declared: np.ndarray | None, protocol: Protocol, copies: float = 1.0) -> Fit:
     """Fit the effective prior and the operating point on logits (n, K) of held-out messages."""
     logits = logits.astype(np.float64)
     fitted = fit_prior(logits, messages.classes, messages.groups, confidence=protocol.confidence, copies=copies)

@@ -136,7 +136,9 @@ def fit_shift(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return shift - shift.mean()
 
 
-def fit_prior(logits: np.ndarray, labels: np.ndarray, groups: np.ndarray, *, confidence: float, copies: int = 1) -> FittedPrior:
+def fit_prior(
+    logits: np.ndarray, labels: np.ndarray, groups: np.ndarray, *, confidence: float, copies: float = 1
+) -> FittedPrior:
     """Measure the effective prior on validation: proportional to (class shares) x exp(-b), with b from `fit_shift`.
 
     Parameters

@@ -1,4 +1,4 @@
-"""What an evaluation compares techniques on: the out-of-fold and test messages, the production prior, the rule, the bootstrap."""
+"""What an evaluation compares techniques on: out-of-fold and test messages, production prior, rule and bootstrap."""
 
 from __future__ import annotations
 

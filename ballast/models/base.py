@@ -97,6 +97,13 @@ class Model(ABC):
     def n_parameters(self) -> int:
         """Number of weights."""
 
+    def multiply_adds(self, texts: Sequence[str]) -> int:
+        """Mean multiply-adds to score one of texts (n,): what a model costs, the same on every machine.
+
+        By default, each weight is used once.
+        """
+        return self.n_parameters
+
     def token_counts(self, texts: Sequence[str]) -> tuple[np.ndarray, int] | None:
         """Number of tokens (n,) of each text, and the maximum that the model reads; None if it reads texts of any length."""
         return None

@@ -18,6 +18,7 @@ from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTo
 from ballast.compute.parallel import for_each_batch
 from ballast.compute.precision import cast_linear_weights, use_bf16
 from ballast.models.base import WEIGHTS, Model
+from ballast.models.cost import encoder_multiply_adds
 from ballast.models.encoder import check_positions, choose_device, count_tokens, load_pretrained, pad, tokenize
 from ballast.models.frozen_layers import Arrays, Cache, HiddenStates, distinct, fingerprint
 from ballast.models.pretrained import encoder_source
@@ -98,6 +99,11 @@ class Embedder:
         """Number of tokens (n,) of each text, and how many of them the model reads."""
         return count_tokens(self.tokenizer, texts), self.max_length
 
+    def multiply_adds(self, texts: Sequence[str]) -> int:
+        """Mean multiply-adds to embed one of texts (n,)."""
+        tokens = np.minimum(count_tokens(self.tokenizer, texts), self.max_length)
+        return encoder_multiply_adds(self.network, tokens, first_token=False)
+
     def save(self, folder: Path) -> None:
         """Write encoder and tokenizer into a folder."""
         self.network.config.precision = self.precision
@@ -134,6 +140,9 @@ class EmbeddingModel(Model):
 
     def token_counts(self, texts: Sequence[str]) -> tuple[np.ndarray, int]:
         return self.embedder.token_counts(texts)
+
+    def multiply_adds(self, texts: Sequence[str]) -> int:
+        return self.embedder.multiply_adds(texts) + self.coefficients.size
 
     def save_files(self, folder: Path) -> None:
         self.embedder.save(folder / ENCODER)
@@ -176,6 +185,9 @@ class OneClassModel(Model):
 
     def token_counts(self, texts: Sequence[str]) -> tuple[np.ndarray, int]:
         return self.embedder.token_counts(texts)
+
+    def multiply_adds(self, texts: Sequence[str]) -> int:
+        return self.embedder.multiply_adds(texts) + self.support.size + self.dual.size
 
     def save_files(self, folder: Path) -> None:
         self.embedder.save(folder / ENCODER)

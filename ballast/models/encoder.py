@@ -17,6 +17,7 @@ from ballast.compute.parallel import for_each_batch
 from ballast.compute.precision import cast_linear_weights, use_bf16
 from ballast.exceptions import ArgumentError
 from ballast.models.base import Model
+from ballast.models.cost import encoder_multiply_adds
 from ballast.models.frozen_layers import (
     Arrays,
     Cache,
@@ -108,6 +109,8 @@ def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_lengt
 
 def count_tokens(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> np.ndarray:
     """Number of tokens (n,) of untruncated texts (n,), with the special tokens."""
+    if not len(texts):
+        return np.empty(0, dtype=np.int64)
     return np.array([len(ids) for ids in tokenizer(list(texts), verbose=False)["input_ids"]], dtype=np.int64)
 
 
@@ -203,6 +206,10 @@ class EncoderModel(Model):
 
     def token_counts(self, texts: Sequence[str]) -> tuple[np.ndarray, int]:
         return count_tokens(self.tokenizer, texts), self.max_length
+
+    def multiply_adds(self, texts: Sequence[str]) -> int:
+        tokens = np.minimum(count_tokens(self.tokenizer, texts), self.max_length)
+        return encoder_multiply_adds(self.network, tokens, first_token=self.network.config.model_type in FIRST_TOKEN_HEADS)
 
     def head_arrays(self) -> dict[str, np.ndarray]:
         head = head_of(self.network, len(self.labels))

@@ -43,6 +43,9 @@ class TfidfModel(Model):
         scores = self.features.transform(texts) @ self.coefficients.T + self.intercept
         return scores.astype(np.float32)
 
+    def multiply_adds(self, texts: Sequence[str]) -> int:
+        return round(self.features.transform(texts).nnz / len(texts) * len(self.labels)) if len(texts) else 0
+
     def save_files(self, folder: Path) -> None:
         vocabulary = {term: int(index) for term, index in self.features.vocabulary_.items()}
         (folder / VOCABULARY).write_text(json.dumps(vocabulary, sort_keys=True), encoding="utf-8")

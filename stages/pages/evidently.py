@@ -198,7 +198,7 @@ def drift_page(
 
     note = Note(
         title="Test set against the production prior",
-        text=f"Reference: {len(reference['classes']):,} validation messages, drawn without replacement so that their classes "
+        text=f"Reference: {len(reference['classes']):,} out-of-fold messages, drawn without replacement so that their classes "
         f"have the production shares. Current: {len(current['classes']):,} test messages. Chi-square tests compare the labels "
         f"and the predictions of {technique} with the reference. Kolmogorov-Smirnov tests compare its probabilities. The "
         "verdict in the report uses an exact binomial test instead.",

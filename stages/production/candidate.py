@@ -15,7 +15,6 @@ from safetensors.numpy import save_file
 from scipy.special import softmax
 
 from ballast.data.descriptors import descriptors, vocabulary
-from ballast.evaluation.protocol import SeedScores
 from ballast.exceptions import UserError
 from ballast.io.digest import file_sha256
 from ballast.io.paths import real_folder, regular_file
@@ -27,7 +26,7 @@ from stages.production.versions import Manifest
 from stages.store.checked import of_model, read_pinned, read_table, write_table
 from stages.store.files import as_new, read_json
 from stages.store.groups import fingerprints_of
-from stages.store.logits import seed_scores
+from stages.store.logits import Training, read_trainings
 from stages.store.messages import Messages, read_messages
 from stages.store.params import read_params
 from stages.store.project import PROJECT, Project
@@ -60,15 +59,13 @@ def make_candidate(source: Path, folder: Path) -> Manifest:
     check_current(pointer, calibration, point, messages, manifest, project)
     lock = locked_stages(project.lock) if regular_file(project.lock) else {}
     check_lock(lock, name, seed, project)
-    scores, _ = seed_scores(name, seed, project)
-    for rows, logits in ((messages.validation(seed), scores.validation), (messages.test(), scores.test)):
-        if logits.shape != (len(rows), len(labels)):
-            raise stale(project.logits / name / f"{seed}.npz", project.messages)
+    trainings = read_trainings(name, seeds_of(project, name), messages, project)
+    test = trainings[seed].scores.test
 
-    copied = copy_model(origin, manifest, folder) | write_beside(pointer, messages, scores, folder, project)
+    copied = copy_model(origin, manifest, folder) | write_beside(pointer, messages, trainings, folder, project)
     as_new(folder)
     check_files(folder, copied)
-    check_model(folder / MODEL, messages.test()["text"].tolist()[:SCORED_AGAIN], scores.test[:SCORED_AGAIN], project)
+    check_model(folder / MODEL, messages.test()["text"].tolist()[:SCORED_AGAIN], test[:SCORED_AGAIN], project)
     return {
         "technique": name,
         "seed": seed,
@@ -82,6 +79,11 @@ def make_candidate(source: Path, folder: Path) -> Manifest:
     }
 
 
+def seeds_of(project: Project, name: str) -> list[int]:
+    """The seeds with which an evaluated technique was trained."""
+    return sorted(map(int, read_json(project.evaluations / f"{name}.json")["seeds"]))
+
+
 def copy_model(origin: Path, manifest: Mapping[str, Any], folder: Path) -> dict[str, str]:
     """Copy the files of a model into a version's folder; returns their sha256 by relative name."""
     files = {f"{MODEL}/{name}": str(sha256) for name, sha256 in dict(manifest["files"]).items()}
@@ -92,7 +94,7 @@ def copy_model(origin: Path, manifest: Mapping[str, Any], folder: Path) -> dict[
 
 
 def write_beside(
-    pointer: Mapping[str, Any], messages: Messages, scores: SeedScores, folder: Path, project: Project
+    pointer: Mapping[str, Any], messages: Messages, trainings: Mapping[int, Training], folder: Path, project: Project
 ) -> dict[str, str]:
     """Write what belongs to a model into a version's folder; returns the sha256 of each file by its name.
 
@@ -110,8 +112,11 @@ def write_beside(
     if project.feedback.exists():
         texts = read_table(project.feedback, ["text"], required=False)["text"]
     save_file({"words": words, "feedback": np.sort(fingerprints_of(texts))}, folder / VOCABULARY)
-    held_out = pd.concat([messages.validation(pointer["seed"]).assign(split="validation"), messages.test()])
-    logits = np.concatenate([scores.validation, scores.test])
+    # Held out from the deployed training are test and its own fold; the other folds have the scores of the other trainings.
+    validation = [messages.validation(seed).assign(split="validation") for seed in trainings]
+    held_out = pd.concat([*validation, messages.test()])
+    of_validation = [training.scores.validation for training in trainings.values()]
+    logits = np.concatenate([*of_validation, trainings[pointer["seed"]].scores.test])
     write_table(folder / REFERENCE, reference(held_out, pointer["labels"], logits, words))
     return {name: file_sha256(folder / name) for name in names}
 
@@ -150,13 +155,13 @@ def check_current(
         if list(labels) != pointer["labels"]:
             ours, theirs = ", ".join(pointer["labels"]), ", ".join(labels)
             raise UserError(f"{pointed}: its labels are {ours}, those of {where} {theirs}; run `dvc repro`")
-    evaluated = read_json(path)["seeds"].get(str(pointer["seed"]))
-    chosen = {key: value for key, value in point.items() if key in ("rule", "label", "limit", "met", "costs", "validation")}
+    evaluated = read_json(path)
+    fitted = evaluated["fitted"]
     if (
-        evaluated is None
-        or evaluated["calibration"] != calibration
-        or evaluated["effective_prior"] != pointer["effective_prior"]
-        or not chosen.items() <= evaluated["operating_point"].items()
+        str(pointer["seed"]) not in evaluated["seeds"]
+        or fitted["calibration"] != calibration
+        or fitted["effective_prior"] != pointer["effective_prior"]
+        or not fitted["operating_point"].items() <= point.items()
     ):
         raise stale(pointed, path)
     expected = production_prior(read_params(project.params).production.prior, counts, project.params)

@@ -13,11 +13,12 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtri
 
-from ballast.evaluation.adjustment import adjust
-from ballast.evaluation.intervals import intervals, pooled_draws
+from ballast.evaluation.adjustment import fit, operating_point_as_json
+from ballast.evaluation.cross_fitting import out_of_fold
+from ballast.evaluation.intervals import intervals, point_values, pooled_draws
 from ballast.evaluation.metrics import Decisions
 from ballast.evaluation.operating_point import Rule, cost_matrix
-from ballast.evaluation.protocol import Labelled, Protocol, SeedScores
+from ballast.evaluation.protocol import Labelled, Protocol
 from ballast.exceptions import UserError, suggestion
 from ballast.io.digest import file_sha256
 from ballast.io.paths import regular_file
@@ -69,9 +70,12 @@ def operating_point_for(prior: Mapping[str, float], base: Version) -> dict[str, 
     held_out = read_frame(base.folder / REFERENCE, required=False)
     split = {name: held_out[held_out["split"] == name] for name in ("validation", "test")}
     logits = {name: rows[[f"logit_{label}" for label in labels]].to_numpy() for name, rows in split.items()}
+    validation = labelled_rows(split["validation"], labels)
     protocol = Protocol(
         names=labels,
-        validation=labelled_rows(split["validation"], labels),
+        out_of_fold=out_of_fold(
+            [np.arange(len(split["validation"]))], held_out_of_training.classes, held_out_of_training.groups
+        ),
         test=labelled_rows(split["test"], labels),
         production_prior=np.array([prior[label] for label in labels]),
         rule=Rule(
@@ -84,25 +88,17 @@ def operating_point_for(prior: Mapping[str, float], base: Version) -> dict[str, 
         confidence=bootstrap.confidence,
         seed=bootstrap.seed,
     )
-    scores = SeedScores(
-        validation=logits["validation"],
-        test=logits["test"],
-        train=np.empty((0, len(labels))),
-        train_classes=np.empty(0, dtype=np.int64),
-        # The fit agrees with a prior that it gave or agreed with before, so the effective prior stays.
-        declared_prior=base.effective_prior,
-    )
-    fitted = adjust(scores, protocol)
+    # The fit agrees with a prior that it gave or agreed with before, so the effective prior stays.
+    fitted = fit(logits["validation"], protocol.out_of_fold, base.effective_prior, protocol)
     if not np.array_equal(fitted.effective, base.effective_prior):
         raise UserError(f"{base.folder / REFERENCE}: its logits do not fit the effective prior; promote the version again")
     weights = protocol.production_weights(protocol.test)
-    decisions = Decisions(protocol.test_scores(fitted.preferences(fitted.test), weights))
-    everything = np.ones((1, int(protocol.test.groups.max()) + 1))
-    values = [{name: float(value[0]) for name, value in decisions(everything).items()}]
-    draws = pooled_draws({"operating_point": [decisions]}, protocol)["operating_point"]
+    decisions = Decisions(protocol.test_scores(fitted.preferences(fitted.corrected(logits["test"], protocol)), weights))
+    values = point_values([decisions], protocol.test)
+    draws = pooled_draws({"operating_point": [decisions]}, protocol.test, protocol)["operating_point"]
     return {
         **point,
-        **fitted.operating_point_as_json(protocol),
+        **operating_point_as_json(fitted.operating_point, protocol),
         "production_prior": dict(prior),
         "test": intervals([decisions], values, draws, protocol),
     }

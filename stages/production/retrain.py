@@ -34,7 +34,7 @@ from stages.production.retrained_params import retrained
 from stages.production.windows import WINDOW, quoted_name
 from stages.store.checked import read_frame, write_table
 from stages.store.files import LONGEST_NAME, locked, read_json, replaced, write_json
-from stages.store.logits import seed_scores
+from stages.store.logits import read_training
 from stages.store.messages import read_messages
 from stages.store.params import Params, read_params
 from stages.store.project import PROJECT, Project
@@ -151,7 +151,7 @@ def compare_with_champion(key: str) -> dict[str, Any]:
     worktree = Project(home / "worktree")
     pointer, point = (read_json(worktree.selected / f"{name}.json") for name in ("model", "operating_point"))
     messages = read_messages(["text", "group", "source"], worktree)
-    scores, _ = seed_scores(pointer["technique"], pointer["seed"], worktree)
+    scores = read_training(pointer["technique"], pointer["seed"], worktree).scores
     labels = messages.names
     if labels != champion.labels or labels != pointer["labels"]:
         raise UserError(f"{home}: its labels are {', '.join(labels)}, those deployed {', '.join(champion.labels)}")

@@ -26,10 +26,10 @@ from ballast.evaluation.published_claims import claims
 from ballast.evaluation.seed_variation import with_seed_variation
 from ballast.exceptions import UserError
 from stages.store.files import read_json, write_json
-from stages.store.logits import labelled, seed_scores
+from stages.store.logits import read_trainings
 from stages.store.messages import read_messages
 from stages.store.project import PROJECT, Project
-from stages.store.protocol import production_prior
+from stages.store.protocol import protocol_of
 from stages.store.running import run
 from stages.store.studies import (
     POOLED_NAME,
@@ -63,25 +63,18 @@ class Tested:
 
 
 def read_tested(project: Project, variant: Variant) -> Tested:
-    """The scores of a variant's test set, on the production prior; the corrections are fitted on its own validation split."""
-    settings = variant.params.evaluate
+    """The scores of a variant's test set, on the production prior; corrections are fitted on its own out-of-fold scores."""
     counts = read_json(PROJECT.ingest)["labels"]
     messages = read_messages(["id", "group"], project)
-    protocol = Protocol(
-        names=messages.names,
-        validation=labelled(messages, "validation"),
-        test=labelled(messages, "test"),
-        production_prior=production_prior(variant.params.production.prior, counts),
-        resamples=settings.resamples,
-        confidence=settings.confidence,
-        seed=settings.seed,
-    )
-    logits: Logits = {family: {name: [] for name in variant.params.techniques} for family in FAMILIES}
-    for name in variant.params.techniques:
-        for seed in variant.params.train.seeds:
-            fitted = adjust(seed_scores(name, seed, project)[0], protocol)
-            logits["raw"][name].append(fitted.scores.test.astype(np.float64))
-            logits["corrected"][name].append(fitted.test)
+    seeds = variant.params.train.seeds
+    trainings = {name: read_trainings(name, seeds, messages, project) for name in variant.params.techniques}
+    # All techniques have the same folds.
+    protocol = protocol_of(variant.params, messages, counts, next(iter(trainings.values())))
+    logits: Logits = {family: {} for family in FAMILIES}
+    for name, by_seed in trainings.items():
+        adjusted = adjust([training.scores for training in by_seed.values()], protocol)
+        logits["raw"][name] = [scores.test.astype(np.float64) for scores in adjusted.scores]
+        logits["corrected"][name] = list(adjusted.test)
     rows = messages.test()[["id", "class", "group"]].reset_index(drop=True)
     return Tested(rows=rows, protocol=protocol, logits=logits, training=read_json(project.training))
 

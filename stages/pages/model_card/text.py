@@ -48,32 +48,29 @@ def sample_limits(board: Mapping[str, Any], ingest: Mapping[str, Any], n_seeds: 
     return sentences
 
 
-def operating_point_limits(ingest: Mapping[str, Any], point: Mapping[str, Any], seeds: Iterable[int]) -> list[str]:
-    """Limits of what was fitted on the validation messages of some seeds."""
-    validation = validation_counts(ingest, seeds)
-    total = sum(validation.values())
-    counts = join_words([f"{count:,} {label}" for label, count in validation.items()])
-    sentences = [f"The operating point and the measured prior are fitted on {total:,} validation messages ({counts})."]
+def operating_point_limits(point: Mapping[str, Any]) -> list[str]:
+    """Limits of what was fitted on the out-of-fold messages."""
+    messages = point["fitted_on"]
+    total = sum(messages.values())
+    counts = join_words([f"{count:,} {label}" for label, count in messages.items()])
+    sentences = [f"The operating point and the measured prior are fitted on {total:,} out-of-fold messages ({counts})."]
     if point["rule"] == "budget":
-        others = total - validation[point["label"]]
+        others = total - messages[point["label"]]
         if point["limit"] * others < BUDGET_UNIT:
             sentences.append(
-                f"Validation has {others:,} messages of classes other than {point['label']}. One false alarm among them is"
-                f" {BUDGET_UNIT / others:.0f} per {BUDGET_UNIT:,}, so validation cannot distinguish a budget of"
-                f" {point['limit']:g} from zero."
+                f"There are {others:,} out-of-fold messages of classes other than {point['label']}. One false alarm among them"
+                f" is {BUDGET_UNIT / others:.0f} per {BUDGET_UNIT:,}, so they cannot distinguish a budget of {point['limit']:g}"
+                " from zero."
             )
     if not point["met"]:
-        sentences.append(f"No threshold met the required {point['rule']} on validation.")
+        sentences.append(f"No threshold met the required {point['rule']} out of fold.")
     return sentences
 
 
 def limits(name: str, board: Mapping[str, Any], ingest: Mapping[str, Any], point: Mapping[str, Any]) -> list[str]:
     """Known limits of the model and of the numbers on the card."""
     technique = board["techniques"][name]
-    sentences = [
-        *sample_limits(board, ingest, len(technique["seeds"])),
-        *operating_point_limits(ingest, point, technique["seeds"]),
-    ]
+    sentences = [*sample_limits(board, ingest, len(technique["seeds"])), *operating_point_limits(point)]
     if technique["safe"] == "unsafe":
         sentences.append("Its raw probabilities do not fit the production prior. Use the deployed model, which corrects them.")
     if technique["technique"] == "majority":

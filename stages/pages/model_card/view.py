@@ -51,10 +51,10 @@ def prior_rows(pointer: Mapping[str, Any], technique: Mapping[str, Any], product
 
 
 def operating_point_rows(point: Mapping[str, Any], labels: list[str]) -> list[list[str]]:
-    """For each label and metric: the value on validation and on test, at the operating point."""
+    """For each label and metric: the value out of fold and on test, at the operating point."""
     keys = [(label, metric, f"{label}.{metric}") for label in labels for metric in AT_OPERATING_POINT]
     return [
-        [label, metric_name(metric), f"{point['validation'][key]:.3f}", with_interval(point["test"][key])]
+        [label, metric_name(metric), with_interval(point["out_of_fold"][key]), with_interval(point["test"][key])]
         for label, metric, key in keys
         if point["test"][key]
     ]

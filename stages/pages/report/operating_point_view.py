@@ -25,8 +25,8 @@ def operating_point(
 ) -> dict[str, Any]:
     """The rule and the selected technique's decision in words, and for each label every technique's test metrics."""
     labels = board["labels"]
-    points = {name: [evaluation["operating_point"] for evaluation in evaluations[name]["seeds"].values()] for name in names}
-    point = evaluations[selected["technique"]]["seeds"][str(selected["seed"])]["operating_point"]
+    points = {name: evaluations[name]["fitted"]["operating_point"] for name in names}
+    point = points[selected["technique"]]
     tables = [
         {"label": index, "rows": operating_point_rows(board["techniques"], names, points, labels, index)}
         for index in range(len(labels))
@@ -36,8 +36,7 @@ def operating_point(
         "decision": decision_rule(point, labels),
         "costs": [(true, [point["costs"][true][predicted] for predicted in labels]) for true in labels],
         "limited": point["limit"] is not None,
-        "seeds": len(points[names[0]]),
-        "missed": [name for name in names if not all(point["met"] for point in points[name])],
+        "missed": [name for name in names if not points[name]["met"]],
         "boundary": "Threshold" if len(labels) == 2 else "Weight",
         "per": BUDGET_UNIT,
         "tables": tables,
@@ -47,11 +46,11 @@ def operating_point(
 def operating_point_rows(
     techniques: Mapping[str, Any],
     names: Sequence[str],
-    points: Mapping[str, Sequence[Mapping[str, Any]]],
+    points: Mapping[str, Mapping[str, Any]],
     labels: Sequence[str],
     label: int,
 ) -> list[dict[str, Any]]:
-    """Every technique's test metrics of a label at its operating points (one per seed), highest F1 first."""
+    """Every technique's test metrics of a label at its operating point, highest F1 first."""
     keys = [f"{labels[label]}.{metric}" for metric in METRICS]
     axes = {
         key: shared_axis(
@@ -66,10 +65,10 @@ def operating_point_rows(
             {
                 "at": names.index(name),
                 "name": name,
-                "boundary": boundary(points[name][0], labels, label),
+                "boundary": boundary(points[name], labels, label),
                 "cells": [{**estimates[key], **axes[key].interval(estimates[key])} for key in keys],
                 "plain": techniques[name]["corrected"][f"{labels[label]}.f1"]["value"],
-                "met": sum(point["met"] for point in points[name]),
+                "met": points[name]["met"],
             }
         )
     return sorted(rows, key=lambda row: -row["cells"][0]["value"])

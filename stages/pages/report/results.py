@@ -69,9 +69,14 @@ class Results:
         return f"{100 * self.params.evaluate.confidence:g}%"
 
     def first_seed(self, name: str) -> Mapping[str, Any]:
-        """The evaluation of a technique's first seed, which the curves and tables of one training show."""
+        """The test results of a technique's first seed, which the tables of one training show."""
         evaluation: Mapping[str, Any] = self.evaluations[name]["seeds"][str(self.params.train.seeds[0])]
         return evaluation
+
+    def fitted(self, name: str) -> Mapping[str, Any]:
+        """What is fitted on the out-of-fold scores of a technique."""
+        fitted: Mapping[str, Any] = self.evaluations[name]["fitted"]
+        return fitted
 
     def role(self, name: str) -> str:
         """How the page marks a technique: selected, reference or other."""

@@ -80,7 +80,7 @@ def probe(results: Results) -> dict[str, Any]:
 def priors(results: Results) -> list[dict[str, Any]]:
     """Declared, fitted and used effective prior of each technique, by label, on one log-odds axis per label."""
     panels = []
-    evaluations = {name: results.first_seed(name) for name in results.names}
+    evaluations = {name: results.fitted(name) for name in results.names}
     for label_index, label in enumerate(results.labels):
         production = results.board["production_prior"][label]
         shares = [production, *(evaluation["fitted_prior"][label]["value"] for evaluation in evaluations.values())]
@@ -99,7 +99,7 @@ def priors(results: Results) -> list[dict[str, Any]]:
                     "fitted": evaluation["fitted_prior"][label],
                     "interval": axis.interval(evaluation["fitted_prior"][label]),
                     "used": "declared" if evaluation["effective_prior"] == evaluation["declared_prior"] else "measured",
-                    "safe": results.board["techniques"][name]["safe"],
+                    "safe": evaluation["safe"],
                     "temperature": evaluation["calibration"]["temperature"],
                 }
             )
