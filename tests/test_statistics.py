@@ -23,6 +23,7 @@ from ballast.evaluation.bootstrap import (
     wilson_interval,
 )
 from ballast.evaluation.calibration import fit_calibration
+from ballast.evaluation.cross_fitting import out_of_fold
 from ballast.evaluation.evaluate import evaluate
 from ballast.evaluation.metrics import Metrics, bounds, metric_names
 from ballast.evaluation.priors import FittedPrior, correct_prior, effective_prior, fit_prior, fit_shift
@@ -158,7 +159,7 @@ def test_intervals_stay_where_metrics_can_be() -> None:
     poor = good * np.array([1.0, -1.0])
     each = LabelledScores(["ham", "spam"], labels, good, np.arange(600), np.ones(2))
     scores = {seed: seed_scores(replace(each, logits=logits), None) for seed, logits in enumerate((good, good, poor))}
-    found = evaluate(scores, protocol(each, np.array([0.9, 0.1]))).summary["pooled"]
+    found = evaluate(scores, protocol(each, np.array([0.9, 0.1]), seeds=3)).summary["pooled"]
     touched = 0
     for family in ("raw", "corrected", "operating_point"):
         for name, value in found[family].items():
@@ -335,16 +336,13 @@ def test_calibration_of_separable_scores_stays_finite() -> None:
     assert 0.05 <= calibration.temperature <= 20 and np.isfinite(calibration.bias).all()
 
 
-def protocol(each: LabelledScores, production_prior: np.ndarray, resamples: int = 200) -> Protocol:
+def protocol(each: LabelledScores, production_prior: np.ndarray, resamples: int = 200, seeds: int = 1) -> Protocol:
+    """The first half is held out from all seeds; the second half is test."""
     half = len(each.labels) // 2
-    parts = [
-        Labelled(classes=each.labels[rows], groups=np.unique(each.groups[rows], return_inverse=True)[1])
-        for rows in (slice(None, half), slice(half, None))
-    ]
     return Protocol(
         names=each.names,
-        validation=parts[0],
-        test=parts[1],
+        out_of_fold=out_of_fold([np.arange(half)] * seeds, each.labels, each.groups),
+        test=Labelled(classes=each.labels[half:], groups=np.unique(each.groups[half:], return_inverse=True)[1]),
         production_prior=production_prior,
         resamples=resamples,
         confidence=0.95,
@@ -356,6 +354,7 @@ def seed_scores(each: LabelledScores, declared: np.ndarray | None) -> SeedScores
     half = len(each.labels) // 2
     return SeedScores(
         validation=each.logits[:half],
+        validation_rows=np.arange(half),
         test=each.logits[half:],
         train=each.logits[:half],
         train_classes=each.labels[:half],
@@ -367,22 +366,22 @@ def test_evaluation_pools_seeds_and_holds_every_metric() -> None:
     first, second = scored(3, size=1200, seed=0), scored(3, size=1200, seed=0)
     second = LabelledScores(first.names, first.labels, second.logits * 0.5, first.groups, first.class_weights)
     share = np.bincount(first.labels) / len(first.labels)
-    found = evaluate({0: seed_scores(first, share), 4: seed_scores(second, share)}, protocol(first, share)).summary
-    assert set(found["seeds"]) == {"0", "4"}
-    for family in ("raw", "corrected"):
-        assert set(found["pooled"][family]) == set(metric_names(first.names))
-        for name, value in found["pooled"][family].items():
+    summary = evaluate({0: seed_scores(first, share), 4: seed_scores(second, share)}, protocol(first, share, seeds=2)).summary
+    assert set(summary["seeds"]) == {"0", "4"}
+    for family in ("raw", "corrected", "operating_point"):
+        pooled, held_out = summary["pooled"][family], summary["out_of_fold"][family]
+        assert set(pooled) == set(held_out)
+        if family != "operating_point":
+            assert set(pooled) == set(metric_names(first.names))
+        for name, value in pooled.items():
             assert value["low"] <= value["value"] <= value["high"], name
-            mean = np.mean([found["seeds"][seed][family][name] for seed in ("0", "4")])
+            assert held_out[name]["low"] <= held_out[name]["value"] <= held_out[name]["high"], name
+            mean = np.mean([summary["seeds"][seed][family][name] for seed in ("0", "4")])
             assert math.isclose(value["value"], mean), name
-    assert np.sum(found["seeds"]["0"]["confusion"]["raw"]) == 600
-    decided = [each["operating_point"] for each in found["seeds"].values()]
-    for name, value in found["pooled"]["operating_point"].items():
-        assert value["low"] <= value["value"] <= value["high"], name
-        assert math.isclose(value["value"], np.mean([each["test"][name] for each in decided])), name
-    # Chosen for it, so the most probable class does no better on validation.
-    plain = reference.f1_score(first.labels[:600], first.logits[:600].argmax(axis=1), average="macro")
-    assert decided[0]["rule"] == "macro_f1" and decided[0]["validation"]["macro_f1"] > plain - 0.01
+    assert np.sum(summary["seeds"]["0"]["confusion"]["raw"]) == 600
+    assert summary["fitted"]["operating_point"]["rule"] == "macro_f1"
+    # Two scores of each of 600 messages.
+    assert sum(summary["out_of_fold"]["messages"].values()) == 1200
 
 
 def test_a_technique_is_safe_when_its_posteriors_are_right_for_production() -> None:
@@ -390,7 +389,7 @@ def test_a_technique_is_safe_when_its_posteriors_are_right_for_production() -> N
     each = LabelledScores(["ham", "spam"], labels, logits, np.arange(6000), np.ones(2))
     for production, safe in (([0.5, 0.5], "safe"), ([0.9, 0.1], "unsafe")):
         found = evaluate({0: seed_scores(each, None)}, protocol(each, np.array(production), resamples=100)).summary
-        assert found["pooled"]["safe"] == safe
+        assert found["fitted"]["safe"] == safe
 
 
 def test_whether_a_technique_is_safe_stays_unknown_when_no_message_is_close_to_the_border() -> None:

@@ -114,7 +114,7 @@ def write_beside(
     save_file({"words": words, "feedback": np.sort(fingerprints_of(texts))}, folder / VOCABULARY)
     # Held out from the deployed training are test and its own fold; the other folds have the scores of the other trainings.
     validation = [messages.validation(seed).assign(split="validation") for seed in trainings]
-    held_out = pd.concat([*validation, messages.test()])
+    held_out: pd.DataFrame = pd.concat([*validation, messages.test()])
     of_validation = [training.scores.validation for training in trainings.values()]
     logits = np.concatenate([*of_validation, trainings[pointer["seed"]].scores.test])
     write_table(folder / REFERENCE, reference(held_out, pointer["labels"], logits, words))

@@ -73,9 +73,7 @@ def operating_point_for(prior: Mapping[str, float], base: Version) -> dict[str, 
     validation = labelled_rows(split["validation"], labels)
     protocol = Protocol(
         names=labels,
-        out_of_fold=out_of_fold(
-            [np.arange(len(split["validation"]))], held_out_of_training.classes, held_out_of_training.groups
-        ),
+        out_of_fold=out_of_fold([np.arange(len(validation.classes))], validation.classes, validation.groups),
         test=labelled_rows(split["test"], labels),
         production_prior=np.array([prior[label] for label in labels]),
         rule=Rule(
