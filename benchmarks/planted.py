@@ -9,6 +9,7 @@ from scipy.special import logit
 
 from ballast.evaluation.bootstrap import Draws
 from ballast.evaluation.comparison import compare
+from ballast.evaluation.cross_fitting import out_of_fold
 from ballast.evaluation.intervals import pooled_draws
 from ballast.evaluation.metrics import Decisions
 from ballast.evaluation.priors import Safety, fit_prior
@@ -56,7 +57,7 @@ def simulated_comparison(
     hardness = rng.normal(size=messages)
     test = Labelled(classes=labels, groups=groups)
     protocol = Protocol(
-        names=["ham", "spam"], validation=test, test=test, production_prior=np.bincount(labels) / messages,
+        names=["ham", "spam"], out_of_fold=out_of_fold([np.arange(messages)], labels, groups), test=test, production_prior=np.bincount(labels) / messages,
         resamples=1500, confidence=0.95, seed=seed,
     )  # fmt: skip
     distances = {"baseline": 3.0} | {f"t{number}": 3.0 + better_by * (number == 0) for number in range(techniques)}
@@ -64,7 +65,7 @@ def simulated_comparison(
     families = {
         name: [Decisions(protocol.test_scores(scores, np.ones(2))) for scores in by_seed] for name, by_seed in logits.items()
     }
-    drawn = pooled_draws(families, protocol)
+    drawn = pooled_draws(families, test, protocol)
     everything = np.ones((1, groups.max() + 1))
     draws = {
         name: Draws(
