@@ -57,7 +57,8 @@ def simulated_comparison(
     hardness = rng.normal(size=messages)
     test = Labelled(classes=labels, groups=groups)
     protocol = Protocol(
-        names=["ham", "spam"], out_of_fold=out_of_fold([np.arange(messages)], labels, groups), test=test, production_prior=np.bincount(labels) / messages,
+        names=["ham", "spam"], out_of_fold=out_of_fold([np.arange(messages)], labels, groups), test=test,
+        production_prior=np.bincount(labels) / messages,
         resamples=1500, confidence=0.95, seed=seed,
     )  # fmt: skip
     distances = {"baseline": 3.0} | {f"t{number}": 3.0 + better_by * (number == 0) for number in range(techniques)}

@@ -27,13 +27,19 @@ from ballast.evaluation.comparison import (
 )
 from ballast.evaluation.metrics import macro_f1
 from ballast.evaluation.operating_point import macro_f1_offsets
-from ballast.evaluation.post_hoc import LinearHead, SplitLogits, post_hoc_logits
+from ballast.evaluation.post_hoc import LinearHead, TrainedScores, post_hoc_logits
 from ballast.evaluation.power import DifferenceError, difference_error, needed, smallest_difference, smallest_in_words
 from ballast.evaluation.prior_grid import RATIOS, prior_grid
 from ballast.evaluation.priors import correct_prior, fit_shift
 from ballast.evaluation.seed_variation import BOUND, cross_validated_mean, with_seed_variation
 
 RNG = np.random.default_rng(0)
+
+
+def of_one_training(logits: np.ndarray, labels: np.ndarray, head: LinearHead | None) -> TrainedScores:
+    """Scores of one training whose test messages are its held-out ones."""
+    training = np.zeros(len(labels), dtype=np.int64)
+    return TrainedScores(out_of_fold=logits, classes=labels, training=training, test=[logits], heads=[head])
 
 
 def draws(value: float, spread: float, seeds: int = 3, metric: str = "spam.f1", right: float = 0.9) -> Draws:
@@ -264,17 +270,23 @@ def test_offsets_raise_macro_f1(classes: int, seed: int) -> None:
 def test_arms_do_what_their_names_say() -> None:
     labels = np.repeat([0, 1], [900, 100])
     logits = RNG.normal(size=(1000, 2)) + 2 * np.eye(2)[labels]
-    scores = SplitLogits(validation=logits, classes=labels, test=logits)
     production = np.array([0.9, 0.1])
     head = LinearHead(norms=np.array([1.0, 1.0]), bias=np.zeros(2))
-    made = post_hoc_logits(scores, production, Calibration(temperature=1.0, bias=np.zeros(2)), production, head)
+    scores = of_one_training(logits, labels, head)
+    made = {
+        name: test
+        for name, [test] in post_hoc_logits(
+            scores, production, Calibration(temperature=1.0, bias=np.zeros(2)), production
+        ).items()
+    }
     assert set(made) == {"logit_adjustment", "temperature", "threshold", "tau_normalisation"}
     np.testing.assert_allclose(made["logit_adjustment"], correct_prior(logits, production, np.array([0.5, 0.5])))
     np.testing.assert_allclose(made["temperature"], logits)
     fair = correct_prior(logits + fit_shift(logits, labels), production, production)
     np.testing.assert_allclose(made["tau_normalisation"], fair)
     assert macro_f1(made["threshold"].argmax(axis=1), labels) >= macro_f1(logits.argmax(axis=1), labels)
-    assert set(post_hoc_logits(scores, production, Calibration(temperature=2.0, bias=np.zeros(2)), production, None)) == {
+    without_head = of_one_training(logits, labels, None)
+    assert set(post_hoc_logits(without_head, production, Calibration(temperature=2.0, bias=np.zeros(2)), production)) == {
         "logit_adjustment", "temperature", "threshold",
     }  # fmt: skip
     np.testing.assert_allclose(softmax(logit(np.array([[0.2], [0.8]])), axis=0).sum(), 1)
@@ -284,8 +296,8 @@ def test_tau_undoes_a_head_whose_norms_follow_the_class_sizes() -> None:
     labels = np.repeat([0, 1], [900, 100])
     fair = RNG.normal(size=(1000, 2)) + 2 * np.eye(2)[labels]
     head = LinearHead(norms=np.array([4.0, 1.0]), bias=np.array([1.0, -1.0]))
-    scores = SplitLogits(validation=fair * head.norms + head.bias, classes=labels, test=fair * head.norms + head.bias)
+    scores = of_one_training(fair * head.norms + head.bias, labels, head)
     production = np.array([0.9, 0.1])
-    made = post_hoc_logits(scores, production, Calibration(temperature=1.0, bias=np.zeros(2)), production, head)
-    plain = macro_f1(scores.test.argmax(axis=1), labels)
-    assert macro_f1(made["tau_normalisation"].argmax(axis=1), labels) > plain + 0.05
+    made = post_hoc_logits(scores, production, Calibration(temperature=1.0, bias=np.zeros(2)), production)
+    plain = macro_f1(scores.test[0].argmax(axis=1), labels)
+    assert macro_f1(made["tau_normalisation"][0].argmax(axis=1), labels) > plain + 0.05
