@@ -48,6 +48,8 @@ from stages.store.setting_errors import settings_from
 
 # Training messages of each class to score, which shows how much better a technique fits them than test messages.
 TRAIN_SCORED = 500
+# Test messages whose lengths give the multiply-adds of a message.
+COUNTED = 1000
 
 
 def first_of_each_class(classes: pd.Series, most: int) -> pd.Index:
@@ -190,7 +192,9 @@ def main(name: str, seed: int, project: Project = PROJECT) -> None:
         models.save(model, folder, details)
     with replaced(logits_path) as temporary:
         arrays["declared_prior"] = np.full(len(messages.names), np.nan) if declared is None else declared
-        write_arrays(temporary, {**arrays, "parameters": np.array(model.n_parameters), **model.head_arrays()})
+        texts = messages.test()["text"].tolist()[:COUNTED]
+        sizes = {"parameters": np.array(model.n_parameters), "multiply_adds": np.array(model.multiply_adds(texts))}
+        write_arrays(temporary, {**arrays, **sizes, **model.head_arrays()})
     durations = {
         "training_seconds": ready - started,
         "message_passes": len(data.texts) * section.epochs,

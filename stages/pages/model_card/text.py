@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from markupsafe import Markup
@@ -14,7 +14,6 @@ from ballast.evaluation.bootstrap import MINIMUM_SEEDS
 from ballast.evaluation.operating_point import BUDGET_UNIT
 from ballast.evaluation.selection import difference
 from stages.pages.words import join_words, signed
-from stages.store.ingested import validation_counts
 
 # With fewer messages of a class, its interval is as wide as the differences between techniques.
 FEW = 200
