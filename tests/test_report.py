@@ -155,7 +155,13 @@ def build(
             path = folder / PROJECT.logits / name / f"{seed}.npz"
             path.parent.mkdir(parents=True, exist_ok=True)
             declared = prior if at % 2 else np.full(len(labels), np.nan)
-            arrays = {"train_classes": classes["train"], "declared_prior": declared, "parameters": 22_700_000 if at else 82_400}
+            arrays = {
+                "train_classes": classes["train"],
+                "declared_prior": declared,
+                "parameters": 22_700_000 if at else 82_400,
+                "multiply_adds": 82_400 * (1 + at),
+                "validation_rows": np.flatnonzero(rows["split"] == "validation"),
+            }
             write_arrays(path, logits | arrays)
             probes[str(seed)] = rng.normal(0, 2, (len(texts), len(labels))).tolist()
         # The first text was too long once it was perturbed.

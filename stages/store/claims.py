@@ -38,7 +38,7 @@ def claims_of_run(
     prior = first["production_prior"]
     label = min(first["labels"], key=lambda name: prior[name])
     with_priors = {
-        name: with_prior(draws, evaluations[name]["pooled"]["fitted_prior"][label], prior[label], confidence)
+        name: with_prior(draws, evaluations[name]["fitted"]["fitted_prior"][label], prior[label], confidence)
         for name, draws in raw.items()
     }
     design = Design(
