@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 
 from ballast.io.digest import file_sha256
+from stages.store import project
 from stages.store.checked import write_arrays
 from stages.store.files import read_json
 from stages.store.ingested import validation_counts
+from stages.store.messages import read_messages
 from stages.store.project import PROJECT
 from stages.store.sources import (
     BY_CARD,
@@ -237,6 +239,8 @@ def test_these_stages_load_nothing_that_trains(name: str, workspace: Project) ->
         "train_classes": np.arange(counts["train"]) % 2,
         "declared_prior": np.array([0.5, 0.5]),
         "parameters": np.array(1),
+        "multiply_adds": np.array(1),
+        "validation_rows": read_messages([], project.Project(workspace.folder)).validation(0).index.to_numpy(),
     }
     write_arrays(saved, scores | others)
     arguments = {"resample": "'class_weight', 0", "evaluate": "'class_weight'"}[name]
