@@ -23,7 +23,7 @@ from ballast.evaluation.comparison import compare, reference_of
 from ballast.evaluation.metrics import LOSSES
 from ballast.evaluation.priors import correct_prior
 from ballast.evaluation.published_claims import claims
-from ballast.evaluation.seed_variation import with_seed_variation
+from ballast.evaluation.seed_variation import with_seed_variation, with_training_variation
 from ballast.io.digest import file_sha256
 from stages.store.checked import FILES, read_pinned
 from stages.store.claims import claims_of_run, decided_claims
@@ -32,6 +32,7 @@ from stages.store.logits import read_draws
 from stages.store.params import read_params
 from stages.store.project import PROJECT
 from stages.store.running import run
+from stages.store.selection import selection
 from stages.store.studies import study_results
 
 FAMILIES = ("raw", "corrected")
@@ -180,11 +181,15 @@ def main() -> None:
         probed[family] = with_seed_variation(draws)
         compared[family] = compare(probed[family], reference_of(names), compared_metrics(labels), confidence, LOSSES, margin)
     decided = with_seed_variation({name: read_draws(name, "operating_point") for name in names})
+    folds = [seed.get("fold", number) for number, seed in enumerate(evaluations[names[0]]["seeds"].values())]
+    held_out = with_training_variation({name: read_draws(name, "out_of_fold") for name in names}, folds)
     of_decisions = [metric for metric in compared_metrics(labels) if metric in decided[names[0]].values]
-    compared["operating_point"] = compare(decided, reference_of(names), of_decisions, confidence, LOSSES, margin)
+    for family, family_draws in {"operating_point": decided, "out_of_fold": held_out}.items():
+        compared[family] = compare(family_draws, reference_of(names), of_decisions, confidence, LOSSES, margin)
     board = leaderboard(
         evaluations, {name: {family: by_name.get(name) for family, by_name in compared.items()} for name in names}
     )
+    board["selection"] = selection(evaluations, board["reference"], params.select)
     write_plain_json(PROJECT.metrics, short_metrics(board))
     tuned = params.search.trials > 0 and "focal" in params.search.spaces
     most_frequent = max(labels, key=lambda label: board["production_prior"][label])

@@ -1,6 +1,6 @@
 """Select the technique to deploy.
 
-Reads the leaderboard, the evaluations and the rule in params; writes `selected/`: model.json (which technique, seed and
+Reads the leaderboard with its selection, and the evaluations; writes `selected/`: model.json (which technique, seed and
 folder), calibration.json, operating_point.json (costs and resulting metrics) and model_card.md. The weights
 stay where they are.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 
 from ballast.cli import parser
-from ballast.evaluation.selection import select
+from ballast.exceptions import ArgumentError
 from ballast.io.digest import file_sha256
 from stages.pages.model_card.view import model_card
 from stages.store.files import read_json, replaced_folder, write_json
@@ -24,16 +24,9 @@ from stages.store.setting_errors import settings_from
 def main() -> None:
     params = read_params()
     board = read_json(PROJECT.leaderboard)
-    rule = params.select
-    name = select(
-        board["techniques"],
-        board["labels"],
-        metric=rule.metric,
-        tolerance=rule.tolerance,
-        constraints=rule.constraints,
-        at=rule.at,
-        safe_only=rule.safe_only,
-    )
+    rule, name = params.select, board["selection"]["technique"]
+    if name is None:
+        raise ArgumentError(board["selection"]["reason"])
     evaluation = read_json(PROJECT.evaluations / f"{name}.json")
     technique, fitted = board["techniques"][name], evaluation["fitted"]
     # The trainings differ in their fold only, so none is better for a known reason.

@@ -51,7 +51,11 @@ WRONG: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "negative rate": ({"train.learning_rate": -0.1}, ("train.learning_rate", "greater than 0", "found -0.1")),
     "rate not a number": ({"train.learning_rate": float("nan")}, ("train.learning_rate", "found nan")),
     "decay not finite": ({"train.weight_decay": float("inf")}, ("train.weight_decay", "found inf")),
-    "tolerance not a number": ({"select.tolerance": float("nan")}, ("select.tolerance", "found nan")),
+    "tolerance of a former version": (
+        {"select.tolerance": 0.01},
+        ("select: tolerance is no longer a key", "one_standard_error"),
+    ),
+    "place of a former version": ({"select.at": "corrected"}, ("select: at is no longer a key", "operating point")),
     "fractions that miss some": (
         {"ingest.fractions": {"train": 0.7, "validation": 0.1, "test": 0.1}},
         ("ingest.fractions", "sum to 1", "0.9"),
@@ -133,7 +137,7 @@ WRONG: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
         {"select.constraints": {"spam.precision": float("nan")}},
         ("select.constraints.spam.precision", "found nan"),
     ),
-    "judged nowhere": ({"select.at": "argmax"}, ("select.at", "'operating_point'", "found 'argmax'")),
+    "unknown rule of selection": ({"select.rule": "argmax"}, ("select.rule", "'one_standard_error'", "found 'argmax'")),
     "no process": ({"train.processes": 0}, ("train.processes", "auto or a whole number of at least 1, not 0")),
     "word for processes": ({"train.processes": "all"}, ("train.processes", "auto or a whole number", "not 'all'")),
     "checkpoints all the time": ({"train.checkpoint_minutes": 0}, ("train.checkpoint_minutes", "greater than 0", "found 0")),

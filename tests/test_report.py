@@ -643,7 +643,8 @@ def test_a_limit_that_nothing_keeps_is_said(two: Built, tmp_path: Path, capsys: 
         assert not point["met"] or point["validation"][f"{built.rarest}.false_positive_rate"] <= 5e-4
         assert each["operating_point"][f"{built.rarest}.recall"]["value"] > 0
     built.project.edit({"select.constraints": {f"{built.rarest}.recall": 1.1}})
-    assert "no technique satisfies" in built.project.stage_here("select").error
+    built.stage("compare")
+    assert "select.constraints: no technique satisfies" in built.project.stage_here("select").error
 
 
 def test_where_raw_and_corrected_disagree_is_said_in_a_sentence(two: Built) -> None:
@@ -809,27 +810,16 @@ def test_many_techniques_are_counted_in_the_answer(two: Built) -> None:
 def test_the_answer_names_the_rule(two: Built) -> None:
     results = two.results()
     board = json.loads(json.dumps(results.board))
-    for name, each in board["techniques"].items():
-        each["corrected"]["macro_f1"]["value"] = 0.905 if name == "baseline" else 0.9
-    results = with_params(
-        dataclasses.replace(results, board=board, selected={"technique": "baseline", "seed": 0}),
-        "select",
-        tolerance=0.01,
-        at="corrected",
+    board["selection"] |= {"technique": "baseline", "best": "baseline", "standard_error": 0.0}
+    results = with_params(dataclasses.replace(results, board=board), "select", constraints={}, safe_only=False)
+    assert answer(results)["rule"] == "it has the best macro F1 on out-of-fold messages"
+    board["selection"] |= {"best": "focal", "standard_error": 0.0123}
+    assert answer(results)["rule"] == (
+        "it is the cheapest technique within one standard error (0.012) of focal, which has the best macro F1 on out-of-fold"
+        " messages"
     )
-    assert answer(results)["rule"] == "it has the best corrected macro F1"
-    cheaper = dataclasses.replace(results, selected={"technique": "focal", "seed": 0})
-    assert answer(cheaper)["rule"] == "it is the smallest model within 0.01 of the best corrected macro F1 (0.905)"
-    for name, each in board["techniques"].items():
-        each["corrected"]["mcc"]["value"] = 0.1 if name == "baseline" else 0.5
-    limited = with_params(cheaper, "select", constraints={"mcc": 0.4})
-    assert answer(limited)["rule"] == "it has the best corrected macro F1, among the techniques with MCC ≥ 0.4"
-    for name, each in board["techniques"].items():
-        each["operating_point"]["macro_f1"]["value"], each["safe"] = 0.8, "unknown" if name == "baseline" else "safe"
-    decided = with_params(cheaper, "select", constraints={}, at="operating_point", safe_only=True)
-    assert answer(decided)["rule"] == (
-        "it has the best macro F1 at its operating point, among the techniques with safe probabilities"
-    )
+    limited = with_params(results, "select", constraints={"mcc": 0.4}, safe_only=True)
+    assert answer(limited)["rule"].endswith("messages, among the techniques with MCC ≥ 0.4 and safe probabilities")
 
 
 def test_drift_gives_a_verdict_on_labels_and_on_calls(two: Built) -> None:

@@ -29,9 +29,7 @@ from ballast.evaluation.metrics import Metrics, bounds, metric_names
 from ballast.evaluation.priors import FittedPrior, correct_prior, effective_prior, fit_prior, fit_shift
 from ballast.evaluation.protocol import Labelled, Protocol, SeedScores
 from ballast.evaluation.ranking import one_vs_rest
-from ballast.evaluation.selection import select
 from ballast.evaluation.statistic import LabelledScores
-from ballast.exceptions import UserError
 from benchmarks.planted import safety_of
 
 RNG = np.random.default_rng(0)
@@ -436,37 +434,6 @@ def test_corrected_metrics_describe_production() -> None:
     assert abs(found["spam.precision"]["value"] - reference.precision_score(fresh_labels, predicted)) < 0.02
     assert abs(found["spam.recall"]["value"] - reference.recall_score(fresh_labels, predicted)) < 0.03
     assert abs(found["spam.mean_probability"]["value"] - 0.5) < 0.02
-
-
-def board(**techniques: tuple[float, float, int]) -> dict:
-    return {
-        name: {
-            "parameters": parameters,
-            "safe": "unknown" if name == "large" else "safe",
-            "corrected": {"macro_f1": {"value": f1}, "log_loss": {"value": loss}},
-            "operating_point": {"macro_f1": {"value": f1 - loss}, "spam.false_positive_rate": {"value": loss / 10}},
-        }
-        for name, (f1, loss, parameters) in techniques.items()
-    }
-
-
-def test_select_gives_ties_to_the_cheaper_and_keeps_constraints() -> None:
-    techniques = board(large=(0.98, 0.05, 1000), small=(0.975, 0.07, 10), poor=(0.5, 0.4, 1))
-    rule = {"labels": ["ham", "spam"], "metric": "macro_f1"}
-    assert select(techniques, **rule, tolerance=0.01, constraints={}) == "small"
-    assert select(techniques, **rule, tolerance=0.001, constraints={}) == "large"
-    assert select(techniques, **rule, tolerance=0.01, constraints={"log_loss": 0.06}) == "large"
-    assert select(techniques, labels=["ham", "spam"], metric="log_loss", tolerance=0, constraints={}) == "large"
-    assert select(techniques, **rule, tolerance=0.001, constraints={}, safe_only=True) == "small"
-    decided = {**rule, "tolerance": 0.001, "at": "operating_point"}
-    assert select(techniques, **decided, constraints={"spam.false_positive_rate": 0.006}) == "large"
-    assert select(techniques, **decided, constraints={"log_loss": 0.06}) == "large", "what is no decision is the corrected one"
-    with pytest.raises(UserError, match=r"false_positive_rate <= 0\.001 \(the best is 0\.005, large\).*safe_only \(2 of 3"):
-        select(techniques, **decided, constraints={"spam.false_positive_rate": 0.001}, safe_only=True)
-    with pytest.raises(UserError, match=r"no technique satisfies macro_f1 >= 0\.99"):
-        select(techniques, **rule, tolerance=0, constraints={"macro_f1": 0.99})
-    with pytest.raises(UserError, match="unknown metric 'f2'"):
-        select(techniques, labels=["ham", "spam"], metric="f2", tolerance=0, constraints={})
 
 
 def test_resamples_of_many_groups_come_many_at_a_time_and_are_those_of_any_other_block(monkeypatch: pytest.MonkeyPatch) -> None:

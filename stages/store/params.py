@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -18,7 +18,6 @@ from stages.store.values import (
     Few,
     Finite,
     Name,
-    NotNegative,
     Plain,
     Text,
 )
@@ -30,12 +29,27 @@ class Probe(Section):
     padding: Text
 
 
+# Former keys of `select` and what replaces them.
+REPLACED = {
+    "tolerance": "remove it and set rule to one_standard_error, which measures what the tolerance assumed",
+    "at": "remove it; techniques are selected by their decisions at the operating point",
+}
+
+
 class Select(Section):
     metric: Text
-    at: Literal["corrected", "operating_point"]
-    tolerance: NotNegative
+    rule: Literal["one_standard_error", "best"]
     constraints: dict[str, Finite]
     safe_only: bool
+
+    @model_validator(mode="before")
+    @classmethod
+    def replaced_keys(cls, content: Any) -> Any:
+        """Raise ValueError for keys of former versions."""
+        for key, advice in REPLACED.items():
+            if isinstance(content, dict) and key in content:
+                raise ValueError(f"{key} is no longer a key: {advice}")
+        return content
 
 
 class Report(Section):

@@ -27,19 +27,13 @@ def markdown(value: Any) -> Any:
 
 
 def sample_limits(board: Mapping[str, Any], ingest: Mapping[str, Any], n_seeds: int) -> list[str]:
-    """Limits of the test set, the selection and the seeds."""
+    """Limits of the test set and the seeds."""
     test = ingest["splits"]["test"]
     sentences = [
         f"The test split has only {test[label]} messages of {label}. Another test split would give other {label} metrics."
         for label in sorted(board["labels"], key=lambda label: test[label])
         if test[label] < FEW
     ]
-    n_techniques = len(board["techniques"])
-    if n_techniques > 1:
-        sentences.append(
-            f"The model is the best of {n_techniques} techniques on these test messages, so its test metrics are optimistic."
-            " Only new messages can show by how much."
-        )
     if n_seeds < MINIMUM_SEEDS:
         sentences.append(
             "The intervals cover the sampling of test messages, but not the variation between trainings (one seed)."
@@ -78,15 +72,15 @@ def limits(name: str, board: Mapping[str, Any], ingest: Mapping[str, Any], point
     return sentences
 
 
-def comparison(name: str, board: Mapping[str, Any], rarest: str, at: str) -> list[str]:
-    """Verdicts against the reference, for decisions `at` the operating point or corrected, and for probabilities."""
-    where = " at the operating point" if at == "operating_point" else ""
+def comparison(name: str, board: Mapping[str, Any], rarest: str) -> list[str]:
+    """Verdicts against the reference, for decisions at the operating point and for probabilities."""
+    where = " at the operating point"
     subjects = ((f"{rarest}.f1", f"{rarest} F1{where}"), ("macro_f1", f"Macro F1{where}"), ("log_loss", "Log loss"))
     return [
         f"{subject}: {entry['verdict']} (difference from {board['reference']} {signed(entry['difference'])},"
         f" {signed(entry['low'])} to {signed(entry['high'])}, adjusted p {entry['p_adjusted']:.3f})"
         for metric, subject in subjects
-        if (entry := difference(board["techniques"][name], metric, at))
+        if (entry := difference(board["techniques"][name], metric))
     ]
 
 

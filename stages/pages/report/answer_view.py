@@ -7,7 +7,7 @@ from typing import Any
 
 from ballast.evaluation.bootstrap import MINIMUM_SEEDS
 from ballast.evaluation.metrics import higher_is_better
-from ballast.evaluation.selection import best_of, difference, eligible, metric_of
+from ballast.evaluation.selection import difference, metric_of
 from ballast.io.printable import counted
 from stages.pages.report.results import Results
 from stages.pages.report.studies_view import data_or_technique
@@ -26,17 +26,17 @@ ONE_SEED = "One seed: only large differences between techniques can be shown."
 def selection_rule(results: Results) -> str:
     """Why the selected technique was chosen."""
     rule = results.params.select
-    techniques, metric = results.board["techniques"], metric_name(rule.metric)
+    selection, metric = results.board["selection"], metric_name(rule.metric)
     sign = {key: "≥" if higher_is_better(key) else "≤" for key in rule.constraints}
     limits = [f"{metric_name(key)} {sign[key]} {limit:g}" for key, limit in rule.constraints.items()]
     limits += ["safe probabilities"] if rule.safe_only else []
     among = f", among the techniques with {join_words(limits)}" if limits else ""
-    candidates = eligible(techniques, at=rule.at, constraints=rule.constraints, safe_only=rule.safe_only)
-    _, best = best_of({name: techniques[name] for name in candidates}, rule.metric, rule.at)
-    kind = f"corrected {metric}" if rule.at == "corrected" else f"{metric} at its operating point"
-    if metric_of(techniques[results.selected["technique"]], rule.metric, rule.at)["value"] == best:
-        return f"it has the best {kind}{among}"
-    return f"it is the smallest model within {rule.tolerance:g} of the best {kind} ({best:.3f}){among}"
+    if selection["technique"] == selection["best"]:
+        return f"it has the best {metric} on out-of-fold messages{among}"
+    return (
+        f"it is the cheapest technique within one standard error ({selection['standard_error']:.3f}) of {selection['best']},"
+        f" which has the best {metric} on out-of-fold messages{among}"
+    )
 
 
 def name_list(names: list[str]) -> str:
@@ -61,10 +61,10 @@ def against_reference(results: Results) -> str:
     if not others:
         return "There is no other technique to compare it with."
     metric = rule.metric
-    differences = {name: difference(techniques[name], metric, rule.at) for name in others}
+    differences = {name: difference(techniques[name], metric) for name in others}
     if not all(differences.values()):
         metric = f"{results.rarest}.f1"
-        differences = {name: difference(techniques[name], metric, rule.at) for name in others}
+        differences = {name: difference(techniques[name], metric) for name in others}
     compared = {name: entry for name, entry in differences.items() if entry is not None}
     own = compared.get(selected)
     sentence = "It is the reference. The other techniques are compared with it."
@@ -100,13 +100,13 @@ def improvement(results: Results) -> list[dict[str, str]]:
 
 def answer(results: Results) -> dict[str, Any]:
     """The page's answer in a few sentences, with its uncertainty."""
-    selected, label, at = results.selected["technique"], results.rarest, results.params.select.at
-    f1 = metric_of(results.board["techniques"][selected], f"{label}.f1", at)
+    selected, label = results.selected["technique"], results.rarest
+    f1 = metric_of(results.board["techniques"][selected], f"{label}.f1")
     return {
         "technique": selected,
         "rule": selection_rule(results),
         "label": label,
-        "where": "At its operating point" if at == "operating_point" else "With corrected probabilities",
+        "where": "At its operating point",
         "f1": f"{f1['value']:.3f}",
         "support": counted(results.ingest["splits"]["test"][label], "test message"),
         "interval": f"{f1['low']:.3f} to {f1['high']:.3f}",
