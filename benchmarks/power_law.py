@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from scipy.special import ndtri
 
-from ballast.evaluation.bootstrap import percentile_interval
-from ballast.evaluation.power_law import PowerLaws, extrapolate, training_noise
+from ballast.evaluation.bootstrap import Draws, percentile_interval, seed_noise
+from ballast.evaluation.out_of_fold import training_deviation
+from ballast.evaluation.power_law import PowerLaws, extrapolate
 from benchmarks.measuring import write_result
 
 MESSAGES, FOLDS, RESAMPLES, CONFIDENCE = 4400, 8, 400, 0.95
@@ -40,10 +41,11 @@ def simulation(scale: float, exponent: float, floor: float, deviation: float, se
     rng = np.random.default_rng(seed)
     errors = simulated_errors(scale, exponent, floor, deviation, rng)
     counts = rng.multinomial(MESSAGES, np.full(MESSAGES, 1 / MESSAGES), size=RESAMPLES)
-    by_fold = [errors[fold::FOLDS] for fold in range(FOLDS)]
-    means = np.stack([of_fold.mean(axis=0) for of_fold in by_fold])
-    variances = np.stack([of_fold.var(axis=0) / len(of_fold) for of_fold in by_fold])
-    draws = counts @ errors / MESSAGES + training_noise(means, variances, RESAMPLES, seed)
+    means = np.stack([errors[fold::FOLDS].mean(axis=0) for fold in range(FOLDS)])
+    draws = counts @ errors / MESSAGES
+    for size in range(len(SIZES)):
+        of_size = Draws(values={"error": draws[:, size]}, seeds={"error": means[:, size]}, correct=np.ones((1, 1), dtype=bool))
+        draws[:, size] += seed_noise(training_deviation(of_size, "error"), FOLDS, RESAMPLES, rng, FOLDS - 1)
     point, found = errors.mean(axis=0), extrapolate(SIZES, errors.mean(axis=0), draws)
     truth = PowerLaws(scale=np.array([scale]), exponent=np.array([exponent]), floor=np.array([floor]))
     result = {"truth": dict.fromkeys(("value", "low", "high"), float(truth.at(1.0)[0] - truth.at(2.0)[0]))}

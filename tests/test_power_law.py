@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ballast.evaluation.power_law import EXPONENTS, PowerLaws, extrapolate, fit_power_laws, training_noise
+from ballast.evaluation.power_law import EXPONENTS, PowerLaws, extrapolate, fit_power_laws
 from benchmarks.power_law import coverage
 
 SIZES = np.array([500, 1000, 2000, 4000])
@@ -47,19 +47,6 @@ def test_errors_of_zero_and_level_curves_promise_nothing() -> None:
         assert gain == pytest.approx({"value": 0, "low": 0, "high": 0}), errors
     with pytest.raises(ValueError, match="at least three sizes, got 2"):
         extrapolate(SIZES[:2], errors[:2], np.tile(errors[:2], (10, 1)))
-
-
-def test_trainings_vary_by_what_sampling_does_not_explain() -> None:
-    rng = np.random.default_rng(0)
-    sampling, training = 0.02, np.array([0.0, 0.03])
-    stated = np.full((8, 2), sampling**2)
-    found = [
-        training_noise(0.2 + rng.normal(size=(8, 2)) * np.sqrt(sampling**2 + training**2), stated, 200, seed).std(axis=0)
-        for seed in range(100)
-    ]
-    steady, varying = np.median(found, axis=0)
-    assert steady < 0.3 * varying and 0.6 < varying / (0.03 / np.sqrt(8)) < 1.6
-    assert (training_noise(np.ones((1, 2)), np.zeros((1, 2)), 3, seed=0) == 0).all(), "one fold shows no variation"
 
 
 def test_the_interval_covers_planted_laws_with_and_without_a_floor() -> None:

@@ -83,35 +83,6 @@ def fit_power_laws(sizes: np.ndarray, errors: np.ndarray, weights: np.ndarray, *
     return fitted
 
 
-def training_noise(by_fold: np.ndarray, variances: np.ndarray, resamples: int, seed: int) -> np.ndarray:
-    """Draws (resamples, p) of the error of a mean over folds that comes from their trainings.
-
-    Parameters
-    ----------
-    by_fold : (F, p) errors of F folds at p sizes; every fold was trained on other messages.
-    variances : (F, p) of these errors, from the sampling of the fold's messages alone.
-
-    Notes
-    -----
-    The variance between folds beyond the sampling variance is that of the trainings (method of moments).
-
-    Examples
-    --------
-    >>> noise = training_noise(np.array([[0.1], [0.3]]), np.array([[0.01], [0.01]]), 1000, seed=0)
-    >>> noise.shape, bool(noise.std() > 0)
-    ((1000, 1), True)
-    >>> training_noise(np.array([[0.1], [0.3]]), np.array([[0.1], [0.1]]), 2, seed=0)
-    array([[0.],
-           [0.]])
-    """
-    folds, points = by_fold.shape
-    if folds < 2:
-        return np.zeros((resamples, points))
-    between = np.maximum(0, by_fold.var(axis=0, ddof=1) - variances.mean(axis=0))
-    rng = np.random.default_rng(seed)
-    return np.sqrt(between / folds) * rng.standard_t(folds - 1, size=(resamples, points))
-
-
 @dataclass(frozen=True, kw_only=True)
 class Extrapolation:
     """The share of today's error that more training messages remove.
