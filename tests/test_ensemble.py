@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import log_softmax
+from torch.utils.flop_counter import FlopCounterMode
 
 import ballast
 from ballast.evaluation.calibration import Calibration
@@ -56,8 +57,16 @@ def test_shared_layers_change_no_logit(source: str, frozen: int) -> None:
     # The last layer is never shared, because models change its attention to read the first token only.
     layers = 0 if ensemble.shared is None else ensemble.shared.layers
     assert layers == max(0, min(frozen, 2))
-    together = sum(member.n_parameters for member in members)
-    assert (ensemble.n_parameters < together) == (layers > 0)
+    assert (ensemble.n_parameters < sum(member.n_parameters for member in members)) == (layers > 0)
+
+
+@pytest.mark.parametrize("frozen", [0, 2])
+def test_the_multiply_adds_are_those_that_torch_counts(source: str, frozen: int) -> None:
+    members = [encoder(source, seed, frozen) for seed in range(3)]
+    for model in (EnsembleModel(LABELS, list(members)), members[0]):
+        with FlopCounterMode(display=False) as counter:
+            model.logits(TEXTS[:1])
+        assert model.multiply_adds(TEXTS[:1]) == pytest.approx(counter.get_total_flops() / 2, rel=0.02)
 
 
 def test_shared_layers_run_once(source: str, monkeypatch: pytest.MonkeyPatch) -> None:

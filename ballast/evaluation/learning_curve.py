@@ -1,8 +1,9 @@
 """The learning curve of heads on frozen embeddings: how the error falls with the number of training messages.
 
 A head takes milliseconds to fit, so it is fitted on nested shares of the training messages of every fold and evaluated out of
-fold, as the techniques are. Its error is larger than that of a fine-tuned encoder. What carries over is the share of the error that
-more messages remove, because the rate of a learning curve belongs to the task rather than to the model (Hestness et al. 2017).
+fold, as the techniques are. Its error is larger than that of a fine-tuned encoder. What carries over is the share of the error
+that more messages remove, because the rate of a learning curve belongs to the task rather than to the model (Hestness et al.
+2017).
 """
 
 from __future__ import annotations

@@ -87,6 +87,10 @@ class EnsembleModel(Model):
     def token_counts(self, texts: Sequence[str]) -> tuple[np.ndarray, int] | None:
         return self.members[0].token_counts(texts)
 
+    def multiply_adds(self, texts: Sequence[str]) -> int:
+        apart = sum(member.multiply_adds(texts) for member in self.members)
+        return apart if self.shared is None else apart - (len(self.members) - 1) * self.shared.multiply_adds(texts)
+
     def save_files(self, folder: Path) -> None:
         # At the top, this import would be a cycle.
         from ballast.models.folder import save

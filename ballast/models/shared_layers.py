@@ -14,7 +14,8 @@ from transformers import PreTrainedModel
 from ballast.compute.parallel import for_each_batch
 from ballast.compute.precision import cast_linear_weights, use_bf16
 from ballast.models.base import Model
-from ballast.models.encoder import EncoderModel, tokenize
+from ballast.models.cost import stack_multiply_adds
+from ballast.models.encoder import EncoderModel, count_tokens, tokenize
 from ballast.models.frozen_layers import STACKED_ARCHITECTURES, with_layers
 
 # The settings of a configuration that do not affect the layers, but may differ between models.
@@ -63,6 +64,12 @@ class SharedLayers:
     def n_parameters(self) -> int:
         """Number of weights in the shared layers."""
         return sum(parameter.numel() for module in self.modules() for parameter in module.parameters())
+
+    def multiply_adds(self, texts: Sequence[str]) -> int:
+        """Mean multiply-adds of the shared layers for one of texts (n,)."""
+        first = self.members[0]
+        tokens = np.minimum(count_tokens(first.tokenizer, texts), first.max_length)
+        return stack_multiply_adds(first.network.base_model.encoder.layer[: self.layers], tokens)
 
     def logits(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Logits (n, K) float32 of texts (n,) by each member."""
