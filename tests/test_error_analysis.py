@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -186,14 +187,19 @@ def test_the_stage_names_messages_and_holds_no_texts(analysed: Project, monkeypa
     table = messages.table
     assert found["counted"] == ["tfidf", "tfidf_weak"] or found["counted"] == ["tfidf"]
     assert not any(text in PROJECT.errors.read_text(encoding="utf-8") for text in table["text"])
-    shown = [entry for each in (found["shared"], found["suspects"], *found["mistakes"].values()) for entry in each["shown"]]
-    assert shown
-    for entry in shown:
+    suspects = found["suspects"]["shown"]
+    shown = [entry for each in (found["shared"], *found["mistakes"].values()) for entry in each["shown"]]
+    assert shown and suspects
+    held_out = set(pd.concat([messages.validation(seed) for seed in (0, 1)]).index)
+    assert found["suspects"]["covered"] == len(held_out) < found["suspects"]["outside_test"]
+    for entry in [*shown, *suspects]:
         row = table.loc[entry["row"]]
-        assert (row["split"], row["id"], row["label"]) == ("test", entry["id"], entry["label"])
+        assert (row["id"], row["label"]) == (entry["id"], entry["label"])
+        assert entry["row"] in held_out if entry in suspects else row["split"] == "test"
         assert entry["predicted"] != entry["label"]
         near = found["neighbours"][str(entry["row"])]
         assert len(near) == 3 and all(table.loc[each["row"], "split"] == "train" for each in near)
+        assert entry["row"] not in {each["row"] for each in near}
         assert all(table.loc[each["row"], "label"] == each["label"] for each in near)
     for name, each in found["mistakes"].items():
         assert len(each["shown"]) == min(4, each["count"]), name
@@ -202,6 +208,53 @@ def test_the_stage_names_messages_and_holds_no_texts(analysed: Project, monkeypa
     assert found["mistakes"]["majority"]["count"] == found["slices"]["support"]["all"]["spam"]
     counts = [found["mistakes"][name]["count"] for name in found["counted"]]
     assert found["shared"]["count"] <= min(counts)
+
+
+@pytest.mark.parametrize("show_texts", [True, False])
+def test_the_list_to_correct_ranks_all_suspects(analysed: Project, tmp_path: Path, show_texts: bool) -> None:
+    shutil.copytree(analysed.folder, tmp_path / "copy")
+    project = Project(tmp_path / "copy", ROOT)
+    project.edit({"report.show_texts": show_texts})
+    assert project.stage_here("errors").code == 0
+    found, messages = read_json(project.folder / PROJECT.errors), pd.read_parquet(project.folder / PROJECT.messages)
+    listed = pd.read_csv(project.folder / PROJECT.relabel, dtype={"id": str}, keep_default_na=False)
+    rows = messages.set_index("id").loc[listed["id"]]
+    assert len(listed) == found["suspects"]["count"] and listed["quality"].is_monotonic_increasing
+    assert (rows["split"] == "train").all() and (rows["label"] == listed["label"].to_numpy()).all()
+    assert (listed["suggested"] != listed["label"]).all()
+    assert (listed["text"] == (rows["text"].to_numpy() if show_texts else "")).all()
+
+
+def test_planted_label_errors_lead_the_list(analysed: Project, tmp_path: Path) -> None:
+    """Labels that are swapped in the source are among the most doubtful, and correcting them restores the data."""
+    shutil.copytree(analysed.folder, tmp_path / "copy")
+    project = Project(tmp_path / "copy", ROOT)
+    before = pd.read_parquet(project.folder / PROJECT.messages).set_index("id")
+    other = {"ham": "spam", "spam": "ham"}
+    clean = pd.read_csv(project.folder / PROJECT.relabel, dtype={"id": str})["id"]
+    candidates = before[(before["fold"].isin([0, 1])) & ~before.index.isin(clean)]
+    swapped = candidates.groupby("label").head(4).index
+    table = before.reset_index()[["text", "label"]]
+    table.loc[before.index.isin(swapped), "label"] = table["label"].map(other)
+    project.write("messages.csv", table)
+    project.edit({"techniques": {"tfidf": {}}})
+    runs: list[tuple[str, dict[str, Any]]] = [("ingest", {}), ("validate", {}), ("techniques", {})]
+    runs += [(stage, {"name": "tfidf", "seed": seed}) for seed in (0, 1) for stage in ("resample", "train")]
+    for stage, arguments in [*runs, ("evaluate", {"name": "tfidf"}), ("errors", {})]:
+        done = project.stage_here(stage, **arguments)
+        assert done.code == 0, (stage, done.stderr)
+    ingested = pd.read_parquet(project.folder / PROJECT.messages)
+    wrong = set(ingested.loc[ingested["text"].isin(before.loc[swapped, "text"]) & ingested["fold"].isin([0, 1]), "id"])
+    listed = pd.read_csv(project.folder / PROJECT.relabel, dtype={"id": str})
+    assert len(wrong & set(listed["id"])) >= 0.7 * len(wrong)
+    corrected = listed[listed["id"].isin(wrong)].assign(label=listed["suggested"])
+    project.write("edited.csv", corrected.to_csv(index=False).encode())
+    assert project.stage_here("production.relabel", path=Path("edited.csv")).code == 0
+    assert project.stage_here("ingest").code == 0
+    after = pd.read_parquet(project.folder / PROJECT.messages).set_index("text")["label"]
+    restored = before.set_index("text")["label"]
+    texts = ingested.set_index("id").loc[corrected["id"], "text"]
+    assert (after[texts] == restored[texts]).all()
 
 
 def test_the_slice_of_all_agrees_with_the_evaluation(analysed: Project, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -140,6 +140,15 @@ class Project:
         return self.reports / "errors.json"
 
     @property
+    def relabel(self) -> Path:
+        """Suspected label errors for a person to correct."""
+        return self.reports / "relabel.csv"
+
+    @property
+    def levers(self) -> Path:
+        return self.reports / "levers.json"
+
+    @property
     def precision_recall(self) -> Path:
         return self.reports / "precision_recall.csv"
 

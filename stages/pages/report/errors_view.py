@@ -110,7 +110,7 @@ def errors(
             for index, name in enumerate(names)
         ],
         "shared": with_texts(analysis, analysis["shared"], texts),
-        "suspects": {**with_texts(analysis, suspects, texts), "issues": suspects["issues"]},
+        "suspects": {**suspects, **with_texts(analysis, suspects, texts)},
         "least": analysis["slices"]["least"],
         "slices": [
             {
