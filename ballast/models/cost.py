@@ -35,9 +35,11 @@ def encoder_multiply_adds(network: PreTrainedModel, tokens: np.ndarray, *, first
     return round(per_token * length + once + attention)
 
 
-def stack_multiply_adds(layers: nn.ModuleList, tokens: np.ndarray) -> int:
-    """Mean multiply-adds of the matrix products of encoder layers per message, for messages of `tokens` (n,) tokens."""
+def stack_multiply_adds(layers: nn.ModuleList, width: int, tokens: np.ndarray) -> int:
+    """Mean multiply-adds of the matrix products of encoder layers per message.
+
+    width : of the hidden states; tokens : (n,) number of tokens of each message.
+    """
     length = float(np.mean(tokens)) if len(tokens) else 0.0
     squared = float(np.mean(np.square(tokens, dtype=np.float64))) if len(tokens) else 0.0
-    width = layers[0].output.dense.out_features
     return round(linear_size(layers) * length + 2 * width * squared * len(layers))

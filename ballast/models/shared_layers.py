@@ -69,7 +69,8 @@ class SharedLayers:
         """Mean multiply-adds of the shared layers for one of texts (n,)."""
         first = self.members[0]
         tokens = np.minimum(count_tokens(first.tokenizer, texts), first.max_length)
-        return stack_multiply_adds(first.network.base_model.encoder.layer[: self.layers], tokens)
+        stack = first.network.base_model.encoder.layer[: self.layers]
+        return stack_multiply_adds(stack, first.network.config.hidden_size, tokens)
 
     def logits(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Logits (n, K) float32 of texts (n,) by each member."""
