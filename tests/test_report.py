@@ -578,7 +578,7 @@ def test_another_program_can_apply_what_was_selected(two: Built) -> None:
     shift = [math.log(point["production_prior"][label] / point["effective_prior"][label]) for label in labels]
     decided = decide(softmax(logits + shift, axis=1), cost_matrix(point["costs"], labels))
     with contextlib.chdir(two.project.folder):
-        classes = read_messages([]).test()["class"].to_numpy()
+        classes = read_messages([]).of("test")["class"].to_numpy()
     rarest = labels.index(two.rarest)
     assert point["label"] == two.rarest and point["met"]
     found = point["test"][f"{two.rarest}.recall"]

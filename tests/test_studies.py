@@ -34,6 +34,11 @@ def stages_of(study: str, *variants: str) -> set[str]:
     return {f"{path_of(study)}:{stage}" for stage in ("compare", *(f"variant@{each}" for each in variants))}
 
 
+def on_folds(*variants: str, folds: int = 2) -> list[str]:
+    """The stages of variants that are trained once for each fold."""
+    return [f"{variant}-{fold}" for variant in variants for fold in range(folds)]
+
+
 def settings(project: Project, study: str, **changes: Any) -> None:
     """Set keys of a study's params.yaml."""
     path = project.folder / PROJECT.studies / study / "params.yaml"
@@ -75,9 +80,12 @@ def studied(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path, quick_
             **{f"train.{key}": value for key, value in TINY_TRAINING.items()},
         }
     )
-    settings(project, "ratio", variants=ratios(1, 10))
+    for study in ("claims", "separability", "article_protocol"):
+        shutil.rmtree(project.folder / PROJECT.studies / study)
+    settings(project, "ratio", variants=ratios(1, 10), folds=[0, 1])
     shares = {f"share_{share}": {"ingest": {"train_share": share / 100}} for share in (50, 100)}
-    settings(project, "learning_curve", common={"techniques": {"tfidf": {}, "baseline": {}}}, variants=shares)
+    techniques = {"train": {"seeds": [0]}, "techniques": {"tfidf": {}, "baseline": {}}}
+    settings(project, "learning_curve", common=techniques, variants=shares, folds=[0, 1])
     settings(project, "encoders", reference=str(tiny_encoder))
     models = [str(tiny_encoder), "other/encoder"]
     settings(project, "encoders", common={"train": {"model": models}, "techniques": {"baseline": {}}})
@@ -94,11 +102,16 @@ def studied(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path, quick_
 
 
 def test_a_study_trains_its_variants_and_compares_them(studied: Project) -> None:
-    assert studied.repro(path_of("ratio")) == {"sources", "ingest", "validate", *stages_of("ratio", "ratio_1", "ratio_10")}
+    assert studied.repro(path_of("ratio")) == {
+        "sources", "ingest", "validate", *stages_of("ratio", *on_folds("ratio_1", "ratio_10")),
+    }  # fmt: skip
     found = result(studied, "ratio")
     assert [row["variant"] for row in found["rows"]] == ["ratio_1", "ratio_10"]
     assert [row["at"] for row in found["rows"]] == [1, 10]
-    assert [row["training"] for row in found["rows"]] == [{"ham": 42 * ratio, "spam": 42} for ratio in (1, 10)]
+    trained = [row["training"] for row in found["rows"]]
+    assert [counts["ham"] / counts["spam"] for counts in trained] == [1, 10] and trained[0]["spam"] == trained[1]["spam"]
+    # Two folds test every message once.
+    assert (found["support"], found["trainings"]) == (read_json(studied.folder / PROJECT.ingest)["labels"]["spam"], 2)
     one, ten = found["rows"]
     assert one["differences"] is None and ten["compared_with"] == "ratio_1 / downsample"
     for family in ("raw", "corrected"):
@@ -107,18 +120,20 @@ def test_a_study_trains_its_variants_and_compares_them(studied: Project) -> None
         assert difference["difference"] == pytest.approx(recalls[1]["value"] - recalls[0]["value"])
         assert difference["low"] <= difference["difference"] <= difference["high"]
         assert all(each["low"] <= each["value"] <= each["high"] for each in recalls)
-    [claim] = found["claims"]
-    assert claim["claim"].startswith("Recall falls") and claim["note"] == "from studies/ratio"
+    claim, *others = found["claims"]
+    assert claim["claim"].startswith("Recall falls")
+    assert claim["design"] == f"study ratio: {found['support']} spam test messages, 2 trainings of each entry"
+    assert {len(other["parts"]) for other in others} == {1, 2} and all("ratio" in other["design"] for other in others)
     assert claim["effect"] == pytest.approx(ten["differences"]["raw"]["spam.recall"]["difference"])
 
 
 def test_logits_are_kept_and_weights_and_texts_are_not(studied: Project) -> None:
-    folder = studied.folder / variant_folder("ratio", "ratio_10")
+    folder = studied.folder / variant_folder("ratio", "ratio_10/fold_1")
     files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     assert files == {
         str(PROJECT.messages),
         "training.json",
-        *(str(PROJECT.logits / f"downsample/{seed}.npz") for seed in range(3)),
+        str(PROJECT.logits / "downsample/1.npz"),
     }
     kept = pd.read_parquet(folder / PROJECT.messages)
     assert list(kept) == ["id", "label", "group", "split", "fold"]
@@ -129,7 +144,7 @@ def test_only_what_is_edited_reruns(studied: Project) -> None:
     assert studied.repro(path_of("ratio")) == stages_of("ratio")
     assert (studied.folder / result_path("ratio")).read_bytes() == before
     settings(studied, "ratio", variants=ratios(1, 2, 10))
-    assert studied.repro(path_of("ratio")) == stages_of("ratio", "ratio_2")
+    assert studied.repro(path_of("ratio")) == stages_of("ratio", *on_folds("ratio_2"))
     assert [row["variant"] for row in result(studied, "ratio")["rows"]] == ["ratio_1", "ratio_2", "ratio_10"]
     # A lost result is made anew.
     (studied.folder / result_path("ratio")).unlink()
@@ -193,7 +208,7 @@ def test_a_list_of_encoders_is_a_variant_for_each(studied: Project, tiny_encoder
 
 
 def test_a_learning_curve_keeps_the_test_set(studied: Project) -> None:
-    assert studied.repro(path_of("learning_curve")) == stages_of("learning_curve", "share_50", "share_100")
+    assert studied.repro(path_of("learning_curve")) == stages_of("learning_curve", *on_folds("share_50", "share_100"))
     found = result(studied, "learning_curve")
     sizes = [row_of(found, f"share_{share}", "tfidf")["training"]["ham"] for share in (50, 100)]
     assert sizes[0] / sizes[1] == pytest.approx(0.5, abs=0.01)
@@ -204,7 +219,9 @@ def test_the_main_pipeline_runs_no_study_and_takes_up_their_results(studied: Pro
     stages = studied.repro()
     assert {"compare", "report"} <= stages and not any(name.startswith(str(PROJECT.studies)) for name in stages)
     claims = json.loads((studied.folder / PROJECT.claims).read_bytes())
-    assert [claim for claim in claims if claim["note"] == "from studies/ratio"] == result(studied, "ratio")["claims"]
+    assert [claim for claim in claims if (claim["design"] or "").startswith("study ratio")] == result(studied, "ratio")[
+        "claims"
+    ]
     assert studied.repro() == set()
 
 
@@ -225,13 +242,24 @@ def test_the_report_shows_each_study(studied: Project, browser: Browser, size: t
     assert section.locator("h3").count() == 4
     assert section.locator(".study svg").count() == 6
     assert "From ratio_1 to ratio_10, the spam recall of downsample changes by" in section.inner_text()
-    assert "Neither more data nor a technique helps significantly." in section.inner_text()
+    assert re.search(r"(Neither more data nor a technique helps|More data helps more than any technique)", section.inner_text())
     assert "From 50% to all of the training data, the spam F1 of baseline changes by" in section.inner_text()
     assert shown.evaluate("[document.documentElement.scrollWidth, innerWidth]") == [size[0], size[0]]
     first = section.locator("tbody:visible tr").first
     row = result(studied, "encoders")["rows"][0]
     assert f"{row['metrics']['corrected']['spam.recall']['value']:.3f}" in first.inner_text()
     shown.close()
+
+
+def test_results_of_an_earlier_protocol_count_as_missing(studied: Project, tmp_path: Path) -> None:
+    shutil.copytree(studied.folder / PROJECT.studies, tmp_path / PROJECT.studies)
+    shutil.copy(studied.folder / PROJECT.params, tmp_path / PROJECT.params)
+    (tmp_path / PROJECT.ingest).parent.mkdir()
+    shutil.copy(studied.folder / PROJECT.ingest, tmp_path / PROJECT.ingest)
+    with contextlib.chdir(tmp_path):
+        content = read_json(result_path("ratio"))
+        write_json(result_path("ratio"), {key: value for key, value in content.items() if key not in ("protocol", "trainings")})
+        assert study_results()["ratio"] is None and study_results()["folds"] is not None
 
 
 def test_results_of_other_data_are_not_shown_and_broken_ones_are_named(studied: Project, tmp_path: Path) -> None:
@@ -269,6 +297,7 @@ def test_results_of_other_data_are_not_shown_and_broken_ones_are_named(studied: 
             {"variants": {"a": {"ingest": {"folds": {"count": 3, "index": 1, "sed": 0}}}}},
             r"unknown key .ingest.folds.sed.: known: count, index",
         ),
+        ("ratio", {"folds": [1, 2]}, r"folds must count from 0 to at least 1, such as \[0, 1, 2, 3, 4\]; found \[1, 2\]"),
         ("folds", {"variants": {"a": {"ingest": {"train_share": 0}}}}, r"ingest.train_share: Input should be greater than 0"),
         ("encoders", {"common": {"train": {"model": ["a", "a"]}}}, r"common.train.model: expected different encoders"),
         ("encoders", {"variants": {"a": {}}}, r"common.train.model: expected different encoders and no variants"),
@@ -295,11 +324,14 @@ def test_the_studies_of_the_repository_are_read(workspace: Project) -> None:
     with contextlib.chdir(workspace.folder):
         variants = {study: read_variants(study) for study in known_studies()}
     assert {study: len(each) for study, each in variants.items()} == {
-        "encoders": 2, "folds": 5, "learning_curve": 3, "ratio": 10,
+        "article_protocol": 1, "claims": 5, "encoders": 2, "folds": 5, "learning_curve": 20, "ratio": 50, "separability": 10,
     }  # fmt: skip
-    for each in variants.values():
-        for variant in each.values():
-            assert variant.params.train.seeds == [0, 1, 2]
+    seeds = {"encoders": [0, 1, 2], "folds": [0, 1, 2], "article_protocol": [0, 1, 2, 3, 4]}
+    for study, each in variants.items():
+        for name, variant in each.items():
+            fold = variant.params.ingest.folds
+            assert variant.params.train.seeds == seeds.get(study, [fold.index] if fold else [])
+            assert study in seeds or (name == f"{variant.key}/fold_{fold.index}" and fold.count == 5)
             assert variant.params.production.prior == {"ham": 10 / 11, "spam": 1 / 11}
 
 

@@ -145,9 +145,8 @@ def columns_of(params: Params) -> Columns:
 
 
 def schema(version: Version) -> pa.Schema:
-    """The columns of a scored window; `review` only if people decide some messages."""
+    """The columns of a scored window."""
     probabilities = [(f"p_{label}", pa.float64()) for label in version.labels]
-    review = [] if version.review is None else [("review", pa.bool_())]
     return pa.schema(
         [
             ("id", pa.string()),
@@ -156,7 +155,6 @@ def schema(version: Version) -> pa.Schema:
             *probabilities,
             ("label", pa.string()),
             ("model", pa.string()),
-            *review,
         ]
     )
 
@@ -174,8 +172,6 @@ def scored_table(chunk: list[Row], model: Model, version: Version) -> pa.Table:
         np.array(version.labels)[classes],
         [version.name] * len(chunk),
     ]
-    if version.review is not None:
-        columns.append(version.reviewed(probabilities))
     return pa.table(columns, schema=schema(version))
 
 

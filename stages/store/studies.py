@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ballast.exceptions import UserError, suggestion
 from stages.store.files import read_json
@@ -25,6 +25,8 @@ from stages.store.values import Count, Name, Seed
 
 # The name of the variant that pools all folds.
 POOLED_NAME = "all folds"
+# Version of the protocol of the results. Results of an earlier protocol count as missing.
+PROTOCOL = 2
 
 Override = dict[str, dict[str, Any]]
 
@@ -37,13 +39,24 @@ class Axis(Section):
 
 
 class Study(Section):
-    """A study's params.yaml. `common` and the variants override keys of the main one; `techniques` is replaced as a whole."""
+    """A study's params.yaml. `common` and the variants override keys of the main one; `techniques` is replaced as a whole.
+
+    folds : 0 to J - 1, for a study that trains each variant once for each of J folds and tests every message once. Fold number
+        i adds i to the seeds.
+    """
 
     question: str
     reference: str | None = None
     axis: Axis | None = None
+    folds: list[int] = Field(default=[])
     common: Override = Field(default={})
     variants: dict[Name, Override] = Field(default={})
+
+    @model_validator(mode="after")
+    def folds_from_0(self) -> Study:
+        if self.folds and (len(self.folds) < 2 or self.folds != list(range(len(self.folds)))):
+            raise ValueError(f"folds must count from 0 to at least 1, such as [0, 1, 2, 3, 4]; found {self.folds}")
+        return self
 
 
 class Row(Section):
@@ -56,18 +69,23 @@ class Row(Section):
     training: dict[str, float]
     metrics: dict[str, dict[str, dict[str, float]]]
     compared_with: str | None
-    differences: dict[str, dict[str, dict[str, float | str]]] | None
+    differences: dict[str, dict[str, dict[str, Any]]] | None
 
 
 class Result(Section):
-    """The result of a study, for the data with the sha256 `data` and the settings with the digest `settings`."""
+    """The result of a study, for the data with the sha256 `data` and the settings with the digest `settings`.
 
+    trainings : of each technique in each variant, by seed and by fold.
+    """
+
+    protocol: int
     data: str
     settings: str
     question: str
     labels: list[str]
     rarest: str
     support: Count
+    trainings: Count
     confidence: float
     axis: Axis | None
     rows: Annotated[list[Row], Field(min_length=1)]
@@ -76,10 +94,16 @@ class Result(Section):
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """A variant of params.yaml: its content, and the validated model."""
+    """A variant of params.yaml: its content and the validated model.
+
+    key : its name in the study's params.yaml, which the folds of a variant share.
+    pooled_as : the name of the pooled folds, if it is a fold.
+    """
 
     content: Mapping[str, Any]
     params: Params
+    key: str
+    pooled_as: str
 
 
 def params_path(study: str) -> Path:
@@ -141,16 +165,35 @@ def overrides(study: Study, path: Path) -> dict[str, Override]:
 def read_variants(name: str) -> dict[str, Variant]:
     """Read and validate all variants of a study; raises UserError that names the variant and the key."""
     study, path, main = read_study(name), params_path(name), read_yaml(PROJECT.params)
-    made = {}
-    for variant, override in overrides(study, path).items():
+    made, named = {}, overrides(study, path)
+    for variant, override in named.items():
         content = overridden(overridden(main, study.common), override)
         params = checked(Params, content, f"{path}: variants.{variant}")
         if params.production.prior == "data":
             content = overridden(content, {"production": {"prior": data_prior()}})
-        made[variant] = Variant(content=content, params=checked(Params, content, f"{path}: variants.{variant}"))
-    if study.reference is not None and study.reference not in made:
-        raise UserError(f"{path}: reference: no variant {study.reference!r}: {suggestion(study.reference, made)}")
+        for full_name, of_fold in by_fold(variant, content, params, study.folds).items():
+            own = checked(Params, of_fold, f"{path}: variants.{variant}")
+            pooled_as = POOLED_NAME if own.ingest.folds is not None and not study.folds else variant
+            made[full_name] = Variant(content=of_fold, params=own, key=variant, pooled_as=pooled_as)
+    if study.reference is not None and study.reference not in named:
+        raise UserError(f"{path}: reference: no variant {study.reference!r}: {suggestion(study.reference, named)}")
     return made
+
+
+def by_fold(variant: str, content: Mapping[str, Any], params: Params, folds: list[int]) -> dict[str, Mapping[str, Any]]:
+    """The content of each fold of a variant, or of the variant alone if the study has no folds."""
+    if not folds:
+        return {variant: content}
+    return {
+        f"{variant}/fold_{fold}": overridden(
+            content,
+            {
+                "ingest": {"folds": {"count": len(folds), "index": fold}},
+                "train": {"seeds": [seed + fold for seed in params.train.seeds]},
+            },
+        )
+        for fold in folds
+    }
 
 
 def value_at(content: Mapping[str, Any], key: str) -> float | None:
@@ -179,6 +222,9 @@ def study_results() -> dict[str, Result | None]:
         path = result_path(study)
         results[study] = None
         if path.is_file():
-            result = checked(Result, read_json(path), f"{path}: not the result of a study; run `make study NAME={study}`")
+            content = read_json(path)
+            if "rows" in content and content.get("protocol", 1) < PROTOCOL:
+                continue
+            result = checked(Result, content, f"{path}: not the result of a study; run `make study NAME={study}`")
             results[study] = result if (result.data, result.settings) == now else None
     return results

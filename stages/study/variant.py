@@ -29,11 +29,11 @@ from stages.store.studies import Variant, params_path, read_variants, variant_fo
 
 
 def check_variants(study: str, variants: Mapping[str, Variant]) -> None:
-    """Raise UserError if a technique of any variant rejects its parameters."""
+    """Raise UserError if a technique of any variant rejects its parameters. The folds of a variant have the same techniques."""
     ingested = read_json(PROJECT.ingest)
     labels = list(ingested["labels"])
     counts = training_counts(ingested, 0)
-    for name, variant in variants.items():
+    for name, variant in {variant.key: variant for variant in variants.values()}.items():
         try:
             techniques.check_names(variant.params, ingested["labels"])
             for entry, parameters in variant.params.techniques.items():

@@ -178,7 +178,7 @@ def studies(results: Mapping[str, Result | None], board: Mapping[str, Any]) -> S
             "question": result.question,
             "rarest": result.rarest,
             "support": result.support,
-            "trainings": len(result.rows[0].seeds),
+            "trainings": result.trainings,
             "confidence": f"{100 * result.confidence:g}%",
             "sentences": [*data_or_technique(result, board), *extremes(result)],
             "claims": result.claims,
