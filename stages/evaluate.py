@@ -22,7 +22,7 @@ from stages.store.logits import read_trainings
 from stages.store.messages import read_messages
 from stages.store.params import read_params
 from stages.store.project import PROJECT
-from stages.store.protocol import protocol_of
+from stages.store.protocol import missed_limit, protocol_of
 from stages.store.running import run
 from stages.store.values import entry_name
 
@@ -53,11 +53,7 @@ def main(name: str) -> None:
     evaluated = evaluate({seed: training.scores for seed, training in trainings.items()}, protocol)
     fitted = evaluated.summary["fitted"]["operating_point"]
     if not fitted["met"]:
-        limit = f"{params.operating_point.rule} {protocol.rule.limit:g} of {messages.names[protocol.rule.label]}"
-        print(
-            f"evaluate: {name}: no threshold satisfies {limit} out of fold; the point of highest precision is used",
-            file=sys.stderr,
-        )
+        print(f"evaluate: {name}: {missed_limit(fitted)}", file=sys.stderr)
     families = {
         "raw": evaluated.raw,
         "corrected": evaluated.corrected,

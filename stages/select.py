@@ -16,6 +16,7 @@ from stages.pages.model_card.view import model_card
 from stages.store.files import read_json, replaced_folder, write_json
 from stages.store.params import read_params
 from stages.store.project import PROJECT
+from stages.store.protocol import missed_limit
 from stages.store.running import run
 from stages.store.setting_errors import settings_from
 
@@ -58,11 +59,7 @@ def main() -> None:
         write_json(folder / "model.json", {**pointer, "files": files})
     print(f"select: {name}, {rule.metric} {pointer['value']['value']:.3f}", file=sys.stderr)
     if not point["met"]:
-        print(
-            f"select: no threshold satisfies operating_point.{point['rule']} {point['limit']:g} out of fold;"
-            " the point of highest precision is used",
-            file=sys.stderr,
-        )
+        print(f"select: {missed_limit(point)}", file=sys.stderr)
 
 
 if __name__ == "__main__":

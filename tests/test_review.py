@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,11 +14,13 @@ from scipy.stats import norm
 
 from ballast.evaluation.cost_curve import COST_RATIOS, cost_curve
 from ballast.evaluation.costs import decide, expected_costs, threshold
-from ballast.evaluation.operating_point import choose_operating_point, point_as_json
+from ballast.evaluation.evaluate import evaluate
+from ballast.evaluation.operating_point import choose_operating_point, point_as_json, rule_from_json
 from ballast.evaluation.review import Review, ReviewBand, band_thresholds, fit_review, review_from_json, review_mask
 from ballast.evaluation.review_curve import review_curve
 from ballast.evaluation.rules import Rule
 from ballast.evaluation.uncertainty import with_uncertainty
+from tests.test_out_of_fold import NAMES, trained
 
 
 def drawn(seed: int, classes: int, size: int = 200) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -140,3 +145,23 @@ def test_a_cost_curve_agrees_with_decisions_by_a_cost_matrix() -> None:
     expected = share * ratio * (~assigned[labels == 1]).mean() + (1 - share) * assigned[labels == 0].mean()
     assert curve["value"][1] == pytest.approx(expected / (share * ratio + 1 - share), abs=1e-5)
     assert curve["cost_ratio"] == [0.5, 4.0]
+
+
+def test_an_evaluation_has_the_guarantee_the_review_and_the_curves_of_its_operating_point() -> None:
+    scores, protocol = trained(seeds=3, folds=8, messages=400)
+    rule = Rule(kind="recall", label=1, limit=0.7, guarantee=0.9, review=Review(kind="budget", limit=200))
+    summary = evaluate(dict(enumerate(scores)), replace(protocol, rule=rule)).summary
+    point, curves = summary["fitted"]["operating_point"], summary["curves"]
+    assert point["met"] and point["guarantee"]["holds"] and point["probability"] >= 0.9
+    # Groups have two messages each.
+    assert point["guarantee"]["units"] == summary["out_of_fold"]["messages"]["spam"] / 2
+    assert point["threshold"]["low"] < point["threshold"]["value"] < point["threshold"]["high"]
+    ends = point["review"]["thresholds"]
+    assert ends["low"] < point["threshold"]["value"] < ends["high"]
+    assert 0 < point["review"]["share"]["low"] <= point["review"]["share"]["value"] <= 0.02
+    assert rule_from_json(point, NAMES) == rule
+    assert curves["cost"]["label"] == curves["review"]["label"] == "spam"
+    assert curves["review"]["recall"][0] == pytest.approx(
+        summary["pooled"]["operating_point"]["spam.recall"]["value"], abs=1e-5
+    )
+    assert json.loads(json.dumps(summary, allow_nan=False))["curves"]["cost"]["value"] == curves["cost"]["value"]

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from scipy.special import softmax
 
 from ballast.evaluation.calibration import Calibration, fit_calibration
-from ballast.evaluation.operating_point import OperatingPoint, choose_operating_point, expected_costs, named_costs
+from ballast.evaluation.operating_point import OperatingPoint, choose_operating_point, expected_costs, point_as_json
 from ballast.evaluation.post_hoc import TrainedScores, post_hoc_logits
 from ballast.evaluation.priors import FittedPrior, correct_prior, effective_prior, fit_prior
 from ballast.evaluation.protocol import Labelled, OutOfFold, Protocol, SeedScores
+from ballast.evaluation.uncertainty import with_uncertainty
+
+# Resamples that choose a threshold again. More change its interval little.
+MOST_RESAMPLES = 300
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +47,7 @@ class Fit:
             "fitted_prior": fitted_as_json(self.fitted, protocol),
             "effective_prior": protocol.named(self.effective),
             "safe": self.fitted.safety(protocol.production_prior, protocol.safe_odds_ratio),
-            "operating_point": operating_point_as_json(self.operating_point, protocol),
+            "operating_point": point_as_json(self.operating_point, protocol.rule, protocol.names),
         }
 
 
@@ -56,26 +60,30 @@ def fitted_as_json(fitted: FittedPrior, protocol: Protocol) -> dict[str, dict[st
     }
 
 
-def operating_point_as_json(point: OperatingPoint, protocol: Protocol) -> dict[str, Any]:
-    """An operating point by label name."""
-    rule = protocol.rule
-    return {
-        "rule": rule.kind,
-        "label": None if rule.kind in ("macro_f1", "cost") else protocol.names[rule.label],
-        "limit": rule.limit,
-        "met": point.met,
-        "costs": named_costs(point.costs, protocol.names),
-    }
-
-
 def fit(logits: np.ndarray, messages: Labelled, declared: np.ndarray | None, protocol: Protocol, copies: float = 1.0) -> Fit:
     """Fit the effective prior and the operating point on logits (n, K) of held-out messages."""
     logits = logits.astype(np.float64)
     fitted = fit_prior(logits, messages.classes, messages.groups, confidence=protocol.confidence, copies=copies)
     effective = effective_prior(declared, fitted)
     corrected = correct_prior(logits, effective, protocol.production_prior)
-    point = choose_operating_point(protocol.rule, corrected, messages.classes, protocol.production_weights(messages))
+    weights = protocol.production_weights(messages)
+    point = choose_operating_point(protocol.rule, corrected, messages.classes, weights, messages.groups)
     return Fit(declared=declared, fitted=fitted, effective=effective, operating_point=point)
+
+
+def with_intervals(fitted: Fit, logits: np.ndarray, messages: Labelled, protocol: Protocol) -> Fit:
+    """The fit with the intervals of its operating point, from the logits (n, K) that it was fitted on."""
+    point = with_uncertainty(
+        fitted.operating_point,
+        protocol.rule,
+        fitted.corrected(logits, protocol),
+        messages.classes,
+        protocol.production_weights(messages),
+        messages.groups,
+        resamples=min(protocol.resamples, MOST_RESAMPLES),
+        confidence=protocol.confidence,
+    )
+    return replace(fitted, operating_point=point)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +150,7 @@ def adjust(scores: Sequence[SeedScores], protocol: Protocol) -> Adjusted:
     crossed, preferences = cross_fit(logits, messages, declared, protocol)
     return Adjusted(
         scores=scores,
-        fit=fitted,
+        fit=with_intervals(fitted, logits, messages, protocol),
         calibration=fit_calibration(logits, messages.classes),
         out_of_fold=logits,
         crossed=crossed,

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.special import log_softmax
 
 from ballast.evaluation.adjustment import Adjusted, adjust
 from ballast.evaluation.bootstrap import Draws
+from ballast.evaluation.cost_curve import cost_curve
 from ballast.evaluation.curves import confusion, curves
 from ballast.evaluation.intervals import Points, draws_of, intervals, point_values, pooled_draws
 from ballast.evaluation.metrics import Decisions, Metrics
@@ -17,7 +19,12 @@ from ballast.evaluation.out_of_fold import out_of_fold_estimates
 from ballast.evaluation.prior_grid import prior_grid
 from ballast.evaluation.priors import correct_prior
 from ballast.evaluation.protocol import Protocol, SeedScores
+from ballast.evaluation.ranking import one_vs_rest
+from ballast.evaluation.review_curve import review_curve
 from ballast.evaluation.statistic import ClassSupport, Statistic, safe_ratio
+
+# Resamples for the intervals of a curve, which no claim rests on.
+CURVE_RESAMPLES = 200
 
 
 def statistics_by_family(
@@ -113,9 +120,33 @@ def evaluate(scores: Mapping[int, SeedScores], protocol: Protocol) -> Evaluation
             if family.startswith("post_hoc.")
         },
         "prior_grid": {ratio: {family: estimates[f"{family}@{ratio}"] for family in ("raw", "corrected")} for ratio in grid},
-        "curves": curves(adjusted.test[0], protocol),
+        "curves": {**curves(adjusted.test[0], protocol), **operating_curves(adjusted, protocol)},
     }
     return Evaluation(summary=summary, out_of_fold=held_out.draws, **comparison_draws(adjusted, points, draws, protocol))
+
+
+def operating_curves(adjusted: Adjusted, protocol: Protocol) -> dict[str, Any]:
+    """The cost curve and the review curve of the label of the operating point, on the test scores of all trainings."""
+    label, point = protocol.rule.label, adjusted.fit.operating_point
+    log_posteriors = log_softmax(np.concatenate(adjusted.test), axis=1)
+    classes, groups = (np.tile(column, len(adjusted.test)) for column in (protocol.test.classes, protocol.test.groups))
+    weights, kind = protocol.production_weights(protocol.test), "budget" if point.review is None else point.review.kind
+    resamples, confidence = min(protocol.resamples, CURVE_RESAMPLES), protocol.confidence
+    log_odds, share = one_vs_rest(log_posteriors, label), float(protocol.production_prior[label])
+    cost = cost_curve(log_odds, classes == label, groups, share, resamples=resamples, confidence=confidence)
+    review = review_curve(
+        np.exp(log_posteriors),
+        classes,
+        point.costs,
+        label,
+        weights,
+        groups,
+        kind=kind,
+        resamples=resamples,
+        confidence=confidence,
+    )
+    name = protocol.names[label]
+    return {"cost": {"label": name, **cost}, "review": {"label": name, "kind": kind, **review}}
 
 
 def seed_summaries(

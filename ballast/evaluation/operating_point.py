@@ -17,7 +17,7 @@ from scipy.special import log_softmax, softmax
 from ballast.evaluation.candidates import Candidates, candidates_of, ranking_label
 from ballast.evaluation.costs import cost_matrix, decide, expected_costs, named_costs, threshold, weights_to_costs
 from ballast.evaluation.guarantee import Guarantee, certified, count_units, limit_confidence, units_needed
-from ballast.evaluation.review import ReviewBand, fit_review, review_as_json
+from ballast.evaluation.review import Review, ReviewBand, fit_review, review_as_json
 from ballast.evaluation.rules import BUDGET_UNIT, LIMITED, Rule, best_threshold, satisfies_limit
 from ballast.evaluation.thresholds import log_margins, macro_f1_offsets
 
@@ -33,6 +33,7 @@ __all__ = [
     "macro_f1_offsets",
     "named_costs",
     "point_as_json",
+    "rule_from_json",
     "threshold",
     "weights_to_costs",
 ]
@@ -180,3 +181,26 @@ def point_as_json(point: OperatingPoint, rule: Rule, names: Sequence[str]) -> di
         "threshold": None if point.threshold is None else dict(point.threshold),
         "review": review_as_json(point.review, point.costs, ranking_label(rule, len(names)) or 0),
     }
+
+
+def rule_from_json(point: Mapping[str, Any], names: Sequence[str]) -> Rule:
+    """The rule of an operating point that `point_as_json` wrote. Points of earlier releases lack some keys.
+
+    Examples
+    --------
+    >>> rule = Rule(kind="recall", label=1, limit=0.9, guarantee=0.95)
+    >>> guarantee = Guarantee(confidence=0.95, holds=True, units=100, needed=None, of_label=True)
+    >>> point = OperatingPoint(costs=1 - np.eye(2), met=True, guarantee=guarantee)
+    >>> rule_from_json(point_as_json(point, rule, ["ham", "spam"]), ["ham", "spam"]) == rule
+    True
+    """
+    guarantee, review = point.get("guarantee"), point.get("review")
+    return Rule(
+        kind=point["rule"],
+        label=0 if point["label"] is None else names.index(point["label"]),
+        costs=cost_matrix(point["costs"], names) if point["rule"] == "cost" else None,
+        limit=point["limit"],
+        beta=point.get("beta") or 1.0,
+        guarantee=None if guarantee is None else guarantee["confidence"],
+        review=None if review is None else Review(kind=review["kind"], limit=review["limit"]),
+    )

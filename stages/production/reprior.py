@@ -13,11 +13,11 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtri
 
-from ballast.evaluation.adjustment import fit, operating_point_as_json
+from ballast.evaluation.adjustment import fit, with_intervals
 from ballast.evaluation.cross_fitting import out_of_fold
 from ballast.evaluation.intervals import intervals, point_values, pooled_draws
 from ballast.evaluation.metrics import Decisions
-from ballast.evaluation.operating_point import Rule, cost_matrix
+from ballast.evaluation.operating_point import point_as_json, rule_from_json
 from ballast.evaluation.protocol import Labelled, Protocol
 from ballast.exceptions import UserError, suggestion
 from ballast.io.digest import file_sha256
@@ -76,12 +76,7 @@ def operating_point_for(prior: Mapping[str, float], base: Version) -> dict[str, 
         out_of_fold=out_of_fold([np.arange(len(validation.classes))], validation.classes, validation.groups),
         test=labelled_rows(split["test"], labels),
         production_prior=np.array([prior[label] for label in labels]),
-        rule=Rule(
-            kind=point["rule"],
-            label=0 if point["label"] is None else labels.index(point["label"]),
-            costs=cost_matrix(point["costs"], labels) if point["rule"] == "cost" else None,
-            limit=point["limit"],
-        ),
+        rule=rule_from_json(point, labels),
         resamples=bootstrap.resamples,
         confidence=bootstrap.confidence,
         seed=bootstrap.seed,
@@ -90,13 +85,14 @@ def operating_point_for(prior: Mapping[str, float], base: Version) -> dict[str, 
     fitted = fit(logits["validation"], protocol.out_of_fold, base.effective_prior, protocol)
     if not np.array_equal(fitted.effective, base.effective_prior):
         raise UserError(f"{base.folder / REFERENCE}: its logits do not fit the effective prior; promote the version again")
+    fitted = with_intervals(fitted, logits["validation"], protocol.out_of_fold, protocol)
     weights = protocol.production_weights(protocol.test)
     decisions = Decisions(protocol.test_scores(fitted.preferences(fitted.corrected(logits["test"], protocol)), weights))
     values = point_values([decisions], protocol.test)
     draws = pooled_draws({"operating_point": [decisions]}, protocol.test, protocol)["operating_point"]
     return {
         **point,
-        **operating_point_as_json(fitted.operating_point, protocol),
+        **point_as_json(fitted.operating_point, protocol.rule, labels),
         "production_prior": dict(prior),
         "test": intervals([decisions], values, draws, protocol),
     }

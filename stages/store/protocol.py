@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -91,4 +92,18 @@ def protocol_of(params: Params, messages: Messages, counts: Mapping[str, int], t
         confidence=params.evaluate.confidence,
         seed=params.evaluate.seed,
         safe_odds_ratio=params.evaluate.safe_odds_ratio,
+    )
+
+
+def missed_limit(point: Mapping[str, Any]) -> str:
+    """What an operating point of `point_as_json` that misses its limit does instead."""
+    limit = f"{point['rule']} {point['limit']:g} of {point['label']}"
+    guarantee = point["guarantee"]
+    if guarantee is None:
+        return f"no threshold satisfies {limit} out of fold; the point of highest precision is used"
+    kind = point["label"] if guarantee["of_label"] else "other"
+    needed = "no number" if guarantee["needed"] is None else f"about {guarantee['needed']:,}"
+    return (
+        f"{limit} cannot be guaranteed with confidence {guarantee['confidence']:g} from {guarantee['units']:,} distinct {kind}"
+        f" messages; at the rates observed, {needed} would be enough; a threshold without a guarantee is used"
     )
