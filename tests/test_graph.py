@@ -60,8 +60,7 @@ def settings(encoder: Path) -> dict[str, object]:
 
 def of_entry(name: str, seeds: tuple[int, ...] = (0,)) -> set[str]:
     """The stages of one entry of techniques."""
-    by_seed = {f"{stage}@{name}-{seed}" for stage in ("resample", "train") for seed in seeds}
-    return by_seed | {f"evaluate@{name}"}
+    return {*(f"train@{name}-{seed}" for seed in seeds), f"evaluate@{name}"}
 
 
 def files(project: Project, name: str) -> list[Path]:
@@ -168,7 +167,7 @@ def test_a_search_retrains_the_entry_that_it_is_for_and_switched_off_all_is_as_b
     before = card.read_bytes()
     spaces = {"class_weight": {"weights": {"low": 0.5, "high": 8.0, "log": True, "per_class": True}}}
     built.edit({"search.trials": 2, "search.spaces": spaces})
-    assert built.repro() == {"search", "techniques", *of_entry("class_weight"), "probe", "compare", *DOWNSTREAM}
+    assert built.repro() == {"search", "techniques", "resample", *of_entry("class_weight"), "probe", "compare", *DOWNSTREAM}
     found = read_json(built.folder / PROJECT.search)["class_weight"]
     assert read_json(card)["parameters"] == found["best"] != {"weights": WEIGHTS}
     assert "Hyper-parameter search" in (built.folder / "reports/index.html").read_text(encoding="utf-8")
@@ -181,7 +180,7 @@ def test_the_file_of_a_technique_reruns_its_entries_and_equal_results_end_it_the
     before = {path: path.read_bytes() for name in ("logits", "models", "evaluations") for path in files(built, name)}
     with (built.folder / "ballast/techniques/tfidf.py").open("a") as file:
         file.write("# A comment.\n")
-    expected = {"sources", "search", "techniques", *of_entry("tfidf"), *of_entry("tfidf_weak"), "probe", "compare"}
+    expected = {"sources", "search", "techniques", "resample", *of_entry("tfidf"), *of_entry("tfidf_weak"), "probe", "compare"}
     assert built.repro() - {"report"} == expected
     # Training is deterministic: the same bytes again.
     assert {path: path.read_bytes() for path in before} == before
@@ -198,7 +197,7 @@ def test_one_parameter_of_one_entry_and_another_technique(built: Project) -> Non
     built.write("ballast/techniques/mine.py", MINE)
     built.edit({"techniques.tfidf": {"C": 5.0}, "techniques.mine": {}})
     again = {*of_entry("tfidf"), *of_entry("mine")}
-    assert built.repro() == {"sources", "search", "techniques", *again, "probe", "compare", *DOWNSTREAM}
+    assert built.repro() == {"sources", "search", "techniques", "resample", *again, "probe", "compare", *DOWNSTREAM}
     assert "mine" in read_json(built.folder / "reports/leaderboard.json")["techniques"]
     assert set(on_disk(built, "mine")) == set(FOLDERS)
 
@@ -206,7 +205,7 @@ def test_one_parameter_of_one_entry_and_another_technique(built: Project) -> Non
 def test_techniques_removed_leave_nothing_and_rerun_the_comparison_only(built: Project) -> None:
     kept: dict[str, object] = {"mine": {}, "tfidf": {"C": 5.0}}
     built.edit({"techniques": kept})
-    assert built.repro() == {"search", "techniques", "probe", "compare", *DOWNSTREAM}
+    assert built.repro() == {"search", "techniques", "resample", "probe", "compare", *DOWNSTREAM}
     assert set(read_json(built.folder / "reports/leaderboard.json")["techniques"]) == set(kept)
     assert [on_disk(built, name) for name in ("class_weight", "tfidf_weak")] == [[], []]
     assert all(on_disk(built, name) for name in kept)
@@ -216,7 +215,7 @@ def test_another_seed_trains_that_seed_and_another_prior_in_production_nothing(b
     prior = dict.fromkeys(COUNTS, 0.125)
     built.edit({"train.seeds": [0, 1], "production.prior": prior})
     again = {*of_entry("mine", (1,)), *of_entry("tfidf", (1,))}
-    assert built.repro() == {"techniques", *again, "probe", "compare", *DOWNSTREAM}
+    assert built.repro() == {"techniques", "resample", *again, "probe", "compare", *DOWNSTREAM}
     assert {path.name for path in (built.folder / PROJECT.models / "tfidf").iterdir()} == {"0", "1"}
     assert read_json(built.folder / "reports/leaderboard.json")["production_prior"] == prior
 
