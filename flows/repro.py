@@ -1,16 +1,21 @@
-"""Run `dvc repro` after recovery from killed runs, and back up dvc.lock meanwhile; `make repro` runs this."""
+"""Run `dvc repro` after recovery from killed runs, with stages that start quickly, and back up dvc.lock meanwhile.
+
+`make repro` runs this.
+"""
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
 
 from ballast.cli import parser, run
+from flows.prepared_python import is_useful, prepared_python
 from flows.recovery.cleanup import recover
 from flows.recovery.lock_backup import PAUSE_SECONDS, back_up_written
 from flows.settings import check_before_dvc
@@ -32,7 +37,10 @@ def main(targets: list[str]) -> None:
     recover(lambda line: print(f"repro: {line}", file=sys.stderr, flush=True))
     # A terminal also interrupts DVC; wait for its end.
     signal.signal(signal.SIGINT, lambda *_: None)
-    with subprocess.Popen(["dvc", "repro", *targets]) as dvc:
+    with ExitStack() as stack:
+        path = [str(stack.enter_context(prepared_python()))] if is_useful() else []
+        environment = os.environ | {"PATH": os.pathsep.join([*path, os.environ.get("PATH", os.defpath)])}
+        dvc = stack.enter_context(subprocess.Popen(["dvc", "repro", *targets], env=environment))
         signal.signal(signal.SIGTERM, lambda *_: terminate(dvc.pid))
         while dvc.poll() is None:
             with suppress(subprocess.TimeoutExpired):

@@ -11,9 +11,10 @@ import hypothesis
 import pytest
 from playwright.sync_api import Browser
 
+from flows.prepared_python import prepared_python
 from tests import project as projects
 from tests.browser import PHONE, Watched, chromium, watched
-from tests.prepared_python import prepared_python
+from tests.prepared_python import IN_TESTS
 
 # On a busy machine an example takes as long as it takes.
 hypothesis.settings.register_profile("ballast", deadline=None)
@@ -32,9 +33,9 @@ def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def quick_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def quick_python() -> Iterator[Path]:
     """A folder with a python whose stages need not import their libraries, for projects in which many stages run."""
-    with prepared_python(tmp_path_factory.mktemp("python")) as folder:
+    with prepared_python(IN_TESTS, wait=True) as folder:
         yield folder
 
 
