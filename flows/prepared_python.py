@@ -122,7 +122,7 @@ def serve(address: str, libraries: Sequence[str]) -> None:
         server.listen(64)
         print("ready", flush=True)
         # The parent has the other end of the standard input, which closes when it ends.
-        while 0 not in select.select([0, server], [], [])[0]:
+        while sys.stdin not in select.select([sys.stdin, server], [], [])[0]:
             client, _ = server.accept()
             with client:
                 if not os.fork():

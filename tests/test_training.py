@@ -27,7 +27,7 @@ from ballast.compute.parallel import for_each_batch
 from ballast.compute.precision import cast_linear_weights, use_bf16
 from ballast.exceptions import UserError
 from ballast.models import folder as models
-from ballast.models import frozen_layers
+from ballast.models import frozen_layers, shards
 from ballast.models.encoder import (
     FIRST_TOKEN_HEADS,
     EncoderModel,
@@ -349,6 +349,23 @@ def test_folder_loads_by_auto_classes_with_the_same_logits(trained: EncoderModel
         expected = network(**tokenizer(TEXTS[:5], padding=True, truncation=True, return_tensors="pt")).logits
     np.testing.assert_allclose(ballast.load(tmp_path).logits(TEXTS[:5]), expected.numpy(), atol=1e-5)
     assert ballast.load(tmp_path).max_length == 16
+
+
+def test_models_of_one_encoder_share_the_file_of_the_frozen_layers(
+    training: TrainingSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shards, "SMALLEST_BYTES", 1)
+    for seed in (0, 1):
+        model = fine_tune(Technique(), data(), dataclasses.replace(training, frozen_layers=1, seed=seed))
+        (tmp_path / str(seed)).mkdir()
+        models.save(model, tmp_path / str(seed), {})
+        loaded = ballast.load(tmp_path / str(seed))
+        assert isinstance(loaded, EncoderModel)
+        expected = model.network.state_dict()
+        assert all(torch.equal(weight, expected[name]) for name, weight in loaded.network.state_dict().items())
+    first, second = ({name: (tmp_path / seed / name).read_bytes() for name in (shards.FROZEN, shards.TRAINED)} for seed in "01")
+    assert first[shards.FROZEN] == second[shards.FROZEN] and first[shards.TRAINED] != second[shards.TRAINED]
+    AutoModelForSequenceClassification.from_pretrained(tmp_path / "0")
 
 
 def test_logits_do_not_depend_on_the_other_texts(trained: EncoderModel) -> None:

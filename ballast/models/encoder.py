@@ -32,6 +32,7 @@ from ballast.models.frozen_layers import (
 )
 from ballast.models.heads import NormalisedLinear, head_of, restore_head
 from ballast.models.pretrained import encoder_source
+from ballast.models.shards import save_network
 
 # Architectures with a classification head that reads only the last state of the first token.
 FIRST_TOKEN_HEADS = frozenset({"bert", "camembert", "electra", "roberta", "xlm-roberta"})
@@ -220,7 +221,7 @@ class EncoderModel(Model):
 
     def save_files(self, folder: Path) -> None:
         self.network.config.precision = self.precision
-        self.network.save_pretrained(folder)
+        save_network(self.network, folder)
         self.tokenizer.model_max_length = self.max_length
         self.tokenizer.save_pretrained(folder)
 
