@@ -32,6 +32,7 @@ from stages.store.logits import read_draws
 from stages.store.params import read_params
 from stages.store.project import PROJECT
 from stages.store.running import run
+from stages.store.search_transfer import search_transfer
 from stages.store.selection import selection
 from stages.store.studies import study_results
 
@@ -190,6 +191,8 @@ def main() -> None:
         evaluations, {name: {family: by_name.get(name) for family, by_name in compared.items()} for name in names}
     )
     board["selection"] = selection(evaluations, board["reference"], params.select)
+    if params.search.trials:
+        board["search"] = search_transfer(read_json(PROJECT.search), params.techniques, held_out, confidence, margin)
     write_plain_json(PROJECT.metrics, short_metrics(board))
     tuned = params.search.trials > 0 and "focal" in params.search.spaces
     most_frequent = max(labels, key=lambda label: board["production_prior"][label])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 
+from ballast.evaluation.bootstrap import Draws
 from ballast.exceptions import UserError
 from ballast.search import INVERSE_PENALTY, Embedded, best, check_spaces, reference_value, search, validation_logits
 from ballast.technique import Technique
@@ -19,6 +21,7 @@ from ballast.techniques import build
 from stages.pages.report.search_view import search_rows
 from stages.store.files import read_json
 from stages.store.project import PROJECT
+from stages.store.search_transfer import search_transfer
 from tests.project import Project, corpus
 
 WEIGHTS = {"low": 0.5, "high": 30.0, "log": True, "per_class": True}
@@ -247,7 +250,31 @@ def test_a_result_that_is_missing_is_named(ingested: Project) -> None:
     assert f"{PROJECT.search}: no result for the entry 'weighted'" in ingested.stage_here("techniques").error
 
 
+@pytest.mark.parametrize(("gain", "verdict"), [(0.05, "better"), (0.0, "equivalent"), (-0.05, "worse")])
+def test_the_search_says_whether_its_result_transfers(gain: float, verdict: str) -> None:
+    """The searched entry against the untuned one of the same technique, not against the baseline."""
+    rng = np.random.default_rng(0)
+    noise = rng.normal(0, 0.01, 1000)
+
+    def draws(value: float) -> Draws:
+        own = value + noise + rng.normal(0, 0.002, 1000)
+        return Draws(values={"macro_f1": own}, seeds={"macro_f1": np.full(3, value)}, correct=np.ones((3, 1), dtype=bool))
+
+    entries = {"baseline": None, "focal": {"gamma": 2.0}, "plain": {"technique": "focal"}, "tfidf": {}}
+    held_out = {name: draws(0.8 + gain * (name == "focal")) for name in entries}
+    results = {"focal": {"metric": "macro_f1"}, "tfidf": {"metric": "macro_f1"}}
+    found = search_transfer(results, entries, held_out, confidence=0.95, margin=0.02)
+    assert found["focal"]["untuned"] == "plain" and found["focal"]["comparison"]["verdict"] == verdict
+    assert found["tfidf"] == {"untuned": None, "metric": "macro_f1", "comparison": None}
+    entry = {"best": {"gamma": 2.0}, "metric": "macro_f1", "value": 0.9, "baseline": 0.8, "trials": []}
+    [row] = search_rows({"focal": entry}, found)
+    assert row["transfer"].startswith(f"{verdict}: {gain:+.3f} (") and row["transfer"].endswith("against plain, out of fold")
+    held_out["focal"] = replace(held_out["focal"], values={})
+    assert search_transfer(results, entries, held_out, confidence=0.95, margin=0.02)["focal"]["comparison"] is None
+
+
 def test_parameters_read_well_in_the_report() -> None:
     found = {"best": {"weights": {"ham": 1.0, "spam": 3.5}, "rule": "x", "gamma": 2.0}, "metric": "macro_f1", "value": 0.9}
-    [row] = search_rows({"mine": {**found, "baseline": 0.8, "trials": [{}, {}]}})
+    [row] = search_rows({"mine": {**found, "baseline": 0.8, "trials": [{}, {}]}}, {})
+    assert row["transfer"].startswith("not measured: add an entry with the technique of mine")
     assert row["parameters"] == ["weights: ham 1, spam 3.5", "rule: x", "gamma: 2"] and row["n_trials"] == 2

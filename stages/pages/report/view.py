@@ -48,7 +48,7 @@ def page(results: Results) -> str:
             data=data(results),
             drift=drift(results),
             **comparisons(results),
-            searched=search_rows(results.search),
+            searched=search_rows(results.search, board.get("search", {})),
             studies=studies(results.studies, board),
             majority=majority(results),
             errors=errors(results.errors, results.texts, names, labels, selected["technique"]),
