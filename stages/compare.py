@@ -182,7 +182,7 @@ def main() -> None:
         probed[family] = with_seed_variation(draws)
         compared[family] = compare(probed[family], reference_of(names), compared_metrics(labels), confidence, LOSSES, margin)
     decided = with_seed_variation({name: read_draws(name, "operating_point") for name in names})
-    folds = [seed.get("fold", number) for number, seed in enumerate(evaluations[names[0]]["seeds"].values())]
+    folds = [of_seed["fold"] for of_seed in evaluations[names[0]]["seeds"].values()]
     held_out = with_training_variation({name: read_draws(name, "out_of_fold") for name in names}, folds)
     of_decisions = [metric for metric in compared_metrics(labels) if metric in decided[names[0]].values]
     for family, family_draws in {"operating_point": decided, "out_of_fold": held_out}.items():

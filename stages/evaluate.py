@@ -54,6 +54,8 @@ def main(name: str) -> None:
     fitted = evaluated.summary["fitted"]["operating_point"]
     if not fitted["met"]:
         print(f"evaluate: {name}: {missed_limit(fitted)}", file=sys.stderr)
+    for seed, of_seed in evaluated.summary["seeds"].items():
+        of_seed["fold"] = int(seed) % messages.n_folds if messages.n_folds else None
     families = {
         "raw": evaluated.raw,
         "corrected": evaluated.corrected,

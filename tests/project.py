@@ -215,12 +215,15 @@ def workspace(folder: Path) -> Project:
         shutil.copy(ROOT / name, folder / name)
     (folder / "data/raw").mkdir()
     made = Project(folder, ROOT)
-    made.edit({"ingest.source": "file", "ingest.path": "messages.csv"})
+    made.edit({"ingest.source": "file", "ingest.path": "messages.csv", "train.seeds": [0]})
     return made
 
 
 def project_copy(folder: Path, python: Path | None = None) -> Project:
-    """A copy of the project without its results, committed, where DVC works, with the `python` of another folder or ours."""
+    """A copy of the project without its results, committed, where DVC works, with the `python` of another folder or ours.
+
+    It trains with one seed.
+    """
     listed = subprocess.run(
         ["git", "ls-files", "-coz", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
     )
@@ -228,6 +231,7 @@ def project_copy(folder: Path, python: Path | None = None) -> Project:
         if not any(fnmatch(name, pattern) for pattern in RESULTS) and (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
+    Project(folder, folder).edit({"train.seeds": [0]})
     as_somebody = ["-c", "user.name=test", "-c", "user.email=test@localhost", "-c", "commit.gpgsign=false"]
     for command in (["init", "--quiet"], ["add", "."], [*as_somebody, "commit", "--quiet", "--no-verify", "-m", "A copy"]):
         subprocess.run(["git", *command], cwd=folder, check=True)

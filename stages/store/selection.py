@@ -25,7 +25,7 @@ def candidate(name: str, evaluation: Mapping[str, Any]) -> Candidate:
 def selection(evaluations: Mapping[str, Mapping[str, Any]], reference: str, rule: Select) -> dict[str, Any]:
     """The selected technique and why; if none satisfies the rule, `technique` is null and `reason` names the key in params."""
     first = next(iter(evaluations.values()))
-    folds = [seed.get("fold", number) for number, seed in enumerate(first["seeds"].values())]
+    folds = [of_seed["fold"] for of_seed in first["seeds"].values()]
     try:
         return select(
             {name: candidate(name, evaluation) for name, evaluation in evaluations.items()},
