@@ -23,6 +23,18 @@ def all_rows(labels: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, 
     return np.arange(len(labels)), np.ones(len(labels))
 
 
+def inverse_frequency(counts: np.ndarray) -> np.ndarray:
+    """Class weights w_c = N / (K n_c) for counts (K,); the mean weight of a training message is 1.
+
+    Examples
+    --------
+    >>> inverse_frequency(np.array([75, 25])).round(2)
+    array([0.67, 2.  ])
+    """
+    weights: np.ndarray = counts.sum() / (len(counts) * counts)
+    return weights
+
+
 def rows_per_class(labels: np.ndarray, wanted: np.ndarray, rng: np.random.Generator, *, bootstrap: bool = False) -> np.ndarray:
     """Draw `wanted[c]` rows of each class c; the rows of a class are drawn equally often, give or take one.
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from ballast.exceptions import UserError
+from ballast.sampling import inverse_frequency
 from ballast.technique import TrainingData, TrainingSettings, cross_entropy, weighted_share
 from ballast.techniques import accepted_parameters, build, technique_names
-from ballast.techniques.class_weight import inverse_frequency
 from ballast.training.fine_tune import fine_tune
 
 # What a technique needs when it has no default of its own.

@@ -11,13 +11,8 @@ import numpy as np
 
 from ballast.exceptions import UserError
 from ballast.parameters import per_class, require_positive
-from ballast.sampling import all_rows, downsampled_counts, make_sampler
+from ballast.sampling import all_rows, downsampled_counts, inverse_frequency, make_sampler
 from ballast.technique import Technique
-
-
-def inverse_frequency(counts: np.ndarray) -> np.ndarray:
-    """w_c = N / (K n_c) for counts (K,); the mean weight of a training message is 1."""
-    return counts.sum() / (len(counts) * counts)
 
 
 def build(

@@ -12,8 +12,8 @@ import numpy as np
 
 from ballast.exceptions import UserError
 from ballast.parameters import per_class, require_positive
+from ballast.sampling import inverse_frequency
 from ballast.technique import Technique, no_prior
-from ballast.techniques.class_weight import inverse_frequency
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -13,8 +13,8 @@ import numpy as np
 
 from ballast.exceptions import UserError
 from ballast.parameters import require_positive
+from ballast.sampling import inverse_frequency
 from ballast.technique import Technique, no_prior
-from ballast.techniques.class_weight import inverse_frequency
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
