@@ -28,6 +28,7 @@ from ballast.io.digest import file_sha256
 from stages.store.checked import FILES, read_pinned
 from stages.store.claims import claims_of_run, decided_claims
 from stages.store.files import read_json, replaced, write_json, write_plain_json
+from stages.store.leaderboard import PROTOCOL
 from stages.store.logits import read_draws
 from stages.store.params import read_params
 from stages.store.project import PROJECT
@@ -37,8 +38,6 @@ from stages.store.selection import selection
 from stages.store.studies import study_results
 
 FAMILIES = ("raw", "corrected")
-# The protocol of the leaderboard: 2 has rotating validation folds and fits on out-of-fold scores.
-PROTOCOL = 2
 PERTURBATION_COLUMNS = ["technique", "seed", "perturbation", "text", "label", "raw", "corrected", "skipped"]
 
 

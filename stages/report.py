@@ -24,6 +24,7 @@ from stages.pages.report.results import Results
 from stages.pages.report.view import page
 from stages.store.checked import read_pinned
 from stages.store.files import read_json, replaced
+from stages.store.leaderboard import read_leaderboard
 from stages.store.logits import Corrected, read_training
 from stages.store.messages import Messages, read_messages
 from stages.store.params import read_params
@@ -75,10 +76,17 @@ def read_probe(content: bytes) -> pd.DataFrame:
     return pd.read_csv(BytesIO(content), dtype=names, keep_default_na=False, na_values=missing)
 
 
+def read_levers() -> list[dict[str, Any]] | None:
+    """What would help, or None if it is not measured."""
+    path = PROJECT.reports / "levers.json"
+    levers: list[dict[str, Any]] | None = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    return levers
+
+
 def read_results(messages: Messages) -> tuple[Results, Corrected]:
     """All results of the earlier stages, and the corrected logits."""
     params = read_params()
-    board = read_json(PROJECT.leaderboard)
+    board = read_leaderboard()
     labels, names = board["labels"], list(params.techniques)
     evaluations = {name: read_json(PROJECT.evaluations / f"{name}.json") for name in names}
     production = np.array([board["production_prior"][label] for label in labels])
@@ -106,6 +114,9 @@ def read_results(messages: Messages) -> tuple[Results, Corrected]:
         probe=read_probe(read_pinned(PROJECT.probe_table, pinned[PROJECT.probe_table.as_posix()])),
         perturbations=read_probe(read_pinned(PROJECT.perturbation_table, pinned[PROJECT.perturbation_table.as_posix()])),
         selected=selected,
+        selection=board["selection"],
+        point=read_json(PROJECT.selected / "operating_point.json"),
+        levers=read_levers(),
         errors=errors,
         texts=dict(zip(shown, messages.table.loc[shown, "text"], strict=True)),
         model_card=read_pinned(PROJECT.model_card, pinned[PROJECT.model_card.as_posix()]).decode(),

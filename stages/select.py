@@ -14,6 +14,7 @@ from ballast.exceptions import ArgumentError
 from ballast.io.digest import file_sha256
 from stages.pages.model_card.view import model_card
 from stages.store.files import read_json, replaced_folder, write_json
+from stages.store.leaderboard import read_leaderboard
 from stages.store.params import read_params
 from stages.store.project import PROJECT
 from stages.store.protocol import missed_limit
@@ -24,7 +25,7 @@ from stages.store.setting_errors import settings_from
 @settings_from("select")
 def main() -> None:
     params = read_params()
-    board = read_json(PROJECT.leaderboard)
+    board = read_leaderboard()
     rule, name = params.select, board["selection"]["technique"]
     if name is None:
         raise ArgumentError(board["selection"]["reason"])

@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
@@ -13,8 +14,11 @@ from playwright.sync_api import Browser
 
 from flows.prepared_python import prepared_python
 from tests import project as projects
-from tests.browser import PHONE, Watched, chromium, watched
+from tests.browser import HOSTILE, HOSTILE_TEXT, PHONE, Watched, chromium, watched
 from tests.prepared_python import IN_TESTS
+
+if TYPE_CHECKING:
+    from tests.report_project import Built
 
 # On a busy machine an example takes as long as it takes.
 hypothesis.settings.register_profile("ballast", deadline=None)
@@ -56,6 +60,35 @@ def browser() -> Iterator[Browser]:
     """A browser for the tests of one file."""
     with chromium() as launched:
         yield launched
+
+
+@pytest.fixture(scope="session")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """The report on two classes with hostile names, hostile texts, two seeds."""
+    # Slow to import, and only the tests of the report use it.
+    from tests.report_project import build
+
+    names = ["baseline", "class_weight", "downsample", "focal", "tfidf", "majority"]
+    texts = ["Call to claim your prize!", HOSTILE_TEXT, "ok", "NA"]
+    techniques = {**{name: name for name in names}, "class_weight_ten": "class_weight"}
+    return build(tmp_path_factory.mktemp("two"), dict(zip(HOSTILE, (520, 130), strict=True)), techniques, [0, 1], texts)
+
+
+@pytest.fixture(scope="session")
+def eight(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """The report on eight classes, with 25 techniques that have long names, and one seed."""
+    from tests.report_project import INTENTS, build
+
+    techniques = {f"technique_with_a_long_name_{at}": "focal" for at in range(23)}
+    techniques |= {"baseline": "baseline", "majority": "majority"}
+    texts = ["Where is my card?", "I want my money back", "hello"]
+    return build(tmp_path_factory.mktemp("eight"), INTENTS, techniques, [0], texts)
+
+
+@pytest.fixture(scope="session")
+def builds(two: Built, eight: Built) -> dict[str, Built]:
+    """Both reports, by their number of classes."""
+    return {"two": two, "eight": eight}
 
 
 @pytest.fixture

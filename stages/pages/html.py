@@ -9,7 +9,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from stages.pages.words import magnitude, metric_name, number, percent, probability, signed
+from stages.pages.words import capitalize_first, magnitude, metric_name, number, percent, probability, signed
 
 # The stylesheet and the macros that all pages share.
 HERE = Path(__file__).parent
@@ -26,6 +26,7 @@ def environment(*folders: Path) -> Environment:
         lstrip_blocks=True,
     )
     jinja.filters |= {"percent": percent, "probability": probability, "number": number, "signed": signed}
+    jinja.filters |= {"capitalize_first": capitalize_first}
     jinja.filters |= {"magnitude": magnitude, "metric_name": metric_name}
     return jinja
 

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from ballast.cli import parser, run
-from stages.pages.words import magnitude
+from stages.pages.words import magnitude, signed
 from stages.store.files import read_json, replaced
+from stages.store.leaderboard import read_leaderboard
 from stages.store.project import PROJECT
 
 README = Path("README.md")
@@ -43,54 +44,71 @@ def rarest_label(board: dict[str, Any]) -> str:
 
 
 def best_first(board: dict[str, Any]) -> list[str]:
-    """Names of the techniques, by decreasing corrected F1 of the rarest class."""
+    """Names of the techniques, by decreasing out-of-fold F1 of the rarest class at the operating point."""
     key, techniques = f"{rarest_label(board)}.f1", board["techniques"]
-    return sorted(techniques, key=lambda name: -techniques[name]["corrected"][key]["value"])
+    return sorted(techniques, key=lambda name: -techniques[name]["out_of_fold"][key]["value"])
+
+
+def f1_cells(entry: Mapping[str, Any], rarest: str) -> str:
+    """F1 of the rarest class at the operating point, out of fold and on test, and precision and recall on test, as cells."""
+    test = entry["operating_point"]
+    f1 = [INTERVAL.format(**family[f"{rarest}.f1"]) for family in (entry["out_of_fold"], test)]
+    rates = [f"{test[f'{rarest}.{metric}']['value']:.3f}" for metric in ("precision", "recall")]
+    return " | ".join([*f1, *rates])
+
+
+def verdict_cell(entry: Mapping[str, Any], rarest: str) -> str:
+    """The verdict on F1 of the rarest class against the reference, with the difference."""
+    if entry["comparison"] is None:
+        return "reference"
+    compared = entry["comparison"]["operating_point"]["metrics"][f"{rarest}.f1"]
+    return f"{compared['verdict']} ({signed(compared['difference'])})"
 
 
 def results_table(board: dict[str, Any]) -> str:
-    """Corrected test metrics as a Markdown table: the five best techniques, the reference and the two smallest models."""
+    """Results of the five best techniques, the reference and the two smallest models as a Markdown table."""
     ranked, techniques = best_first(board), board["techniques"]
     smallest = sorted(ranked, key=lambda name: techniques[name]["parameters"])[:2]
-    rarest = rarest_label(board)
-    lines = [f"| technique | {rarest} F1 [95% interval] | precision | recall | parameters |", "|---|---|---|---|---|"]
-    for name in [name for name in ranked if name in {*ranked[:5], board["reference"], *smallest}]:
-        metrics = techniques[name]["corrected"]
-        f1 = INTERVAL.format(**metrics[f"{rarest}.f1"])
-        precision, recall = (f"{metrics[f'{rarest}.{metric}']['value']:.3f}" for metric in ("precision", "recall"))
-        lines.append(f"| {name} | {f1} | {precision} | {recall} | {magnitude(techniques[name]['parameters'])} |")
+    rarest, reference = rarest_label(board), board["reference"]
+    lines = [
+        f"| technique | {rarest} F1, out of fold [95% interval] | {rarest} F1, test [95% interval] | precision | recall |"
+        f" against {reference} | parameters |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name in [name for name in ranked if name in {*ranked[:5], reference, *smallest}]:
+        entry = techniques[name]
+        cells = f"{f1_cells(entry, rarest)} | {verdict_cell(entry, rarest)}"
+        lines.append(f"| {name} | {cells} | {magnitude(entry['parameters'])} |")
     return "\n".join([*lines, "", conditions(board)])
 
 
 def conditions(board: dict[str, Any]) -> str:
-    """One sentence about the data behind a table of results."""
+    """The data behind a table of results, in words."""
     rarest, techniques = rarest_label(board), board["techniques"]
     n_seeds = len({seed for entry in techniques.values() for seed in entry["seeds"]})
     support = techniques[board["reference"]]["raw"][f"{rarest}.support"]["value"]
     return (
-        f"{n_seeds} seed{'s' if n_seeds > 1 else ''}, {support:.0f} {rarest} messages in the test split, probabilities"
-        f" corrected to a production prior of {board['production_prior'][rarest]:.1%} {rarest}."
+        f"Decisions at the operating points, on a production prior of {board['production_prior'][rarest]:.1%} {rarest}."
+        f" {n_seeds} seed{'s' if n_seeds > 1 else ''}, {support:.0f} {rarest} messages in the test split."
+        " Precision and recall are those on test."
     )
 
 
 def leaderboard_table(board: dict[str, Any]) -> str:
-    """The corrected test metrics of all techniques as a Markdown table."""
-    rarest = rarest_label(board)
+    """The results of all techniques as a Markdown table."""
+    rarest, reference = rarest_label(board), board["reference"]
     lines = [
-        f"| technique | {rarest} F1 [interval] | precision | recall | PR AUC | log loss | prior declared → fitted"
-        " | parameters |",
-        "|---|---|---|---|---|---|---|---|",
+        f"| technique | {rarest} F1, out of fold [95% interval] | {rarest} F1, test [95% interval] | precision | recall |"
+        f" against {reference} | PR AUC | log loss | prior declared → fitted | parameters |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name in best_first(board):
         entry = board["techniques"][name]
-        metrics = entry["corrected"]
-        f1 = INTERVAL.format(**metrics[f"{rarest}.f1"])
-        keys = [f"{rarest}.precision", f"{rarest}.recall", f"{rarest}.pr_auc", "log_loss"]
-        others = " | ".join(f"{metrics[key]['value']:.3f}" for key in keys)
+        others = " | ".join(f"{entry['corrected'][key]['value']:.3f}" for key in (f"{rarest}.pr_auc", "log_loss"))
         declared = "–" if entry["declared_prior"] is None else f"{entry['declared_prior'][rarest]:.3f}"
-        fitted = "unknown" if entry["safe"] in (None, "unknown") else f"{entry['fitted_prior'][rarest]['value']:.3f}"
-        priors = f"{declared}\N{NO-BREAK SPACE}→\N{NO-BREAK SPACE}{fitted}"
-        lines.append(f"| {name} | {f1} | {others} | {priors} | {magnitude(entry['parameters'])} |")
+        priors = f"{declared}\N{NO-BREAK SPACE}→\N{NO-BREAK SPACE}{entry['fitted_prior'][rarest]['value']:.3f}"
+        cells = f"{f1_cells(entry, rarest)} | {verdict_cell(entry, rarest)} | {others} | {priors}"
+        lines.append(f"| {name} | {cells} | {magnitude(entry['parameters'])} |")
     return "\n".join([*lines, "", conditions(board)])
 
 
@@ -135,7 +153,7 @@ def counts_table(benchmark: dict[str, Any]) -> str:
 
 def tables() -> dict[str, str]:
     """The content of each marked block, for the results that exist."""
-    board = read_json(PROJECT.leaderboard)
+    board = read_leaderboard()
     counted = {name: BENCHMARKS_FOLDER / f"{stem}.json" for name, stem in COUNTED.items()}
     return {
         "results": results_table(board),

@@ -21,6 +21,12 @@ METRIC_NAMES = {
 }
 
 
+# Verdicts of a comparison, in the order in which they are shown.
+VERDICTS = ("better", "equivalent", "not shown", "worse")
+# Longer enumerations end in a count.
+LISTED = 4
+
+
 def magnitude(count: int) -> str:
     """A count with three significant digits and a unit.
 
@@ -87,9 +93,29 @@ def join_words(items: Sequence[str]) -> str:
     return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
 
 
+def listed(names: Sequence[str], most: int = LISTED) -> str:
+    """Names as an enumeration; beyond `most` names, the others are counted.
+
+    >>> listed(["a", "b", "c", "d"], most=2)
+    'a, b and 2 others'
+    """
+    if len(names) <= most + 1:
+        return join_words(names)
+    return f"{', '.join(names[:most])} and {len(names) - most} others"
+
+
 def shortened(text: str, n_characters: int) -> str:
     """A text, cut after some characters if it is longer."""
     return text if len(text) <= n_characters else f"{text[:n_characters]}…"
+
+
+def capitalize_first(text: str) -> str:
+    """A text with a capital first letter.
+
+    >>> capitalize_first("macro F1")
+    'Macro F1'
+    """
+    return text[:1].upper() + text[1:]
 
 
 def metric_name(metric: str) -> str:

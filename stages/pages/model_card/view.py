@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from ballast.evaluation.metrics import higher_is_better
 from stages.pages.model_card.text import comparison, limits, markdown, split_counts
-from stages.pages.words import decision_rule, metric_name, operating_point_rule, with_interval
+from stages.pages.words import decision_rule, join_words, metric_name, operating_point_rule, with_interval
 
 HERE = Path(__file__).parent
 FAMILIES = ("raw", "corrected", "operating_point")
@@ -65,6 +65,18 @@ def metric_cells(technique: Mapping[str, Any], key: str) -> list[str]:
     return [with_interval(technique[family].get(key)) for family in FAMILIES]
 
 
+def trainings(pointer: Mapping[str, Any]) -> str:
+    """The seed of the model, or the seeds of an ensemble, in words."""
+    if pointer.get("deploy") != "ensemble":
+        return f"seed {pointer['seed']}"
+    return f"the seeds {join_words([str(seed) for seed in pointer['seeds']])}, as the mean of their logits"
+
+
+def folders(pointer: Mapping[str, Any]) -> list[str]:
+    """The folders of the model, or of the members of an ensemble."""
+    return list(pointer["folders"] if pointer.get("deploy") == "ensemble" else [pointer["folder"]])
+
+
 def conditions(pointer: Mapping[str, Any]) -> list[str]:
     """The constraints of the selection."""
     sign = {metric: "≥" if higher_is_better(metric) else "≤" for metric in pointer["constraints"]}
@@ -91,6 +103,9 @@ def model_card(
         .get_template("card.md")
         .render(
             pointer=pointer,
+            trainings=trainings(pointer),
+            folders=folders(pointer),
+            equivalent=board["selection"]["equivalent"],
             point=point,
             technique=technique,
             ingest=ingest,

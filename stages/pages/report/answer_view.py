@@ -1,116 +1,204 @@
-"""The answer on the first screen of the report: what to deploy, how good it is, and what would improve it."""
+"""First question of the report: what to deploy, how good it is in production, why it was selected, and what is equivalent."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from math import hypot
 from typing import Any
 
-from ballast.evaluation.bootstrap import MINIMUM_SEEDS
 from ballast.evaluation.metrics import higher_is_better
-from ballast.evaluation.selection import difference, metric_of
-from ballast.io.printable import counted
+from ballast.evaluation.operating_point import cost_matrix, threshold
+from stages.pages.drawing import Axis, shared_axis
 from stages.pages.report.results import Results
-from stages.pages.report.studies_view import data_or_technique
-from stages.pages.words import join_words, metric_name, signed
-from stages.store.ingested import validation_counts
+from stages.pages.words import join_words, listed, magnitude, metric_name, probability
 
-# The study that varies the amount of training data.
-MORE_DATA_STUDY = "learning_curve"
-# More names than this are counted, not listed.
-LISTED_NAMES = 4
-# With fewer messages of the rarest class, its intervals are too wide to tell techniques apart.
-FEW_MESSAGES = 50
-ONE_SEED = "One seed: only large differences between techniques can be shown."
+# Counts and costs are given for this many messages.
+PER = 10_000
+# A technique that is selected in this share of the bootstrap redraws is a stable choice.
+STABLE = 0.9
+Estimate = Mapping[str, float]
 
 
-def selection_rule(results: Results) -> str:
-    """Why the selected technique was chosen."""
+def scaled(estimate: Estimate, factor: float, offset: float = 0.0) -> dict[str, float]:
+    """An estimate times a factor, plus an offset; a negative factor exchanges the ends of the interval.
+
+    Examples
+    --------
+    >>> scaled({"value": 0.75, "low": 0.5, "high": 1.0}, -100, 100)
+    {'value': 25.0, 'low': 0.0, 'high': 50.0}
+    """
+    low, high = sorted((factor * estimate["low"] + offset, factor * estimate["high"] + offset))
+    return {"value": factor * estimate["value"] + offset, "low": low, "high": high}
+
+
+def sum_of(estimates: Sequence[Estimate]) -> dict[str, float]:
+    """The sum of independent estimates, with the interval that their intervals imply (Zou and Donner 2008, MOVER).
+
+    Examples
+    --------
+    >>> sum_of([{"value": 10.0, "low": 7.0, "high": 14.0}, {"value": 20.0, "low": 16.0, "high": 23.0}])
+    {'value': 30.0, 'low': 25.0, 'high': 35.0}
+    """
+    value = sum(estimate["value"] for estimate in estimates)
+    below, above = (hypot(*(estimate[end] - estimate["value"] for estimate in estimates)) for end in ("low", "high"))
+    return {"value": value, "low": value - below, "high": value + above}
+
+
+def mistakes(estimates: Mapping[str, Estimate], label: str, share: float) -> dict[str, dict[str, float]]:
+    """False alarms, misses and mistakes of a label per PER messages of production, from its recall and false-positive rate.
+
+    share : of the label in production.
+    """
+    false_alarms = scaled(estimates[f"{label}.false_positive_rate"], PER * (1 - share))
+    misses = scaled(estimates[f"{label}.recall"], -PER * share, PER * share)
+    # Members and other messages are different samples, so the two counts are independent.
+    return {"false_alarms": false_alarms, "misses": misses, "total": sum_of([false_alarms, misses])}
+
+
+def expected_cost(counts: Mapping[str, Estimate], costs: Mapping[str, Mapping[str, float]], label: str) -> dict[str, float]:
+    """Expected cost per PER messages with two classes, beyond that of correct decisions, from `mistakes` of a label."""
+    [other] = set(costs) - {label}
+    false_alarm, miss = costs[other][label] - costs[other][other], costs[label][other] - costs[label][label]
+    return sum_of([scaled(counts["false_alarms"], false_alarm), scaled(counts["misses"], miss)])
+
+
+def quality_row(title: str, own: Estimate, test: Estimate, digits: int, axis: Axis, *, note: str = "") -> dict[str, Any]:
+    """One number: its out-of-fold estimate with interval, and its value on test, both on one axis."""
+    decimals = f"{{:,.{digits}f}}"
+    return {
+        "title": title,
+        "note": note,
+        "value": decimals.format(own["value"]),
+        "ends": f"{decimals.format(own['low'])} to {decimals.format(own['high'])}",
+        "test": decimals.format(test["value"]),
+        "test_ends": f"{decimals.format(test['low'])} to {decimals.format(test['high'])}",
+        **axis.interval(own),
+        "test_at": axis.at(test["value"]),
+    }
+
+
+def quality(point: Mapping[str, Any], label: str, share: float) -> list[dict[str, Any]]:
+    """Precision, recall and mistakes or cost of the selected technique in production, out of fold and on test.
+
+    point : `selected/operating_point.json`.
+    """
+    families = [point["out_of_fold"], point["test"]]
+    rows = []
+    rates = [[family[f"{label}.{metric}"] for family in families] for metric in ("precision", "recall")]
+    axis = shared_axis([estimate for pair in rates for estimate in pair], loss=False, limit=1)
+    for metric, (own, test) in zip(("Precision", "Recall"), rates, strict=True):
+        rows.append(quality_row(metric, own, test, digits=3, axis=axis))
+    counts = [mistakes(family, label, share) for family in families]
+    parts = counts[0]
+    note = f"{counted_mistakes(parts['false_alarms'], 'false alarms')}, {counted_mistakes(parts['misses'], 'missed')}"
+    totals, title = [count["total"] for count in counts], f"Mistakes per {PER:,}"
+    if point["rule"] == "cost" and len(point["labels"]) == 2:
+        totals = [expected_cost(count, point["costs"], label) for count in counts]
+        title = f"Cost per {PER:,}"
+    digits = 0 if totals[0]["value"] >= 10 else 1
+    rows.append(quality_row(title, totals[0], totals[1], digits=digits, axis=shared_axis(totals, loss=True), note=note))
+    return rows
+
+
+def counted_mistakes(estimate: Estimate, kind: str) -> str:
+    """A count of mistakes of one kind with its interval.
+
+    Examples
+    --------
+    >>> counted_mistakes({"value": 31.6, "low": 12.0, "high": 55.2}, "false alarms")
+    '32 false alarms (12 to 55)'
+    """
+    return f"{estimate['value']:,.0f} {kind} ({max(0, estimate['low']):,.0f} to {estimate['high']:,.0f})"
+
+
+def threshold_sentence(point: Mapping[str, Any], label: str) -> str:
+    """The rule of decision with its threshold, as a sentence without a subject."""
+    labels = point["labels"]
+    if len(labels) > 2:
+        return "at its operating point"
+    ends = point.get("threshold")
+    if ends is None or point["label"] != label:
+        return f"at threshold {probability(threshold(cost_matrix(point['costs'], labels), labels.index(label)))}"
+    interval = f" ({probability(ends['low'])} to {probability(ends['high'])})" if ends["low"] < ends["high"] else ""
+    return f"at threshold {probability(ends['value'])}{interval}"
+
+
+def conditions(results: Results) -> str:
+    """The constraints of the selection, as a clause; empty without constraints."""
     rule = results.params.select
-    selection, metric = results.board["selection"], metric_name(rule.metric)
     sign = {key: "≥" if higher_is_better(key) else "≤" for key in rule.constraints}
     limits = [f"{metric_name(key)} {sign[key]} {limit:g}" for key, limit in rule.constraints.items()]
     limits += ["safe probabilities"] if rule.safe_only else []
-    among = f", among the techniques with {join_words(limits)}" if limits else ""
-    if selection["technique"] == selection["best"]:
-        return f"it has the best {metric} on out-of-fold messages{among}"
-    return (
-        f"it is the cheapest technique within one standard error ({selection['standard_error']:.3f}) of {selection['best']},"
-        f" which has the best {metric} on out-of-fold messages{among}"
+    return f" among the techniques with {join_words(limits)}" if limits else ""
+
+
+def why(results: Results) -> str:
+    """Why the selected technique was selected, in one sentence."""
+    selection, selected = results.selection, results.selected["technique"]
+    metric = metric_name(results.params.select.metric)
+    estimates = {name: results.selecting(name) for name in selection["candidates"]}
+    best, value = selection["best"], estimates[selected]["value"]
+    within = [name for name, entry in selection["candidates"].items() if entry["within"]]
+    among = conditions(results)
+    if selected == best:
+        cheaper = "" if len(within) == 1 else f", and of the {len(within)} within one standard error of it, none is cheaper"
+        cheaper = cheaper if selection["rule"] == "one_standard_error" else ""
+        return f"It has the best {metric}{among} ({value:.3f}){cheaper}."
+    entry = selection["candidates"][selected]
+    distance = (
+        f"Its {metric} of {value:.3f} is within one standard error ({entry['standard_error']:.3f}) of the best"
+        f"{among} ({best}, {estimates[best]['value']:.3f})"
     )
+    return f"{distance}, and {cheapest(results, within)}."
 
 
-def name_list(names: list[str]) -> str:
-    """A few names as an enumeration, with their verb; many names as a count."""
-    if len(names) > LISTED_NAMES:
-        return f"{len(names)} techniques have"
-    return f"{join_words(names)} {'has' if len(names) == 1 else 'have'}"
+def cheapest(results: Results, within: Sequence[str]) -> str:
+    """Why one of the techniques within one standard error of the best is preferred."""
+    techniques, selected = results.board["techniques"], results.selected["technique"]
+    operations = {name: techniques[name]["multiply_adds"] for name in within}
+    lowest = [name for name in within if operations[name] == operations[selected]]
+    count = f"of {len(within)} such techniques" if len(within) > 2 else "of the two"
+    if len(lowest) == 1:
+        return f"{count} it is the cheapest to run ({magnitude(operations[selected])} multiply-adds per message)"
+    if selected == results.board["reference"]:
+        return f"{count} none is cheaper to run, and it is the plain baseline"
+    return f"{count} none is cheaper to run, and it is the best of the cheapest"
 
 
-def verdict_sentence(compared: Mapping[str, Mapping[str, Any]], reference: str, metric: str) -> str:
-    """Which techniques differ significantly from the reference."""
-    better, worse = ([name for name, entry in compared.items() if entry["verdict"] == kind] for kind in ("better", "worse"))
-    sentence = f"{name_list(better) if better else 'No technique has'} a significantly better {metric} than {reference}"
-    return f"{sentence}; {name_list(worse)} a significantly worse one." if worse else f"{sentence}."
-
-
-def against_reference(results: Results) -> str:
-    """The selected technique's difference from the reference, and the techniques that differ significantly."""
-    board, rule = results.board, results.params.select
-    techniques, reference, selected = board["techniques"], board["reference"], results.selected["technique"]
-    others = [name for name in results.names if name != reference]
-    if not others:
-        return "There is no other technique to compare it with."
-    metric = rule.metric
-    differences = {name: difference(techniques[name], metric) for name in others}
-    if not all(differences.values()):
-        metric = f"{results.rarest}.f1"
-        differences = {name: difference(techniques[name], metric) for name in others}
-    compared = {name: entry for name, entry in differences.items() if entry is not None}
-    own = compared.get(selected)
-    sentence = "It is the reference. The other techniques are compared with it."
-    if own:
-        support = results.ingest["splits"]["test"][results.rarest]
-        sentence = (
-            f"With {support:,} “{results.rarest}” messages in the test set, its {metric_name(metric)} differs from that of"
-            f" {reference} by {signed(own['difference'])} ({results.confidence} interval {signed(own['low'])}"
-            f" to {signed(own['high'])})."
-        )
-    return f"{sentence} {verdict_sentence(compared, reference, metric_name(metric))}".strip()
-
-
-def improvement(results: Results) -> list[dict[str, str]]:
-    """What would improve the model, as sentences that may end with a command or a key of params.yaml."""
-    sentences = []
-    for name, study in results.studies.items():
-        if study is not None:
-            sentences += [{"text": text, "code": ""} for text in data_or_technique(study, results.board)]
-        elif name == MORE_DATA_STUDY:
-            sentences.append({"text": "To see whether more data would help, run", "code": f"make study NAME={name}"})
-    label = results.rarest
-    test = results.ingest["splits"]["test"][label]
-    validation = validation_counts(results.ingest, results.params.train.seeds)[label]
-    if min(test, validation) < FEW_MESSAGES:
-        text = f"Label more {label} messages: the test set has {test:,} and validation {validation:,}, so the interval is wide."
-        sentences.append({"text": text, "code": ""})
-    if results.n_seeds < MINIMUM_SEEDS:
-        text = f"To compare techniques reliably, use at least {MINIMUM_SEEDS} seeds in"
-        sentences.append({"text": text, "code": "train.seeds"})
-    return sentences
+def equivalent_sentences(results: Results) -> list[str]:
+    """Which techniques are equivalent to the selected one, and how stable the selection is."""
+    selected, names = results.selected["technique"], results.equivalent
+    if names:
+        sentences = [f"{listed(names)} {'lies' if len(names) == 1 else 'lie'} within one standard error of the best."]
+    else:
+        sentences = ["No other technique lies within one standard error of the best."]
+    share = results.selection["stability"].get(selected, 0.0)
+    stable = f"The rule selects {selected} in {share:.0%} of bootstrap redraws"
+    if share >= STABLE or not names:
+        return [*sentences, f"{stable}."]
+    operations = {name: results.board["techniques"][name]["multiply_adds"] for name in [selected, *names]}
+    cheapest_name = min(operations, key=lambda name: operations[name])
+    remark = "none of them is cheaper to run" if cheapest_name == selected else f"{cheapest_name} is the cheapest to run"
+    return [*sentences, f"{stable}: several are equivalent, and {remark}."]
 
 
 def answer(results: Results) -> dict[str, Any]:
-    """The page's answer in a few sentences, with its uncertainty."""
-    selected, label = results.selected["technique"], results.rarest
-    f1 = metric_of(results.board["techniques"][selected], f"{label}.f1")
+    """The first question with its answer."""
+    point, label = results.point, results.decided_label
+    share = results.board["production_prior"][label]
+    missed = "" if point["met"] else f"No threshold meets {point['rule']} {point['limit']:g} out of fold."
+    seeds = results.selected.get("seeds") or [results.selected["seed"]]
     return {
-        "technique": selected,
-        "rule": selection_rule(results),
+        "technique": results.selected["technique"],
+        "members": len(seeds) if results.selected.get("deploy") == "ensemble" else 1,
+        "threshold": threshold_sentence(point, label),
         "label": label,
-        "where": "At its operating point",
-        "f1": f"{f1['value']:.3f}",
-        "support": counted(results.ingest["splits"]["test"][label], "test message"),
-        "interval": f"{f1['low']:.3f} to {f1['high']:.3f}",
-        "against": against_reference(results),
-        "seeds": ONE_SEED if results.n_seeds < MINIMUM_SEEDS else "",
-        "improve": improvement(results),
+        "share": share,
+        "rows": quality(point, label, share),
+        "missed": missed,
+        "why": why(results),
+        "equivalent": equivalent_sentences(results),
+        "folds": sum(point["fitted_on"].values()),
+        "support": point["fitted_on"][label],
+        "test_support": results.ingest["splits"]["test"][label],
     }

@@ -8,7 +8,9 @@ from typing import Any
 from ballast.evaluation.comparison import MARGIN
 from ballast.evaluation.metrics import LOSSES, higher_is_better
 from stages.pages.drawing import CURVE_UNITS, Axis, corner_ticks, nice_step, points, shared_axis
+from stages.pages.report.baseline_view import compared_metric
 from stages.pages.report.results import FAMILIES, Results
+from stages.pages.words import capitalize_first, metric_name
 
 ARMS = {
     "threshold": "Threshold",
@@ -104,8 +106,11 @@ def prior_grid(evaluations: Mapping[str, Any], names: Sequence[str], metric: str
 def comparisons(results: Results) -> dict[str, Any]:
     """Differences from the reference, post hoc corrections, other class shares and the claims; tables by label."""
     board, names = results.board, results.names
-    tables: dict[str, list[tuple[int, Any]]] = {"differences": [], "post_hoc": [], "grid": []}
+    tables: dict[str, list[tuple[int, Any]]] = {"decided": [], "differences": [], "post_hoc": [], "grid": []}
+    selecting = compared_metric(results)
     for index, label in enumerate(results.labels):
+        rates = {selecting: capitalize_first(metric_name(selecting)), **{f"{label}.{key}": title for key, title in COMPARED}}
+        tables["decided"].append((index, differences(board, names, list(rates.items()), "operating_point")))
         metrics = [*((f"{label}.{metric}", title) for metric, title in COMPARED), ("log_loss", "Log loss")]
         for family in FAMILIES:
             table = differences(board, names, metrics, family)

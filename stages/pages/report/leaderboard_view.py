@@ -1,112 +1,82 @@
-"""The leaderboard of the report: rows of every technique, for each label, raw and corrected."""
+"""The leaderboard of the report: every technique at its operating point, in the order in which the selection ranks them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from ballast.evaluation.metrics import LOSSES
+from ballast.evaluation.operating_point import cost_matrix, threshold
 from stages.pages.drawing import Axis, shared_axis
-from stages.pages.report.results import FAMILIES, Results
+from stages.pages.report.baseline_view import compared_metric, differences
+from stages.pages.report.results import Results
+from stages.pages.words import metric_name, probability, signed
 
-
-@dataclass(frozen=True, kw_only=True)
-class Column:
-    """A metric's column of the leaderboard: the key of the metric, its heading and its meaning."""
-
-    metric: str
-    title: str
-    meaning: str
-    per_class: bool = True
-
-    def key(self, label: str) -> str:
-        """The metric's name for a label."""
-        return f"{label}.{self.metric}" if self.per_class else self.metric
-
-    @property
-    def loss(self) -> bool:
-        """Whether lower is better."""
-        return self.metric in LOSSES
-
-
-COLUMNS = (
-    Column(metric="f1", title="F1", meaning="Harmonic mean of precision and recall of the chosen class. 1 is perfect."),
-    Column(
-        metric="precision",
-        title="Precision",
-        meaning="Share of the messages predicted as the chosen class that belong to it.",
-    ),
-    Column(metric="recall", title="Recall", meaning="Share of the messages of the chosen class that are predicted as such."),
-    Column(
-        metric="pr_auc",
-        title="PR AUC",
-        meaning="Area under the precision-recall curve (average precision). It measures how well the class is ranked.",
-    ),
-    Column(metric="macro_f1", title="Macro F1", meaning="Unweighted mean of the F1 of all classes.", per_class=False),
-    Column(
-        metric="accuracy",
-        title="Accuracy",
-        meaning="Share of messages predicted correctly. It is misleading if a class is rare, as its errors hardly count.",
-        per_class=False,
-    ),
-    Column(
-        metric="log_loss",
-        title="Log loss",
-        meaning="Mean negative log probability of the true class. Lower is better. It does not depend on a threshold.",
-        per_class=False,
-    ),
-    Column(
-        metric="ece",
-        title="ECE",
-        meaning="Expected calibration error: mean gap between the confidence and the share of correct predictions."
-        " Lower is better.",
-        per_class=False,
-    ),
-)
+# Thresholds nearer to 0 or 1 need more than three decimals.
+LEAST_SHOWN = 0.001
+RATES = (("precision", "Precision"), ("recall", "Recall"))
 
 
 def leaderboard(results: Results) -> dict[str, Any]:
-    """Rows for each label and family. A column has the same axis in both families."""
-    techniques = results.board["techniques"]
-    tables, axes = [], []
+    """Rows of all techniques for each label, ranked by the out-of-fold value of the metric that selects."""
+    metric = results.params.select.metric
+    loss = metric in LOSSES
+    estimates = [results.selecting(name) for name in results.names]
+    axis = shared_axis(estimates, loss=loss, limit=float("inf") if metric == "log_loss" else 1)
+    compared = differences(results, compared_metric(results))
+    tables = []
     for index, label in enumerate(results.labels):
-        scales = {
-            column.metric: shared_axis(
-                [techniques[name][family][column.key(label)] for name in results.names for family in FAMILIES],
-                loss=column.loss,
-                limit=np.inf if column.metric == "log_loss" else 1,
+        rates = {
+            key: shared_axis(
+                [results.board["techniques"][name]["out_of_fold"][f"{label}.{key}"] for name in results.names],
+                loss=False,
+                limit=1,
             )
-            for column in COLUMNS
+            for key, _ in RATES
         }
-        axes.append({"label": index, "marks": scales["f1"].marks(), "parts": max(1, len(scales["f1"].ticks) - 1)})
-        for family in FAMILIES:
-            rows = [leaderboard_row(results, name, label, family, scales) for name in results.names]
-            rows.sort(key=lambda row: (-row["cells"][0]["value"], row["name"]))
-            tables.append({"label": index, "family": family, "rows": rows})
-    return {"columns": COLUMNS, "axes": axes, "tables": tables}
+        rows = [leaderboard_row(results, name, label, axis, rates, compared.get(name)) for name in results.ranked]
+        tables.append({"label": index, "rows": rows})
+    return {
+        "metric": metric_name(metric),
+        "compared": metric_name(compared_metric(results)),
+        "loss": loss,
+        "marks": axis.marks(),
+        "parts": max(1, len(axis.ticks) - 1),
+        "boundary": len(results.labels) == 2,
+        "tables": tables,
+    }
 
 
-def leaderboard_row(results: Results, name: str, label: str, family: str, scales: Mapping[str, Axis]) -> dict[str, Any]:
-    """One technique's cells for a label and family."""
-    board = results.board["techniques"]
-    technique = board[name]
-    reference = board[results.board["reference"]][family]
+def leaderboard_row(
+    results: Results, name: str, label: str, axis: Axis, rates: Mapping[str, Axis], compared: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """One technique's cells; `compared` is its difference from the baseline on test, None for the baseline."""
+    technique = results.board["techniques"][name]
+    own = results.selecting(name)
     cells = []
-    for column in COLUMNS:
-        estimate = technique[family][column.key(label)]
-        cells.append({"title": column.title, **estimate, **scales[column.metric].interval(estimate)})
-    declared = technique["declared_prior"]
+    for key, title in RATES:
+        estimate = technique["out_of_fold"][f"{label}.{key}"]
+        cells.append({"title": f"Out-of-fold {title.lower()}", **estimate, **rates[key].interval(estimate)})
     return {
         "at": results.names.index(name),
         "name": name,
         "technique": technique["technique"],
         "role": results.role(name),
+        "own": {"title": f"Out-of-fold {metric_name(results.params.select.metric)}", **own, **axis.interval(own)},
+        "guide": axis.at(results.selecting(results.board["reference"])["value"]),
         "cells": cells,
-        "guide": scales["f1"].at(reference[f"{label}.f1"]["value"]),
-        "declared": None if declared is None else declared[label],
-        "fitted": technique["fitted_prior"][label]["value"],
-        "weights": technique["parameters"],
+        "boundary": boundary_of(results.fitted(name)["operating_point"], results.labels, label),
+        "verdict": compared["verdict"] if compared else None,
+        "difference": None if compared is None else signed(compared["difference"]),
+        "ends": "" if compared is None else f"{signed(compared['low'])} to {signed(compared['high'])}",
+        "operations": technique["multiply_adds"],
+        "excluded": name not in results.selection["candidates"],
     }
+
+
+def boundary_of(point: Mapping[str, Any], labels: list[str], label: str) -> tuple[float, str] | None:
+    """The threshold of one of two classes, as a number and as shown; None with more classes."""
+    if len(labels) > 2:
+        return None
+    value = threshold(cost_matrix(point["costs"], labels), labels.index(label))
+    return value, f"{value:.3f}" if LEAST_SHOWN <= value <= 1 - LEAST_SHOWN else probability(value)

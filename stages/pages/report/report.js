@@ -71,7 +71,7 @@
     highlight(line?.dataset.technique);
     tip.hidden = !line || !line.closest("svg");
     if (tip.hidden) return;
-    tip.textContent = chips[Number(line.dataset.technique)].textContent;
+    tip.textContent = chips.find((chip) => chip.dataset.technique === line.dataset.technique).textContent;
     tip.style.left = `${Math.min(event.clientX + 12, innerWidth - tip.offsetWidth - 8)}px`;
     tip.style.top = `${event.clientY - 30}px`;
   }
@@ -79,6 +79,9 @@
   curves.addEventListener("pointerdown", point);
   curves.addEventListener("pointerleave", () => { highlight(); tip.hidden = true; });
   curves.addEventListener("focusin", (event) => highlight(event.target.dataset.technique));
+
+  // A phone shows the three answers first, without their explanations.
+  if (matchMedia("(max-width: 620px)").matches) for (const more of all(".more")) more.open = false;
 
   chooser.addEventListener("change", show);
   for (const input of all("input[name=family]")) input.addEventListener("change", show);

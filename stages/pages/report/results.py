@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from ballast.evaluation.metrics import higher_is_better
 from stages.store.params import Params
 from stages.store.studies import Result as StudyResult
 
@@ -18,6 +19,9 @@ FAMILIES = ("corrected", "raw")
 class Results:
     """Everything that the page shows.
 
+    selection : how the selection compares the candidates, and how stable it is.
+    point : the operating point of the selected technique, with its metrics.
+    levers : what would help; None if it is not measured.
     calibration : technique -> label -> calibration curve of the raw posteriors, first seed.
     errors : mistakes of the techniques, by row of the messages.
     texts : row -> text of these messages; empty if the texts are hidden.
@@ -33,6 +37,9 @@ class Results:
     calibration: Mapping[str, Any]
     probe: pd.DataFrame
     selected: Mapping[str, Any]
+    selection: Mapping[str, Any]
+    point: Mapping[str, Any]
+    levers: Sequence[Mapping[str, Any]] | None
     perturbations: pd.DataFrame
     errors: Mapping[str, Any]
     texts: Mapping[int, str]
@@ -78,8 +85,40 @@ class Results:
         fitted: Mapping[str, Any] = self.evaluations[name]["fitted"]
         return fitted
 
+    @property
+    def decided_label(self) -> str:
+        """The label that the rule of the operating point is about, or the rarest."""
+        return str(self.point["label"] or self.rarest)
+
+    @property
+    def equivalent(self) -> list[str]:
+        """The techniques that are equivalent to the selected one, the best first."""
+        names = set(self.selection["equivalent"]) - {self.selected["technique"]}
+        return [name for name in self.ranked if name in names]
+
+    @property
+    def ranked(self) -> list[str]:
+        """The techniques by their out-of-fold value of the metric that selects, the best first."""
+        sign = -1 if higher_is_better(self.params.select.metric) else 1
+        return sorted(self.names, key=lambda name: sign * self.selecting(name)["value"])
+
+    def selecting(self, name: str) -> Mapping[str, float]:
+        """A technique's out-of-fold value of the metric that selects: at the operating point if it depends on decisions."""
+        metric, technique = self.params.select.metric, self.board["techniques"][name]
+        if metric in technique["out_of_fold"]:
+            estimate: Mapping[str, float] = technique["out_of_fold"][metric]
+            return estimate
+        of_probabilities: Mapping[str, float] = self.evaluations[name]["out_of_fold"]["corrected"][metric]
+        return of_probabilities
+
+    def drawing_rank(self, role: str) -> int:
+        """Order of drawing by role: the line drawn last covers the others."""
+        return ("other", "equivalent", "reference", "selected").index(role)
+
     def role(self, name: str) -> str:
-        """How the page marks a technique: selected, reference or other."""
+        """How the page marks a technique: selected, reference, equivalent or other."""
         if name == self.selected["technique"]:
             return "selected"
-        return "reference" if name == self.board["reference"] else "other"
+        if name == self.board["reference"]:
+            return "reference"
+        return "equivalent" if name in self.equivalent else "other"

@@ -11,9 +11,6 @@ from stages.pages.drawing import CURVE_UNITS, LEAST_IN_BIN, corner_ticks, dots, 
 from stages.pages.report.results import FAMILIES, Results
 from stages.pages.words import percent
 
-# The line drawn last covers the others.
-DRAWING_ORDER = ("other", "reference", "selected")
-
 
 def curves(results: Results) -> dict[str, Any]:
     """Precision-recall and calibration curves of every label."""
@@ -24,7 +21,8 @@ def curves(results: Results) -> dict[str, Any]:
         corner = min(0.9, max(0.0, floor(10 * float(np.median(f1)) - 1) / 10))
         lines = curve_lines(results, label)
         panels.append({"label": label_index, "corner": corner, "corner_ticks": corner_ticks(corner), "lines": lines})
-    return {"panels": panels, "units": CURVE_UNITS, "least": LEAST_IN_BIN}
+    order = sorted(range(len(results.names)), key=lambda at: -results.drawing_rank(results.role(results.names[at])))
+    return {"panels": panels, "order": order, "units": CURVE_UNITS, "least": LEAST_IN_BIN}
 
 
 def curve_lines(results: Results, label: str) -> dict[str, list[dict[str, Any]]]:
@@ -40,7 +38,7 @@ def curve_lines(results: Results, label: str) -> dict[str, list[dict[str, Any]]]
             bins = joined(fine)
             lines[family].append({**common, "path": points(bins["mean_probability"], bins["share"]), "dots": dots(bins)})
     for family_lines in lines.values():
-        family_lines.sort(key=lambda line: DRAWING_ORDER.index(line["role"]))
+        family_lines.sort(key=lambda line: results.drawing_rank(line["role"]))
     return lines
 
 

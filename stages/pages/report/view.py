@@ -7,10 +7,13 @@ from pathlib import Path
 from ballast.evaluation.bootstrap import MINIMUM_SEEDS
 from stages.pages.html import STYLE, environment, script_hash, trusted_source
 from stages.pages.report.answer_view import answer
+from stages.pages.report.baseline_view import against_baseline
 from stages.pages.report.comparison_view import comparisons
 from stages.pages.report.data_view import data, drift
 from stages.pages.report.errors_view import errors, perturbed
 from stages.pages.report.leaderboard_view import leaderboard
+from stages.pages.report.levers_view import help_most
+from stages.pages.report.metrics_view import all_metrics
 from stages.pages.report.operating_point_view import disagreements, operating_point
 from stages.pages.report.results import Results
 from stages.pages.report.search_view import search_rows
@@ -18,6 +21,8 @@ from stages.pages.report.studies_view import studies
 from stages.pages.report.techniques_view import confusions, curves, majority, priors, probe
 
 HERE = Path(__file__).parent
+# The command that measures the levers.
+LEVERS = "dvc repro levers"
 
 
 def page(results: Results) -> str:
@@ -37,7 +42,10 @@ def page(results: Results) -> str:
             roles=[results.role(name) for name in names],
             answer=answer(results),
             confidence=results.confidence,
+            baseline=against_baseline(results),
+            levers=help_most(results.levers, LEVERS),
             leaderboard=leaderboard(results),
+            metrics=all_metrics(results),
             curves=curves(results),
             confusions=confusions(results),
             probe=probe(results),
