@@ -550,3 +550,28 @@ def test_the_empty_feedback_of_a_fresh_clone(workspace: Project) -> None:
     table = pd.read_parquet(ROOT / PROJECT.feedback)
     assert table.columns.tolist() == ["id", "text", "label", "split"]
     assert len(table) == 0
+
+
+def test_a_share_of_the_training_groups_leaves_test_as_it_is_and_the_folds_level(workspace: Project) -> None:
+    whole = ingest(workspace, content=LARGE)
+    quarter, half = (ingest(workspace, content=LARGE, train_share=share) for share in (0.25, 0.5))
+    outside = {name: set(table.index[table["split"] == "train"]) for name, table in (("quarter", quarter), ("half", half))}
+    assert outside["quarter"] < outside["half"]
+    for share, table in ((0.25, quarter), (0.5, half)):
+        assert table[table["split"] == "test"].equals(whole[whole["split"] == "test"])
+        for label, rows in table[table["split"] == "train"].groupby("label"):
+            used = ((whole["label"] == label) & (whole["split"] == "train")).sum()
+            assert abs(len(rows) - share * used) <= 4
+            counts = rows.groupby("fold")["group"].nunique()
+            assert len(counts) == 8 and counts.max() - counts.min() <= 1
+        assert (table.groupby("group")["fold"].nunique() == 1).all()
+
+
+def test_folds_test_every_message_once_and_rotate_validation_inside(workspace: Project) -> None:
+    tested = []
+    for index in range(3):
+        found = with_feedback(workspace, ("entirely new", "ham", "train"), train_share=1.0, folds={"count": 3, "index": index})
+        tested.append(found["split"] == "test")
+        assert sorted(found["fold"].unique()) == list(range(-1, 8))
+        assert (found.groupby("group")["fold"].nunique() == 1).all()
+    assert (sum(test.astype(int) for test in tested) == 1).all()

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from stages.store.checked import read_arrays
+from ballast.exceptions import UserError
+from stages.store.checked import read_arrays, write_table
 from stages.store.files import read_json
 from stages.store.ingested import training_counts, validation_counts
-from stages.store.messages import Messages
+from stages.store.messages import Messages, read_messages
 from stages.store.project import PROJECT
+from stages.store.project import Project as ProjectPaths
 from tests.project import Project, corpus, workspace
 
 # The last seed validates on the same fold as seed 1.
@@ -72,3 +76,12 @@ def test_a_fixed_validation_split_is_that_of_every_seed() -> None:
         assert messages.train(seed).index.tolist() == [0, 3]
         assert messages.validation(seed).index.tolist() == [1]
     assert messages.test().index.tolist() == [2]
+
+
+def test_a_table_of_an_earlier_version_is_named(trained: Project, tmp_path: Path) -> None:
+    project = ProjectPaths(tmp_path)
+    project.messages.parent.mkdir()
+    messages = pd.read_parquet(trained.folder / PROJECT.messages)
+    write_table(project.messages, messages.drop(columns="fold"))
+    with pytest.raises(UserError, match=r"data/messages.parquet: no column 'fold'.*`dvc repro`"):
+        read_messages(["text"], project)

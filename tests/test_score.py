@@ -22,14 +22,17 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 from scipy.special import softmax
 
+import ballast
 from ballast.data.near_duplicates import near_duplicate_groups
 from ballast.io.digest import parse_json
 from ballast.models import folder as models
 from stages.production import malformed, rows, scoring
 from stages.production.incoming import read_rows
 from stages.production.rows import Columns, Row
+from stages.production.score import answer
 from stages.production.scoring import Seen
 from stages.store.files import write_json
+from stages.store.project import PROJECT
 from tests.deployed import deploy, prior_model, tfidf
 from tests.flow_fixtures import eventually, prefect_server
 from tests.project import ROOT, Outcome, Project, corpus
@@ -126,6 +129,24 @@ def test_probabilities_are_on_the_production_prior_and_the_label_is_that_of_leas
     }
     assert about(workspace)["sha256"] == incoming_sha256(folder / "manifest.json")
     assert quarantined(workspace) == leftovers(workspace) == []
+
+
+def test_a_version_with_a_review_band_says_which_messages_people_decide(workspace: Project) -> None:
+    model = tfidf(MESSAGES)
+    costs = {"ham": {"ham": 0.0, "spam": 1.0}, "spam": {"ham": 2.0, "spam": 0.0}}
+    band = {"kind": "cost", "limit": 0.1, "cut": 0.1, "share": None, "thresholds": {"low": 0.05, "high": 0.9}}
+    deploy(workspace.folder, model, operating_point={"costs": costs, "review": band})
+    workspace.edit({"production.score.id_column": "id"})
+    workspace.write("messages.csv", with_ids(MESSAGES))
+    assert run(workspace).code == 0
+    table = scored(workspace)
+    assert list(table.columns) == ["id", "text", "group", "p_ham", "p_spam", "label", "model", "review"]
+    assert table["review"].dtype == bool and 0 < table["review"].sum() < len(table)
+    np.testing.assert_array_equal(table["review"], table["p_spam"].between(0.05, 0.9, inclusive="neither"))
+    loaded = ballast.load_deployed(workspace.folder / PROJECT.deployed)
+    np.testing.assert_array_equal(loaded.review(table["text"]), table["review"])
+    unclear = answer(str(table["text"][table["review"].argmax()]), 1000, loaded.model, loaded.version)
+    assert unclear["review"] is True and set(unclear) == {"label", "probabilities", "review"}
 
 
 def incoming_sha256(path: Path) -> str:
@@ -411,6 +432,10 @@ def test_what_is_deployed_must_be_what_was_deployed(cheap: Project) -> None:
         ({"labels": ["ham", "eggs"]}, "effective_prior names the class 'spam'"),
         ({"production_prior": {"ham": 1.0}}, "production_prior misses the class 'spam'"),
         ({"files": None}, "not the manifest of a deployed version"),
+        (
+            {"operating_point": {"costs": {"ham": {"spam": 1}, "spam": {"ham": 1}}, "review": {"kind": "margin"}}},
+            "review.kind is 'margin'; expected 'budget' or 'cost'",
+        ),
         ({"operating_point": {"costs": {}}}, "misses the cost of predicting 'spam' for 'ham'"),
     ):
         manifest.write_text(json.dumps(parse_json(good[1]) | change))

@@ -22,6 +22,7 @@ from scipy.special import softmax
 import ballast.io.digest as digest
 from ballast.evaluation.costs import cost_matrix, decide
 from ballast.evaluation.priors import correct_prior
+from ballast.evaluation.review import ReviewBand, review_from_json, review_mask
 from ballast.exceptions import UserError
 from ballast.io.digest import file_sha256
 from ballast.io.paths import real_folder, regular_file
@@ -55,6 +56,7 @@ class Version:
     manifest : the content of its manifest; sha256 : of the manifest's bytes.
     effective_prior, production_prior : (K,) in the order of the labels.
     costs : (K, K), costs[true, predicted] of the operating point.
+    review : the messages that people decide; None for no message.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Version:
     effective_prior: np.ndarray
     production_prior: np.ndarray
     costs: np.ndarray
+    review: ReviewBand | None = None
 
     def load(self) -> Model:
         """Load the model; raises UserError if a file differs from its sha256."""
@@ -87,6 +90,10 @@ class Version:
     def decisions(self, posteriors: np.ndarray) -> np.ndarray:
         """Class indices (n,) of least expected cost at the operating point, from posteriors (n, K)."""
         return decide(posteriors, self.costs)
+
+    def reviewed(self, posteriors: np.ndarray) -> np.ndarray:
+        """Whether people decide each message (n,), from posteriors (n, K)."""
+        return review_mask(posteriors, self.costs, self.review)
 
     def score(self, model: Model, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
         """Probabilities (n, K) and class indices (n,) of texts (n,); repeated texts are scored once.
@@ -137,6 +144,13 @@ class DeployedModel:
         Raises UserError for a single string and for an item that is not a string.
         """
         return self.classes_[self.version.score(self.model, check_texts(texts))[1]]
+
+    def review(self, texts: Iterable[str]) -> np.ndarray:
+        """Whether people decide each of texts (n,), because no decision is clear enough; false without a review band.
+
+        Raises UserError for a single string and for an item that is not a string.
+        """
+        return self.version.reviewed(self.predict_proba(texts))
 
 
 def read_pointer(path: Path) -> tuple[str, list[dict[str, str]]]:
@@ -195,10 +209,21 @@ def read_version(folder: Path, pin: str | None) -> Version:
         files, labels = dict(manifest["files"]), [str(label) for label in manifest["labels"]]
         priors = {key: prior_of(manifest[key], labels, f"{path}: {key}") for key in ("effective_prior", "production_prior")}
         costs = manifest_costs(manifest["operating_point"]["costs"], labels, f"{path}: operating_point.costs")
+        review = review_from_json(manifest["operating_point"].get("review"))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path}: not the manifest of a deployed version ({type(error).__name__}: {error})") from error
     check_files(folder, files)
-    return Version(name=folder.name, folder=folder, manifest=manifest, sha256=sha256, labels=labels, costs=costs, **priors)
+    return Version(
+        name=folder.name,
+        folder=folder,
+        manifest=manifest,
+        sha256=sha256,
+        labels=labels,
+        effective_prior=priors["effective_prior"],
+        production_prior=priors["production_prior"],
+        costs=costs,
+        review=review,
+    )
 
 
 def read_manifest(path: Path, pin: str | None) -> tuple[dict[str, Any], str]:

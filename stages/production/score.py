@@ -93,16 +93,18 @@ def score_lines(longest: int, version: Version) -> None:
 
 
 def answer(line: str | LongLine, longest: int, model: Model, version: Version) -> dict[str, Any]:
-    """The label and probabilities of a line's message, or an error."""
+    """The label and probabilities of a line's message, and whether people decide it; or an error."""
     if isinstance(line, LongLine):
         return {"error": TOO_LONG}
     text = line.rstrip("\r\n")
     if reason := malformed_text(text, longest):
         return {"error": reason}
     probabilities, classes = version.score(model, [text])
+    review = {} if version.review is None else {"review": bool(version.reviewed(probabilities)[0])}
     return {
         "label": version.labels[int(classes[0])],
         "probabilities": dict(zip(version.labels, probabilities[0].tolist(), strict=True)),
+        **review,
     }
 
 

@@ -145,8 +145,9 @@ def columns_of(params: Params) -> Columns:
 
 
 def schema(version: Version) -> pa.Schema:
-    """The columns of a scored window."""
+    """The columns of a scored window; `review` only if people decide some messages."""
     probabilities = [(f"p_{label}", pa.float64()) for label in version.labels]
+    review = [] if version.review is None else [("review", pa.bool_())]
     return pa.schema(
         [
             ("id", pa.string()),
@@ -155,6 +156,7 @@ def schema(version: Version) -> pa.Schema:
             *probabilities,
             ("label", pa.string()),
             ("model", pa.string()),
+            *review,
         ]
     )
 
@@ -172,6 +174,8 @@ def scored_table(chunk: list[Row], model: Model, version: Version) -> pa.Table:
         np.array(version.labels)[classes],
         [version.name] * len(chunk),
     ]
+    if version.review is not None:
+        columns.append(version.reviewed(probabilities))
     return pa.table(columns, schema=schema(version))
 
 

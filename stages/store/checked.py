@@ -43,9 +43,19 @@ def opened(path: Path, *, required: bool = True) -> Iterator[IO[bytes]]:
         raise damaged(path, error) from error
 
 
+def check_columns(path: Path, columns: Sequence[str]) -> None:
+    """Raise ValueError if a parquet file lacks a column, as a file of an earlier version may."""
+    present = parquet.read_schema(path).names
+    for name in columns:
+        if name not in present:
+            raise ValueError(f"no column {name!r}")
+
+
 def read_table(path: Path, columns: Sequence[str] | None = None, filters: Any = None, *, required: bool = True) -> pa.Table:
     """Read columns of a parquet file, of all or of some rows; raises UserError as `opened` does."""
     with opened(path, required=required):
+        if required:
+            check_columns(path, columns or ())
         table = parquet.read_table(
             path, columns=None if columns is None else list(columns), filters=filters, page_checksum_verification=True
         )
@@ -56,6 +66,8 @@ def read_table(path: Path, columns: Sequence[str] | None = None, filters: Any = 
 def read_frame(path: Path, columns: Sequence[str] | None = None, *, required: bool = True) -> pd.DataFrame:
     """Read columns of a parquet file into a data frame; raises UserError as `opened` does."""
     with opened(path, required=required):
+        if required:
+            check_columns(path, columns or ())
         return pd.read_parquet(
             path, columns=None if columns is None else list(columns), engine="pyarrow", page_checksum_verification=True
         )

@@ -42,12 +42,6 @@ class Messages:
             return self.table[self.table["split"] == "train"]
         return self.table[(self.table["split"] == "train") & (self.table["fold"] != seed % self.n_folds)]
 
-    def of(self, split: str) -> pd.DataFrame:
-        """The rows of one split; train and validation are those of the first fold."""
-        if split == "test":
-            return self.test()
-        return self.train(0) if split == "train" else self.validation(0)
-
     def counts(self, rows: pd.DataFrame) -> np.ndarray:
         """Messages of each class (K,) among some rows."""
         return np.bincount(rows["class"], minlength=len(self.names))
