@@ -24,8 +24,9 @@ from ballast.monitoring.decision import Feedback, Policy, assess_window
 from ballast.monitoring.label_shift import ScoredMessages
 from ballast.monitoring.quantification import classify_and_count, estimate_prior, posterior_conditionals
 from benchmarks.measuring import surroundings, write_result
-from stages.production.deployed import REFERENCE, VOCABULARY, Version, current_version, indices, read_version
-from stages.production.watch import reference_of
+from stages.production.deployed import VOCABULARY, Version, current_version, indices, read_version
+from stages.production.reference import by_deployed_model, read_held_out
+from stages.production.watch import read_reference
 from stages.production.watch_results import policy_of
 from stages.store.params import read_params
 
@@ -58,13 +59,13 @@ class Population:
     """The messages to draw from, as the model sees them, with their classes (n,): 1 is the rare class."""
 
     def __init__(self, version: Version) -> None:
-        table = pd.read_parquet(version.folder / REFERENCE)
-        self.scored = reference_of(version, table)
-        self.classes = indices(table["label"], version.labels)
-        self.labels = version.labels
+        reference = read_reference(version)
+        self.scored, self.classes, self.labels = reference.messages, reference.classes, version.labels
         self.rare = int(version.production_prior.argmin())
-        validation = self.classes[(table["split"] == "validation").to_numpy()]
-        self.labelled = np.bincount(validation, minlength=len(self.labels))
+        rows = by_deployed_model(version, read_held_out(version))
+        # An ensemble has scored no message of validation without having seen it.
+        validation = rows[rows["split"] == "validation"] if (rows["split"] == "validation").any() else rows
+        self.labelled = np.bincount(indices(validation["label"], self.labels), minlength=len(self.labels))
         self.rows = [np.flatnonzero(self.classes == label) for label in range(len(self.labels))]
 
     def prior(self, share: float) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -60,13 +61,14 @@ def selected_project(folder: Path, python: Path, counts: Mapping[str, int], **ch
     """A project in which a linear model of made-up messages is selected, with changes of its params; DVC ran no stage."""
     project = project_copy(folder, python)
     project.write("messages.csv", corpus(counts))
-    quick = {"techniques": {"tfidf": {}}, "evaluate.resamples": 100, "production.score.id_column": "id"}
+    quick = {"techniques": {"tfidf": {}}, "train.seeds": [0, 1], "evaluate.resamples": 100, "production.score.id_column": "id"}
     settings = {"ingest.source": "file", "ingest.path": "messages.csv", **quick, **changes}
     project.edit(settings)
     for stage in ("ingest", "search", "techniques", "resample", "train", "evaluate", "probe", "compare", "select"):
-        for name in settings["techniques"] if stage in ("resample", "train", "evaluate") else [None]:
-            entry = {} if name is None else {"name": name}
-            done = project.stage_here(stage, **entry, **({"seed": 0} if stage in ("resample", "train") else {}))
+        names = [{"name": name} for name in settings["techniques"]] if stage in ("resample", "train", "evaluate") else [{}]
+        seeds = [{"seed": seed} for seed in settings["train.seeds"]] if stage in ("resample", "train") else [{}]
+        for name, seed in product(names, seeds):
+            done = project.stage_here(stage, **name, **seed)
             assert done.code == 0, done.stderr
     return project
 

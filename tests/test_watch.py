@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import subprocess
@@ -18,8 +19,10 @@ from pyarrow import parquet
 with warnings.catch_warnings():
     # Evidently's imports warn of their own ends.
     warnings.simplefilter("ignore")
-    import stages.production.watch  # noqa: F401
+    from stages.production.watch import read_reference
 from ballast.io.digest import parse_json
+from stages.production.deployed import read_version
+from stages.production.reference import read_held_out
 from stages.store.checked import write_table
 from stages.store.files import read_json
 from stages.store.project import PROJECT
@@ -115,6 +118,21 @@ def test_a_usual_window_is_steady_and_all_is_written(project: Project) -> None:
     assert set(found["findings"][0]) == {"name", "p", "effect", "rejects"}
     assert (found["feedback"], found["to_label"], found["new_labels"]) == (None, [], {"ham": 0, "spam": 0})
     assert "Evidently" in watch_page(project, "w1") and "w1: steady" in watch_page(project)
+
+
+def test_a_window_is_compared_with_what_the_deployed_training_has_not_seen(project: Project) -> None:
+    with contextlib.chdir(project.folder):
+        version = read_version("0001")
+        reference, held_out = read_reference(version), read_held_out(version)
+    messages = splits(project)
+    seen = messages[(messages["split"] == "train") & (messages["fold"] != 0)]
+    own = messages[(messages["fold"] == 0) | (messages["split"] == "test")]
+    assert sorted(reference.messages.groups) == sorted(own["group"])
+    assert set(held_out["group"]) & set(seen["group"]) and not set(reference.messages.groups) & set(seen["group"])
+    # Messages of the folds of other trainings hold no word that is new to the deployed one, as no message of traffic would.
+    assert held_out[held_out["training"] == 1].query("split == 'validation'")["unseen_words"].sum() == 0
+    shares = messages[messages["fold"].isin([0, 1])]["label"].value_counts(normalize=True)
+    assert reference.validation_shares == pytest.approx(shares[["ham", "spam"]].to_numpy())
 
 
 def test_watched_twice_the_bytes_are_the_same(project: Project) -> None:

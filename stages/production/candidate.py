@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 from safetensors.numpy import save_file
 from scipy.special import softmax
 
-from ballast.data.descriptors import descriptors, vocabulary
+from ballast.data.descriptors import vocabulary
 from ballast.exceptions import UserError
 from ballast.io.digest import file_sha256
 from ballast.io.paths import real_folder, regular_file
@@ -22,6 +21,7 @@ from ballast.io.urls import public_text, secrets_in
 from ballast.models.folder import load, read_manifest
 from stages.production.checkouts import run_git
 from stages.production.deployed import MANIFEST, MODEL, REFERENCE, VOCABULARY, check_files
+from stages.production.reference import reference_table
 from stages.production.versions import Manifest
 from stages.store.checked import of_model, read_pinned, read_table, write_table
 from stages.store.files import as_new, read_json
@@ -58,8 +58,10 @@ def make_candidate(source: Path, folder: Path) -> Manifest:
         manifest = read_manifest(origin)
     check_current(pointer, calibration, point, messages, manifest, project)
     lock = locked_stages(project.lock) if regular_file(project.lock) else {}
-    check_lock(lock, name, seed, project)
-    trainings = read_trainings(name, seeds_of(project, name), messages, project)
+    evaluated = read_json(project.evaluations / f"{name}.json")
+    seeds = sorted(map(int, evaluated["seeds"]))
+    check_lock(lock, name, seeds, project)
+    trainings = read_trainings(name, seeds, messages, project)
     test = trainings[seed].scores.test
 
     copied = copy_model(origin, manifest, folder) | write_beside(pointer, messages, trainings, folder, project)
@@ -70,6 +72,7 @@ def make_candidate(source: Path, folder: Path) -> Manifest:
         "technique": name,
         "seed": seed,
         "labels": labels,
+        "declared_prior": evaluated["fitted"]["declared_prior"],
         "effective_prior": pointer["effective_prior"],
         "production_prior": pointer["production_prior"],
         "calibration": calibration,
@@ -77,11 +80,6 @@ def make_candidate(source: Path, folder: Path) -> Manifest:
         "lineage": lineage(lock, pointer["folder"], f"train@{name}-{seed}", project),
         "files": copied,
     }
-
-
-def seeds_of(project: Project, name: str) -> list[int]:
-    """The seeds with which an evaluated technique was trained."""
-    return sorted(map(int, read_json(project.evaluations / f"{name}.json")["seeds"]))
 
 
 def copy_model(origin: Path, manifest: Mapping[str, Any], folder: Path) -> dict[str, str]:
@@ -112,12 +110,7 @@ def write_beside(
     if project.feedback.exists():
         texts = read_table(project.feedback, ["text"], required=False)["text"]
     save_file({"words": words, "feedback": np.sort(fingerprints_of(texts))}, folder / VOCABULARY)
-    # Held out from the deployed training are test and its own fold; the other folds have the scores of the other trainings.
-    validation = [messages.validation(seed).assign(split="validation") for seed in trainings]
-    held_out: pd.DataFrame = pd.concat([*validation, messages.test()])
-    of_validation = [training.scores.validation for training in trainings.values()]
-    logits = np.concatenate([*of_validation, trainings[pointer["seed"]].scores.test])
-    write_table(folder / REFERENCE, reference(held_out, pointer["labels"], logits, words))
+    write_table(folder / REFERENCE, reference_table(messages, trainings, words))
     return {name: file_sha256(folder / name) for name in names}
 
 
@@ -169,13 +162,14 @@ def check_current(
         raise UserError(f"{pointed}: its class prior differs from production.prior in {project.params}; run `dvc repro`")
 
 
-def check_lock(lock: Mapping[str, Any], name: str, seed: int, project: Project) -> None:
-    """Raise UserError for a file that has changed since the model was trained or selected, by DVC's lock."""
-    for stage, kind, path, user in (
-        (f"train@{name}-{seed}", "deps", project.messages, "the model"),
-        (f"train@{name}-{seed}", "outs", project.logits / name / f"{seed}.npz", "the model"),
-        ("select", "deps", project.leaderboard, "the selection"),
-    ):
+def check_lock(lock: Mapping[str, Any], name: str, seeds: Iterable[int], project: Project) -> None:
+    """Raise UserError for a file that has changed since the models were trained or one was selected, by DVC's lock."""
+    of_trainings = [
+        (f"train@{name}-{seed}", kind, path, "the model")
+        for seed in seeds
+        for kind, path in (("deps", project.messages), ("outs", project.logits / name / f"{seed}.npz"))
+    ]
+    for stage, kind, path, user in (*of_trainings, ("select", "deps", project.leaderboard, "the selection")):
         expected = locked_md5(lock, stage, kind, path.relative_to(project.root))
         if expected is not None and hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() != expected:
             raise UserError(f"{path}: differs from the file that {project.lock} names for {user}; run `dvc repro`")
@@ -212,21 +206,6 @@ def copy_public(path: Path, target: Path) -> None:
     target.write_text(public_text(path.read_text(encoding="utf-8")), encoding="utf-8")
     for key in secrets_in(read_yaml(target, LARGEST_LOCK_BYTES), skip="probe"):
         raise UserError(f"{path}: {key} holds a URL with user info, a query or a fragment; write it on one line, unescaped")
-
-
-def reference(held_out: pd.DataFrame, labels: list[str], logits: np.ndarray, words: np.ndarray) -> pd.DataFrame:
-    """The reference for windows: the held-out messages (n rows) without their texts, with their logits (n, K)."""
-    texts = held_out["text"].tolist()
-    columns = {f"logit_{label}": logits[:, at].astype(np.float32) for at, label in enumerate(labels)}
-    labelled = pd.DataFrame(
-        {
-            "label": held_out["label"].tolist(),
-            "split": held_out["split"].tolist(),
-            "group": held_out["group"].tolist(),
-            **columns,
-        }
-    )
-    return pd.concat([labelled, descriptors(texts, words)], axis=1)
 
 
 def lineage(lock: Mapping[str, Any], model: str, stage: str, project: Project) -> dict[str, Any]:

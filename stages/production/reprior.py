@@ -10,25 +10,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from scipy.special import ndtri
 
-from ballast.evaluation.adjustment import fit, with_intervals
-from ballast.evaluation.cross_fitting import out_of_fold
+from ballast.evaluation.adjustment import adjust
 from ballast.evaluation.intervals import intervals, point_values, pooled_draws
 from ballast.evaluation.metrics import Decisions
-from ballast.evaluation.operating_point import point_as_json, rule_from_json
-from ballast.evaluation.protocol import Labelled, Protocol
+from ballast.evaluation.operating_point import rule_from_json
+from ballast.evaluation.out_of_fold import out_of_fold_estimates
+from ballast.evaluation.protocol import Protocol
 from ballast.exceptions import UserError, suggestion
 from ballast.io.digest import file_sha256
 from ballast.io.paths import regular_file
 from ballast.labels import check_all_labels
 from stages.pages.model_card.text import markdown
 from stages.pages.words import decision_rule, metric_name, with_interval
-from stages.production.deployed import REFERENCE, Version, check_files, indices
+from stages.production.deployed import REFERENCE, Version, check_files
+from stages.production.reference import ReferenceScores, read_held_out, reference_scores
 from stages.production.versions import Manifest, shares_in_words
-from stages.store.checked import read_frame
 from stages.store.files import read_json
+from stages.store.params import read_params
 from stages.store.project import PROJECT
 from stages.store.section import checked, read_yaml
 from stages.store.training_sections import Evaluate
@@ -63,44 +63,54 @@ def prior_deviation(window: str, labels: list[str]) -> dict[str, float]:
 
 def operating_point_for(prior: Mapping[str, float], base: Version) -> dict[str, Any]:
     """The operating point of a version for another production prior, by the version's own rule, as in stage evaluate."""
+    held_out = reference_scores(read_held_out(base), base.labels, declared_prior(base))
+    protocol = protocol_for(prior, base, held_out)
+    adjusted = adjust(held_out.scores, protocol)
+    # The same scores give the same prior, except for rounding on another machine.
+    if not np.allclose(adjusted.fit.effective, base.effective_prior, rtol=1e-5, atol=0):
+        raise UserError(f"{base.folder / REFERENCE}: its logits do not fit the effective prior; promote the version again")
+    weights = protocol.production_weights(protocol.test)
+    decisions = [Decisions(protocol.test_scores(adjusted.fit.preferences(logits), weights)) for logits in adjusted.test]
+    values = point_values(decisions, protocol.test)
+    draws = pooled_draws({"operating_point": decisions}, protocol.test, protocol)["operating_point"]
+    # Earlier releases stored metrics of validation, which are for the former prior.
+    point = {key: value for key, value in base.manifest["operating_point"].items() if key != "validation"}
+    return {
+        **point,
+        **adjusted.as_json(protocol)["operating_point"],
+        "production_prior": dict(prior),
+        "out_of_fold": out_of_fold_estimates(adjusted, protocol).estimates["operating_point"],
+        "test": intervals(decisions, values, draws, protocol),
+    }
+
+
+def declared_prior(base: Version) -> np.ndarray | None:
+    """The declared prior (K,) of a version's technique, or None.
+
+    Versions of earlier releases do not name it. With the effective prior in its place, the fit gives that again: it agrees
+    with a prior that it gave or agreed with before.
+    """
+    declared = base.manifest.get("declared_prior", base.manifest["effective_prior"])
+    return None if declared is None else np.array([declared[label] for label in base.labels])
+
+
+def protocol_for(prior: Mapping[str, float], base: Version, held_out: ReferenceScores) -> Protocol:
+    """The protocol of a version's own settings for another production prior."""
     labels, point = base.labels, base.manifest["operating_point"]
     settings = base.folder / PROJECT.params
-    # The version's own settings, so that the fitted effective prior is the same as before.
-    bootstrap = checked(Evaluate, read_yaml(settings)["evaluate"], str(settings))
-    held_out = read_frame(base.folder / REFERENCE, required=False)
-    split = {name: held_out[held_out["split"] == name] for name in ("validation", "test")}
-    logits = {name: rows[[f"logit_{label}" for label in labels]].to_numpy() for name, rows in split.items()}
-    validation = labelled_rows(split["validation"], labels)
-    protocol = Protocol(
+    # Its own bootstrap, so that the fitted effective prior is the same as before. Earlier releases had fewer settings.
+    evaluate = {**read_params().evaluate.model_dump(), **read_yaml(settings)["evaluate"]}
+    bootstrap = checked(Evaluate, evaluate, str(settings))
+    return Protocol(
         names=labels,
-        out_of_fold=out_of_fold([np.arange(len(validation.classes))], validation.classes, validation.groups),
-        test=labelled_rows(split["test"], labels),
+        out_of_fold=held_out.out_of_fold,
+        test=held_out.test,
         production_prior=np.array([prior[label] for label in labels]),
         rule=rule_from_json(point, labels),
         resamples=bootstrap.resamples,
         confidence=bootstrap.confidence,
         seed=bootstrap.seed,
     )
-    # The fit agrees with a prior that it gave or agreed with before, so the effective prior stays.
-    fitted = fit(logits["validation"], protocol.out_of_fold, base.effective_prior, protocol)
-    if not np.array_equal(fitted.effective, base.effective_prior):
-        raise UserError(f"{base.folder / REFERENCE}: its logits do not fit the effective prior; promote the version again")
-    fitted = with_intervals(fitted, logits["validation"], protocol.out_of_fold, protocol)
-    weights = protocol.production_weights(protocol.test)
-    decisions = Decisions(protocol.test_scores(fitted.preferences(fitted.corrected(logits["test"], protocol)), weights))
-    values = point_values([decisions], protocol.test)
-    draws = pooled_draws({"operating_point": [decisions]}, protocol.test, protocol)["operating_point"]
-    return {
-        **point,
-        **point_as_json(fitted.operating_point, protocol.rule, labels),
-        "production_prior": dict(prior),
-        "test": intervals([decisions], values, draws, protocol),
-    }
-
-
-def labelled_rows(rows: pd.DataFrame, labels: list[str]) -> Labelled:
-    """Classes and groups of rows of the reference."""
-    return Labelled(classes=indices(rows["label"], labels), groups=np.unique(rows["group"], return_inverse=True)[1])
 
 
 def link(path: Path, target: Path) -> None:

@@ -26,9 +26,10 @@ from ballast.evaluation.priors import correct_prior
 from ballast.exceptions import UserError, suggestion
 from ballast.monitoring.challenge import ChallengeProtocol, Contender, challenge
 from stages.production.checkouts import bring, changed_since, remove_checkout, run_git
-from stages.production.deployed import REFERENCE, Version, current_version, read_version
+from stages.production.deployed import Version, current_version, read_version
 from stages.production.feedback import read_feedback
 from stages.production.home import CODE, STATE, bring_home, state_here
+from stages.production.reference import read_held_out
 from stages.production.reprior import estimated_prior, operating_point_for
 from stages.production.retrained_params import retrained
 from stages.production.windows import WINDOW, quoted_name
@@ -135,7 +136,7 @@ def never_seen(test: pd.DataFrame, champion: Version) -> np.ndarray:
 
     This holds for all of them unless the data were split again, because feedback keeps its split.
     """
-    held_out = read_frame(champion.folder / REFERENCE, ["split", "group"], required=False).query("split == 'test'")
+    held_out = read_held_out(champion).query("split == 'test'")
     return np.isin(test["group"], held_out["group"]) | (test["source"] == "feedback").to_numpy()
 
 

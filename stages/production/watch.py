@@ -25,12 +25,12 @@ from ballast.monitoring.label_shift import ScoredMessages, most_atypical
 from ballast.monitoring.quantification import adjusted_count, classify_and_count, emq, posterior_conditionals
 from stages.pages.evidently import with_shares
 from stages.pages.watch.evidently import Columns, window_page
-from stages.production.deployed import REFERENCE, VOCABULARY, Version, indices
+from stages.production.deployed import VOCABULARY, Version, indices
 from stages.production.feedback import read_feedback
+from stages.production.reference import by_deployed_model, logits_of, read_held_out
 from stages.production.timeline import ids_to_label, write_timeline
 from stages.production.watch_results import by_label, decision_as_json, feedback_metrics, policy_of, shares
 from stages.production.windows import WINDOW, quoted_name, read_window, version_of
-from stages.store.checked import read_frame
 from stages.store.files import locked, replaced, write_json
 from stages.store.groups import fingerprints_of
 from stages.store.params import Params, read_params
@@ -44,30 +44,29 @@ EVIDENTLY_THRESHOLD = 0.05
 
 @dataclass(frozen=True, kw_only=True)
 class Reference:
-    """The labelled held-out messages of a version: scores, classes (m,), and which are of validation (m,)."""
+    """The labelled messages that the deployed model has scored and not seen, and their classes (m,).
+
+    validation_shares : (K,) class shares of all out-of-fold messages, on which the calibration was fitted.
+    """
 
     messages: ScoredMessages
     classes: np.ndarray
-    validation: np.ndarray
-
-
-def reference_of(version: Version, table: pd.DataFrame) -> ScoredMessages:
-    """The labelled held-out messages with the scores of the deployed version."""
-    logits = table[[f"logit_{label}" for label in version.labels]].to_numpy(dtype=np.float64)
-    return ScoredMessages(
-        posteriors=version.posteriors(logits),
-        groups=table["group"].to_numpy(),
-        descriptors={name: table[name].to_numpy() for name in NAMES},
-    )
+    validation_shares: np.ndarray
 
 
 def read_reference(version: Version) -> Reference:
-    """The labelled held-out messages of a version."""
-    table = read_frame(version.folder / REFERENCE, required=False)
+    """The labelled held-out messages of a version, with the scores of the deployed model."""
+    held_out = read_held_out(version)
+    rows, labels = by_deployed_model(version, held_out), version.labels
+    of_validation = indices(held_out.loc[held_out["split"] == "validation", "label"], labels)
     return Reference(
-        messages=reference_of(version, table),
-        classes=indices(table["label"], version.labels),
-        validation=(table["split"] == "validation").to_numpy(),
+        messages=ScoredMessages(
+            posteriors=version.posteriors(logits_of(rows, labels)),
+            groups=rows["group"].to_numpy(),
+            descriptors={name: rows[name].to_numpy() for name in NAMES},
+        ),
+        classes=indices(rows["label"], labels),
+        validation_shares=np.bincount(of_validation, minlength=len(labels)) / len(of_validation),
     )
 
 
@@ -82,7 +81,7 @@ def window_of(version: Version, table: pd.DataFrame) -> ScoredMessages:
 
 
 def calibrated(version: Version, posteriors: np.ndarray) -> np.ndarray:
-    """Posteriors (n, K) on the class shares of validation, after bias-corrected temperature scaling."""
+    """Posteriors (n, K) on the class shares of the out-of-fold messages, after bias-corrected temperature scaling."""
     bias = np.array([version.manifest["calibration"]["bias"][label] for label in version.labels])
     calibration = Calibration(temperature=version.manifest["calibration"]["temperature"], bias=bias)
     logits = np.log(np.maximum(posteriors, LEAST)) - np.log(version.production_prior) + np.log(version.effective_prior)
@@ -120,11 +119,9 @@ def estimates(version: Version, reference: Reference, window: ScoredMessages) ->
     if len(window.groups) == 0:
         return None
     conditionals = posterior_conditionals(reference.messages.posteriors, reference.classes, reference.messages.groups)
-    classes = reference.classes[reference.validation]
-    validation_shares = np.bincount(classes, minlength=len(version.labels)) / len(classes)
     estimated = {
         "classify_and_count": classify_and_count(window.posteriors),
-        "emq": emq(calibrated(version, window.posteriors), validation_shares),
+        "emq": emq(calibrated(version, window.posteriors), reference.validation_shares),
         "pacc": adjusted_count(window.posteriors, conditionals),
     }
     counted = shares(version.decisions(window.posteriors), version.labels)
