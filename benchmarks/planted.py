@@ -70,7 +70,8 @@ def simulated_comparison(
     everything = np.ones((1, groups.max() + 1))
     draws = {
         name: Draws(
-            values={METRIC: drawn[name][METRIC]},
+            values={METRIC: drawn[name].values[METRIC]},
+            chance={METRIC: drawn[name].chance[METRIC]},
             seeds={METRIC: np.array([statistic(everything)[METRIC][0] for statistic in families[name]])},
             correct=np.stack([scores.argmax(axis=1) == labels for scores in logits[name]]),
         )

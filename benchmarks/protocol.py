@@ -17,6 +17,7 @@ from joblib import Parallel, delayed
 
 from ballast.evaluation.bootstrap import Draws, bootstrap_draws, percentile_interval, seed_noise
 from ballast.evaluation.comparison import compare
+from ballast.evaluation.intervals import over_seeds
 from ballast.evaluation.seed_variation import training_variance, with_seed_variation, with_training_variation
 from benchmarks.measuring import surroundings, write_result
 from benchmarks.planted import safety_of
@@ -50,16 +51,23 @@ def safety_figures(simulations: int) -> list[dict[str, Any]]:
 def test_draws(made: World, resamples: int, seed: int) -> dict[str, Draws]:
     """Draws of the mean over trainings on the test messages."""
 
-    def mean_f1(counts: np.ndarray) -> dict[int, np.ndarray]:
+    def of_trainings(counts: np.ndarray) -> dict[tuple[int, int], np.ndarray]:
         by_training = [f1(made.test_decided[:, training], made.test_labels, counts) for training in range(FOLDS)]
-        return dict(enumerate(np.mean(by_training, axis=0).T))
+        return {
+            (number, training): values for training, of_all in enumerate(by_training) for number, values in enumerate(of_all.T)
+        }
 
-    drawn = bootstrap_draws(mean_f1, len(made.test_labels), resamples, seed)
+    by_training = bootstrap_draws(of_trainings, len(made.test_labels), resamples, seed)
+    drawn = [
+        over_seeds([by_training[number, training] for training in range(FOLDS)]) for number in range(len(made.test_decided))
+    ]
     seeds = np.stack([f1(made.test_decided[:, training], made.test_labels) for training in range(FOLDS)], axis=1)
     right = made.test_decided == made.test_labels
     return {
-        name_of(number): Draws(values={METRIC: drawn[number]}, seeds={METRIC: seeds[number]}, correct=right[number])
-        for number in drawn
+        name_of(number): Draws(
+            values={METRIC: mean}, seeds={METRIC: seeds[number]}, correct=right[number], chance={METRIC: chance}
+        )
+        for number, (mean, chance) in enumerate(drawn)
     }
 
 
@@ -84,7 +92,7 @@ def compared_once(truth: np.ndarray, distances: np.ndarray, resamples: int, seed
     ):
         compared: Any = compare(varied, "baseline", [METRIC], CONFIDENCE, frozenset(), MARGIN)
         differences = [compared[name]["metrics"][METRIC] for name in list(plain)[1:]]
-        own = [float(np.std(draws.seeds[METRIC], ddof=1)) if kind == "test" else deviation for draws in plain.values()]
+        own = [np.sqrt(max(0.0, draws.training_variance(METRIC))) if kind == "test" else deviation for draws in plain.values()]
         degrees = FOLDS - 1 if kind == "test" else np.inf
         found[kind] = {
             "interval": [

@@ -38,6 +38,8 @@ def write_draws(families: Mapping[str, Draws], path: Path) -> None:
             f"{family}.seeds": np.stack([draws.seeds[metric] for metric in metrics]),
             f"{family}.correct": draws.correct,
         }
+        if draws.chance:
+            arrays[f"{family}.chance"] = np.array([draws.chance.get(metric, 0.0) for metric in metrics])
         if draws.pooled is not None:
             arrays[f"{family}.pooled"] = np.array([draws.pooled[metric] for metric in metrics])
     with replaced(path) as temporary:

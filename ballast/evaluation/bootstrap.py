@@ -149,6 +149,7 @@ class Draws:
     sampling : the draws over messages alone, if `values` also vary between seeds.
     seed_errors : metric -> standard error from the trainings, if `values` vary between seeds.
     pooled : metric -> value on the messages of all seeds together, if each seed has its own messages.
+    chance : metric -> variance between seeds that the sampling of messages explains, and that `values` therefore include.
 
     Examples
     --------
@@ -161,6 +162,7 @@ class Draws:
     seeds: Mapping[str, np.ndarray]
     correct: np.ndarray
     pooled: Mapping[str, float] | None = None
+    chance: Mapping[str, float] = field(default_factory=dict)
     sampling: Mapping[str, np.ndarray] | None = None
     seed_errors: Mapping[str, SeedError] = field(default_factory=dict)
 
@@ -172,3 +174,7 @@ class Draws:
     def point(self, metric: str) -> float:
         """The metric's mean over seeds, or its value on the messages of all seeds together."""
         return float(np.mean(self.seeds[metric]) if self.pooled is None else self.pooled[metric])
+
+    def training_variance(self, metric: str) -> float:
+        """The variance between seeds beyond what the sampling of messages explains; it may be below 0. At least two seeds."""
+        return float(np.var(self.seeds[metric], ddof=1)) - self.chance.get(metric, 0.0)

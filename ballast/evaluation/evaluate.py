@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from ballast.evaluation.adjustment import Adjusted, adjust
 from ballast.evaluation.bootstrap import Draws
 from ballast.evaluation.cost_curve import cost_curve
 from ballast.evaluation.curves import confusion, curves
-from ballast.evaluation.intervals import Points, draws_of, intervals, point_values, pooled_draws
+from ballast.evaluation.intervals import Points, Resampled, draws_of, intervals, point_values, pooled_draws
 from ballast.evaluation.metrics import Decisions, Metrics
 from ballast.evaluation.out_of_fold import out_of_fold_estimates
 from ballast.evaluation.prior_grid import prior_grid
@@ -73,7 +73,7 @@ def with_recall_gap(draws: Draws, train_recall: Points, names: Sequence[str]) ->
         recall = np.array([by_class[name] for by_class in train_recall])
         seeds[f"{name}.recall_gap"] = recall - seeds[f"{name}.recall"]
         values[f"{name}.recall_gap"] = recall.mean() - draws.values[f"{name}.recall"]
-    return Draws(values=values, seeds=seeds, correct=draws.correct)
+    return replace(draws, values=values, seeds=seeds)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,7 +170,7 @@ def seed_summaries(
 def comparison_draws(
     adjusted: Adjusted,
     points: Mapping[str, Points],
-    draws: Mapping[str, Mapping[str, np.ndarray]],
+    draws: Mapping[str, Resampled],
     protocol: Protocol,
 ) -> dict[str, Draws]:
     """Draws on test by family: raw, corrected and operating_point."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -14,10 +15,41 @@ from ballast.evaluation.statistic import Statistic, stack_columns, weighted_sums
 Points = Sequence[Mapping[str, float]]
 
 
-def pooled_draws(
-    families: Mapping[str, Sequence[Statistic]], messages: Labelled, protocol: Protocol
-) -> dict[str, dict[str, np.ndarray]]:
-    """Bootstrap draws (resamples,) of each metric's mean over seeds, by family; a family has one statistic per seed.
+@dataclass(frozen=True, kw_only=True)
+class Resampled:
+    """Bootstrap draws of the metrics of several seeds.
+
+    values : metric -> (resamples,) draws of the mean over seeds.
+    chance : metric -> variance between seeds that the sampling of messages explains; 0 for one seed.
+    """
+
+    values: Mapping[str, np.ndarray]
+    chance: Mapping[str, float]
+
+
+def over_seeds(draws: Sequence[np.ndarray]) -> tuple[np.ndarray, float]:
+    """Mean over seeds of draws (resamples,), and the variance between seeds that the sampling of messages explains.
+
+    A seed differs from another by its training and by chance on single messages. The bootstrap of the mean contains this
+    chance, so the variation between seeds must not add it again.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> common, seeds = rng.normal(size=2000), [rng.normal(0, 0.5, 2000) for _ in range(3)]
+    >>> mean, chance = over_seeds([common + of_seed for of_seed in seeds])
+    >>> round(chance, 2)
+    0.25
+    """
+    by_seed = np.stack(draws)
+    mean: np.ndarray = by_seed.mean(axis=0)
+    if len(by_seed) == 1:
+        return mean, 0.0
+    return mean, float((by_seed - mean).var(axis=1).sum() / (len(by_seed) - 1))
+
+
+def pooled_draws(families: Mapping[str, Sequence[Statistic]], messages: Labelled, protocol: Protocol) -> dict[str, Resampled]:
+    """Bootstrap draws of each metric's mean over seeds, by family; a family has one statistic per seed.
 
     All families of all techniques use the same resamples of the groups of the messages, so that differences are paired.
     """
@@ -35,10 +67,17 @@ def pooled_draws(
         }
 
     drawn = bootstrap_draws(of_resamples, messages.n_groups, protocol.resamples, protocol.seed)
-    means: dict[str, dict[str, np.ndarray]] = {family: {} for family in families}
+    by_seed: dict[str, dict[str, list[np.ndarray]]] = {family: {} for family in families}
     for (family, name, _), values in drawn.items():
-        means[family][name] = means[family].get(name, 0) + values / len(families[family])
-    return means
+        by_seed[family].setdefault(name, []).append(values)
+    resampled = {family: {name: over_seeds(of_seeds) for name, of_seeds in names.items()} for family, names in by_seed.items()}
+    return {
+        family: Resampled(
+            values={name: mean for name, (mean, _) in of_names.items()},
+            chance={name: chance for name, (_, chance) in of_names.items()},
+        )
+        for family, of_names in resampled.items()
+    }
 
 
 def point_values(statistics: Sequence[Statistic], messages: Labelled) -> list[dict[str, float]]:
@@ -50,7 +89,7 @@ def point_values(statistics: Sequence[Statistic], messages: Labelled) -> list[di
 def intervals(
     statistics: Sequence[Statistic],
     points: Sequence[Mapping[str, float]],
-    draws: Mapping[str, np.ndarray],
+    draws: Resampled,
     protocol: Protocol,
 ) -> dict[str, dict[str, float]]:
     """Each metric's mean over seeds with its interval, over groups of test messages and, from two seeds on, over seeds."""
@@ -58,9 +97,10 @@ def intervals(
     for name in points[0]:
         by_seed = np.array([point[name] for point in points])
         value, seeds = float(by_seed.mean()), len(by_seed)
-        deviation = float(by_seed.std(ddof=1)) if seeds > 1 else 0.0
+        variance = float(by_seed.var(ddof=1)) - draws.chance[name] if seeds > 1 else 0.0
+        deviation = float(np.sqrt(max(0.0, variance)))
         rng = np.random.default_rng(protocol.seed)
-        varied = draws[name] + seed_noise(deviation, seeds, protocol.resamples, rng, seeds - 1)
+        varied = draws.values[name] + seed_noise(deviation, seeds, protocol.resamples, rng, seeds - 1)
         trials = [statistic.trials[name] for statistic in statistics if name in statistic.trials]
         estimates[name] = (
             # Support is a count, not an estimate.
@@ -87,10 +127,11 @@ def with_interval(name: str, value: float, draws: np.ndarray, trials: float | No
     return {"value": value, "low": max(least, min(low, value)), "high": min(most, max(high, value))}
 
 
-def draws_of(values: Mapping[str, np.ndarray], points: Points, preferences: Sequence[np.ndarray], protocol: Protocol) -> Draws:
-    """Draws for a comparison: bootstrap values, points by seed, and preferences (n, K) by seed, with decisions by argmax."""
+def draws_of(resampled: Resampled, points: Points, preferences: Sequence[np.ndarray], protocol: Protocol) -> Draws:
+    """Draws for a comparison: bootstrap draws, points by seed, and preferences (n, K) by seed, with decisions by argmax."""
     return Draws(
-        values=values,
+        values=resampled.values,
+        chance=resampled.chance,
         seeds={name: np.array([point[name] for point in points]) for name in points[0]},
         correct=np.stack([scores.argmax(axis=1) == protocol.test.classes for scores in preferences]),
     )

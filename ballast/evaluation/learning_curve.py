@@ -122,7 +122,7 @@ def out_of_fold_draws(logits: np.ndarray, metric: str, protocol: Protocol) -> Dr
         class_weights=protocol.production_weights(messages),
     )
     statistic = family.statistic(messages, protocol)
-    drawn = pooled_draws({"": [statistic]}, messages, protocol)[""]
+    drawn = pooled_draws({"": [statistic]}, messages, protocol)[""].values
     return family.draws(statistic, drawn, protocol)
 
 

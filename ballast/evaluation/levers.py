@@ -53,7 +53,7 @@ def threshold_gain(adjusted: Adjusted, metric: str, protocol: Protocol) -> Estim
     }
     statistics = {name: family.statistic(messages, protocol) for name, family in families.items()}
     drawn = pooled_draws({name: [statistic] for name, statistic in statistics.items()}, messages, protocol)
-    before, after = (families[name].draws(statistics[name], drawn[name], protocol) for name in families)
+    before, after = (families[name].draws(statistics[name], drawn[name].values, protocol) for name in families)
     paired = Draws(
         values={metric: after.values[metric] - before.values[metric]},
         seeds={metric: after.seeds[metric] - before.seeds[metric]},
@@ -126,7 +126,7 @@ def gain_on_test(before: Sequence[Statistic], after: Sequence[Statistic], metric
     With one statistic after the change, such as that of an ensemble, the trainings count as given.
     """
     drawn = pooled_draws({"before": before, "after": after}, protocol.test, protocol)
-    draws = drawn["after"][metric] - drawn["before"][metric]
+    draws = drawn["after"].values[metric] - drawn["before"].values[metric]
     values = [np.array([point[metric] for point in point_values(side, protocol.test)]) for side in (before, after)]
     if len(before) == len(after) > 1:
         deviation, rng = float(np.std(values[1] - values[0], ddof=1)), np.random.default_rng(protocol.seed)

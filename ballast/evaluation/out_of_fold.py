@@ -36,7 +36,7 @@ def out_of_fold_estimates(adjusted: Adjusted, protocol: Protocol) -> OutOfFoldEs
     }
     statistics = {name: family.statistic(messages, protocol) for name, family in families.items()}
     drawn = pooled_draws({name: [statistic] for name, statistic in statistics.items()}, messages, protocol)
-    draws = {name: family.draws(statistics[name], drawn[name], protocol) for name, family in families.items()}
+    draws = {name: family.draws(statistics[name], drawn[name].values, protocol) for name, family in families.items()}
     estimates = {name: with_intervals(statistics[name], draws[name], protocol) for name in families}
     return OutOfFoldEstimates(estimates=estimates, draws=draws["operating_point"])
 

@@ -39,31 +39,34 @@ def deviation_bound(metric: str, value: float) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class Pooled:
-    """Standard deviation between seeds by metric, pooled over techniques, with its degrees of freedom (0: unknown)."""
+    """Standard deviation between trainings by metric, pooled over techniques, with degrees of freedom; empty if unknown."""
 
     deviations: Mapping[str, float]
-    degrees: int
+    degrees: Mapping[str, float]
 
 
 def pooled_deviation(varying: Sequence[Draws]) -> Pooled:
-    """Pool the variances between seeds of techniques that vary.
+    """Pool the variances between trainings of techniques that vary, beyond what the sampling of messages explains.
+
+    The degrees of freedom are those of a difference of variances (Satterthwaite 1946), at least 1.
 
     Examples
     --------
     >>> seeds = [np.array([0.90, 0.92]), np.array([0.80, 0.80])]
     >>> correct = np.ones((2, 1), dtype=bool)
     >>> pooled = pooled_deviation([Draws(values={}, seeds={"f1": values}, correct=correct) for values in seeds])
-    >>> round(pooled.deviations["f1"], 4), pooled.degrees
-    (0.01, 2)
+    >>> round(pooled.deviations["f1"], 4), pooled.degrees["f1"]
+    (0.01, 2.0)
     """
-    degrees = sum(draws.n_seeds - 1 for draws in varying)
-    if not degrees:
-        return Pooled(deviations={}, degrees=0)
-    squares = {
-        metric: sum(float(((draws.seeds[metric] - draws.point(metric)) ** 2).sum()) for draws in varying)
-        for metric in varying[0].seeds
-    }
-    return Pooled(deviations={metric: float(np.sqrt(total / degrees)) for metric, total in squares.items()}, degrees=degrees)
+    several = [draws for draws in varying if draws.n_seeds > 1]
+    total = sum(draws.n_seeds - 1 for draws in several)
+    deviations, degrees = {}, {}
+    for metric in several[0].seeds if several else ():
+        observed = sum((draws.n_seeds - 1) * float(np.var(draws.seeds[metric], ddof=1)) for draws in several) / total
+        of_trainings = max(0.0, sum((draws.n_seeds - 1) * draws.training_variance(metric) for draws in several) / total)
+        deviations[metric] = float(np.sqrt(of_trainings))
+        degrees[metric] = max(1.0, total * (of_trainings / observed) ** 2) if observed else float(total)
+    return Pooled(deviations=deviations, degrees=degrees)
 
 
 def seed_error(draws: Draws, metric: str, pooled: Pooled) -> SeedError:
@@ -72,10 +75,10 @@ def seed_error(draws: Draws, metric: str, pooled: Pooled) -> SeedError:
     A standard deviation of few seeds is often too small by chance. So it is the technique's own or the pooled one, whichever is
     larger, with its degrees of freedom. One seed has the pooled one. Where no technique has two seeds, it is `deviation_bound`.
     """
-    if not pooled.degrees:
+    if not pooled.deviations:
         return SeedError(value=deviation_bound(metric, draws.point(metric)) / np.sqrt(draws.n_seeds), degrees=0)
-    deviation, degrees = pooled.deviations[metric], pooled.degrees
-    own = float(np.std(draws.seeds[metric], ddof=1)) if draws.n_seeds > 1 else 0.0
+    deviation, degrees = pooled.deviations[metric], pooled.degrees[metric]
+    own = float(np.sqrt(max(0.0, draws.training_variance(metric)))) if draws.n_seeds > 1 else 0.0
     if own > deviation:
         deviation, degrees = own, draws.n_seeds - 1
     return SeedError(value=deviation / np.sqrt(draws.n_seeds), degrees=degrees)

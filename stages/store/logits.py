@@ -97,11 +97,12 @@ def read_draws(name: str, family: str) -> Draws:
     saved = read_arrays(path)
     try:
         metrics = saved[f"{family}.metrics"].tolist()
-        pooled = saved.get(f"{family}.pooled")
+        pooled, chance = saved.get(f"{family}.pooled"), saved.get(f"{family}.chance")
         return Draws(
             values=dict(zip(metrics, saved[f"{family}.draws"], strict=True)),
             seeds=dict(zip(metrics, saved[f"{family}.seeds"], strict=True)),
             correct=saved[f"{family}.correct"],
+            chance={} if chance is None else dict(zip(metrics, chance.tolist(), strict=True)),
             pooled=None if pooled is None else dict(zip(metrics, pooled.tolist(), strict=True)),
         )
     except KeyError as error:
