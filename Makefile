@@ -74,7 +74,7 @@ clean:   ## delete the environment, caches and outputs, except data/raw and prod
 	rm -rf $(VENV) .dvc/cache .dvc/tmp .pytest_cache .mypy_cache .ruff_cache .hypothesis build ballast.egg-info
 	rm -rf data/messages.parquet data/validation.json data/data_docs data/search.json
 	rm -rf data/techniques data/sources data/samples data/states
-	rm -rf models logits curves durations checkpoints evaluations probes selected dvc_plots studies/*/variants
+	rm -rf models logits curves durations checkpoints evaluations metrics probes selected dvc_plots studies/*/variants
 	rm -rf reports/*.csv reports/*.html docs/_build
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

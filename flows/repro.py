@@ -21,6 +21,8 @@ from flows.recovery.lock_backup import PAUSE_SECONDS, back_up_written
 from flows.settings import check_before_dvc
 
 POLL_SECONDS = 0.25
+# The command that validates params.yaml.
+CHECK = Path("stages/store/params.py")
 
 
 def terminate(pid: int) -> None:
@@ -32,8 +34,17 @@ def terminate(pid: int) -> None:
                 member.terminate()
 
 
+def check_params() -> None:
+    """Exit if params.yaml is invalid, which a stage would find only after DVC has removed its outputs."""
+    if CHECK.exists():
+        command = [sys.executable, "-m", ".".join(CHECK.with_suffix("").parts)]
+        if code := subprocess.run(command, check=False).returncode:
+            sys.exit(code)
+
+
 def main(targets: list[str]) -> None:
     check_before_dvc()
+    check_params()
     recover(lambda line: print(f"repro: {line}", file=sys.stderr, flush=True))
     # A terminal also interrupts DVC; wait for its end.
     signal.signal(signal.SIGINT, lambda *_: None)

@@ -1,8 +1,7 @@
 """Compare all techniques.
 
-Reads the evaluations, probes and training curves; writes `reports/leaderboard.json`, `reports/metrics.json` (the
-metrics that `dvc metrics show` and `dvc exp show` list), `reports/probe.csv`, `reports/perturbations.csv` and the tables
-that `dvc plots show` draws.
+Reads the evaluations, probes and training curves; writes `reports/leaderboard.json`, `reports/claims.json`,
+`reports/probe.csv`, `reports/perturbations.csv` and the tables that `dvc plots show` draws.
 """
 
 from __future__ import annotations
@@ -74,16 +73,6 @@ def leaderboard(evaluations: dict[str, Any], comparisons: dict[str, Any]) -> dic
         "reference": reference_of(list(evaluations)),
         "production_prior": first["production_prior"],
         "techniques": techniques,
-    }
-
-
-def short_metrics(board: dict[str, Any]) -> dict[str, Any]:
-    """The few corrected metrics to list in a terminal, for the rarest class."""
-    rarest = min(board["production_prior"], key=board["production_prior"].get)
-    names = ["macro_f1", f"{rarest}.f1", f"{rarest}.pr_auc", "log_loss"]
-    return {
-        name: {metric: round(entry["corrected"][metric]["value"], 4) for metric in names}
-        for name, entry in board["techniques"].items()
     }
 
 
@@ -192,7 +181,6 @@ def main() -> None:
     board["selection"] = selection(evaluations, board["reference"], params.select)
     if params.search.trials:
         board["search"] = search_transfer(read_json(PROJECT.search), params.techniques, held_out, confidence, margin)
-    write_plain_json(PROJECT.metrics, short_metrics(board))
     tuned = params.search.trials > 0 and "focal" in params.search.spaces
     most_frequent = max(labels, key=lambda label: board["production_prior"][label])
     stated = claims(rarest, most_frequent, names, board["reference"], tuned=tuned)

@@ -17,13 +17,14 @@ from ballast.cli import parser
 from ballast.evaluation.bootstrap import Draws
 from ballast.evaluation.evaluate import evaluate
 from stages.store.checked import write_arrays
-from stages.store.files import read_json, replaced, write_json
+from stages.store.files import read_json, replaced, write_json, write_plain_json
 from stages.store.logits import read_trainings
 from stages.store.messages import read_messages
 from stages.store.params import read_params
 from stages.store.project import PROJECT
 from stages.store.protocol import missed_limit, protocol_of
 from stages.store.running import run
+from stages.store.short_metrics import technique_metrics
 from stages.store.values import entry_name
 
 
@@ -70,6 +71,7 @@ def main(name: str) -> None:
         "multiply_adds": max(training.multiply_adds for training in trainings.values()),
     }
     write_json(PROJECT.evaluations / f"{name}.json", {**evaluated.summary, "technique": technique, **sizes})
+    write_plain_json(PROJECT.technique_metrics / f"{name}.json", technique_metrics(evaluated.summary))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Select the technique to deploy.
 
 Reads the leaderboard with its selection, and the evaluations; writes `selected/`: model.json (which technique, seed and
-folder), calibration.json, operating_point.json (costs and resulting metrics) and model_card.md. The weights
-stay where they are.
+folder), calibration.json, operating_point.json (costs and resulting metrics) and model_card.md; and `reports/metrics.json`,
+which `dvc exp show` lists. The weights stay where they are.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from ballast.cli import parser
 from ballast.exceptions import ArgumentError
 from ballast.io.digest import file_sha256
 from stages.pages.model_card.view import model_card
-from stages.store.files import read_json, replaced_folder, write_json
+from stages.store.files import read_json, replaced_folder, write_json, write_plain_json
 from stages.store.leaderboard import read_leaderboard
 from stages.store.params import read_params
 from stages.store.project import PROJECT
 from stages.store.protocol import missed_limit
 from stages.store.running import run
 from stages.store.setting_errors import settings_from
+from stages.store.short_metrics import selected_metrics
 
 
 @settings_from("select")
@@ -58,6 +59,7 @@ def main() -> None:
         (folder / PROJECT.model_card.name).write_text(card, encoding="utf-8")
         files = {PROJECT.model_card.as_posix(): file_sha256(folder / PROJECT.model_card.name)}
         write_json(folder / "model.json", {**pointer, "files": files})
+    write_plain_json(PROJECT.metrics, selected_metrics(name, evaluation))
     print(f"select: {name}, {rule.metric} {pointer['value']['value']:.3f}", file=sys.stderr)
     if not point["met"]:
         print(f"select: {missed_limit(point)}", file=sys.stderr)

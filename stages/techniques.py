@@ -77,7 +77,8 @@ def check_names(params: Params, counts: dict[str, int]) -> None:
 
 def prune_outputs(names: set[str], seeds: set[int], project: Project = PROJECT) -> None:
     """Remove the outputs of entries and seeds that params no longer name."""
-    for folder in (project.models, project.logits, project.curves, project.evaluations):
+    folders = (project.samples, project.models, project.logits, project.curves, project.evaluations, project.technique_metrics)
+    for folder in folders:
         for entry in folder.glob("*"):
             keep = entry.name.split(".")[0] in names
             for path in (

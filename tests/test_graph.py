@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -235,6 +236,10 @@ def test_a_failed_stage_says_how_to_restore_its_outputs(built: Project) -> None:
     assert {path: (built.folder / path).read_bytes() for path in others} == {path: before[path] for path in others}
     assert built.run("dvc", "checkout", *map(str, removed)).code == 0
     assert {path: (built.folder / path).read_bytes() for path in before} == before
-    built.edit({"ingest.path": "messages.csv"})
+    # `make repro` checks params.yaml before DVC removes anything.
+    built.edit({"ingest.path": "messages.csv", "ingest.seed": "none"})
+    assert "params.yaml: ingest.seed: " in built.run(sys.executable, "-m", "flows.repro").error
+    assert {path: (built.folder / path).read_bytes() for path in before} == before
+    built.edit({"ingest.seed": 0})
     assert built.repro() <= {"techniques"}
     assert {path: (built.folder / path).read_bytes() for path in before} == before

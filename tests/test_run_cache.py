@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from stages.store.project import PROJECT
-from tests.project import Project, corpus, project_copy, ran
+from tests.project import ROOT, Project, corpus, project_copy, ran
 
 # One stage removes what params.yaml no longer names, the other writes files that git has: they run again, in seconds.
 NOT_RESTORED = {"techniques", "compare"}
+# As long as the longest name of an entry in params.yaml.
+LONG_NAME = "class_weight_spam_10"
+COLUMNS = 120
 IDENTITY = ("-c", "user.name=test", "-c", "user.email=test@localhost", "-c", "commit.gpgsign=false")
 
 
@@ -38,7 +43,7 @@ def built(tmp_path_factory: pytest.TempPathFactory, quick_python: Path) -> Proje
         {
             "ingest.source": "csv",
             "ingest.path": "messages.csv",
-            "techniques": {"tfidf": {"C": 1.0}, "majority": {}},
+            "techniques": {"tfidf": {"C": 1.0}, LONG_NAME: {"technique": "majority"}},
             "evaluate.resamples": 100,
             "train.seeds": [0],
         }
@@ -58,7 +63,7 @@ def test_earlier_parameters_come_back_without_running_a_stage(built: Project) ->
     changed = built.repro()
     assert {"ingest", "train@tfidf-0", "evaluate@tfidf", "compare", "select", "report"} <= changed
     after = results(built)
-    assert not (built.folder / PROJECT.models / "majority").exists()
+    assert not (built.folder / PROJECT.models / LONG_NAME).exists()
     built.write("params.yaml", params)
     assert built.repro() <= NOT_RESTORED
     assert results(built) == before
@@ -89,7 +94,35 @@ def test_a_second_clone_trains_nothing(built: Project, tmp_path: Path) -> None:
     # No commit has the results of these parameters.
     second.edit(changes)
     assert second.repro("--pull") <= NOT_RESTORED
-    assert not (second.folder / PROJECT.models / "majority").exists()
+    assert not (second.folder / PROJECT.models / LONG_NAME).exists()
+
+
+def test_the_views_of_dvc_fit_a_terminal(built: Project) -> None:
+    """`dvc metrics show` has a row per technique; of experiments, the documented command shows what differs."""
+
+    def shown(*command: str) -> list[str]:
+        done = built.run("dvc", *command, COLUMNS=str(COLUMNS))
+        assert done.code == 0, done.stderr
+        lines = done.stdout.splitlines()
+        assert max(map(len, lines)) <= COLUMNS, done.stdout
+        return lines
+
+    paths = [f"metrics/{LONG_NAME}.json", "metrics/tfidf.json", "reports/metrics.json"]
+    metrics = shown("metrics", "show")
+    assert [line.split()[0] for line in metrics] == ["Path", *paths]
+    assert metrics[0].split()[1:] == ["f1", "log_loss", "macro_f1", "selected_f1", "technique", "test_f1"]
+    params = (built.folder / "params.yaml").read_bytes()
+    built.edit({"techniques.tfidf": {"C": 3.0}})
+    assert "train@tfidf-0" in built.repro()
+    rows = {tuple(line.split()[:2]) for line in shown("metrics", "diff") if "metrics/tfidf.json" in line}
+    assert ("metrics/tfidf.json", "log_loss") in rows
+    text = (ROOT / "docs/guides/comparing_runs.md").read_text(encoding="utf-8")
+    [command] = re.findall(r"^\$ (dvc exp show .*)$", text, flags=re.MULTILINE)
+    experiments = shown(*shlex.split(command)[1:])
+    assert any("workspace" in line for line in experiments) and "techniques.tfidf.C" in "".join(experiments)
+    assert shown("plots", "show")[-1].endswith("dvc_plots/index.html")
+    built.write("params.yaml", params)
+    assert built.repro() <= NOT_RESTORED
 
 
 @pytest.mark.slow

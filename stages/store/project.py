@@ -124,6 +124,10 @@ class Project:
         return self.reports / "claims.json"
 
     @property
+    def technique_metrics(self) -> Path:
+        return self.root / "metrics"
+
+    @property
     def metrics(self) -> Path:
         return self.reports / "metrics.json"
 
