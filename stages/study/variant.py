@@ -56,6 +56,9 @@ def prepare(project: Project, variant: Variant) -> None:
     with project.params.open("w", encoding="utf-8") as file:
         YAML(typ="safe", pure=True).dump(content, file)
     project.messages.parent.mkdir()
+    # Variants share the cached outputs of frozen layers, which depend on the texts and the encoder only.
+    PROJECT.states.mkdir(parents=True, exist_ok=True)
+    project.states.symlink_to(PROJECT.states.resolve(), target_is_directory=True)
     if variant.params.ingest == read_params().ingest:
         shutil.copy(PROJECT.messages, project.messages)
         shutil.copy(PROJECT.ingest, project.ingest)
