@@ -75,7 +75,7 @@ clean:   ## delete the environment, caches and outputs, except data/raw and prod
 	rm -rf data/messages.parquet data/validation.json data/data_docs data/search.json
 	rm -rf data/techniques data/sources data/samples data/states
 	rm -rf models logits curves durations checkpoints evaluations metrics probes selected dvc_plots studies/*/variants
-	rm -rf reports/*.csv reports/*.html docs/_build
+	rm -rf reports/*.csv reports/*.html reports/metrics.json docs/_build
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 setup: $(VENV)/installed

@@ -84,8 +84,7 @@ def test_the_result_of_a_promoted_retraining_is_that_of_this_checkout(project: P
     told = done(step(project, "bring-home"))
     assert "w1 is brought home: production.prior is ham 0." in told and "2 entries of techniques are comments" in told
     assert told.strip().endswith(
-        "Commit data/feedback.parquet, params.yaml, reports/claims.json, reports/leaderboard.json,"
-        " reports/metrics.json, dvc.lock"
+        "Commit data/feedback.parquet, params.yaml, reports/claims.json, reports/leaderboard.json, dvc.lock"
     )
     assert "the result of w1 is here" in done(step(project, "bring-home"))
     found = params(project.folder)
