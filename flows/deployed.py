@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid5
 
+from ballast.io.printable import trainings_in_words
 from flows import artifacts
 from flows.alarms import NAMESPACE, notify
 from flows.locks import single_instance
@@ -89,7 +90,7 @@ def versions_table(manifests: Mapping[str, Mapping[str, Any]]) -> str:
     """A Markdown table that compares versions by title: technique, prior, and test metrics."""
     first = next(iter(manifests.values()))
     rows: list[list[str]] = [["", *manifests], ["---"] * (len(manifests) + 1)]
-    rows.append(["technique", *(f"{manifest['technique']}, seed {manifest['seed']}" for manifest in manifests.values())])
+    rows.append(["technique", *(f"{manifest['technique']}, {trainings_in_words(manifest)}" for manifest in manifests.values())])
     for label in first["labels"]:
         shares = [manifest["production_prior"].get(label) for manifest in manifests.values()]
         rows.append([f"production prior of {label}", *("" if share is None else f"{share:.3f}" for share in shares)])

@@ -17,7 +17,7 @@ from prefect.runtime import flow_run
 from ballast.cli import parser, run
 from ballast.exceptions import UserError
 from ballast.io.digest import file_sha256
-from ballast.io.printable import LONGEST_TITLE, one_line
+from ballast.io.printable import LONGEST_TITLE, one_line, trainings_in_words
 from flows import artifacts
 from flows.alarms import notify
 from flows.commands import run_command, run_for_result, stopping_commands
@@ -156,7 +156,7 @@ def comparison_markdown(comparison: dict[str, Any]) -> str:
     header = f"| {comparison['metric']} of the challenger | of the champion | difference (paired interval) |"
     numbers = "{challenger_metric:.3f} | {champion_metric:.3f} | {difference:+.3f} ({low:+.3f} to {high:+.3f})"
     return (
-        f"The challenger ({comparison['technique']}, seed {comparison['seed']}) {verdict} than version"
+        f"The challenger ({comparison['technique']}, {trainings_in_words(comparison)}) {verdict} than version"
         f" {comparison['champion']} by more than {comparison['margin']:g}.\n\n"
         f"{header}\n|---|---|---|\n| {numbers.format(**comparison)} |\n"
     )

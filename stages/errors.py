@@ -200,6 +200,7 @@ def main() -> None:
         "issues": sum(entry["issue"] for entry in suspects),
         "covered": len(held_out),
         "outside_test": len(messages.table) - len(test),
+        "suggested": {str(entry["row"]): entry["predicted"] for entry in suspects},
         "shown": suspects[:most],
     }
     shared = shared_mistakes(named, list(counted.values()), most)

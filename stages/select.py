@@ -1,13 +1,14 @@
 """Select the technique to deploy.
 
-Reads the leaderboard with its selection, and the evaluations; writes `selected/`: model.json (which technique, seed and
-folder), calibration.json, operating_point.json (costs and resulting metrics) and model_card.md; and `reports/metrics.json`,
-which `dvc exp show` lists. The weights stay where they are.
+Reads the leaderboard with its selection, and the evaluations; writes `selected/`: model.json (which technique, seed and folder,
+or seeds and folders of an ensemble), calibration.json, operating_point.json (costs and resulting metrics) and model_card.md;
+and `reports/metrics.json`, which `dvc exp show` lists. The weights stay where they are.
 """
 
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 from ballast.cli import parser
 from ballast.exceptions import ArgumentError
@@ -23,6 +24,19 @@ from stages.store.setting_errors import settings_from
 from stages.store.short_metrics import selected_metrics
 
 
+def trainings_to_deploy(name: str, seeds: list[int], deploy: str) -> dict[str, Any]:
+    """Which trainings of a technique to deploy: seed and folder, or seeds and folders for an ensemble.
+
+    Prior, calibration and operating point are fitted on out-of-fold scores of single models. They apply to an ensemble
+    unchanged, because every message outside test is in the training data of some member.
+    """
+    folders = [(PROJECT.models / name / str(seed)).as_posix() for seed in seeds]
+    if deploy == "ensemble":
+        return {"seeds": seeds, "folders": folders}
+    # The trainings differ in their fold only, so none is better for a known reason.
+    return {"seed": seeds[0], "folder": folders[0]}
+
+
 @settings_from("select")
 def main() -> None:
     params = read_params()
@@ -32,13 +46,10 @@ def main() -> None:
         raise ArgumentError(board["selection"]["reason"])
     evaluation = read_json(PROJECT.evaluations / f"{name}.json")
     technique, fitted = board["techniques"][name], evaluation["fitted"]
-    # The trainings differ in their fold only, so none is better for a known reason.
-    seed = technique["seeds"][0]
     priors = {"effective_prior": fitted["effective_prior"], "production_prior": board["production_prior"]}
     pointer = {
         "technique": name,
-        "seed": seed,
-        "folder": (PROJECT.models / name / str(seed)).as_posix(),
+        **trainings_to_deploy(name, technique["seeds"], rule.deploy),
         "value": technique["out_of_fold"][rule.metric],
         "labels": board["labels"],
         **rule.model_dump(),
@@ -50,7 +61,7 @@ def main() -> None:
         "labels": board["labels"],
         "fitted_on": evaluation["out_of_fold"]["messages"],
         "out_of_fold": technique["out_of_fold"],
-        "test": technique["operating_point"],
+        "test": technique["ensemble" if rule.deploy == "ensemble" else "operating_point"],
     }
     with replaced_folder(PROJECT.selected) as folder:
         write_json(folder / "calibration.json", fitted["calibration"])

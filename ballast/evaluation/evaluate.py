@@ -32,7 +32,8 @@ def statistics_by_family(
 ) -> dict[str, Sequence[Statistic]]:
     """All measurements on test, one statistic per seed and family.
 
-    Families are raw, corrected, operating_point, post_hoc.<method>, and raw@<ratio>, corrected@<ratio> for the grid of priors.
+    Families are raw, corrected, operating_point, ensemble (one statistic for all seeds), post_hoc.<method>, and raw@<ratio>,
+    corrected@<ratio> for the grid of priors.
     """
     ones, weights = np.ones(len(protocol.names)), protocol.production_weights(protocol.test)
     share = protocol.class_shares(protocol.test)
@@ -50,6 +51,8 @@ def statistics_by_family(
     ]
     families: dict[str, Sequence[Statistic]] = {"raw": raw, "corrected": corrected}
     families["operating_point"] = decisions([adjusted.fit.preferences(logits) for logits in adjusted.test], weights)
+    # The mean of the logits of all seeds, with the prior and operating point of single models.
+    families["ensemble"] = decisions([adjusted.fit.preferences(np.mean(adjusted.test, axis=0))], weights)
     for method, logits_by_seed in adjusted.post_hoc(protocol).items():
         families[f"post_hoc.{method}"] = decisions(logits_by_seed, weights)
     for ratio, prior in grid.items():
@@ -113,7 +116,7 @@ def evaluate(scores: Mapping[int, SeedScores], protocol: Protocol) -> Evaluation
             "messages": dict(zip(protocol.names, protocol.out_of_fold.counts(len(protocol.names)), strict=True)),
             **held_out.estimates,
         },
-        "pooled": {family: estimates[family] for family in ("raw", "corrected", "operating_point")},
+        "pooled": {family: estimates[family] for family in ("raw", "corrected", "operating_point", "ensemble")},
         "post_hoc": {
             family.removeprefix("post_hoc."): estimate
             for family, estimate in estimates.items()

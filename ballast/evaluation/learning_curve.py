@@ -113,12 +113,15 @@ def learning_curve(
 
 def out_of_fold_draws(logits: np.ndarray, metric: str, protocol: Protocol) -> Draws:
     """Draws of a metric on out-of-fold logits (n, K): of decisions at the cross-fitted operating point, or corrected."""
-    messages = protocol.out_of_fold
-    corrected, preferences = cross_fit(logits, messages, None, protocol)
-    decides = is_of_decisions(metric)
+    return draws_of_crossed(*cross_fit(logits, protocol.out_of_fold, None, protocol), metric, protocol)
+
+
+def draws_of_crossed(crossed: np.ndarray, preferences: np.ndarray, metric: str, protocol: Protocol) -> Draws:
+    """Draws of a metric on cross-fitted logits (n, K) and preferences (n, K) of the out-of-fold messages."""
+    messages, decides = protocol.out_of_fold, is_of_decisions(metric)
     family = Family(
         kind=Decisions if decides else Metrics,
-        logits=preferences if decides else corrected,
+        logits=preferences if decides else crossed,
         class_weights=protocol.production_weights(messages),
     )
     statistic = family.statistic(messages, protocol)

@@ -14,10 +14,11 @@ from ballast.evaluation.adjustment import Adjusted, fit
 from ballast.evaluation.bootstrap import Draws, percentile_interval, seed_noise
 from ballast.evaluation.calibration import fit_calibration
 from ballast.evaluation.intervals import point_values, pooled_draws
-from ballast.evaluation.learning_curve import is_of_decisions
+from ballast.evaluation.learning_curve import draws_of_crossed, error_of, is_of_decisions
 from ballast.evaluation.metrics import Decisions, Metrics, higher_is_better
-from ballast.evaluation.out_of_fold import Family, varied
+from ballast.evaluation.out_of_fold import varied
 from ballast.evaluation.post_hoc import TrainedScores, post_hoc_logits
+from ballast.evaluation.power_law import Extrapolation
 from ballast.evaluation.protocol import Protocol
 from ballast.evaluation.statistic import Statistic
 from ballast.models.ensemble import mean_logits
@@ -30,8 +31,8 @@ def gain_of(metric: str, value: float, draws: np.ndarray, confidence: float) -> 
 
     Examples
     --------
-    >>> gain_of("log_loss", -0.25, np.array([-0.5, 0.0]), confidence=0.9999)
-    {'value': 0.25, 'low': 0.0..., 'high': 0.4999...}
+    >>> gain_of("log_loss", -0.25, np.linspace(-0.5, 0, 101), confidence=0.5)
+    {'value': 0.25, 'low': 0.125, 'high': 0.375}
     """
     sign = 1 if higher_is_better(metric) else -1
     low, high = percentile_interval(sign * draws, confidence)
@@ -45,15 +46,16 @@ def threshold_gain(adjusted: Adjusted, metric: str, protocol: Protocol) -> Estim
     """
     if not is_of_decisions(metric):
         return None
-    messages = protocol.out_of_fold
-    weights = protocol.production_weights(messages)
-    families = {
-        name: Family(kind=Decisions, logits=logits, class_weights=weights)
-        for name, logits in (("most_probable", adjusted.crossed), ("operating_point", adjusted.crossed_preferences))
-    }
-    statistics = {name: family.statistic(messages, protocol) for name, family in families.items()}
-    drawn = pooled_draws({name: [statistic] for name, statistic in statistics.items()}, messages, protocol)
-    before, after = (families[name].draws(statistics[name], drawn[name].values, protocol) for name in families)
+    # The argmax of the corrected logits is the most probable class.
+    before, after = (
+        draws_of_crossed(adjusted.crossed, preferences, metric, protocol)
+        for preferences in (adjusted.crossed, adjusted.crossed_preferences)
+    )
+    return paired_gain(before, after, metric, protocol)
+
+
+def paired_gain(before: Draws, after: Draws, metric: str, protocol: Protocol) -> Estimate:
+    """Gain from draws of a metric on the same out-of-fold messages, with the variation of the difference between trainings."""
     paired = Draws(
         values={metric: after.values[metric] - before.values[metric]},
         seeds={metric: after.seeds[metric] - before.seeds[metric]},
@@ -61,6 +63,13 @@ def threshold_gain(adjusted: Adjusted, metric: str, protocol: Protocol) -> Estim
     )
     value = after.point(metric) - before.point(metric)
     return gain_of(metric, value, varied(paired, metric, protocol), protocol.confidence)
+
+
+def gain_of_more_messages(adjusted: Adjusted, extrapolation: Extrapolation, metric: str, protocol: Protocol) -> Estimate:
+    """Gain if the out-of-fold error of a technique falls by the share that a learning curve promises."""
+    draws = draws_of_crossed(adjusted.crossed, adjusted.crossed_preferences, metric, protocol)
+    error = error_of(metric, np.array(draws.point(metric)))
+    return extrapolation.gain(float(error), error_of(metric, varied(draws, metric, protocol)), protocol.confidence)
 
 
 def crossed_post_hoc(adjusted: Adjusted, protocol: Protocol) -> dict[str, np.ndarray]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Mapping
 from typing import Any, TextIO
 
 # Control characters, format characters such as those that reverse the direction of text, lone surrogates, line separators.
@@ -97,3 +98,14 @@ def counted(count: int, noun: str) -> str:
     ('1 row', '1,200 rows')
     """
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def trainings_in_words(about: Mapping[str, Any]) -> str:
+    """Which trainings of a technique are deployed, from a manifest or a selection.
+
+    >>> trainings_in_words({"seed": 0}), trainings_in_words({"seeds": [0, 1, 2]})
+    ('seed 0', 'mean of the seeds 0, 1, 2')
+    """
+    if "seeds" in about:
+        return f"mean of the seeds {', '.join(map(str, about['seeds']))}"
+    return f"seed {about['seed']}"

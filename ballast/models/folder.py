@@ -41,6 +41,11 @@ def class_of(kind: str) -> type[Model]:
 def save(model: Model, folder: Path, details: dict[str, object]) -> None:
     """Write a model and its manifest (kind, labels, parameters, sha256 of each file, `details`) into an empty folder."""
     model.save_files(folder)
+    write_manifest(model, folder, details)
+
+
+def write_manifest(model: Model, folder: Path, details: dict[str, object]) -> None:
+    """Write the manifest of a model whose files are in a folder."""
     files = {str(path.relative_to(folder)): file_sha256(path) for path in sorted(folder.rglob("*")) if path.is_file()}
     manifest = {**details, "kind": model.kind, "labels": model.labels, "parameters": model.n_parameters, "files": files}
     content = json.dumps(digest.with_digest(manifest), indent=2, sort_keys=True)

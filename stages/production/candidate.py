@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 from safetensors.numpy import save_file
 from scipy.special import softmax
@@ -18,13 +18,14 @@ from ballast.exceptions import UserError
 from ballast.io.digest import file_sha256
 from ballast.io.paths import real_folder, regular_file
 from ballast.io.urls import public_text, secrets_in
-from ballast.models.folder import load, read_manifest
+from ballast.models.folder import load
 from stages.production.checkouts import run_git
-from stages.production.deployed import MANIFEST, MODEL, REFERENCE, VOCABULARY, check_files
+from stages.production.deployed import MODEL, REFERENCE, VOCABULARY, check_files
+from stages.production.members import copy_models, members_of, read_manifests, test_logits, trainings_of
 from stages.production.reference import reference_table
 from stages.production.versions import Manifest
-from stages.store.checked import of_model, read_pinned, read_table, write_table
-from stages.store.files import as_new, read_json
+from stages.store.checked import read_pinned, read_table, write_table
+from stages.store.files import as_new, copied, read_json
 from stages.store.groups import fingerprints_of
 from stages.store.logits import Training, read_trainings
 from stages.store.messages import Messages, read_messages
@@ -50,45 +51,35 @@ def make_candidate(source: Path, folder: Path) -> Manifest:
     pointer, calibration, point = (
         read_json(project.selected / f"{name}.json") for name in ("model", "calibration", "operating_point")
     )
-    name, seed, labels, origin = pointer["technique"], int(pointer["seed"]), pointer["labels"], source / pointer["folder"]
+    name, labels, deployed = pointer["technique"], pointer["labels"], members_of(pointer)
     if not project.messages.exists():
         raise UserError(f"{project.messages}: no such file; run `dvc repro`")
     messages = read_messages(["text", "group"], project)
-    with of_model(origin):
-        manifest = read_manifest(origin)
-    check_current(pointer, calibration, point, messages, manifest, project)
+    manifests = read_manifests(pointer, source)
+    check_current(pointer, calibration, point, messages, manifests, project)
     lock = locked_stages(project.lock) if regular_file(project.lock) else {}
     evaluated = read_json(project.evaluations / f"{name}.json")
     seeds = sorted(map(int, evaluated["seeds"]))
     check_lock(lock, name, seeds, project)
     trainings = read_trainings(name, seeds, messages, project)
-    test = trainings[seed].scores.test
+    test = test_logits(pointer, trainings)
 
-    copied = copy_model(origin, manifest, folder) | write_beside(pointer, messages, trainings, folder, project)
+    files = copy_models(pointer, manifests, source, folder) | write_beside(pointer, messages, trainings, folder, project)
     as_new(folder)
-    check_files(folder, copied)
+    check_files(folder, files)
     check_model(folder / MODEL, messages.test()["text"].tolist()[:SCORED_AGAIN], test[:SCORED_AGAIN], project)
     return {
         "technique": name,
-        "seed": seed,
+        **trainings_of(pointer),
         "labels": labels,
         "declared_prior": evaluated["fitted"]["declared_prior"],
         "effective_prior": pointer["effective_prior"],
         "production_prior": pointer["production_prior"],
         "calibration": calibration,
         "operating_point": point,
-        "lineage": lineage(lock, pointer["folder"], f"train@{name}-{seed}", project),
-        "files": copied,
+        "lineage": lineage(lock, name, deployed, project),
+        "files": files,
     }
-
-
-def copy_model(origin: Path, manifest: Mapping[str, Any], folder: Path) -> dict[str, str]:
-    """Copy the files of a model into a version's folder; returns their sha256 by relative name."""
-    files = {f"{MODEL}/{name}": str(sha256) for name, sha256 in dict(manifest["files"]).items()}
-    files[f"{MODEL}/{MANIFEST}"] = file_sha256(origin / MANIFEST)
-    for name in files:
-        copy(origin / Path(name).relative_to(MODEL), folder / name)
-    return files
 
 
 def write_beside(
@@ -100,17 +91,19 @@ def write_beside(
     """
     card = project.model_card
     read_pinned(card, pointer["files"][PROJECT.model_card.as_posix()])
-    copy(card, folder / card.name)
+    copied(card, folder / card.name)
     names = [card.name, VOCABULARY, REFERENCE]
     for path in (project.params, *([project.lock] if regular_file(project.lock) else [])):
         copy_public(path, folder / path.name)
         names.append(path.name)
-    words = vocabulary(messages.train(pointer["seed"])["text"].tolist())
+    trained_on = pd.concat([messages.train(seed) for seed in members_of(pointer)])
+    words = vocabulary(trained_on[~trained_on.index.duplicated()]["text"].tolist())
     texts = pa.chunked_array([], pa.string())
     if project.feedback.exists():
         texts = read_table(project.feedback, ["text"], required=False)["text"]
     save_file({"words": words, "feedback": np.sort(fingerprints_of(texts))}, folder / VOCABULARY)
-    write_table(folder / REFERENCE, reference_table(messages, trainings, words))
+    ensemble = test_logits(pointer, trainings) if "seeds" in pointer else None
+    write_table(folder / REFERENCE, reference_table(messages, trainings, words, ensemble))
     return {name: file_sha256(folder / name) for name in names}
 
 
@@ -134,7 +127,7 @@ def check_current(
     calibration: Mapping[str, Any],
     point: Mapping[str, Any],
     messages: Messages,
-    manifest: Mapping[str, Any],
+    manifests: Mapping[int, Mapping[str, Any]],
     project: Project,
 ) -> None:
     """Raise UserError unless the selection belongs to the messages, settings, evaluation and model of its project."""
@@ -143,7 +136,7 @@ def check_current(
     for where, labels in (
         (project.messages, messages.names),
         (project.ingest, list(counts)),
-        (pointer["folder"], manifest["labels"]),
+        *((folder, manifests[seed]["labels"]) for seed, folder in members_of(pointer).items()),
     ):
         if list(labels) != pointer["labels"]:
             ours, theirs = ", ".join(pointer["labels"]), ", ".join(labels)
@@ -151,7 +144,7 @@ def check_current(
     evaluated = read_json(path)
     fitted = evaluated["fitted"]
     if (
-        str(pointer["seed"]) not in evaluated["seeds"]
+        not set(map(str, members_of(pointer))) <= set(evaluated["seeds"])
         or fitted["calibration"] != calibration
         or fitted["effective_prior"] != pointer["effective_prior"]
         or not fitted["operating_point"].items() <= point.items()
@@ -195,12 +188,6 @@ def stale(path: Path, other: Path) -> UserError:
     return UserError(f"{path}: comes from another run than {other}; run `dvc repro`")
 
 
-def copy(path: Path, target: Path) -> None:
-    """Copy a file's bytes, and make the folders that are missing."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(path, target)
-
-
 def copy_public(path: Path, target: Path) -> None:
     """Copy a YAML file without the secrets in URLs; raises UserError if a secret would remain."""
     target.write_text(public_text(path.read_text(encoding="utf-8")), encoding="utf-8")
@@ -208,20 +195,24 @@ def copy_public(path: Path, target: Path) -> None:
         raise UserError(f"{path}: {key} holds a URL with user info, a query or a fragment; write it on one line, unescaped")
 
 
-def lineage(lock: Mapping[str, Any], model: str, stage: str, project: Project) -> dict[str, Any]:
+def lineage(lock: Mapping[str, Any], name: str, deployed: Mapping[int, str], project: Project) -> dict[str, Any]:
     """What a version was made from: the commit, the files that differ from it, and the sha256 of its inputs.
 
-    model : the path of the model's folder within the project.
+    deployed : the path of each deployed model's folder within the project, by seed.
     """
     status = git_output(project, "--no-optional-locks", "status", "--porcelain", "--", PROJECT.params, PROJECT.lock)
+    # The name of each folder in DVC's cache and remotes.
+    models = [
+        {"path": model, "md5": locked_md5(lock, f"train@{name}-{seed}", "outs", Path(model))}
+        for seed, model in deployed.items()
+    ]
     return {
         "commit": git_output(project, "rev-parse", "HEAD"),
         "modified": sorted(line.split()[-1] for line in (status or "").splitlines()),
         "dvc_lock": file_sha256(project.lock) if project.lock.exists() else None,
         "params": file_sha256(project.params),
         "messages": file_sha256(project.messages),
-        # The name of the folder in DVC's cache and remotes.
-        "model": {"path": model, "md5": locked_md5(lock, stage, "outs", Path(model))},
+        **({"model": models[0]} if len(models) == 1 else {"models": models}),
     }
 
 

@@ -29,6 +29,7 @@ from stages.production.checkouts import bring, changed_since, remove_checkout, r
 from stages.production.deployed import Version, current_version, read_version
 from stages.production.feedback import read_feedback
 from stages.production.home import CODE, STATE, bring_home, state_here
+from stages.production.members import members_of, test_logits, trainings_of
 from stages.production.reference import read_held_out
 from stages.production.reprior import estimated_prior, operating_point_for
 from stages.production.retrained_params import retrained
@@ -152,12 +153,12 @@ def compare_with_champion(key: str) -> dict[str, Any]:
     worktree = Project(home / "worktree")
     pointer, point = (read_json(worktree.selected / f"{name}.json") for name in ("model", "operating_point"))
     messages = read_messages(["text", "group", "source"], worktree)
-    scores = read_training(pointer["technique"], pointer["seed"], worktree).scores
+    trainings = {seed: read_training(pointer["technique"], seed, worktree) for seed in members_of(pointer)}
     labels = messages.names
     if labels != champion.labels or labels != pointer["labels"]:
         raise UserError(f"{home}: its labels are {', '.join(labels)}, those deployed {', '.join(champion.labels)}")
     unseen = never_seen(messages.test(), champion)
-    test, logits = messages.test()[unseen], scores.test[unseen].astype(np.float64)
+    test, logits = messages.test()[unseen], test_logits(pointer, trainings)[unseen].astype(np.float64)
     if left_out := int((~unseen).sum()):
         print(
             f"retrain: {left_out:,} test messages are left out, because the champion may have been trained on them",
@@ -193,7 +194,7 @@ def compare_with_champion(key: str) -> dict[str, Any]:
         **{name: getattr(outcome, name) for name in ("difference", "low", "high", "not_worse")},
         **params.production.retrain.model_dump(include={"metric", "margin"}),
         "technique": pointer["technique"],
-        "seed": pointer["seed"],
+        **trainings_of(pointer),
         "left_out": left_out,
         "test": counts_by_label(classes, labels),
         "test_from_feedback": counts_by_label(classes[from_feedback], labels),

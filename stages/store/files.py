@@ -132,6 +132,12 @@ def replaced_folder(path: Path) -> Iterator[Path]:
         written.rename(path)
 
 
+def copied(path: Path, target: Path) -> None:
+    """Copy a file's bytes, and make the folders that are missing."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(path, target)
+
+
 def as_new(folder: Path) -> None:
     """Give the files of a folder the permissions of new files; some libraries make them private."""
     probe = folder / f".{secrets.token_hex(4)}.partial"

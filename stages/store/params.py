@@ -41,6 +41,7 @@ class Select(Section):
     rule: Literal["one_standard_error", "best"]
     constraints: dict[str, Finite]
     safe_only: bool
+    deploy: Literal["seed", "ensemble"]
 
     @model_validator(mode="before")
     @classmethod
