@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -25,20 +24,20 @@ from stages.store.files import write_json
 LABELS, SHARES = ["ham", "spam"], np.array([0.87, 0.13])
 # With this factor 98% of the groups hold one message, as in the SMS data.
 MORE_GROUPS = 25
+FOLDS = 8
 
 
-def write_messages(folder: Path, sizes: Mapping[str, int], rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Write a table of messages with the given number in each split; return the classes (n,) by split."""
-    classes = {split: rng.choice(2, size, p=SHARES) for split, size in sizes.items()}
-    total = sum(sizes.values())
+def write_messages(folder: Path, rest: int, test: int, rng: np.random.Generator) -> pd.DataFrame:
+    """Write and return a table of messages, `test` in the test split and `rest` in the folds of validation."""
+    total = rest + test
     table = pd.DataFrame(
         {
             "id": np.arange(total).astype(str),
             "text": "made up",
-            "label": np.array(LABELS)[np.concatenate(list(classes.values()))],
+            "label": np.array(LABELS)[rng.choice(2, total, p=SHARES)],
             "group": np.sort(rng.integers(0, MORE_GROUPS * total, total)),
-            "split": np.repeat(list(sizes), list(sizes.values())),
-            "fold": np.int16(-1),
+            "split": np.repeat(["train", "test"], [rest, test]),
+            "fold": np.append(np.arange(rest) * FOLDS // rest, np.full(test, -1)).astype(np.int16),
             "source": "made up",
         }
     )
@@ -46,7 +45,7 @@ def write_messages(folder: Path, sizes: Mapping[str, int], rng: np.random.Genera
     write_table(folder / "data/messages.parquet", table)
     counts = {label: int((table["label"] == label).sum()) for label in LABELS}
     write_json(folder / "data/ingest.json", {"labels": counts, "sha256": "made up"})
-    return classes
+    return table
 
 
 def made_up_logits(classes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -54,16 +53,22 @@ def made_up_logits(classes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return (2.5 * np.eye(2)[classes] + rng.normal(size=(len(classes), 2)) + np.log(SHARES)).astype(np.float32)
 
 
-def write_technique(folder: Path, name: str, seeds: int, classes: dict[str, np.ndarray], rng: np.random.Generator) -> None:
+def write_technique(folder: Path, name: str, seeds: int, table: pd.DataFrame, rng: np.random.Generator) -> None:
     """Write the card, logits and probe of a technique."""
     card = {"name": name, "technique": "baseline", "parameters": {}, "sources": {}}
     write_json(folder / f"data/techniques/{name}.json", card)
     (folder / "logits" / name).mkdir(parents=True)
+    classes = (table["label"] == LABELS[1]).to_numpy().astype(int)
     for seed in range(seeds):
-        logits = {split: made_up_logits(each, rng) for split, each in classes.items()}
-        others = {"train_classes": classes["train"], "declared_prior": SHARES, "parameters": np.array(1)}
-        head = {"head_norms": np.ones(2), "head_bias": np.zeros(2)}
-        write_arrays(folder / "logits" / name / f"{seed}.npz", logits | others | head)
+        validation = np.flatnonzero(table["fold"] == seed % FOLDS)
+        # As many training messages as validation has.
+        train = np.flatnonzero((table["split"] == "train") & (table["fold"] != seed % FOLDS))[: len(validation)]
+        rows = {"validation": validation, "test": np.flatnonzero(table["split"] == "test"), "train": train}
+        logits = {part: made_up_logits(classes[of_part], rng) for part, of_part in rows.items()}
+        numbers = {f"{part}_rows": of_part for part, of_part in rows.items()}
+        others = {"train_classes": classes[train], "declared_prior": SHARES, "parameters": np.array(1)}
+        head = {"head_norms": np.ones(2), "head_bias": np.zeros(2), "multiply_adds": np.array(1)}
+        write_arrays(folder / "logits" / name / f"{seed}.npz", logits | numbers | others | head)
     probe = {
         "texts": ["made up"],
         "labels": LABELS,
@@ -98,12 +103,14 @@ def main(techniques: int, seeds: int, test: int) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         yaml.dump(params, folder / "params.yaml")
-        classes = write_messages(folder, {"train": test // 4, "validation": test // 4, "test": test}, rng)
+        table = write_messages(folder, 2 * test, test, rng)
         for name in tqdm(names, desc="simulated logits"):
-            write_technique(folder, name, seeds, classes, rng)
+            write_technique(folder, name, seeds, table, rng)
         evaluated = [measured("-m", "stages.evaluate", name, folder=folder)["seconds"] for name in tqdm(names, desc="evaluate")]
         compared = measured("-m", "stages.compare", folder=folder)["seconds"]
-        error = ranking_error(folder, "baseline", classes["test"])
+        error = ranking_error(
+            folder, "baseline", (table["label"] == LABELS[1])[table["split"] == "test"].to_numpy().astype(int)
+        )
     result = {
         "techniques": techniques,
         "seeds": seeds,

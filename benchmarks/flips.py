@@ -27,9 +27,10 @@ from tqdm import tqdm
 from ballast.exceptions import UserError
 from ballast.io.digest import file_sha256
 from benchmarks.measuring import ROOT, surroundings, write_result
+from flows.prepared_python import prepared_python
 from stages.store.remedies import remedy
 from tests.deployed import label, promote, score, selected_project, traffic, watch
-from tests.prepared_python import prepared_python
+from tests.prepared_python import IN_TESTS
 from tests.project import Outcome, Project
 
 COUNTS, SHIFTED = {"ham": 600, "spam": 120}, {"ham": 240, "spam": 160}
@@ -268,8 +269,7 @@ def main(flips: int, seed: int) -> None:
     print(f"flips: {flips} with seed {seed}", file=sys.stderr)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        (folder / "python").mkdir()
-        with prepared_python(folder / "python") as python:
+        with prepared_python(IN_TESTS, wait=True) as python:
             project = built(folder / "project", python)
             verdicts, wrong = tried(project, folder / "work", flips, seed)
     counts = {name: verdicts[name] for name in ("found", "harmless", "silent", "unclear")}

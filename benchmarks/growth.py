@@ -84,7 +84,7 @@ def made_up_project(count: int) -> Iterator[Project]:
         project = workspace(Path(temporary))
         project.edit({f"train.{key}": value for key, value in (TINY_TRAINING | {"frozen_layers": 1}).items()})
         project.edit({"train.model": str(tiny_encoder(project.folder / "encoder")), "techniques": TECHNIQUES})
-        project.edit({"ingest.id_column": "id"})
+        project.edit({"ingest.id_column": "id", "train.seeds": [0]})
         write_csv(project.folder / "messages.csv", count)
         yield project
 
@@ -125,10 +125,11 @@ def measure_evaluate(count: int) -> Iterator[tuple[str, dict[str, float]]]:
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as temporary:
         project = workspace(Path(temporary))
+        project.edit({"train.seeds": [0]})
         fractions = yaml.load(project.folder / "params.yaml")["ingest"]["fractions"]
-        sizes = {split: round(fraction * count) for split, fraction in fractions.items()}
-        classes = write_messages(project.folder, sizes, rng)
-        write_technique(project.folder, "baseline", 1, classes, rng)
+        test = round(fractions["test"] * count)
+        table = write_messages(project.folder, count - test, test, rng)
+        write_technique(project.folder, "baseline", 1, table, rng)
         yield "evaluate", measured("-m", "stages.evaluate", "baseline", folder=project.folder)
 
 

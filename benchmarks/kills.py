@@ -23,8 +23,9 @@ from typing import Any
 from benchmarks.killing import Ground, kill_everything, kill_groups, small_project
 from benchmarks.measuring import surroundings, write_result
 from benchmarks.snapshots import KINDS, differences, snapshot
+from flows.prepared_python import prepared_python
 from tests.flow_fixtures import prefect_server
-from tests.prepared_python import prepared_python
+from tests.prepared_python import IN_TESTS
 from tests.project import Project
 
 COMMAND = "make test-kills"
@@ -200,8 +201,7 @@ def main(kills: int, seed: int, imports: bool) -> None:
     result: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary, contextlib.ExitStack() as stack:
         folder = Path(temporary).resolve()
-        (folder / "python").mkdir()
-        python = None if imports else stack.enter_context(prepared_python(folder / "python"))
+        python = None if imports else stack.enter_context(prepared_python(IN_TESTS, wait=True))
         for counts in try_kills(kills, seed, SCENES, folder, python):
             # After each kill, so that an interrupted run leaves its figures.
             result = result_of(counts, seed) | {"imports": imports} | surroundings()

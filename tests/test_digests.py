@@ -254,7 +254,7 @@ GRAPH = """
 stages:
   one:
     cmd: "mkdir -p models/a; echo weights > models/a/w; echo table > table.csv"
-    outs: [models/a: {persist: true}, table.csv: {persist: true}]
+    outs: [models/a, table.csv]
 """
 
 
@@ -280,6 +280,13 @@ def test_verify_finds_what_is_spoilt_and_its_advice_makes_it_anew(tmp_path: Path
     assert project.run("dvc", "repro").code == 0 and all(path.read_bytes() != good for path, good in outputs.items())
     for path in outputs:
         path.unlink()
+    (tmp_path / "models/a").rmdir()
+    # As after a killed stage, which is no damage.
+    missing = project.stage_here("verify", adopt=False)
+    assert missing.code == 0
+    assert (
+        "verify: dvc.lock names outputs that are missing here: models/a, table.csv; `dvc checkout` restores" in missing.stderr
+    )
     assert project.run("dvc", "repro").code == 0 and all(path.read_bytes() == good for path, good in outputs.items())
 
     objects = {path: path.read_bytes() for path in sorted((tmp_path / ".dvc/cache/files/md5").glob("*/*"))}

@@ -69,7 +69,8 @@ def trained(project: Project) -> Project:
     checkout = Project(project.folder / WORKTREE, project.folder / WORKTREE, project.environment)
     for stage in ("ingest", "search", "techniques", "resample", "train", "evaluate", "probe", "compare", "select"):
         entry = {"name": "tfidf"} if stage in ("resample", "train", "evaluate") else {}
-        done(checkout.stage_here(stage, **entry, **({"seed": 0} if stage in ("resample", "train") else {})))
+        for seed in ({"seed": 0}, {"seed": 1}) if stage in ("resample", "train") else ({},):
+            done(checkout.stage_here(stage, **entry, **seed))
     return checkout
 
 

@@ -22,6 +22,7 @@ from ballast.exceptions import UserError
 from stages.production.adopt import adopt_all
 from stages.production.candidate import locked_stages
 from stages.production.deployed import read_version
+from stages.production.home import few_of
 from stages.production.versions import version_names
 from stages.store.checked import opened
 from stages.store.files import read_json
@@ -82,6 +83,12 @@ def outputs(lock: Path, cache: Path) -> dict[Path, Check]:
     return {path: check for path, check in checks.items() if path.is_file()}
 
 
+def missing_outputs(lock: Path) -> list[str]:
+    """The outputs that a dvc.lock names and that are not here: DVC removes them before it starts a stage."""
+    paths = [lock.parent / out["path"] for stage in locked_stages(lock).values() for out in stage.get("outs", [])]
+    return sorted(path.as_posix() for path in paths if not path.exists())
+
+
 def listing(path: Path) -> dict[str, str]:
     """The files of a folder with their MD5, from its listing in the cache; empty if that is missing or damaged."""
     try:
@@ -134,8 +141,9 @@ def main(adopt: bool) -> None:
         return
     cache = cache_folder()
     checks: dict[Path, Check] = objects(cache)
-    for lock in (Path(LOCK), *sorted(PROJECT.studies.glob(f"*/{LOCK}"))):
-        checks |= outputs(lock, cache) if lock.is_file() else {}
+    locks = [lock for lock in (Path(LOCK), *sorted(PROJECT.studies.glob(f"*/{LOCK}"))) if lock.is_file()]
+    for lock in locks:
+        checks |= outputs(lock, cache)
     checks |= production()
     damaged_files = set[str]()
     for failure in failures(checks):
@@ -143,6 +151,13 @@ def main(adopt: bool) -> None:
         if failure not in damaged_files:
             tqdm.write(failure, file=sys.stdout)
         damaged_files.add(failure)
+    # A killed stage leaves its outputs missing, and a new clone has none.
+    if missing := missing_outputs(locks[0]) if locks and locks[0] == Path(LOCK) else []:
+        print(
+            f"verify: {LOCK} names outputs that are missing here: {few_of(missing)}; `dvc checkout` restores those in the"
+            " cache, `dvc repro` makes the others",
+            file=sys.stderr,
+        )
     if damaged_files:
         raise UserError(f"{len(damaged_files):,} of {len(checks):,} files are damaged")
     print(f"verify: {len(checks):,} files are intact", file=sys.stderr)
