@@ -37,6 +37,8 @@ from stages.store.selection import selection
 from stages.store.studies import study_results
 
 FAMILIES = ("raw", "corrected")
+# Files that the report reads.
+PINNED = (PROJECT.claims, PROJECT.probe_table, PROJECT.perturbation_table, PROJECT.training_loss)
 PERTURBATION_COLUMNS = ["technique", "seed", "perturbation", "text", "label", "raw", "corrected", "skipped"]
 
 
@@ -194,7 +196,7 @@ def main() -> None:
     write_csv(precision_recall(evaluations), PROJECT.precision_recall)
     write_csv(training_loss(names, params.train.seeds), PROJECT.training_loss)
     # Last, with the digests of the other files that the report reads.
-    pinned = {path.as_posix(): file_sha256(path) for path in (PROJECT.claims, PROJECT.probe_table, PROJECT.perturbation_table)}
+    pinned = {path.as_posix(): file_sha256(path) for path in PINNED}
     write_json(PROJECT.leaderboard, {**board, "files": pinned})
 
 

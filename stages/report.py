@@ -111,6 +111,7 @@ def read_results(messages: Messages) -> tuple[Results, Corrected]:
         search=read_json(PROJECT.search) if params.search.trials else {},
         studies=study_results(),
         calibration={name: raw_calibration(read_training(name, first).scores.test, classes, labels) for name in names},
+        losses=pd.read_csv(BytesIO(read_pinned(PROJECT.training_loss, pinned[PROJECT.training_loss.as_posix()]))),
         probe=read_probe(read_pinned(PROJECT.probe_table, pinned[PROJECT.probe_table.as_posix()])),
         perturbations=read_probe(read_pinned(PROJECT.perturbation_table, pinned[PROJECT.perturbation_table.as_posix()])),
         selected=selected,

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ballast.io.digest import file_sha256
 from stages.pages.report.results import Results
-from stages.store.checked import write_arrays
+from stages.store.checked import FILES, write_arrays
 from stages.store.files import read_json, write_json
 from stages.store.messages import Messages, read_messages
 from stages.store.project import PROJECT
@@ -124,6 +125,15 @@ def scores_of(messages: Messages, seed: int, strength: float | None, rng: np.ran
     return {**logits, **numbers, "train_classes": rows["train"]["class"].to_numpy()}
 
 
+def write_losses(folder: Path, steps: int) -> None:
+    """The training loss of each step, as a training saves it."""
+    path = folder / "plots" / "metrics" / "loss.tsv"
+    path.parent.mkdir(parents=True)
+    rows = [f"{step}\t{1 / step}" for step in range(1, steps + 1)]
+    path.write_text("\n".join(["step\tloss", *rows]) + "\n", encoding="utf-8")
+    write_json(folder / FILES, {"files": {path.relative_to(folder).as_posix(): file_sha256(path)}})
+
+
 def build(
     folder: Path, counts: Mapping[str, int], techniques: Mapping[str, str], seeds: Sequence[int], texts: Sequence[str]
 ) -> Built:
@@ -168,6 +178,8 @@ def build(
             path.parent.mkdir(parents=True, exist_ok=True)
             strength = None if file == "majority" else 2 + at / len(techniques)
             write_arrays(path, scores_of(messages, seed, strength, rng) | constants)
+            if file == "focal":
+                write_losses(folder / PROJECT.curves / name / str(seed), steps=40)
             probes[str(seed)] = rng.normal(0, 2, (len(texts), len(labels))).tolist()
         # The first text was too long once it was perturbed.
         left_out = {"texts": list(texts), "scored": list(range(1, len(texts))), "skipped": {"0": "too long"}}

@@ -296,21 +296,21 @@ def test_curves_of_every_technique_can_be_told_apart(which: str, builds: dict[st
     names = list(built.board["techniques"])
     for label, family in itertools.product(two_of(built.board["labels"]), ("raw", "corrected")):
         choose(shown, label, family)
-        figures = shown.locator("#curves figure:visible")
+        figures = shown.locator("#curves .charts:not(.second) figure:visible")
         assert figures.count() == 3
         assert figures.locator("g.line").count() == 3 * len(names)
         assert all(figures.nth(at).locator("g.line").count() == len(names) for at in range(3))
-    assert "corrected" in shown.locator("#curves figure:visible figcaption").last.inner_text()
+    assert "corrected" in shown.locator("#curves .charts:not(.second) figure:visible figcaption").last.inner_text()
     shown.locator("#curves").scroll_into_view_if_needed()
     chip = shown.locator(".legend button[data-technique]").nth(1)
     chip.hover()
-    lit = shown.locator("#curves figure:visible g.highlighted")
+    lit = shown.locator("#curves .charts:not(.second) figure:visible g.highlighted")
     assert {each.get_attribute("data-technique") for each in lit.all()} == {
         chip.get_attribute("data-technique")
     } and lit.count() >= 3
     chip.click()
     assert chip.get_attribute("aria-pressed") == "false"
-    assert shown.locator("#curves figure:visible g.line:visible").count() < 3 * len(names)
+    assert shown.locator("#curves .charts:not(.second) figure:visible g.line:visible").count() < 3 * len(names)
     shown.locator("#few").click()
     pressed = shown.locator(".legend [aria-pressed=true]").all_inner_texts()
     coloured = {"baseline", built.selected, *built.results().equivalent}
@@ -319,6 +319,35 @@ def test_curves_of_every_technique_can_be_told_apart(which: str, builds: dict[st
     assert legend[0] == built.selected and set(legend[: len(coloured)]) == coloured, "what matters comes first"
     shown.locator("#all").click()
     assert shown.locator(".legend [aria-pressed=false]").count() == 0
+
+
+@BOTH
+def test_cost_and_review_curves_are_those_of_the_coloured_techniques(
+    which: str, builds: dict[str, Built], desktop: Watched
+) -> None:
+    built = builds[which]
+    results = built.results()
+    names, selected = results.names, built.selected
+    coloured = [name for name in names if results.role(name) != "other"]
+    shown = desktop.open(built.reports / "index.html")
+    cost, review, training = shown.locator("#curves .charts.second figure").all()
+
+    def drawn(figure: Locator) -> list[str]:
+        lines = figure.locator("g.line").evaluate_all("lines => lines.map(line => Number(line.dataset.technique))")
+        return sorted({names[at] for at in lines})
+
+    assert drawn(cost) == sorted(coloured)
+    assert drawn(review) == sorted({"baseline", selected})
+    assert drawn(training) == sorted(name for name in names if built.board["techniques"][name]["technique"] == "focal")
+    curve = built.evaluation(selected)["curves"]["cost"]
+    path = cost.locator("g.selected path").first.get_attribute("d")
+    assert path is not None
+    heights = [4000 - int(point.split()[1]) for point in path.strip("M").split("L")]
+    shares = [value / trivial for value, trivial in zip(curve["value"], curve["trivial"], strict=True)]
+    top = max(heights) / max(shares)
+    assert len(heights) == len(shares) and heights == pytest.approx([top * share for share in shares], abs=top * 0.01)
+    assert review.locator("g.selected").count() == 2, "precision and recall"
+    assert cost.locator(".band.selected").count() == 1 and review.locator(".band.selected").count() == 2
 
 
 MIDDLE = """

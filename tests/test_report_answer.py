@@ -32,15 +32,8 @@ def estimate(value: float, low: float, high: float) -> dict[str, float]:
 
 
 def lever(name: str, gain: tuple[float, float, float] | None, **more: Any) -> dict[str, Any]:
-    planted = {
-        "lever": name,
-        "description": f"{name} in words.",
-        "metric": "macro_f1",
-        "cost": {},
-        "measured_by": None,
-        "note": "",
-    }
-    return planted | {"gain": gain and estimate(*gain)} | more
+    planted: dict[str, Any] = {"lever": name, "description": f"{name} in words.", "metric": "macro_f1", "cost": {}}
+    return planted | {"measured_by": None, "note": None, "in_use": False, "gain": gain and estimate(*gain)} | more
 
 
 LEVERS = [
@@ -48,6 +41,7 @@ LEVERS = [
     lever("Relabel suspected errors", (-0.001, -0.004, 0.002), cost={"labels": 41}),
     lever("Twice as many labels", (0.006, 0.001, 0.011), cost={"labels": 4518, "trainings": 0}),
     lever("Average the seeds <i>", (0.002, -0.001, 0.005)),
+    lever("Threshold or cost rule", (0.02, 0.01, 0.03), in_use=True),
 ]
 
 
@@ -249,10 +243,12 @@ def test_the_levers_are_ranked_by_gain_and_unmeasured_ones_name_their_command(tw
         "Twice as many labels",
         "Average the seeds <i>",
         "Relabel suspected errors",
+        "Threshold or cost rule",
         "A larger encoder",
     ]
     assert shown["headline"] == "Twice as many labels." and shown["metric"] == "macro F1"
-    first, *_, last = shown["rows"]
+    first, *_, used, last = shown["rows"]
+    assert used["cost"] == "in use" and not used["helps"], "what is in use already cannot help more"
     assert (first["gain"], first["ends"], first["helps"]) == ("+0.006", "+0.001 to +0.011", True)
     assert first["cost"] == "4,518 labels" and last["gain"] is None and last["measured_by"] == "make study NAME=encoders"
     assert help_most(LEVERS[:2], "")["headline"] == "No measured lever is shown to help."

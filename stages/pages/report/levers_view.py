@@ -37,24 +37,28 @@ def value_of(amount: Any) -> bool:
     return bool(round(amount)) if isinstance(amount, int | float) else amount is not None
 
 
+def rank(lever: Mapping[str, Any]) -> tuple[int, float]:
+    """Order of a lever: by falling gain; levers in use come after those that are not, and unmeasured levers last."""
+    gain = lever["gain"]
+    return (2, 0.0) if gain is None else (int(lever["in_use"]), -gain["value"])
+
+
 def lever_rows(levers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The levers by falling gain, on one axis; those without a measured gain come last."""
-    measured = [lever for lever in levers if lever["gain"] is not None]
-    axis = difference_axis([lever["gain"] for lever in measured]) if measured else None
-    ranked = sorted(measured, key=lambda lever: -lever["gain"]["value"])
+    """What the page shows of each lever; all gains are on one axis."""
+    gains = [lever["gain"] for lever in levers if lever["gain"] is not None]
+    axis = difference_axis(gains) if gains else None
     rows = []
-    for lever in [*ranked, *(lever for lever in levers if lever["gain"] is None)]:
+    for lever in sorted(levers, key=rank):
         gain = lever["gain"]
-        drawn = {} if gain is None or axis is None else axis.interval(gain)
         rows.append(
             {
                 "name": lever["lever"],
                 "description": lever["description"],
                 "gain": None if gain is None else signed(gain["value"]),
                 "ends": "" if gain is None else f"{signed(gain['low'])} to {signed(gain['high'])}",
-                "helps": gain is not None and gain["low"] > 0,
-                "drawn": drawn,
-                "cost": cost_text(lever["cost"]),
+                "helps": helps(lever),
+                "drawn": {} if gain is None or axis is None else axis.interval(gain),
+                "cost": "in use" if lever["in_use"] else cost_text(lever["cost"]),
                 "measured_by": lever["measured_by"] or "",
                 "note": lever["note"] or "",
             }
@@ -62,19 +66,19 @@ def lever_rows(levers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return rows
 
 
+def helps(lever: Mapping[str, Any]) -> bool:
+    """Whether a lever that is not in use is shown to help."""
+    return not lever["in_use"] and lever["gain"] is not None and lever["gain"]["low"] > 0
+
+
 def help_most(levers: Sequence[Mapping[str, Any]] | None, command: str) -> dict[str, Any]:
     """The third question with its answer; `command` measures the levers if they are missing."""
     if not levers:
-        return {"rows": [], "headline": "The levers are not measured.", "command": command, "metric": "", "zero": 50}
-    rows = lever_rows(levers)
-    gains = [lever for lever in levers if lever["gain"] is not None and lever["gain"]["low"] > 0]
-    best = max(gains, key=lambda lever: lever["gain"]["value"], default=None)
-    headline = f"{best['lever']}." if best else "No measured lever is shown to help."
-    metrics = {lever["metric"] for lever in levers if lever["gain"] is not None}
+        return {"rows": [], "headline": "The levers are not measured.", "command": command, "metric": ""}
+    best = max(filter(helps, levers), key=lambda lever: lever["gain"]["value"], default=None)
     return {
-        "rows": rows,
-        "headline": headline,
+        "rows": lever_rows(levers),
+        "headline": f"{best['lever']}." if best else "No measured lever is shown to help.",
         "command": "",
-        "metric": metric_name(metrics.pop()) if len(metrics) == 1 else "",
-        "zero": 50,
+        "metric": metric_name(levers[0]["metric"]),
     }

@@ -22,6 +22,7 @@ class Results:
     selection : how the selection compares the candidates, and how stable it is.
     point : the operating point of the selected technique, with its metrics.
     levers : what would help; None if it is not measured.
+    losses : training loss, in columns technique, seed, step, loss.
     calibration : technique -> label -> calibration curve of the raw posteriors, first seed.
     errors : mistakes of the techniques, by row of the messages.
     texts : row -> text of these messages; empty if the texts are hidden.
@@ -35,6 +36,7 @@ class Results:
     board: Mapping[str, Any]
     evaluations: Mapping[str, Any]
     calibration: Mapping[str, Any]
+    losses: pd.DataFrame
     probe: pd.DataFrame
     selected: Mapping[str, Any]
     selection: Mapping[str, Any]

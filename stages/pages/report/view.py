@@ -9,6 +9,7 @@ from stages.pages.html import STYLE, environment, script_hash, trusted_source
 from stages.pages.report.answer_view import answer
 from stages.pages.report.baseline_view import against_baseline
 from stages.pages.report.comparison_view import comparisons
+from stages.pages.report.cost_view import cost_chart, review_chart
 from stages.pages.report.data_view import data, drift
 from stages.pages.report.errors_view import errors, perturbed
 from stages.pages.report.leaderboard_view import leaderboard
@@ -19,6 +20,7 @@ from stages.pages.report.results import Results
 from stages.pages.report.search_view import search_rows
 from stages.pages.report.studies_view import studies
 from stages.pages.report.techniques_view import confusions, curves, majority, priors, probe
+from stages.pages.report.training_view import training_curves
 
 HERE = Path(__file__).parent
 # The command that measures the levers.
@@ -47,6 +49,9 @@ def page(results: Results) -> str:
             leaderboard=leaderboard(results),
             metrics=all_metrics(results),
             curves=curves(results),
+            costs=cost_chart(results),
+            review=review_chart(results),
+            training=training_curves(results),
             confusions=confusions(results),
             probe=probe(results),
             priors=priors(results),
