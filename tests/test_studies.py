@@ -242,7 +242,10 @@ def test_the_report_shows_each_study(studied: Project, browser: Browser, size: t
     assert section.locator("h3").count() == 4
     assert section.locator(".study svg").count() == 6
     assert "From ratio_1 to ratio_10, the spam recall of downsample changes by" in section.inner_text()
-    assert re.search(r"(Neither more data nor a technique helps|More data helps more than any technique)", section.inner_text())
+    # Which of the answers it is depends on the tiny trainings.
+    assert re.search(
+        r"(Neither more data nor a technique helps|helps more than (any technique|more data))", section.inner_text()
+    )
     assert "From 50% to all of the training data, the spam F1 of baseline changes by" in section.inner_text()
     assert shown.evaluate("[document.documentElement.scrollWidth, innerWidth]") == [size[0], size[0]]
     first = section.locator("tbody:visible tr").first
