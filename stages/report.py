@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from io import BytesIO
 from typing import Any
 
@@ -45,6 +46,13 @@ def prediction_columns(logits: np.ndarray, classes: np.ndarray, rows: np.ndarray
     return {"classes": classes[rows], "predicted": chosen.argmax(axis=1), "probability": softmax(chosen, axis=1)}
 
 
+def deployed_logits(corrected: Corrected, selected: Mapping[str, Any]) -> np.ndarray:
+    """Corrected logits (m, K) of the test messages by the selected training, or their mean over the members of an ensemble."""
+    seeds = selected["seeds"] if selected["deploy"] == "ensemble" else [selected["seed"]]
+    mean: np.ndarray = np.mean([corrected.test(selected["technique"], seed) for seed in seeds], axis=0)
+    return mean
+
+
 def evidently_pages(results: Results, corrected: Corrected, messages: Messages) -> dict[str, str]:
     """The Evidently pages by file name. A large test set is sampled."""
     labels, seeds = results.labels, results.params.train.seeds
@@ -55,13 +63,13 @@ def evidently_pages(results: Results, corrected: Corrected, messages: Messages) 
     count = len(classes)
     rows = np.sort(rng.choice(count, most, replace=False)) if count > most else np.arange(count)
     predicted = {name: corrected.test(name, seeds[0])[rows].argmax(axis=1) for name in results.names}
-    chosen, chosen_seed = results.selected["technique"], results.selected["seed"]
+    chosen = results.selected["technique"]
     drawn = with_shares(held_out, corrected.production, most, rng)
     return {
         "evidently_techniques.html": techniques_page(labels, classes[rows], predicted, labels.index(results.rarest)),
         "evidently_drift.html": drift_page(
             labels,
-            current=prediction_columns(corrected.test(chosen, chosen_seed), classes, rows),
+            current=prediction_columns(deployed_logits(corrected, results.selected), classes, rows),
             reference=prediction_columns(corrected.out_of_fold(chosen, seeds), held_out, drawn),
             technique=chosen,
             threshold=results.params.validate_.false_alarm,
@@ -78,7 +86,7 @@ def read_probe(content: bytes) -> pd.DataFrame:
 
 def read_levers() -> list[dict[str, Any]] | None:
     """What would help, or None if it is not measured."""
-    path = PROJECT.reports / "levers.json"
+    path = PROJECT.levers
     levers: list[dict[str, Any]] | None = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
     return levers
 
@@ -95,7 +103,7 @@ def read_results(messages: Messages) -> tuple[Results, Corrected]:
     pinned = board.pop("files") | selected["files"]
     test = messages.test()
     classes = test["class"].to_numpy()
-    posterior = softmax(corrected.test(selected["technique"], selected["seed"]), axis=1)
+    posterior = softmax(deployed_logits(corrected, selected), axis=1)
     n_predicted = np.bincount(posterior.argmax(axis=1), minlength=len(labels))
     bounds = zip(*count_bounds(production, len(test), params.validate_.false_alarm), strict=True)
     first = params.train.seeds[0]

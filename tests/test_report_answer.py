@@ -185,6 +185,20 @@ def test_the_answer_says_why_the_technique_was_selected(two: Built) -> None:
     assert "among the techniques with safe probabilities" in answer(safe)["why"]
 
 
+def test_an_ensemble_is_what_the_page_and_the_card_describe(two: Built, tmp_path: Path) -> None:
+    built = two.copy(tmp_path / "ensemble")
+    built.project.edit({"select.deploy": "ensemble"})
+    for stage in ("select", "report"):
+        built.stage(stage)
+    html = built.html("index.html")
+    assert f"Deploy <b>{built.selected}</b>, the mean of 2 seeds" in html
+    ensemble = built.board["techniques"][built.selected]["ensemble"][f"{built.rarest}.recall"]["value"]
+    assert answer(built.results())["rows"][1]["test"] == f"{ensemble:.3f}", "the test column is that of the ensemble"
+    card = built.project.folder.joinpath(PROJECT.model_card).read_text(encoding="utf-8")
+    assert "the seeds 0 and 1, as the mean of their logits" in card
+    assert f"`models/{built.selected}/0`, `models/{built.selected}/1`" in card
+
+
 def test_the_report_works_without_levers(two: Built) -> None:
     shown = page(dataclasses.replace(two.results(), levers=None))
     assert f"Deploy <b>{two.selected}</b>" in shown

@@ -67,14 +67,14 @@ def metric_cells(technique: Mapping[str, Any], key: str) -> list[str]:
 
 def trainings(pointer: Mapping[str, Any]) -> str:
     """The seed of the model, or the seeds of an ensemble, in words."""
-    if pointer.get("deploy") != "ensemble":
+    if pointer["deploy"] != "ensemble":
         return f"seed {pointer['seed']}"
     return f"the seeds {join_words([str(seed) for seed in pointer['seeds']])}, as the mean of their logits"
 
 
 def folders(pointer: Mapping[str, Any]) -> list[str]:
     """The folders of the model, or of the members of an ensemble."""
-    return list(pointer["folders"] if pointer.get("deploy") == "ensemble" else [pointer["folder"]])
+    return list(pointer["folders"] if pointer["deploy"] == "ensemble" else [pointer["folder"]])
 
 
 def conditions(pointer: Mapping[str, Any]) -> list[str]:

@@ -187,10 +187,9 @@ def answer(results: Results) -> dict[str, Any]:
     point, label = results.point, results.decided_label
     share = results.board["production_prior"][label]
     missed = "" if point["met"] else f"No threshold meets {point['rule']} {point['limit']:g} out of fold."
-    seeds = results.selected.get("seeds") or [results.selected["seed"]]
     return {
         "technique": results.selected["technique"],
-        "members": len(seeds) if results.selected.get("deploy") == "ensemble" else 1,
+        "members": len(results.selected["seeds"]) if results.selected["deploy"] == "ensemble" else 1,
         "threshold": threshold_sentence(point, label),
         "label": label,
         "share": share,
