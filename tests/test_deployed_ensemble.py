@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from scipy.special import softmax
 
 import ballast
 from ballast.models.ensemble import EnsembleModel, mean_logits
-from stages.production.deployed import MANIFEST, REFERENCE
+from stages.production.deployed import MANIFEST, REFERENCE, read_version
+from stages.production.reprior import operating_point_for
 from stages.store.checked import read_arrays
 from stages.store.files import read_json
 from stages.store.project import PROJECT
@@ -101,6 +103,16 @@ def test_windows_are_scored_and_watched_with_an_ensemble(deployed: Project) -> N
     assert watched["n"] == len(messages) and watched["decision"] in ("steady", "correct", "retrain", "investigate")
     again = deployed.stage_here("production.promote", **{"source": Path(), "reason": "promote"})
     assert again.code == 0 and again.stdout.strip() == "0001", "the same content is not deployed twice"
+
+
+def test_a_corrected_ensemble_is_tested_as_it_is_deployed(deployed: Project) -> None:
+    with contextlib.chdir(deployed.folder):
+        version = read_version("0001")
+        point = operating_point_for(version.manifest["production_prior"], version)
+    # The same prior gives the same metrics again: on test those of the mean, not those of its members.
+    for part in ("test", "out_of_fold"):
+        for name, estimate in version.manifest["operating_point"][part].items():
+            assert point[part][name] == pytest.approx(estimate, abs=1e-6, nan_ok=True), (part, name)
 
 
 def test_a_member_of_another_run_is_refused(deployed: Project) -> None:

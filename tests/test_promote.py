@@ -32,8 +32,9 @@ from flows.failures import StageFailed
 from stages.production.deployed import MANIFEST, VOCABULARY, read_version
 from stages.production.prune import prune_windows
 from stages.production.reference import by_deployed_model, read_held_out
+from stages.production.versions import content
 from stages.store.checked import read_arrays, write_arrays, write_table
-from stages.store.files import read_json
+from stages.store.files import read_json, write_json
 from stages.store.project import PROJECT
 from tests.flow_fixtures import Server, eventually, prefect_server
 from tests.project import Outcome, Project, corpus, project_copy
@@ -208,6 +209,44 @@ def test_the_reference_is_what_each_training_has_not_seen_without_texts(project:
         own = by_deployed_model(version, read_held_out(version))
     assert own["training"].unique().tolist() == [0]
     assert own["row"].tolist() == [*parts[0].index, *test.index]
+
+
+def as_an_earlier_release_made_it(project: Project) -> None:
+    """Version 0001 with the scores of one training, fewer settings, and metrics of validation."""
+    folder = project.folder / PROJECT.deployed / "0001"
+    reference = pd.read_parquet(folder / "reference.parquet")
+    write_table(folder / "reference.parquet", reference[reference["training"] == 0].drop(columns=["training", "row"]))
+    lines = (folder / "params.yaml").read_text().splitlines(keepends=True)
+    new = ("  safe_odds_ratio:", "  margin: 0.02", "  beta:", "  guarantee:", "  review:", "  recall:")
+    (folder / "params.yaml").write_text("".join(line for line in lines if not line.startswith(new)))
+    found = manifest(project, "0001")
+    del found["declared_prior"], found["operating_point"]["out_of_fold"]
+    former = {key: found["operating_point"].pop(key) for key in ("beta", "guarantee", "probability", "review", "threshold")}
+    assert former["beta"] is None or former["beta"] == 1
+    found["operating_point"]["validation"] = {"spam.f1": 0.5}
+    for name in ("reference.parquet", "params.yaml"):
+        found["files"][name] = file_sha256(folder / name)
+    write_json(folder / MANIFEST, found)
+    history = read_json(project.folder / PROJECT.current)
+    history["history"][0] |= {"sha256": file_sha256(folder / MANIFEST), "content": content(found)}
+    write_json(project.folder / PROJECT.current, history)
+
+
+def test_a_version_of_an_earlier_release_is_corrected_rolled_back_to_and_replaced(project: Project) -> None:
+    promoted(project)
+    as_an_earlier_release_made_it(project)
+    with contextlib.chdir(project.folder):
+        version = read_version("0001")
+        held_out = read_held_out(version)
+        assert len(by_deployed_model(version, held_out)) == len(held_out) > 0
+    assert promoted(project, reprior=watched(project, "2026-01-01", 0.4)) == "0002"
+    point = manifest(project, "0002")["operating_point"]
+    assert "validation" not in point and 0.5 < point["out_of_fold"]["spam.f1"]["value"] < 1
+    assert point["out_of_fold"]["spam.support"]["value"] < point["test"]["spam.support"]["value"]
+    assert promoted(project, rollback=True) == "0001"
+    # The selected model is another one, with the scores of two trainings.
+    assert promoted(project) == "0003"
+    assert manifest(project, "0003")["operating_point"]["out_of_fold"]
 
 
 def test_what_is_deployed_already_is_not_deployed_again(project: Project) -> None:

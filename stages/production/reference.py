@@ -88,9 +88,13 @@ def labelled(rows: pd.DataFrame, labels: list[str]) -> Labelled:
 
 @dataclass(frozen=True, kw_only=True)
 class ReferenceScores:
-    """The scores of each training, as stage `evaluate` reads them, with the out-of-fold messages and the test messages."""
+    """The scores of each training, as stage `evaluate` reads them, with the out-of-fold messages and the test messages.
+
+    ensemble : logits (m, K) of the test messages by all trainings together, if these are deployed, else None.
+    """
 
     scores: list[SeedScores]
+    ensemble: np.ndarray | None
     out_of_fold: OutOfFold
     test: Labelled
 
@@ -115,8 +119,10 @@ def reference_scores(held_out: pd.DataFrame, labels: list[str], declared: np.nda
                 declared_prior=declared,
             )
         )
+    of_ensemble = held_out[held_out["training"] == ALL_TRAININGS]
     return ReferenceScores(
         scores=scores,
+        ensemble=logits_of(of_ensemble, labels) if len(of_ensemble) else None,
         out_of_fold=out_of_fold(
             [of_seed.validation_rows for of_seed in scores],
             indices(messages["label"], labels),

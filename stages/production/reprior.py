@@ -70,7 +70,9 @@ def operating_point_for(prior: Mapping[str, float], base: Version) -> dict[str, 
     if not np.allclose(adjusted.fit.effective, base.effective_prior, rtol=1e-5, atol=0):
         raise UserError(f"{base.folder / REFERENCE}: its logits do not fit the effective prior; promote the version again")
     weights = protocol.production_weights(protocol.test)
-    decisions = [Decisions(protocol.test_scores(adjusted.fit.preferences(logits), weights)) for logits in adjusted.test]
+    # As stage select: an ensemble is tested as it is deployed, a single training as the mean of its kind.
+    test = adjusted.test if held_out.ensemble is None else [adjusted.fit.corrected(held_out.ensemble, protocol)]
+    decisions = [Decisions(protocol.test_scores(adjusted.fit.preferences(logits), weights)) for logits in test]
     values = point_values(decisions, protocol.test)
     draws = pooled_draws({"operating_point": decisions}, protocol.test, protocol)["operating_point"]
     # Earlier releases stored metrics of validation, which are for the former prior.
