@@ -7,7 +7,7 @@ from typing import Any
 
 from ballast.evaluation.comparison import MARGIN
 from ballast.evaluation.metrics import LOSSES, higher_is_better
-from stages.pages.drawing import CURVE_UNITS, Axis, corner_ticks, nice_step, points, shared_axis
+from stages.pages.drawing import CURVE_UNITS, OUTLYING, Axis, corner_ticks, nice_step, points, shared_axis
 from stages.pages.report.baseline_view import compared_metric
 from stages.pages.report.results import FAMILIES, Results
 from stages.pages.words import capitalize_first, metric_name
@@ -18,15 +18,42 @@ ARMS = {
     "temperature": "Temperature",
     "tau_normalisation": "τ-normalisation",
 }
+# Differences within this reach are drawn on one axis, even if most are smaller.
+LEAST_REACH = 0.004
+# Larger differences are drawn at the edge, so that those between close techniques stay visible.
+MOST_REACH = 0.1
 COMPARED = (("f1", "F1"), ("precision", "Precision"), ("recall", "Recall"))
 
 
-def difference_axis(estimates: Sequence[Mapping[str, float]], limit: float = 0.1) -> Axis:
-    """An axis centred on 0, as wide as the intervals but no wider than `limit`."""
-    reach = min(limit, max(max(abs(estimate["low"]), abs(estimate["high"])) for estimate in estimates))
+def centred_axis(reach: float) -> Axis:
+    """An axis centred on 0 that ends at a round number beyond `reach`.
+
+    Examples
+    --------
+    >>> centred_axis(0.017).ticks
+    (-0.02, 0.0, 0.02)
+    """
     step = nice_step(reach, 2)
     end = round(step * max(1, -(-reach // step)), 10)
     return Axis(low=-end, high=end, ticks=(-end, 0.0, end))
+
+
+def difference_axis(estimates: Sequence[Mapping[str, float]]) -> Axis:
+    """An axis centred on 0, as wide as the intervals, without those that reach much farther than the others.
+
+    Examples
+    --------
+    >>> near, far = {"low": -0.004, "high": 0.009}, {"low": -0.9, "high": -0.8}
+    >>> difference_axis([near, near, far]).ticks
+    (-0.01, 0.0, 0.01)
+    """
+    ends = sorted(max(abs(estimate["low"]), abs(estimate["high"])) for estimate in estimates)
+    reach = ends[-1]
+    for rank in range(len(ends) // 2, len(ends) - 1):
+        if ends[rank + 1] > OUTLYING * max(ends[rank], LEAST_REACH):
+            reach = ends[rank]
+            break
+    return centred_axis(min(reach, MOST_REACH))
 
 
 def differences(

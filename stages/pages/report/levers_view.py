@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ballast.io.printable import counted
-from stages.pages.report.comparison_view import difference_axis
+from stages.pages.report.comparison_view import centred_axis
 from stages.pages.words import metric_name, signed
 
 # Units of a cost, in the order in which they are shown.
@@ -46,7 +46,7 @@ def rank(lever: Mapping[str, Any]) -> tuple[int, float]:
 def lever_rows(levers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """What the page shows of each lever; all gains are on one axis."""
     gains = [lever["gain"] for lever in levers if lever["gain"] is not None]
-    axis = difference_axis(gains) if gains else None
+    axis = centred_axis(max(max(abs(gain["low"]), abs(gain["high"])) for gain in gains)) if gains else None
     rows = []
     for lever in sorted(levers, key=rank):
         gain = lever["gain"]
