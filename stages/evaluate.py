@@ -18,11 +18,11 @@ from ballast.evaluation.bootstrap import Draws
 from ballast.evaluation.evaluate import evaluate
 from stages.store.checked import write_arrays
 from stages.store.files import read_json, replaced, write_json, write_plain_json
-from stages.store.logits import read_trainings
+from stages.store.logits import protocol_of, read_trainings
 from stages.store.messages import read_messages
 from stages.store.params import read_params
 from stages.store.project import PROJECT
-from stages.store.protocol import missed_limit, protocol_of
+from stages.store.protocol import missed_limit
 from stages.store.running import run
 from stages.store.short_metrics import technique_metrics
 from stages.store.values import entry_name

@@ -35,11 +35,10 @@ from ballast.models.embedding import Embedder
 from ballast.models.pretrained import encoder_source
 from stages.store.files import read_json, write_plain_json
 from stages.store.frozen_states import cached_states
-from stages.store.logits import read_trainings
+from stages.store.logits import protocol_of, read_trainings
 from stages.store.messages import Messages, read_messages
 from stages.store.params import Params, read_params
 from stages.store.project import PROJECT
-from stages.store.protocol import protocol_of
 from stages.store.running import run
 from stages.store.setting_errors import settings_from
 from stages.store.studies import Result, Row, study_results

@@ -28,7 +28,7 @@ STAGES = yaml.load(ROOT / "dvc.yaml")["stages"]
 # Where an entry's files are.
 FOLDERS = (PROJECT.cards, PROJECT.samples, PROJECT.models, PROJECT.logits, PROJECT.curves, PROJECT.evaluations, PROJECT.probes)
 # What follows the comparison: it runs when the leaderboard has changed.
-DOWNSTREAM = {name for name in ("errors", "select", "report") if name in STAGES}
+DOWNSTREAM = {name for name in ("errors", "levers", "select", "report") if name in STAGES}
 MINE = b'''"""Give every message the shares of the training split."""
 
 from collections.abc import Sequence
@@ -192,7 +192,7 @@ def test_an_edit_of_a_module_reruns_the_stages_that_run_it_for_every_technique(b
     with (built.folder / "ballast/evaluation/post_hoc.py").open("a") as file:
         file.write("# A comment.\n")
     again = {f"evaluate@{name}" for name in TECHNIQUES}
-    assert built.repro() == {"sources", *again, "compare", "errors", "report"}
+    assert built.repro() == {"sources", *again, "compare", "errors", "levers", "report"}
 
 
 def test_one_parameter_of_one_entry_and_another_technique(built: Project) -> None:

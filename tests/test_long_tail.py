@@ -63,11 +63,12 @@ def test_it_goes_through_the_technique(cards: Project, technique: str) -> None:
     assert (cards.folder / PROJECT.samples / technique / "0.parquet").is_file()
     with np.load(cards.folder / PROJECT.logits / technique / "0.npz") as saved:
         assert saved["test"].shape == (sum(read_json(cards.folder / PROJECT.ingest)["splits"]["test"].values()), 8)
-    pooled = read_json(cards.folder / PROJECT.evaluations / f"{technique}.json")["pooled"]
+    evaluation = read_json(cards.folder / PROJECT.evaluations / f"{technique}.json")
+    pooled, fitted = evaluation["pooled"], evaluation["fitted"]["fitted_prior"]
     for family in ("raw", "corrected"):
         assert set(pooled[family]) == set(metric_names(list(COUNTS)))
         assert all(each["low"] <= each["value"] <= each["high"] for each in pooled[family].values())
-    assert sum(each["value"] for each in pooled["fitted_prior"].values()) == pytest.approx(1)
+    assert sum(each["value"] for each in fitted.values()) == pytest.approx(1)
 
 
 def test_all_of_them_are_compared(cards: Project) -> None:

@@ -141,11 +141,11 @@ def training_variance(draws: Sequence[Draws], metric: str, folds: Sequence[int] 
     >>> rng = np.random.default_rng(0)
     >>> draws = [
     ...     Draws(values={"f1": np.full(100, 0.9)}, seeds={"f1": rng.normal(0.9, 0.01, 3)}, correct=np.ones((1, 1), dtype=bool))
-    ...     for _ in range(20)
+    ...     for _ in range(200)
     ... ]
     >>> variance, degrees = training_variance(draws, "f1")
     >>> round(variance**0.5, 3), degrees
-    (0.01, 38)
+    (0.01, 398)
     """
     by_training = np.stack([technique.seeds[metric] for technique in draws])
     techniques, trainings = by_training.shape

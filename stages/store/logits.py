@@ -1,4 +1,4 @@
-"""Saved logits and draws of every technique."""
+"""Saved logits and draws of every technique, and the protocol of their evaluation."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ from typing import Any
 import numpy as np
 
 from ballast.evaluation.bootstrap import Draws
+from ballast.evaluation.cross_fitting import out_of_fold
 from ballast.evaluation.post_hoc import LinearHead
 from ballast.evaluation.priors import correct_prior
-from ballast.evaluation.protocol import Labelled, SeedScores
+from ballast.evaluation.protocol import Labelled, Protocol, SeedScores
 from ballast.exceptions import UserError
 from stages.store.checked import read_arrays
 from stages.store.messages import Messages
+from stages.store.params import Params
 from stages.store.project import PROJECT, Project
+from stages.store.protocol import operating_rule, production_prior
 from stages.store.remedies import damaged
 
 
@@ -107,3 +110,26 @@ def read_draws(name: str, family: str) -> Draws:
         )
     except KeyError as error:
         raise damaged(path, f"no array {error} among the saved draws") from error
+
+
+def protocol_of(params: Params, messages: Messages, counts: Mapping[str, int], trainings: Mapping[int, Training]) -> Protocol:
+    """The protocol that params set for the messages and the trainings of one technique.
+
+    counts : all messages by label, for the production prior.
+    """
+    production = production_prior(params.production.prior, counts)
+    return Protocol(
+        names=messages.names,
+        out_of_fold=out_of_fold(
+            [training.scores.validation_rows for training in trainings.values()],
+            messages.table["class"].to_numpy(),
+            messages.table["group"].to_numpy(),
+        ),
+        test=test_messages(messages),
+        production_prior=production,
+        rule=operating_rule(params.operating_point, messages.names, production),
+        resamples=params.evaluate.resamples,
+        confidence=params.evaluate.confidence,
+        seed=params.evaluate.seed,
+        safe_odds_ratio=params.evaluate.safe_odds_ratio,
+    )

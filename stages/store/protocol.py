@@ -1,23 +1,17 @@
-"""The protocol of an evaluation, and the production prior and the rule of the operating point, from params.yaml."""
+"""The production prior and the rule of the operating point in params.yaml, in the order of the labels."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ballast.evaluation.costs import cost_matrix
-from ballast.evaluation.cross_fitting import out_of_fold
-from ballast.evaluation.protocol import Protocol
 from ballast.evaluation.review import Review
 from ballast.evaluation.rules import LIMITED, Rule
 from ballast.exceptions import UserError
 from ballast.labels import check_all_labels, check_labels
-from stages.store.logits import Training, test_messages
-from stages.store.messages import Messages
-from stages.store.params import Params
 from stages.store.production_sections import OperatingPointSettings, ReviewSettings
 from stages.store.project import PROJECT
 
@@ -70,29 +64,6 @@ def review_of(setting: ReviewSettings | None) -> Review | None:
         return Review(kind="budget", limit=setting.budget)
     assert setting.cost is not None
     return Review(kind="cost", limit=setting.cost)
-
-
-def protocol_of(params: Params, messages: Messages, counts: Mapping[str, int], trainings: Mapping[int, Training]) -> Protocol:
-    """The protocol that params set for the messages and the trainings of one technique.
-
-    counts : all messages by label, for the production prior.
-    """
-    production = production_prior(params.production.prior, counts)
-    return Protocol(
-        names=messages.names,
-        out_of_fold=out_of_fold(
-            [training.scores.validation_rows for training in trainings.values()],
-            messages.table["class"].to_numpy(),
-            messages.table["group"].to_numpy(),
-        ),
-        test=test_messages(messages),
-        production_prior=production,
-        rule=operating_rule(params.operating_point, messages.names, production),
-        resamples=params.evaluate.resamples,
-        confidence=params.evaluate.confidence,
-        seed=params.evaluate.seed,
-        safe_odds_ratio=params.evaluate.safe_odds_ratio,
-    )
 
 
 def missed_limit(point: Mapping[str, Any]) -> str:

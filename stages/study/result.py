@@ -22,10 +22,9 @@ from ballast.evaluation.metrics import LOSSES
 from ballast.evaluation.pooled import FAMILIES, PooledDecisions, pooled_decisions
 from ballast.evaluation.published_claims import claims
 from stages.store.files import read_json, write_json
-from stages.store.logits import read_trainings
+from stages.store.logits import protocol_of, read_trainings
 from stages.store.messages import read_messages
 from stages.store.project import PROJECT, Project
-from stages.store.protocol import protocol_of
 from stages.store.running import run
 from stages.store.studies import (
     PROTOCOL,
