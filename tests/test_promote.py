@@ -492,7 +492,7 @@ def test_whoever_is_killed_leaves_the_old_version_or_the_new_one(project: Projec
         file.write("# Changed.\n")
     project.write("stages/dies.py", DIES.format(module=module, function=function).encode())
     killed = project.run("python", "-m", "stages.dies")
-    assert killed.code == 256 - 9 and "dies" in killed.stdout, killed.stderr
+    assert killed.code == 128 + 9 and "dies" in killed.stdout, killed.stderr
     assert deployed(project) == expected
     with contextlib.chdir(project.folder):
         read_version(expected)
