@@ -173,14 +173,15 @@ def main() -> None:
         compared[family] = compare(probed[family], reference_of(names), compared_metrics(labels), confidence, LOSSES, margin)
     decided = with_seed_variation({name: read_draws(name, "operating_point") for name in names})
     folds = [of_seed["fold"] for of_seed in evaluations[names[0]]["seeds"].values()]
-    held_out = with_training_variation({name: read_draws(name, "out_of_fold") for name in names}, folds)
+    of_messages = {name: read_draws(name, "out_of_fold") for name in names}
+    held_out = with_training_variation(of_messages, folds)
     of_decisions = [metric for metric in compared_metrics(labels) if metric in decided[names[0]].values]
     for family, family_draws in {"operating_point": decided, "out_of_fold": held_out}.items():
         compared[family] = compare(family_draws, reference_of(names), of_decisions, confidence, LOSSES, margin)
     board = leaderboard(
         evaluations, {name: {family: by_name.get(name) for family, by_name in compared.items()} for name in names}
     )
-    board["selection"] = selection(evaluations, board["reference"], params.select)
+    board["selection"] = selection(evaluations, of_messages, folds, board["reference"], params.select)
     if params.search.trials:
         board["search"] = search_transfer(read_json(PROJECT.search), params.techniques, held_out, confidence, margin)
     tuned = params.search.trials > 0 and "focal" in params.search.spaces

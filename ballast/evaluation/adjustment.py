@@ -71,7 +71,7 @@ def fit(logits: np.ndarray, messages: Labelled, declared: np.ndarray | None, pro
     return Fit(declared=declared, fitted=fitted, effective=effective, operating_point=point)
 
 
-def with_intervals(fitted: Fit, logits: np.ndarray, messages: Labelled, protocol: Protocol) -> Fit:
+def with_threshold_interval(fitted: Fit, logits: np.ndarray, messages: Labelled, protocol: Protocol) -> Fit:
     """The fit with the intervals of its operating point, from the logits (n, K) that it was fitted on."""
     point = with_uncertainty(
         fitted.operating_point,
@@ -150,7 +150,7 @@ def adjust(scores: Sequence[SeedScores], protocol: Protocol) -> Adjusted:
     crossed, preferences = cross_fit(logits, messages, declared, protocol)
     return Adjusted(
         scores=scores,
-        fit=with_intervals(fitted, logits, messages, protocol),
+        fit=with_threshold_interval(fitted, logits, messages, protocol),
         calibration=fit_calibration(logits, messages.classes),
         out_of_fold=logits,
         crossed=crossed,

@@ -102,12 +102,7 @@ def intervals(
         rng = np.random.default_rng(protocol.seed)
         varied = draws.values[name] + seed_noise(deviation, seeds, protocol.resamples, rng, seeds - 1)
         trials = [statistic.trials[name] for statistic in statistics if name in statistic.trials]
-        estimates[name] = (
-            # Support is a count, not an estimate.
-            {"value": value, "low": value, "high": value}
-            if name.endswith(".support")
-            else with_interval(name, value, varied, float(np.mean(trials)) if trials else None, protocol)
-        )
+        estimates[name] = with_interval(name, value, varied, float(np.mean(trials)) if trials else None, protocol)
     return estimates
 
 
@@ -117,6 +112,9 @@ def with_interval(name: str, value: float, draws: np.ndarray, trials: float | No
     A proportion of 0 or 1 has no spread in the bootstrap. It gets Wilson's interval, with the number of groups, unweighted, as
     `trials`.
     """
+    if name.endswith(".support"):
+        # A count, not an estimate.
+        return {"value": value, "low": value, "high": value}
     if trials is not None and value in (0.0, 1.0):
         low, high = wilson_interval(value, trials, protocol.confidence)
         if name.endswith(".f1"):

@@ -71,10 +71,7 @@ class Family:
 def with_intervals(statistic: Statistic, draws: Draws, protocol: Protocol) -> Estimates:
     """Each metric on all out-of-fold messages with its interval, over groups of messages and over trainings."""
     return {
-        # Support is a count, not an estimate.
-        name: {"value": value, "low": value, "high": value}
-        if name.endswith(".support")
-        else with_interval(name, value, varied(draws, name, protocol), statistic.trials.get(name), protocol)
+        name: with_interval(name, value, varied(draws, name, protocol), statistic.trials.get(name), protocol)
         for name, value in (draws.pooled or {}).items()
     }
 

@@ -2,33 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ballast.evaluation.bootstrap import Draws
 from ballast.evaluation.one_standard_error import Candidate, select
 from ballast.exceptions import ArgumentError
-from stages.store.logits import read_draws
 from stages.store.params import Select
 
 
-def candidate(name: str, evaluation: Mapping[str, Any]) -> Candidate:
+def candidate(evaluation: Mapping[str, Any], draws: Draws) -> Candidate:
     """An entry with its out-of-fold values and draws."""
     measured = {**evaluation["out_of_fold"]["corrected"], **evaluation["out_of_fold"]["operating_point"]}
     return Candidate(
-        draws=read_draws(name, "out_of_fold"),
+        draws=draws,
         values={metric: estimate["value"] for metric, estimate in measured.items()},
         multiply_adds=evaluation["multiply_adds"],
         safe=evaluation["fitted"]["safe"],
     )
 
 
-def selection(evaluations: Mapping[str, Mapping[str, Any]], reference: str, rule: Select) -> dict[str, Any]:
-    """The selected technique and why; if none satisfies the rule, `technique` is null and `reason` names the key in params."""
+def selection(
+    evaluations: Mapping[str, Mapping[str, Any]],
+    held_out: Mapping[str, Draws],
+    folds: Sequence[int],
+    reference: str,
+    rule: Select,
+) -> dict[str, Any]:
+    """The selected technique and why; if none satisfies the rule, `technique` is null and `reason` names the key in params.
+
+    held_out : out-of-fold draws at the operating point, over messages alone.
+    folds : (S,) fold of each training.
+    """
     first = next(iter(evaluations.values()))
-    folds = [of_seed["fold"] for of_seed in first["seeds"].values()]
     try:
         return select(
-            {name: candidate(name, evaluation) for name, evaluation in evaluations.items()},
+            {name: candidate(evaluation, held_out[name]) for name, evaluation in evaluations.items()},
             first["labels"],
             metric=rule.metric,
             rule=rule.rule,
