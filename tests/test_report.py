@@ -176,8 +176,8 @@ def test_the_leaderboard_ranks_by_what_selects(which: str, builds: dict[str, Bui
         assert set(columns["Operations"]) == {"227 M", "824 k"}
     rows = shown.locator(".ranking tbody:visible tr.selected")
     assert rows.count() == 1 and "selected" in rows.inner_text() and built.selected in rows.inner_text()
-    equivalent = shown.locator(".ranking tbody:visible tr.equivalent .label").all_inner_texts()
-    assert equivalent == [name for name in built.results().equivalent if name != "baseline"]
+    tied = shown.locator(".ranking tbody:visible tr.tied .label").all_inner_texts()
+    assert tied == [name for name in built.results().tied if name != "baseline"]
 
 
 @BOTH
@@ -313,7 +313,7 @@ def test_curves_of_every_technique_can_be_told_apart(which: str, builds: dict[st
     assert shown.locator("#curves .charts:not(.second) figure:visible g.line:visible").count() < 3 * len(names)
     shown.locator("#few").click()
     pressed = shown.locator(".legend [aria-pressed=true]").all_inner_texts()
-    coloured = {"baseline", built.selected, *built.results().equivalent}
+    coloured = {"baseline", built.selected, *built.results().tied}
     assert sorted(pressed) == sorted(coloured)
     legend = shown.locator(".legend button[data-technique]").all_inner_texts()
     assert legend[0] == built.selected and set(legend[: len(coloured)]) == coloured, "what matters comes first"

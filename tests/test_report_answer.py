@@ -56,13 +56,13 @@ def selecting(results: Results, name: str, best: str, within: list[str], **more:
         other: {"difference": 0.0 if other == best else 0.002, "standard_error": 0.003, "within": other in within}
         for other in results.names
     }
-    equivalent = [other for other in within if other != name]
+    tied = [other for other in within if other != name]
     selection = {
         "technique": name,
         "rule": "one_standard_error",
         "best": best,
         "candidates": candidates,
-        "equivalent": equivalent,
+        "tied": tied,
     }
     planted = {"stability": {name: 0.62}, "metric": "macro_f1", "standard_error": 0.003}
     return dataclasses.replace(results, selected={**results.selected, "technique": name}, selection=selection | planted | more)
@@ -167,18 +167,18 @@ def test_the_answer_says_why_the_technique_was_selected(two: Built) -> None:
     assert cheap["why"].endswith("of 3 such techniques it is the cheapest to run (824 k multiply-adds per message).")
     best = answer(selecting(results, "tfidf", best="tfidf", within=["tfidf"]))
     assert best["why"] == f"It has the best macro F1 ({results.selecting('tfidf')['value']:.3f})."
-    assert best["equivalent"] == [
+    assert best["tied"] == [
         "No other technique lies within one standard error of the best.",
         "The rule selects tfidf in 62% of bootstrap redraws.",
     ]
     level = answer(selecting(results, "tfidf", best="tfidf", within=["tfidf", "focal"]))
     assert level["why"].endswith("and of the 2 within one standard error of it, none is cheaper.")
-    assert level["equivalent"] == [
+    assert level["tied"] == [
         "focal lies within one standard error of the best.",
-        "The rule selects tfidf in 62% of bootstrap redraws: several are equivalent, and none of them is cheaper to run.",
+        "The rule selects tfidf in 62% of bootstrap redraws: several techniques are tied, and none of them is cheaper to run.",
     ]
     stable = selecting(results, "tfidf", best="tfidf", within=["tfidf", "focal"], stability={"tfidf": 0.93, "focal": 0.07})
-    assert answer(stable)["equivalent"][1] == "The rule selects tfidf in 93% of bootstrap redraws."
+    assert answer(stable)["tied"][1] == "The rule selects tfidf in 93% of bootstrap redraws."
     limited = with_params(selecting(results, "tfidf", best="tfidf", within=["tfidf"]), "select", constraints={"mcc": 0.4})
     assert "the best macro F1 among the techniques with MCC ≥ 0.4 (" in answer(limited)["why"]
     safe = with_params(selecting(results, "tfidf", best="tfidf", within=["tfidf"]), "select", safe_only=True)

@@ -56,7 +56,7 @@ def test_the_cheapest_within_one_standard_error_is_selected() -> None:
     }
     found = select(entries, **SETTINGS)
     assert (found["technique"], found["best"]) == ("small", "large")
-    assert found["equivalent"] == ["large", "small"] and not found["candidates"]["baseline"]["within"]
+    assert found["tied"] == ["large", "small"] and not found["candidates"]["baseline"]["within"]
     assert found["standard_error"] == pytest.approx(0.01, rel=0.1)
     assert found["candidates"]["small"]["difference"] == pytest.approx(-0.005)
     assert found["candidates"]["large"] == {"difference": 0.0, "standard_error": 0.0, "within": True}

@@ -1,7 +1,8 @@
 """Exact duplicates and near-duplicate groups of texts, without a Python loop per row.
 
-Two texts are near duplicates if they are equal after masking case, digits and punctuation: for example a template that a
-spammer sends with different phone numbers or amounts. A split that separates them leaks.
+Two texts are near duplicates if they are equal after masking case, digits, punctuation and the ways of Unicode to write the
+same letters: for example a template that a spammer sends with different phone numbers, or with invisible characters in its
+words. A split that separates them leaks.
 """
 
 from __future__ import annotations
@@ -17,10 +18,13 @@ ROWS_AT_ONCE = 1 << 18
 def mask(texts: pa.Array) -> pa.Array:
     """Mask case, digits and punctuation: every run of anything but letters becomes one space.
 
-    `texts` (n,) strings -> (n,) strings. A text without letters stays unmasked, so that "123" and "456 !!" do not both become
+    `texts` (n,) strings -> (n,) strings. Compatibility forms are equal (NFKC), invisible format characters are removed, such
+    as the zero-width space. A text without letters stays otherwise unmasked, so that "123" and "456 !!" do not both become
     empty.
     """
-    lowered = pc.utf8_lower(texts)
+    visible = pc.replace_substring_regex(pc.utf8_normalize(texts, form="NFKC"), r"\p{Cf}+", "")
+    # Upper case first: the lower case of a Greek capital sigma is not that of a sigma at the end of a word.
+    lowered = pc.utf8_lower(pc.utf8_upper(visible))
     masked = pc.utf8_trim_whitespace(pc.replace_substring_regex(lowered, r"[^\p{L}\p{M}]+", " "))
     return pc.if_else(pc.equal(masked, ""), lowered, masked)
 

@@ -173,7 +173,7 @@ def select(
     Returns
     -------
     technique, rule, metric, best; standard_error of the difference between both; candidates: name -> difference from the best,
-    standard_error, within; equivalent: names within one standard error, the best first; stability: `stability`.
+    standard_error, within; tied: names within one standard error, the best first; stability: `stability`.
 
     Raises
     ------
@@ -212,7 +212,7 @@ def select(
         "best": everyone[best],
         "standard_error": float(errors[best, chosen]),
         "candidates": entries,
-        "equivalent": sorted(
+        "tied": sorted(
             (name for name, entry in entries.items() if entry["within"]), key=lambda name: -values[everyone.index(name)]
         ),
         "stability": stability(

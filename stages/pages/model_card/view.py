@@ -105,7 +105,7 @@ def model_card(
             pointer=pointer,
             trainings=trainings(pointer),
             folders=folders(pointer),
-            equivalent=board["selection"]["equivalent"],
+            tied=board["selection"]["tied"],
             point=point,
             technique=technique,
             ingest=ingest,

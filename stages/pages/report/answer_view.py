@@ -1,4 +1,4 @@
-"""First question of the report: what to deploy, how good it is in production, why it was selected, and what is equivalent."""
+"""First question of the report: what to deploy, how good it is in production, why it was selected, and what is tied with it."""
 
 from __future__ import annotations
 
@@ -165,9 +165,9 @@ def cheapest(results: Results, within: Sequence[str]) -> str:
     return f"{count} none is cheaper to run, and it is the best of the cheapest"
 
 
-def equivalent_sentences(results: Results) -> list[str]:
-    """Which techniques are equivalent to the selected one, and how stable the selection is."""
-    selected, names = results.selected["technique"], results.equivalent
+def tied_sentences(results: Results) -> list[str]:
+    """Which techniques are tied with the selected one, and how stable the selection is."""
+    selected, names = results.selected["technique"], results.tied
     if names:
         sentences = [f"{listed(names)} {'lies' if len(names) == 1 else 'lie'} within one standard error of the best."]
     else:
@@ -179,7 +179,7 @@ def equivalent_sentences(results: Results) -> list[str]:
     operations = {name: results.board["techniques"][name]["multiply_adds"] for name in [selected, *names]}
     cheapest_name = min(operations, key=lambda name: operations[name])
     remark = "none of them is cheaper to run" if cheapest_name == selected else f"{cheapest_name} is the cheapest to run"
-    return [*sentences, f"{stable}: several are equivalent, and {remark}."]
+    return [*sentences, f"{stable}: several techniques are tied, and {remark}."]
 
 
 def answer(results: Results) -> dict[str, Any]:
@@ -196,7 +196,7 @@ def answer(results: Results) -> dict[str, Any]:
         "rows": quality(point, label, share),
         "missed": missed,
         "why": why(results),
-        "equivalent": equivalent_sentences(results),
+        "tied": tied_sentences(results),
         "folds": sum(point["fitted_on"].values()),
         "support": point["fitted_on"][label],
         "test_support": results.ingest["splits"]["test"][label],

@@ -1,4 +1,4 @@
-"""Cost curves and review curves in the report, of the selected technique, the reference and those equivalent to the former."""
+"""Cost curves and review curves in the report, of the selected technique, the reference and those tied with the former."""
 
 from __future__ import annotations
 

@@ -93,9 +93,9 @@ class Results:
         return str(self.point["label"] or self.rarest)
 
     @property
-    def equivalent(self) -> list[str]:
-        """The techniques that are equivalent to the selected one, the best first."""
-        names = set(self.selection["equivalent"]) - {self.selected["technique"]}
+    def tied(self) -> list[str]:
+        """The techniques that are tied with the selected one, the best first: all lie within one standard error of the best."""
+        names = set(self.selection["tied"]) - {self.selected["technique"]}
         return [name for name in self.ranked if name in names]
 
     @property
@@ -115,12 +115,12 @@ class Results:
 
     def drawing_rank(self, role: str) -> int:
         """Order of drawing by role: the line drawn last covers the others."""
-        return ("other", "equivalent", "reference", "selected").index(role)
+        return ("other", "tied", "reference", "selected").index(role)
 
     def role(self, name: str) -> str:
-        """How the page marks a technique: selected, reference, equivalent or other."""
+        """How the page marks a technique: selected, reference, tied or other."""
         if name == self.selected["technique"]:
             return "selected"
         if name == self.board["reference"]:
             return "reference"
-        return "equivalent" if name in self.equivalent else "other"
+        return "tied" if name in self.tied else "other"
