@@ -80,10 +80,10 @@ def logged(log: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
 
 
-def recording_python(folder: Path, log: Path, path: str) -> str:
-    """A PATH whose first `python` runs ours and logs the measurements of each command, for commands that DVC starts."""
+def recording_python(folder: Path, log: Path, path: str, python: str = sys.executable) -> str:
+    """A PATH whose first `python` runs the given one and logs the measurements of each command that DVC starts."""
     folder.mkdir()
-    words = shlex.join([sys.executable, "-IS", "-c", BETWEEN, str(log), sys.executable])
+    words = shlex.join([sys.executable, "-IS", "-c", BETWEEN, str(log), python])
     (folder / "python").write_text(f'#!/bin/sh\nexec {words} "$@"\n', encoding="utf-8")
     (folder / "python").chmod(0o755)
     return f"{folder}{os.pathsep}{path}"

@@ -18,6 +18,7 @@ from typing import Any
 from tqdm import tqdm
 
 from benchmarks.measuring import ROOT, logged, measured, read_result, recording_python, surroundings, write_result
+from flows.prepared_python import prepared_python
 from stages.store.files import read_json
 from stages.store.project import PROJECT
 from tests.project import TINY_TRAINING, Project, corpus, project_copy, tiny_encoder, yaml
@@ -53,10 +54,9 @@ def families(log: list[dict[str, Any]], whole: float, folder: Path) -> dict[str,
     made: dict[str, dict[str, float]] = {}
     for each in log:
         module = each["command"][each["command"].index("-m") + 1].removeprefix("stages.")
-        family = made.setdefault(module, {"stages": 0, "seconds": 0.0, "processor_seconds": 0.0})
+        family = made.setdefault(module, {"stages": 0, "seconds": 0.0})
         family["stages"] += 1
-        for key in ("seconds", "processor_seconds"):
-            family[key] += each[key]
+        family["seconds"] += each["seconds"]
     done = [read_json(path) for path in (folder / PROJECT.durations).glob("*/*.json")]
     train = made["train"]
     train["training"] = sum(each["training_seconds"] for each in done)
@@ -76,7 +76,7 @@ def small(project: Project) -> None:
 
 
 def run(full: bool, entries: list[str]) -> dict[str, Any]:
-    """Seconds of `dvc repro` in a fresh copy of the project, by family of stages, and of a second run and a flow after it."""
+    """Seconds of the first run in a fresh copy of the project, by family of stages, and of a second run and a flow after it."""
     with tempfile.TemporaryDirectory() as temporary:
         project = project_copy(Path(temporary) / "project")
         # A clone has it, and DVC rewrites all of it after each stage.
@@ -90,10 +90,14 @@ def run(full: bool, entries: list[str]) -> dict[str, Any]:
             techniques = {name: techniques[name] for name in entries}
             project.edit({"techniques": techniques})
         log = Path(temporary) / "log"
-        path = recording_python(Path(temporary) / "bin", log, project.environment["PATH"])
-        settings = {key: project.environment[key] for key in ("DVC_SITE_CACHE_DIR",)} | {"PATH": path}
+        settings = {key: project.environment[key] for key in ("DVC_SITE_CACHE_DIR", "PATH")}
         settings |= {"PREFECT_HOME": str(Path(temporary) / "prefect"), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
-        first = measured("dvc", "repro", folder=project.folder, output=Path(temporary) / "out", **settings)
+        # As in `make repro`, each stage is a fork of a prepared process.
+        with prepared_python() as prepared:
+            path = recording_python(Path(temporary) / "bin", log, settings["PATH"], str(prepared / "python"))
+            first = measured(
+                "dvc", "repro", folder=project.folder, output=Path(temporary) / "out", **(settings | {"PATH": path})
+            )
         table = families(logged(log), first["seconds"], project.folder)
         again = measured("dvc", "repro", folder=project.folder, **settings)
         flow = measured("-m", "flows.pipeline", folder=project.folder, PYTHONPATH=str(project.folder), **settings)

@@ -205,9 +205,9 @@ def value_at(content: Mapping[str, Any], key: str) -> float | None:
 
 
 def settings_digest() -> str:
-    """A digest of the main settings that determine a study's result: training and production."""
+    """A digest of the main settings that determine a study's result: training and the production prior."""
     params = read_params()
-    content = {"train": params.train.settings(), "production": params.production.model_dump()}
+    content = {"train": params.train.settings(), "production.prior": params.production.prior}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
