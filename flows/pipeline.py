@@ -145,23 +145,23 @@ def publish(outputs: set[str]) -> None:
     """Publish what this run brought up to date as artifacts: the leaderboard as a table, a link to the report."""
     if LEADERBOARD in outputs:
         board = read_state(Path(LEADERBOARD))
-        artifacts.table(leaderboard_table(board), key="leaderboard", description="corrected to the production prior")
+        artifacts.table(leaderboard_table(board), key="leaderboard", description="at the operating point, out of fold")
     if REPORT in outputs:
         create_link_artifact(Path(REPORT).resolve().as_uri(), link_text="report", key="report")
 
 
 def leaderboard_table(board: dict[str, Any]) -> list[dict[str, str]]:
-    """A row per technique, best first: metrics that depend on rare classes, with intervals, then the common ones."""
+    """A row per technique, the best first: the metric that selects, then others of the operating point, out of fold."""
     prior: dict[str, float] = board["production_prior"]
-    rarest = min(prior, key=prior.__getitem__)
-    table = []
-    for name, entry in sorted(board["techniques"].items(), key=lambda item: -item[1]["corrected"]["macro_f1"]["value"]):
-        metrics = entry["corrected"]
-        row = {"technique": name}
-        for metric in ("macro_f1", f"{rarest}.f1"):
-            row[metric] = "{value:.3f} [{low:.3f}, {high:.3f}]".format(**metrics[metric])
-        table.append(row | {metric: f"{metrics[metric]['value']:.3f}" for metric in ("accuracy", "log_loss")})
-    return table
+    rarest, selection = min(prior, key=prior.__getitem__), board["selection"]
+    # The best candidate comes first, and losses have positive differences. A technique that is no candidate comes last.
+    difference = {name: abs(candidate["difference"]) for name, candidate in selection["candidates"].items()}
+    metrics = dict.fromkeys([selection["metric"], "macro_f1", f"{rarest}.f1", f"{rarest}.recall", f"{rarest}.precision"])
+    return [
+        {"technique": name, "selected": "yes" if name == selection["technique"] else ""}
+        | {metric: "{value:.3f} [{low:.3f}, {high:.3f}]".format(**entry["out_of_fold"][metric]) for metric in metrics}
+        for name, entry in sorted(board["techniques"].items(), key=lambda item: difference.get(item[0], float("inf")))
+    ]
 
 
 def main(targets: list[str], concurrency: int) -> None:

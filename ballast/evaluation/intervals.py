@@ -80,6 +80,18 @@ def pooled_draws(families: Mapping[str, Sequence[Statistic]], messages: Labelled
     }
 
 
+def with_training_noise(draws: np.ndarray, by_seed: np.ndarray, chance: float, protocol: Protocol) -> np.ndarray:
+    """Bootstrap draws (resamples,) of a mean over seeds, with the variation between trainings beyond `chance`.
+
+    by_seed : (S,) value of each seed. One seed shows no variation.
+    chance : variance between seeds that the sampling of messages explains.
+    """
+    seeds = len(by_seed)
+    deviation = float(np.sqrt(max(0.0, by_seed.var(ddof=1) - chance))) if seeds > 1 else 0.0
+    rng = np.random.default_rng(protocol.seed)
+    return draws + seed_noise(deviation, seeds, protocol.resamples, rng, seeds - 1)
+
+
 def point_values(statistics: Sequence[Statistic], messages: Labelled) -> list[dict[str, float]]:
     """The value of each metric on the messages, by statistic."""
     every_group_once = np.ones((1, messages.n_groups))
@@ -96,11 +108,8 @@ def intervals(
     estimates = {}
     for name in points[0]:
         by_seed = np.array([point[name] for point in points])
-        value, seeds = float(by_seed.mean()), len(by_seed)
-        variance = float(by_seed.var(ddof=1)) - draws.chance[name] if seeds > 1 else 0.0
-        deviation = float(np.sqrt(max(0.0, variance)))
-        rng = np.random.default_rng(protocol.seed)
-        varied = draws.values[name] + seed_noise(deviation, seeds, protocol.resamples, rng, seeds - 1)
+        value = float(by_seed.mean())
+        varied = with_training_noise(draws.values[name], by_seed, draws.chance[name], protocol)
         trials = [statistic.trials[name] for statistic in statistics if name in statistic.trials]
         estimates[name] = with_interval(name, value, varied, float(np.mean(trials)) if trials else None, protocol)
     return estimates

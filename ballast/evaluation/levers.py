@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ballast.evaluation.adjustment import Adjusted, fit
-from ballast.evaluation.bootstrap import Draws, percentile_interval, seed_noise
+from ballast.evaluation.bootstrap import Draws, percentile_interval
 from ballast.evaluation.calibration import fit_calibration
-from ballast.evaluation.intervals import point_values, pooled_draws
+from ballast.evaluation.intervals import over_seeds, point_values, pooled_draws, with_training_noise
 from ballast.evaluation.learning_curve import draws_of_crossed, error_of, is_of_decisions
 from ballast.evaluation.metrics import Decisions, Metrics, higher_is_better
 from ballast.evaluation.out_of_fold import varied
@@ -134,12 +134,14 @@ def gain_on_test(before: Sequence[Statistic], after: Sequence[Statistic], metric
 
     With one statistic after the change, such as that of an ensemble, the trainings count as given.
     """
-    drawn = pooled_draws({"before": before, "after": after}, protocol.test, protocol)
-    draws = drawn["after"].values[metric] - drawn["before"].values[metric]
+    sides = {f"before {number}": [statistic] for number, statistic in enumerate(before)}
+    sides |= {f"after {number}": [statistic] for number, statistic in enumerate(after)}
+    drawn = {name: side.values[metric] for name, side in pooled_draws(sides, protocol.test, protocol).items()}
     values = [np.array([point[metric] for point in point_values(side, protocol.test)]) for side in (before, after)]
-    if len(before) == len(after) > 1:
-        deviation, rng = float(np.std(values[1] - values[0], ddof=1)), np.random.default_rng(protocol.seed)
-        draws = draws + seed_noise(deviation, len(before), protocol.resamples, rng, len(before) - 1)
+    pairs = [(number, min(number, len(after) - 1)) for number in range(len(before))]
+    draws, chance = over_seeds([drawn[f"after {other}"] - drawn[f"before {number}"] for number, other in pairs])
+    if len(after) == len(before):
+        draws = with_training_noise(draws, values[1] - values[0], chance, protocol)
     return gain_of(metric, float(values[1].mean() - values[0].mean()), draws, protocol.confidence)
 
 

@@ -24,6 +24,7 @@ from ballast.evaluation.published_claims import claims
 from stages.store.files import read_json, write_json
 from stages.store.logits import protocol_of, read_trainings
 from stages.store.messages import read_messages
+from stages.store.params import read_params
 from stages.store.project import PROJECT, Project
 from stages.store.running import run
 from stages.store.studies import (
@@ -38,6 +39,7 @@ from stages.store.studies import (
     value_at,
     variant_folder,
 )
+from stages.store.training_sections import Evaluate
 from stages.study.pooling import Logits, Tested, pooled
 from stages.study.variation import Entry, claim_names, name_of, varied_draws, with_claim_metrics
 
@@ -60,14 +62,14 @@ def read_tested(project: Project, variant: Variant) -> Tested:
 
 
 def differences(
-    draws: Mapping[str, Mapping[Entry, Draws]], groups: Mapping[str, list[Entry]], metrics: list[str], confidence: float
+    draws: Mapping[str, Mapping[Entry, Draws]], groups: Mapping[str, list[Entry]], metrics: list[str], settings: Evaluate
 ) -> dict[Entry, dict[str, Any]]:
     """Paired, adjusted differences from the first row of each group: by row, then by family and metric."""
     by_row: dict[Entry, dict[str, Any]] = {}
     for rows in groups.values():
         for family in FAMILIES:
             of_rows = {name_of(row): draws[family][row] for row in rows}
-            compared = compare(of_rows, name_of(rows[0]), metrics, confidence, LOSSES)
+            compared = compare(of_rows, name_of(rows[0]), metrics, settings.confidence, LOSSES, settings.margin)
             for row in rows[1:]:
                 by_row.setdefault(row, {})[family] = compared[name_of(row)]["metrics"]
     return by_row
@@ -142,7 +144,7 @@ def result(study: str) -> Result:
     groups = rows_to_compare(tested, settings.reference or next(iter(tested)))
     compared_with = {row: rows[0] for rows in groups.values() for row in rows[1:]}
     draws = {family: varied_draws(own, tested, family) for family in FAMILIES}
-    by_row = differences(draws, groups, metrics, confidence)
+    by_row = differences(draws, groups, metrics, read_params().evaluate)
     rows = [
         Row(
             variant=variant,
