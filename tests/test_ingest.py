@@ -14,8 +14,8 @@ import pytest
 
 import ballast
 from ballast.io.digest import file_sha256
-from stages.ingest import dropped_in_words
 from stages.store import sms_spam
+from stages.store.dropping import dropped_in_words
 from stages.store.files import read_json
 from stages.store.project import PROJECT
 from tests.project import OWN, ROOT, WORDS, Project, corpus
