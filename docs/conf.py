@@ -46,7 +46,7 @@ html_css_files = ["ballast.css"]
 html_show_sphinx = False
 html_show_copyright = False
 # Pages without subpages need no navigation at the left.
-html_sidebars = {page: [] for page in ("architecture", "how_we_judge", "speed", "tutorial")}
+html_sidebars = {page: [] for page in ("architecture", "how_we_judge", "speed", "tutorial", "which_technique_helps_when")}
 html_context = {"default_mode": "auto"}
 html_theme_options = {
     "navbar_align": "left",

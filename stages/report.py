@@ -19,10 +19,12 @@ from scipy.special import softmax
 from ballast.cli import parser
 from ballast.data.expected_shares import count_bounds
 from ballast.evaluation.curves import calibration_curve
+from stages.pages.across.view import page as across_page
 from stages.pages.evidently import drift_page, techniques_page, with_shares
 from stages.pages.report.errors_view import rows_of
 from stages.pages.report.results import Results
 from stages.pages.report.view import page
+from stages.store.across_data_sets import read_across, read_seconds
 from stages.store.checked import read_pinned
 from stages.store.files import read_json, replaced
 from stages.store.leaderboard import read_leaderboard
@@ -138,7 +140,8 @@ def read_results(messages: Messages) -> tuple[Results, Corrected]:
 def main() -> None:
     messages = read_messages(["text"])
     results, corrected = read_results(messages)
-    for name, content in {"index.html": page(results), **evidently_pages(results, corrected, messages)}.items():
+    pages = {"index.html": page(results), "datasets.html": across_page(read_across(), read_seconds())}
+    for name, content in {**pages, **evidently_pages(results, corrected, messages)}.items():
         with replaced(PROJECT.reports / name) as temporary:
             temporary.write_text(content, encoding="utf-8")
     print(f"report: {PROJECT.reports / 'index.html'}", file=sys.stderr)

@@ -164,7 +164,7 @@ def test_the_make_targets_and_files_named_exist(path: Path) -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.M))
     assert set(re.findall(r"[`$] ?make ([a-z-]+)", text)) <= targets
     code = r"`((?:ballast|stages|flows|infra|docs|tests|studies|benchmarks)/[\w/.-]+\.(?:py|md|yaml|json|conf|lock))`"
-    written = {"studies/results/NAME.json"}
+    written = {"studies/results/NAME.json", "studies/results/datasets.json", "studies/results/datasets/NAME.json"}
     # An example of a file that does not exist yet is shown in a code block only.
     assert [name for name in re.findall(code, text) if name not in written and not (ROOT / name).exists()] == []
     links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text)

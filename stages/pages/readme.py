@@ -13,14 +13,22 @@ from pathlib import Path
 from typing import Any
 
 from ballast.cli import parser, run
+from stages.pages.across.markdown import chapter
 from stages.pages.words import magnitude, signed
+from stages.store.across_data_sets import read_across
 from stages.store.files import read_json, replaced
 from stages.store.leaderboard import read_leaderboard
 from stages.store.project import PROJECT
 
 README = Path("README.md")
 # The Markdown files with marked blocks. A block may be in any of them.
-MARKDOWN = (README, Path("SECURITY.md"), Path("docs/tutorial.md"), Path("docs/how_we_judge.md"))
+MARKDOWN = (
+    README,
+    Path("SECURITY.md"),
+    Path("docs/tutorial.md"),
+    Path("docs/how_we_judge.md"),
+    Path("docs/which_technique_helps_when.md"),
+)
 PICTURES = {
     PROJECT.reports / "index.html": PROJECT.reports / "screenshot.png",
     PROJECT.watch / "index.html": PROJECT.reports / "time_line.png",
@@ -159,6 +167,7 @@ def tables() -> dict[str, str]:
         "results": results_table(board),
         "leaderboard": leaderboard_table(board),
         "watch": watch_table(read_json(CLASS_PRIOR)),
+        "datasets": chapter(read_across()),
     } | {name: counts_table(read_json(path)) for name, path in counted.items() if path.exists()}
 
 

@@ -104,7 +104,7 @@ def production() -> dict[Path, Check]:
         PROJECT.current,
         *sorted(PROJECT.watch.glob("*.json")),
         *sorted(PROJECT.retrain.glob("*/*.json")),
-        *sorted(PROJECT.study_results.glob("*.json")),
+        *sorted(PROJECT.study_results.rglob("*.json")),
     ):
         checks[path] = partial(read_json, path)
     for path in (

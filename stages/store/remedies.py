@@ -17,6 +17,7 @@ REMEDIES = (
         "delete production/retrain/{key}/, then run `python -m flows.retrain {option} {key}`",
     ),
     (r"studies/(?P<study>[^/]+)/variants/", "delete it, then run `make study NAME={study}`"),
+    (r"studies/results/(?P<study>[^/]+)/[^/]+\.json$", "delete it, then run `make study NAME={study}`"),
     (r"studies/results/(?P<study>[^/]+)\.json$", "delete it, then run `make study NAME={study}`"),
     (
         r"production/deployed/current\.json$",

@@ -25,6 +25,7 @@ from stages.store.values import Count, Name, Seed
 
 # The name of the variant that pools all folds.
 POOLED_NAME = "all folds"
+ACROSS_DATA_SETS = "datasets"
 # Version of the protocol of the results. Results of an earlier protocol count as missing.
 PROTOCOL = 2
 
@@ -122,8 +123,9 @@ def result_path(study: str) -> Path:
 
 
 def known_studies() -> list[str]:
-    """The names of all studies."""
-    return sorted(path.parent.name for path in PROJECT.studies.glob("*/dvc.yaml"))
+    """The names of the studies of the main data. The benchmark across data sets has its own settings and results."""
+    names = sorted(path.parent.name for path in PROJECT.studies.glob("*/dvc.yaml"))
+    return [name for name in names if name != ACROSS_DATA_SETS]
 
 
 def read_study(name: str) -> Study:

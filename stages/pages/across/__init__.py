@@ -1,0 +1,1 @@
+"""The page and the chapter of the benchmark across data sets."""
