@@ -25,7 +25,7 @@ import flows.prefect_server.secured_environment  # noqa: F401
 from ballast.exceptions import TEMPORARY, UserError
 from ballast.io.printable import one_line, printable
 from ballast.io.urls import redact
-from flows.failures import StageFailed, escape_logs, exit_now
+from flows.failures import StageFailed, escape_logs, exit_now, printable_error
 
 LAST_LINES = 20
 MAX_LINE_CHARACTERS = 2000
@@ -169,7 +169,7 @@ def _parent_pipe() -> int:
 
 @contextmanager
 def stopping_commands(*, within: bool = False) -> Iterator[None]:
-    """Wrap the body of a flow: Ctrl-C and a cancellation also end its commands.
+    """Wrap the body of a flow: Ctrl-C and a cancellation also end its commands, and errors are printable.
 
     within : the flow runs within another one, which ends the process.
     """
@@ -192,6 +192,10 @@ def stopping_commands(*, within: bool = False) -> Iterator[None]:
             SubprocessASGIServer().stop()
             exit_now(code)
         raise
+    except Exception as error:
+        if (clean := printable_error(error)) is error:
+            raise
+        raise clean from error
 
 
 def share_process_group() -> None:

@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http import HTTPStatus
@@ -15,6 +16,7 @@ from prefect.settings import PREFECT_API_URL
 
 from ballast.exceptions import TEMPORARY, UserError
 from ballast.io.printable import printable
+from ballast.io.urls import redact
 
 INTERRUPTED = "error: interrupted; completed work is saved, and the same command resumes it"
 # stop_commands sends SIGTERM first, so SIGKILL comes from the kernel when memory runs out. A shell adds 128.
@@ -116,20 +118,34 @@ def hide_tracebacks() -> None:
         logging.getLogger(name).addFilter(_without_traceback)
 
 
+def printable_error(error: Exception) -> Exception:
+    """The error, or a UserError with its message escaped if it has control characters.
+
+    Prefect stores the message as the state of a run, and PostgreSQL rejects a NUL, so that the run would end with an error of
+    the server instead.
+    """
+    message = str(error)
+    return error if printable(message, lines=True) == message else UserError(f"{type(error).__name__}: {message}")
+
+
 def escape_logs() -> None:
-    """Make Prefect escape unprintable characters in its logs in this process."""
+    """Make Prefect escape unprintable characters in its logs in this process, in tracebacks too."""
     for name in RUN_LOGGERS:
         logging.getLogger(name).addFilter(_escaped)
 
 
 def _escaped(record: logging.LogRecord) -> bool:
-    """Escape the message of a log record."""
+    """Escape the message and the traceback of a log record."""
     record.msg, record.args = printable(record.getMessage(), lines=True), ()
+    if record.exc_info and not record.exc_text:
+        text = "".join(traceback.format_exception(*record.exc_info)).rstrip()
+        # Formatters take the text instead of the exception.
+        record.exc_text = printable(redact(text), lines=True)
     return True
 
 
 def _without_traceback(record: logging.LogRecord) -> bool:
     """Remove the traceback of an error that explains itself."""
     if record.exc_info and isinstance(record.exc_info[1], StageFailed | UserError):
-        record.exc_info = None
+        record.exc_info = record.exc_text = None
     return True

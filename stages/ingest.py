@@ -19,7 +19,6 @@ from ballast.io.digest import file_sha256
 from ballast.io.printable import counted
 from ballast.io.urls import refusal, secrets_in
 from stages.store.checked import write_table
-from stages.store.columns import check_label_names
 from stages.store.data_sections import Ingest
 from stages.store.dropping import dropped_in_words, without_blanks, without_repeats
 from stages.store.feedback_rows import concatenated, joined, read_feedback_rows
@@ -28,8 +27,9 @@ from stages.store.params import read_params
 from stages.store.project import PROJECT, Project
 from stages.store.relabelled import relabelled, split_corrections
 from stages.store.running import run
-from stages.store.source import mapped, read_source
+from stages.store.source import read_source
 from stages.store.splits import check_no_class_is_missing, counts_by, with_splits
+from stages.store.training_labels import training_labels
 
 # An environment variable that DVC sets for its commands.
 DVC_STAGE = "DVC_STAGE"
@@ -48,13 +48,15 @@ def main(project: Project = PROJECT) -> None:
         refuse_secrets(settings)
     rows, served_by = read_source(settings)
     print(f"ingest: {len(rows):,} rows from {served_by}", file=sys.stderr)
-    table = rows.set_column(2, "label", mapped(rows["label"], settings.label_map, served_by))
-    check_label_names(table["label"], served_by)
+    names_of_rows, notes = training_labels(rows["label"], settings.label_map, served_by)
+    for note in notes:
+        print(f"ingest: {note}", file=sys.stderr)
+    table = rows.set_column(2, "label", names_of_rows)
     dropped = dict.fromkeys(["blank_text", "missing_label", "conflict", "duplicate"], 0)
     table = without_repeats(without_blanks(table, dropped, served_by), settings, dropped, served_by)
     table = table.append_column("source", pa.repeat(settings.source, len(table)))
     labels = pc.unique(table["label"])
-    corrections, feedback = split_corrections(read_feedback_rows(project.feedback, labels), table)
+    corrections, feedback = split_corrections(read_feedback_rows(project.feedback, labels, settings.label_map), table)
     if settings.folds is not None:
         # The folds determine the test split, so that each message, feedback too, is in one of them.
         table = concatenated(table, feedback, settings, dropped, str(project.feedback))

@@ -8,11 +8,13 @@ best parameters and their value, the baseline's value, every trial.
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from tqdm import tqdm
 
 from ballast.cli import parser
+from ballast.data.label_names import with_label_keys
 from ballast.evaluation.metrics import check_metric
 from ballast.exceptions import UserError, suggestion
 from ballast.search import Embedded, best, check_spaces, reference_value, search
@@ -27,11 +29,12 @@ from stages.store.setting_errors import settings_from
 Spaces = dict[str, dict[str, Any]]
 
 
-def entry_of(params: Params, name: str) -> tuple[str, dict[str, Any], Spaces]:
+def entry_of(params: Params, name: str, labels: Sequence[str]) -> tuple[str, dict[str, Any], Spaces]:
     """The technique of an entry, its fixed parameters, and the spaces of the searched ones."""
     spaces = {key: space.model_dump(exclude_defaults=True) for key, space in params.search.spaces[name].items()}
     given = {key: value for key, value in (params.techniques[name] or {}).items() if key not in spaces}
-    return str(given.pop("technique", name)), given, spaces
+    technique = str(given.pop("technique", name))
+    return technique, with_label_keys(given, labels, technique), spaces
 
 
 def check_search(params: Params, ingested: dict[str, Any]) -> None:
@@ -45,7 +48,7 @@ def check_search(params: Params, ingested: dict[str, Any]) -> None:
                 f"params.yaml: search.spaces: unknown entry {name!r} of techniques: {suggestion(name, params.techniques)}"
             )
         try:
-            check_spaces(*entry_of(params, name), counts, labels)
+            check_spaces(*entry_of(params, name, labels), counts, labels)
         except UserError as error:
             raise UserError(f"params.yaml: search.spaces.{name}: {error}") from error
 
@@ -71,7 +74,7 @@ def embedded(params: Params) -> Embedded:
 
 def searched(params: Params, name: str, data: Embedded) -> dict[str, Any]:
     """The result of one entry, without the value of the baseline."""
-    technique, given, spaces = entry_of(params, name)
+    technique, given, spaces = entry_of(params, name, data.labels)
     settings = params.search
     with tqdm(total=settings.trials, desc=f"search {name}", unit="trial", disable=None, leave=False) as bar:
 

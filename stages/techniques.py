@@ -13,6 +13,7 @@ import numpy as np
 
 import ballast
 from ballast.cli import parser
+from ballast.data.label_names import with_label_keys
 from ballast.data.perturbations import perturbations
 from ballast.evaluation.metrics import check_metric
 from ballast.exceptions import UserError
@@ -59,6 +60,7 @@ def card_of(name: str, entry: dict[str, object], counts: np.ndarray, labels: lis
     try:
         if not isinstance(technique, str):
             raise UserError(f"technique must be a name, not {technique!r}")
+        parameters = with_label_keys(parameters, labels, technique)
         card = Card(name=name, technique=technique, parameters=parameters, sources=sources(technique))
         card.build(counts, labels)
         finite_value(parameters)

@@ -24,6 +24,7 @@ from great_expectations.expectations.row_conditions import Column
 
 from ballast.cli import parser
 from ballast.data.expected_shares import count_bounds
+from ballast.data.label_names import clean_label, spelled
 from ballast.data.splitting import NO_FOLD, SPLITS, rotation_folds
 from ballast.exceptions import UserError
 from stages.pages.data_docs.view import index_page, markdown, offline
@@ -39,17 +40,23 @@ COLUMNS = ("id", "text", "label", "group", "split", "fold", "source")
 
 def expected_labels(params: Params, present: list[str]) -> list[str]:
     """The labels that may occur: those of the expected prior, else of the label map, else of the data."""
-    if params.validate_.expected_prior is not None:
-        return sorted(params.validate_.expected_prior)
+    if (prior := expected_prior(params, present)) is not None:
+        return sorted(prior)
     if params.ingest.label_map is not None:
-        return sorted(set(params.ingest.label_map.values()))
+        return sorted(set(map(clean_label, params.ingest.label_map.values())))
     return present
+
+
+def expected_prior(params: Params, present: list[str]) -> dict[str, float] | None:
+    """The expected share of each label, in the spelling of the labels that are present; None without an expectation."""
+    shares = params.validate_.expected_prior
+    return None if shares is None else spelled(shares, present, f"{PROJECT.params}: validate.expected_prior")
 
 
 def message_expectations(messages: pd.DataFrame, params: Params) -> dict[str, Any]:
     """Expectations on the table of messages by their titles."""
-    settings = params.validate_
-    labels = expected_labels(params, sorted(messages["label"].dropna().unique()))
+    settings, present = params.validate_, sorted(messages["label"].dropna().unique())
+    labels, shares = expected_labels(params, present), expected_prior(params, present)
     made: dict[str, Any] = {"columns are as documented": gxe.ExpectTableColumnsToMatchSet(column_set=list(COLUMNS))}
     for column in COLUMNS:
         made[f"no {column} is missing"] = gxe.ExpectColumnValuesToNotBeNull(column=column)
@@ -68,8 +75,8 @@ def message_expectations(messages: pd.DataFrame, params: Params) -> dict[str, An
         made[f"enough {label} in test"] = gxe.ExpectTableRowCountToBeBetween(
             min_value=settings.minimum_count, row_condition=(Column("label") == label) & (Column("split") == "test")
         )
-    if settings.expected_prior is not None:
-        prior = np.array([settings.expected_prior[label] for label in labels])
+    if shares is not None:
+        prior = np.array([shares[label] for label in labels])
         bounds = count_bounds(prior, len(messages), settings.false_alarm)
         for label, share, low, high in zip(labels, prior, *bounds, strict=True):
             made[f"share of {label} is {share:.1%} except for chance"] = gxe.ExpectTableRowCountToBeBetween(

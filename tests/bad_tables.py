@@ -110,7 +110,6 @@ FILES: dict[str, tuple[str, bytes, tuple[str, ...], tuple[str, ...]]] = {
         ("every text is blank",),
         ("rows are malformed", "row 1: no text"),
     ),
-    "text that is NaN": ("a.parquet", as_parquet(text=[NAN, *SHUFFLED[1:]]), ("row 1 has nan in the column 'text'",), ()),
     "text that is infinite": (
         "a.parquet",
         as_parquet(text=[*SHUFFLED[:-1], INFINITE]),
@@ -219,7 +218,7 @@ FILES: dict[str, tuple[str, bytes, tuple[str, ...], tuple[str, ...]]] = {
     "an unknown ending": ("a.\x1b[31m", CSV, ("unknown format",), ("unknown format", "\\x1b[31m")),
 }
 LABELS: dict[str, tuple[str, bytes, tuple[str, ...]]] = {
-    "a label that is NaN": ("a.parquet", as_parquet(label=[NAN, *SHUFFLED[1:] % 2]), ("row 1 has nan in the column 'label'",)),
+    "labels that are NaN": ("a.parquet", as_parquet(label=[NAN] * len(IDS)), ("every label is blank",)),
     "an infinite label": (
         "a.parquet",
         as_parquet(label=[*SHUFFLED[:-1] % 2, INFINITE]),
@@ -235,9 +234,13 @@ LABELS: dict[str, tuple[str, bytes, tuple[str, ...]]] = {
     "numbers as labels": (
         "a.csv",
         IDS.assign(label=range(len(IDS))).to_csv(index=False).encode(),
-        ("has 1 message", "at least 9"),
+        ("30 classes have too few groups", "at least 9"),
     ),
-    "texts as labels": ("a.csv", IDS.assign(label=IDS["text"]).to_csv(index=False).encode(), ("has 1 message", "at least 9")),
+    "texts as labels": (
+        "a.csv",
+        IDS.assign(label=IDS["text"]).to_csv(index=False).encode(),
+        ("30 classes have too few", "at least 9"),
+    ),
     **{
         f"a label {name}": (
             "a.csv",
@@ -250,11 +253,11 @@ LABELS: dict[str, tuple[str, bytes, tuple[str, ...]]] = {
             ("with an escape", "h\x1b[31mam", "'h\\x1b[31mam'"),
             ("that rings", "ham\x07", "'ham\\x07'"),
             ("with a line end", "ha\nm", "'ha\\nm'"),
-            ("from right to left", "\u202eham", "'\\u202eham'"),
-            ("nobody sees all of", "ham\u200b", "'ham\\u200b'"),
+            ("from right to left", "h\u202eam", "'h\\u202eam'"),
+            ("nobody sees all of", "ha\u200bm", "'ha\\u200bm'"),
             ("with a C1 control", "ham\x9b31m", "'ham\\x9b31m'"),
-            ("with a mark of order", "\ufeffham", "'\\ufeffham'"),
-            ("in two paragraphs", "ham\u2029", "'ham\\u2029'"),
+            ("with a mark of order", "h\ufeffam", "'h\\ufeffam'"),
+            ("in two paragraphs", "ha\u2029m", "'ha\\u2029m'"),
         )
     },
     "only blank labels": ("a.csv", IDS.assign(label=" ").to_csv(index=False).encode(), ("every label is blank",)),

@@ -21,8 +21,16 @@ import pytest
 from joblib import cpu_count
 
 from ballast.exceptions import UserError
-from flows.commands import LAST_LINES, MAX_LINE_CHARACTERS, run_command, run_dvc, run_for_result, run_with_retries
-from flows.failures import INTERRUPTED, StageFailed, escape_logs
+from flows.commands import (
+    LAST_LINES,
+    MAX_LINE_CHARACTERS,
+    run_command,
+    run_dvc,
+    run_for_result,
+    run_with_retries,
+    stopping_commands,
+)
+from flows.failures import INTERRUPTED, StageFailed, escape_logs, printable_error
 from flows.pipeline import pipeline, plan
 from tests.flow_fixtures import Server, StandIn, eventually, prefect_server, stand_in
 from tests.project import ROOT
@@ -385,6 +393,27 @@ def test_what_a_command_says_is_printable_and_its_lines_have_an_end() -> None:
     escape_logs()
     assert logging.getLogger("prefect.flow_runs").filter(record)
     assert record.getMessage() == r"window \x00\x1b"
+
+
+def test_an_error_with_control_characters_is_escaped_in_the_log_and_in_the_state() -> None:
+    try:
+        try:
+            raise ValueError("header t\0e")
+        except ValueError as error:
+            raise RuntimeError("row \x1b[31m") from error
+    except RuntimeError:
+        record = logging.LogRecord("prefect.task_runs", logging.ERROR, "", 0, "failed: %s", ("\0",), sys.exc_info())
+    escape_logs()
+    assert logging.getLogger("prefect.task_runs").filter(record)
+    shown = logging.Formatter().format(record)
+    for words in (r"failed: \x00", r"ValueError: header t\x00e", r"RuntimeError: row \x1b[31m"):
+        assert words in shown
+    assert not set(shown) & {"\0", "\x1b"}
+    with pytest.raises(UserError) as escaped, stopping_commands():
+        raise ValueError("header t\0e")
+    assert str(escaped.value) == r"ValueError: header t\x00e"
+    for error in (ValueError("plain"), UserError("\0"), StageFailed("ingest", 1, ["two", "lines"])):
+        assert printable_error(error) is error
 
 
 @pytest.mark.parametrize("end", [KeyboardInterrupt, SystemExit])

@@ -27,7 +27,7 @@ from tests.test_rooms import files_of, imported_packages, relative
 
 # The modules that need more than the package's dependencies, by the extra that brings it.
 OPTIONAL = {
-    "data": {"ballast/data/descriptors.py", "ballast/data/near_duplicates.py"},
+    "data": {"ballast/data/blank_text.py", "ballast/data/descriptors.py", "ballast/data/near_duplicates.py"},
     "label-errors": {"ballast/evaluation/error_analysis.py"},
     "monitoring": {"ballast/monitoring/quantification.py"},
     "oversampling": {"ballast/techniques/rose.py", "ballast/techniques/smote.py"},

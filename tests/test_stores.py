@@ -14,7 +14,7 @@ import boto3
 import psutil
 import pytest
 
-from tests.flow_fixtures import eventually, free_port
+from tests.flow_fixtures import eventually, free_port, stand_in
 from tests.project import ROOT, Outcome, environment, yaml
 from tests.s3 import ACCESS, CLIENT, answers, s3
 from tests.serve_fixtures import served, site, wait_for
@@ -83,6 +83,18 @@ def test_everything_is_served_from_postgresql(tmp_path: Path) -> None:
             assert {first, run["id"]} <= {each["id"] for each in again.server.in_state("COMPLETED")}
             assert [each["id"] for each in again.runs("retrain")] == [run["id"]]
             assert again.ends(again.start("score", window="second")) == "COMPLETED"
+
+
+def test_a_nul_in_an_error_hides_nothing_with_postgresql(tmp_path: Path) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "home").mkdir()
+    repository = stand_in(tmp_path / "site")
+    # As a stage that prints the header of a file in UTF-16 would.
+    repository.on("ingest", r"printf 'error: raw.txt: no column t\000e\000x\000t\n' >&2", "exit 1")
+    with postgresql(tmp_path / "postgresql") as address:
+        done = repository.flow("ingest", PREFECT_HOME=str(tmp_path / "home"), PREFECT_SERVER_DATABASE_CONNECTION_URL=address)
+    assert done.error == r"error: stage ingest failed with exit code 1: raw.txt: no column t\x00e\x00x\x00t"
+    assert "Traceback" not in done.stderr and "503" not in done.stderr
 
 
 def test_dvc_finds_a_corrupted_object_of_the_store(tmp_path: Path) -> None:

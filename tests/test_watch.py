@@ -438,6 +438,21 @@ def test_numbers_are_ids_too(project: Project, ending: str) -> None:
     assert feedback(project)["label"].to_dict() == {"1": "spam", "12345678901234567": "ham"}
 
 
+def test_labels_of_people_may_be_those_of_the_file(project: Project) -> None:
+    project.edit({"ingest.label_map": {0: "ham", 1: "spam", "spam": "ham"}})
+    score(project, "w2", traffic({"ham": 4, "spam": 4}, seed=5))
+    rows = b"5-1,0\n5-2,1\n5-3,1.0\n5-4,spam \n5-5,\xe2\x80\x8bham\n5-6,\n5-7,\xe2\x80\x8b\n"
+    project.write(f"{PROJECT.labels}/a.csv", b"\xef\xbb\xbfid,label\n" + rows)
+    done = project.stage_here("feedback")
+    assert done.code == 0, done.stderr
+    labels = pd.read_parquet(project.folder / FEEDBACK).set_index("id")["label"].to_dict()
+    assert labels == {"5-1": "ham", "5-2": "spam", "5-3": "spam", "5-4": "spam", "5-5": "ham"}
+    # The value spam of the file is the label ham, but people see the labels of the model.
+    assert "'spam ' is read as the label 'spam', not as the value that ingest.label_map maps to 'ham'" in done.stderr
+    project.write(f"{PROJECT.labels}/a.csv", b"id,label\n5-1,0\n5-2,2\n")
+    assert "a.csv: row 2 has the label '2': known: 0, 1, ham, spam" in project.stage_here("feedback").error
+
+
 def test_feedback_has_the_split_of_its_near_duplicates_and_keeps_it(project: Project) -> None:
     data = splits(project)
     twins = data.groupby("split").head(40).reset_index(drop=True)

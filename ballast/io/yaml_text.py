@@ -1,4 +1,4 @@
-"""Read untrusted YAML with limits on size, depth and repetition by aliases."""
+"""Read untrusted YAML with limits on size, depth and repetition by aliases; keys are text as written."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.composer import Composer, MaxDepthExceededError
 from ruamel.yaml.events import AliasEvent
-from ruamel.yaml.nodes import Node
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
 
 from ballast.exceptions import UserError
 from ballast.io.printable import one_line
@@ -22,8 +22,14 @@ MOST_REPEATED = 10_000
 LONGEST_REASON = 300
 
 
+TEXT, MERGE = "tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"
+
+
 class LimitedComposer(Composer):
-    """Ruamel's composer with a limit on the values that aliases repeat. Raises UserError."""
+    """Ruamel's composer with a limit on the values that aliases repeat. Raises UserError.
+
+    Keys are text as written: `True`, `01` and `null` may name labels of the data, which are text.
+    """
 
     def __init__(self, loader: Any = None) -> None:
         super().__init__(loader)
@@ -53,6 +59,10 @@ class LimitedComposer(Composer):
         node: Node = super().compose_node(parent, index)
         if anchor is not None:
             self.sizes[anchor] = self.values - before
+        # The key of a mapping has no index, its value has one. An anchor may repeat the key as a value, so its type stays.
+        is_key = isinstance(parent, MappingNode) and index is None and anchor is None
+        if is_key and isinstance(node, ScalarNode) and node.tag != MERGE:
+            node.tag = TEXT
         return node
 
 

@@ -14,6 +14,7 @@ import pandas as pd
 import pyarrow as pa
 
 from ballast.cli import parser, run
+from ballast.data.label_names import same_label
 from ballast.exceptions import UserError
 from ballast.io.urls import public_url
 from ballast.parameters import SEEDS, check_number
@@ -25,7 +26,8 @@ from stages.store.files import locked, replaced, replaced_folder
 from stages.store.groups import groups_of
 from stages.store.params import read_params
 from stages.store.project import PROJECT
-from stages.store.source import mapped, read_source
+from stages.store.source import read_source
+from stages.store.training_labels import training_labels
 
 PREFIX = "replay-"
 MOST_MESSAGES = 1_000_000
@@ -34,7 +36,7 @@ MOST_MESSAGES = 1_000_000
 def held_out(settings: Ingest) -> pd.DataFrame:
     """Text and label of the source's messages without near duplicates outside the test split, each text once."""
     table, served_by = read_source(settings)
-    labels = mapped(table["label"], settings.label_map, served_by)
+    labels, _ = training_labels(table["label"], settings.label_map, served_by)
     # An older table has other groups and no column fold, which makes it an error.
     data = read_table(PROJECT.messages, ["group", "label", "split", "fold"])
     seen = data.filter(pa.compute.field("split") != "test")["group"]
@@ -83,7 +85,8 @@ def main(schedule: Sequence[float], size: int, labelled: float, seed: int, sourc
     # Each class is drawn in random order, and from the start again when it runs out.
     shuffled = {str(label): rng.permutation(rows.to_numpy()) for label, rows in messages.groupby("label").groups.items()}
     counts = {label: len(rows) for label, rows in shuffled.items()}
-    rare = params.operating_point.label or min(counts, key=lambda label: counts[label], default="")
+    named = params.operating_point.label
+    rare = same_label(named, counts) or named if named else min(counts, key=lambda label: counts[label], default="")
     if len(counts) < 2 or rare not in counts:
         left = ", ".join(f"{count:,} {label}" for label, count in counts.items()) or "none"
         raise UserError(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,8 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from ballast.cli import parser, run
+from ballast.data.blank_text import blank_rows
+from ballast.data.label_names import label_meant, same_label
 from ballast.exceptions import UserError, suggestion
 from ballast.io.paths import real_folder, regular_file
 from ballast.labels import label_name
@@ -54,13 +57,14 @@ def read_feedback() -> pd.DataFrame:
 
 def blank(values: pd.Series) -> np.ndarray:
     """Whether each of the values (n,) is missing or blank."""
-    return (values.isna() | (values.str.strip() == "")).to_numpy()
+    return blank_rows(pa.array(values, pa.large_string()))
 
 
-def read_labels(names: list[str]) -> pd.Series:
+def read_labels(names: list[str], label_map: Mapping[str, str] | None = None) -> pd.Series:
     """Labels by message id from all files of `production/labels/`; the last label of a message counts.
 
-    Rows without a label are skipped. Raises UserError that names the file, and the row of an unknown label.
+    A label is one of the names, or a value of `ingest.label_map`. Rows without a label are skipped. Raises UserError that names
+    the file, and the row of an unknown label.
     """
     parts = [pd.Series(dtype="str")]
     for path in sorted(PROJECT.labels.iterdir()) if real_folder(PROJECT.labels) else ():
@@ -91,12 +95,31 @@ def read_labels(names: list[str]) -> pd.Series:
         given = ~blank(labels)
         if (nameless := given & blank(ids)).any():
             raise UserError(f"{path}: row {int(nameless.argmax()) + 1} has no id; expected the id of a scored message")
-        if (wrong := given & ~labels.isin(names).to_numpy()).any():
-            row = int(wrong.argmax())
-            raise UserError(f"{path}: row {row + 1} has the label {labels[row]!r}: {suggestion(labels[row], names)}")
-        parts.append(pd.Series(labels[given].to_numpy(dtype=object), index=ids[given].to_numpy(dtype=object)))
+        meant = labels_meant(path, labels[given], names, label_map)
+        parts.append(pd.Series(labels[given].map(meant).to_numpy(dtype=object), index=ids[given].to_numpy(dtype=object)))
     every = pd.concat(parts)
     return every[~every.index.duplicated(keep="last")]
+
+
+def labels_meant(path: Path, labels: pd.Series, names: list[str], label_map: Mapping[str, str] | None) -> dict[str, str]:
+    """The name that each label of a file means; the index of the labels is their row, from 0.
+
+    Raises UserError, with the row, for an unknown label. A name of the model that is also a value of `ingest.label_map` means
+    the model's label, with a warning if the map gives it another one.
+    """
+    meant: dict[str, str] = {}
+    values = label_map or {}
+    for written in labels.unique():
+        label = label_meant(written, names, label_map)
+        if label is None:
+            row = labels.index[labels == written][0] + 1
+            raise UserError(f"{path}: row {row} has the label {written!r}: {suggestion(written, {*names, *values})}")
+        meant[written] = label
+        value = same_label(written, values)
+        if value is not None and same_label(values[value], names) != label:
+            other = f"not as the value that ingest.label_map maps to {values[value]!r}"
+            print(f"feedback: warning: {path}: {written!r} is read as the label {label!r}, {other}", file=sys.stderr)
+    return meant
 
 
 def labelled_messages(labels: pd.Series, before: pd.DataFrame) -> pd.DataFrame:
@@ -143,7 +166,7 @@ def main() -> None:
     # An older table has other groups and no column fold, which makes it an error.
     base = read_table(PROJECT.messages, ["text", "label", "group", "split", "fold"])
     with locked(PROJECT.labelled):
-        labels = read_labels(sorted(set(base["label"].to_pylist())))
+        labels = read_labels(sorted(set(base["label"].to_pylist())), settings.label_map)
         before = read_feedback()
         earlier = before.assign(label=before["id"].map(labels).fillna(before["label"]))
         arrived = labelled_messages(labels, before)

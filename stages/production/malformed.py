@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from stages.store.ids import SPELT, malformed_number
+from ballast.data.blank_text import is_blank
+from stages.store.ids import malformed_number, malformed_spelling
 
 EXCERPT = 200
 PLAIN = (str, int, float)
@@ -29,12 +30,12 @@ def malformed_text(text: Any, longest: int) -> str | None:
         return f"the text is not a string but {type(text).__name__}"
     if len(text) > longest:
         return f"the text has {len(text):,} characters, more than {longest:,} (production.score.longest_text)"
-    if not text or text.isspace():
-        return "the text is blank"
     if "\0" in text:
         return "the text has a NUL character"
     if not is_utf8(text):
         return "the text is not valid UTF-8"
+    if is_blank(text):
+        return "the text is blank"
     return None
 
 
@@ -45,8 +46,8 @@ def malformed_id(value: Any, longest: int) -> str | None:
     if not isinstance(value, PLAIN) or isinstance(value, bool):
         return f"the id is not a string but {type(value).__name__}"
     if isinstance(value, str):
-        if SPELT.match(value):
-            return f"the id is {value.strip()}"
+        if reason := malformed_spelling(value):
+            return reason
         reason = malformed_text(value, longest)
         return reason and reason.replace("text", "id", 1)
     return malformed_number(value)

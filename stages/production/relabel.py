@@ -13,9 +13,9 @@ import pandas as pd
 import pyarrow as pa
 
 from ballast.cli import parser, run
+from ballast.data.label_names import same_label
 from ballast.exceptions import UserError, suggestion
 from ballast.io.paths import regular_file
-from ballast.labels import label_name
 from stages.store.checked import read_frame, write_table
 from stages.store.files import locked, replaced
 from stages.store.project import PROJECT
@@ -58,13 +58,14 @@ def corrections(edited: pd.DataFrame, messages: pd.DataFrame, path: Path) -> pd.
     for row, message_id in enumerate(messages["id"]):
         for spelling in {message_id, cell(message_id)} & wanted:
             rows_of.setdefault(spelling, []).append(row)
-    for number, (message_id, label) in enumerate(zip(edited["id"], edited["label"].map(label_name), strict=True), start=1):
+    for number, (message_id, given) in enumerate(zip(edited["id"], edited["label"], strict=True), start=1):
         found = rows_of.get(message_id, [])
         if len(found) != 1:
             what = f"{len(found)} messages" if len(found) else "no message"
             raise UserError(f"{path}: row {number}: {PROJECT.messages} has {what} with the id {message_id!r}; expected one")
-        if label not in label_of:
-            raise UserError(f"{path}: row {number} has the label {label!r}: {suggestion(label, labels)}")
+        label = same_label(given, label_of)
+        if label is None:
+            raise UserError(f"{path}: row {number} has the label {given!r}: {suggestion(given, labels)}")
         if label_of[label] != messages.loc[found[0], "label"]:
             chosen[found[0]] = label_of[label]
     changed = messages.loc[list(chosen)]

@@ -5,17 +5,16 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ballast.exceptions import UserError, short
-from ballast.io.printable import printable
-from stages.store.values import LONGEST_LABEL
-
-# Zero-width joiners belong to the spelling of some scripts and to emoji.
-JOINERS = dict.fromkeys(map(ord, "\u200c\u200d"))
+from ballast.exceptions import UserError
 
 
 def as_strings(column: pa.ChunkedArray, name: str, served_by: str) -> pa.ChunkedArray:
-    """A column as strings; raises UserError, with the row, for nested values, NaN, NUL, and bytes that are not UTF-8."""
+    """A column as strings, null for a floating-point NaN, which pandas writes for a missing value.
+
+    Raises UserError, with the row, for infinite numbers, nested values, NUL, and bytes that are not UTF-8.
+    """
     if pa.types.is_floating(column.type):
+        column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
         row = pc.index(pc.fill_null(pc.is_finite(column), True), False).as_py()
         if row >= 0:
             value = column[row].as_py()
@@ -44,20 +43,3 @@ def first_undecodable(strings: pa.ChunkedArray) -> int | None:
             except UnicodeDecodeError:
                 return row
     return None
-
-
-def check_label_names(labels: pa.ChunkedArray, served_by: str) -> None:
-    """Raise UserError, with the row, for a label that is too long or has invisible characters."""
-    # Blank labels are missing labels, which are counted later.
-    for label in (name for name in pc.unique(labels).to_pylist() if name and not name.isspace()):
-        words = ""
-        if len(label) > LONGEST_LABEL:
-            words = f"of {len(label):,} characters, more than {LONGEST_LABEL}"
-        elif printable(visible := label.translate(JOINERS)) != visible:
-            words = "with a control or invisible character"
-        if words:
-            row = pc.index(labels, label).as_py() + 1
-            raise UserError(
-                f"{served_by}: row {row} has a label {words}: {short(label)!r}; expected a name; check"
-                " ingest.label_column, or rename the value with ingest.label_map"
-            )

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from ballast.data.blank_text import blank_rows
 from ballast.data.near_duplicates import fingerprints
 from ballast.exceptions import UserError
 from stages.store.data_sections import Ingest
@@ -22,8 +22,7 @@ def drop(table: pa.Table, doomed: np.ndarray, reason: str, dropped: dict[str, in
 
 def without_blanks(table: pa.Table, dropped: dict[str, int], served_by: str) -> pa.Table:
     """The table without rows that lack a text or a label; raises UserError if all do."""
-    trimmed = {name: pc.utf8_trim_whitespace(table[name]) for name in ("text", "label")}
-    blank = {name: pc.fill_null(pc.equal(values, ""), True).to_numpy() for name, values in trimmed.items()}
+    blank = {name: blank_rows(table[name]) for name in ("text", "label")}
     for name, rows in blank.items():
         if rows.all():
             raise UserError(f"{served_by}: every {name} is blank")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +16,14 @@ from stages.store.checked import read_table
 from stages.store.columns import as_strings
 from stages.store.data_sections import Ingest
 from stages.store.dropping import without_repeats
+from stages.store.training_labels import meant
 
 
-def read_feedback_rows(path: Path, labels: pa.Array) -> pa.Table:
+def read_feedback_rows(path: Path, labels: pa.Array, label_map: Mapping[str, str] | None) -> pa.Table:
     """Columns id, text, label, split and source of the feedback; raises UserError, with the row, for an invalid value.
 
-    The split is test or train, because everything outside the test split rotates through validation.
+    A label may also be a value of `ingest.label_map`. The split is test or train, because everything outside the test split
+    rotates through validation.
     """
     allowed = {"id": None, "text": None, "label": labels, "split": pa.array(SPLITS, pa.large_string())}
     # A file from elsewhere has no digest.
@@ -30,6 +33,8 @@ def read_feedback_rows(path: Path, labels: pa.Array) -> pa.Table:
         if name not in table.column_names:
             raise UserError(f"{path}: no column {name!r}; expected {', '.join(allowed)}")
         columns[name] = as_strings(table[name], name, str(path))
+        if name == "label":
+            columns[name] = meant(columns[name], labels.to_pylist(), label_map)
         accepted = pc.is_valid(columns[name]) if values is None else pc.is_in(columns[name], values)
         row = pc.index(accepted, False).as_py()
         if row >= 0:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ballast.data.label_names import same_label, spelled
 from ballast.evaluation.costs import cost_matrix
 from ballast.evaluation.review import Review
 from ballast.evaluation.rules import LIMITED, Rule
@@ -29,8 +30,10 @@ def production_prior(
     if isinstance(setting, str):
         shares = np.array(list(counts.values()))
         return shares / shares.sum()
-    check_all_labels(f"{params}: production.prior", setting, list(counts))
-    return np.array([setting[name] for name in counts])
+    where = f"{params}: production.prior"
+    shares_of = spelled(setting, list(counts), where)
+    check_all_labels(where, shares_of, list(counts))
+    return np.array([shares_of[name] for name in counts])
 
 
 def operating_rule(setting: OperatingPointSettings, names: list[str], production: np.ndarray) -> Rule:
@@ -38,14 +41,17 @@ def operating_rule(setting: OperatingPointSettings, names: list[str], production
 
     Raises UserError for an unknown label, and for costs without some pair of labels.
     """
-    label = names[int(production.argmin())] if setting.label is None else setting.label
+    rarest, given = names[int(production.argmin())], setting.label
+    label = rarest if given is None else same_label(given, names) or given
     check_labels(f"{PROJECT.params}: operating_point.label", [label], names)
     costs = None
     if setting.costs is not None:
+        where = f"{PROJECT.params}: operating_point.costs"
+        table = spelled(setting.costs, names, where)
         try:
-            costs = cost_matrix(setting.costs, names)
+            costs = cost_matrix({true: spelled(row, names, f"{where}.{true}") for true, row in table.items()}, names)
         except UserError as error:
-            raise UserError(f"{PROJECT.params}: operating_point.costs: {error}") from error
+            raise UserError(f"{where}: {error}") from error
     return Rule(
         kind=setting.rule,
         label=names.index(label),

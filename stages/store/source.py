@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ballast.exceptions import UserError, short, suggestion
+from ballast.data.blank_text import blank_rows
+from ballast.exceptions import UserError, short
 from ballast.io.urls import public_url
-from ballast.labels import label_name
 from stages.store import sms_spam
 from stages.store.columns import as_strings
 from stages.store.data_sections import Ingest
@@ -52,8 +52,8 @@ def read_source(settings: Ingest) -> tuple[pa.Table, str]:
 
 def first_blank(ids: pa.ChunkedArray) -> tuple[int, str] | None:
     """The first row (from 0) of ids (n,) without a value, and the reason; None if there is none."""
-    row = pc.index(pc.fill_null(pc.equal(pc.utf8_trim_whitespace(ids), ""), True), True).as_py()
-    return None if row < 0 else (row, "the id is blank")
+    blank = np.flatnonzero(blank_rows(ids))
+    return (int(blank[0]), "the id is blank") if len(blank) else None
 
 
 def first_repeat(ids: pa.ChunkedArray) -> tuple[int, int] | None:
@@ -62,22 +62,3 @@ def first_repeat(ids: pa.ChunkedArray) -> tuple[int, int] | None:
         return None
     row = int(ids.to_pandas().duplicated().to_numpy().argmax())
     return pc.index(ids, ids[row]).as_py(), row
-
-
-def mapped(labels: pa.ChunkedArray, label_map: dict[str | int | bool, str] | None, served_by: str) -> pa.ChunkedArray:
-    """Labels after `ingest.label_map`; raises UserError, with the row, for a value that the map lacks."""
-    if label_map is None:
-        return labels
-    # Arrow writes a boolean as true, pandas as True.
-    mapping = {spelling: label for key, label in label_map.items() for spelling in (label_name(key), str(key))}
-    at = pc.index_in(labels, pa.array(list(mapping), labels.type))
-    # Blank labels are missing labels, which are counted later.
-    named = pc.fill_null(pc.not_equal(pc.utf8_trim_whitespace(labels), ""), False)
-    missing = pc.and_(pc.is_null(at), named)
-    row = pc.index(missing, True).as_py()
-    if row >= 0:
-        label = labels[row].as_py()
-        raise UserError(
-            f"{served_by}: row {row + 1} has the label {label!r}, which ingest.label_map lacks: {suggestion(label, mapping)}"
-        )
-    return pa.chunked_array([pa.array(list(mapping.values()), pa.large_string()).take(at.combine_chunks())])

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from ballast.data.class_sizes import check_class_sizes
 from ballast.data.near_duplicates import near_duplicate_groups
 from ballast.data.splitting import (
     NO_FOLD,
@@ -22,6 +23,7 @@ from stages.store.data_sections import Ingest
 from stages.store.dropping import drop
 
 FEWER_FOLDS = "a larger share of validation in ingest.fractions makes fewer folds"
+MERGE = "or join small classes with ingest.label_map, or remove their rows"
 
 
 def with_splits(table: pa.Table, settings: Ingest, dropped: dict[str, int], served_by: str) -> pa.Table:
@@ -56,10 +58,12 @@ def in_test(labels: np.ndarray, units: np.ndarray, names: list[str], settings: I
     try:
         if folds is None:
             count = rotation_folds(fractions.model_dump())
+            check_class_sizes(labels, units, names, count + 1, f"a test split and {count} folds")
             return stratified_grouped_test(labels, units, fractions.test, count, settings.seed, names)
+        check_class_sizes(labels, units, names, folds.count, f"{folds.count} folds")
         index: np.ndarray = stratified_grouped_folds(labels, units, folds.count, settings.seed, names)
     except UserError as error:
-        where, hint = ("", f"; {FEWER_FOLDS}") if folds is None else ("ingest.folds: ", "")
+        where, hint = ("", f"; {FEWER_FOLDS}, {MERGE}") if folds is None else ("ingest.folds: ", "")
         raise UserError(f"{served_by}: {where}{error}{hint}") from error
     return index == folds.index
 
