@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from ballast.data.splitting import rotation_folds
 from ballast.io.printable import counted
+from ballast.parameters import MANY
 from stages.store.section import Section, sums_to_one
 from stages.store.values import (
     Count,
@@ -57,11 +58,37 @@ class Hub(Section):
     revision: Annotated[Text | None, Field(description="a commit or tag; null is the newest")] = None
 
 
+class DialectSettings(Section):
+    """How text files are written, where detection is wrong; null detects."""
+
+    encoding: Annotated[Text | None, Field(description="as Python names it, such as cp1252 or utf-16")] = None
+    compression: Annotated[Literal["none", "gzip", "zstd", "bz2", "xz"] | None, Field(description="of the file")] = None
+    delimiter: Annotated[str | None, Field(min_length=1, max_length=1, description="one character, such as ; or \\t")] = None
+    quote: Annotated[Literal['"', "'", "none"] | None, Field(description="with none, quotes are data")] = None
+    escape: Annotated[Literal["double", "backslash"] | None, Field(description="how a quote is written within quotes")] = None
+    header: Annotated[bool | None, Field(description="false names the columns column1, column2, ...")] = None
+
+    @model_validator(mode="after")
+    def known(self) -> DialectSettings:
+        if self.encoding is not None:
+            try:
+                "a".encode(self.encoding)
+            except (LookupError, UnicodeError, ValueError) as error:
+                raise ValueError(
+                    f"encoding: {self.encoding!r} is no text encoding of Python; expected cp1252 or another"
+                ) from error
+        if self.delimiter is not None and self.delimiter in "\r\n\"'":
+            raise ValueError(f"delimiter: {self.delimiter!r} ends a line or quotes a field; expected another character")
+        return self
+
+
 class Ingest(Section):
-    source: Literal["sms_spam", "file", "csv", "tsv", "jsonl", "parquet", "hub"]
+    source: Literal["sms_spam", "file", "csv", "tsv", "jsonl", "json", "parquet", "xlsx", "hub"]
     path: Annotated[str, Field(pattern=r"\S", max_length=10_000)]
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
     hub: Hub = Hub()
+    dialect: DialectSettings = DialectSettings()
+    rejects: Annotated[int, Field(ge=0, le=MANY)] = 0
     text_column: Text
     label_column: Text
     id_column: Text | None = None

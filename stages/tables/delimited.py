@@ -1,0 +1,147 @@
+"""Rows of delimited text: csv, tsv and their relatives; a malformed row affects no other row.
+
+The rules about quotes are in the manual (Own data): a quoted field may contain delimiters and line ends; a quote that opens a
+field and is never closed properly is data; lines that a stray quote has swallowed are rows of their own.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+from ballast.io.printable import counted
+from stages.tables.dialect import Dialect
+from stages.tables.lines import LONGEST_LINE, TOO_LONG, Lines, LongLine
+from stages.tables.rows import Row, picker
+
+# Stand for an escaped quote and an escaped backslash while a line is parsed: lone surrogates, which no decoder gives.
+QUOTE_MARK, BACKSLASH_MARK = "\ud800", "\ud801"
+ESCAPED = re.compile(r'\\(["\'\\])')
+# A longer line with a stray quote is rejected, so that the time stays linear.
+LONGEST_LENIENT = 1 << 20
+# How many unquoted delimiters beyond the first line's must be at the right places, before lines that a quoted field spans
+# count as rows. Texts contain commas often, tabs hardly ever.
+EVIDENCE = {",": 6, ";": 4, "|": 2}
+
+
+def shielded(line: str, quote: str) -> str:
+    """A line whose escaped quotes and backslashes are replaced by marks."""
+    if "\\" not in line:
+        return line
+    return ESCAPED.sub(
+        lambda match: BACKSLASH_MARK if match[1] == "\\" else QUOTE_MARK if match[1] == quote else match[0], line
+    )
+
+
+def unshielded(field: str, quote: str) -> str:
+    """A field with its quotes and backslashes instead of the marks."""
+    return field.replace(QUOTE_MARK, quote).replace(BACKSLASH_MARK, "\\")
+
+
+def lenient_fields(line: str, dialect: Dialect) -> list[str]:
+    r"""The fields of one line in which a quote that is not closed properly is data.
+
+    >>> lenient_fields('1,"never closed,"a, b"', Dialect(format="csv"))
+    ['1', '"never closed', 'a, b']
+    """
+    line = line.rstrip("\r\n")
+    if len(line) > LONGEST_LENIENT:
+        return []
+    delimiter, quote = dialect.delimiter, dialect.quote
+    if quote is None:
+        return line.split(delimiter)
+    d, q = re.escape(delimiter), re.escape(quote)
+    pattern = re.compile(rf"{q}((?:[^{q}]|{q}{q})*+){q}(?={d}|\Z)|([^{d}]*)", re.DOTALL)
+    fields, at = [], 0
+    while (match := pattern.match(line, at)) is not None:
+        fields.append(match[2] if match[1] is None else match[1].replace(quote * 2, quote))
+        at = match.end()
+        if at >= len(line):
+            break
+        at += 1
+    return fields
+
+
+def swallowed(lines: Sequence[str | LongLine], count: int, dialect: Dialect) -> bool:
+    """Whether the lines that one record of `count` fields spans are rows of their own, which a stray quote has swallowed."""
+    needed = EVIDENCE.get(dialect.delimiter, 1)
+    if (len(lines) - 1) * (count - 1) < needed:
+        return False
+    return all(isinstance(line, str) and len(lenient_fields(line, dialect)) == count for line in lines)
+
+
+def parser_of(lines: Lines, dialect: Dialect) -> Iterator[list[str]]:
+    """The csv parser of a dialect. It is strict: a quote that is not closed properly is an error."""
+    csv.field_size_limit(LONGEST_LINE)
+    quote = dialect.quote
+    source: Iterator[str] = lines
+    if quote is not None and dialect.escape == "backslash":
+        # A generator would end with the first line that is too long; this goes on.
+        source = map(partial(shielded, quote=quote), lines)
+    return csv.reader(
+        source,
+        delimiter=dialect.delimiter,
+        quotechar=quote or '"',
+        quoting=csv.QUOTE_NONE if quote is None else csv.QUOTE_MINIMAL,
+        strict=True,
+    )
+
+
+def records(lines: Lines, dialect: Dialect, count: int = 0) -> Iterator[tuple[int, list[str], str | None]]:
+    """The records of a file: the line on which each begins, its fields, and why it is malformed (without fields) or None.
+
+    count : the number of fields of a record, by which lines that a stray quote has swallowed are found; 0 if it is unknown.
+    """
+    parser = parser_of(lines, dialect)
+    backslash = dialect.quote is not None and dialect.escape == "backslash"
+    taken = lines.taken
+    while True:
+        taken.clear()
+        line = lines.number + 1
+        reason: str | None = None
+        try:
+            fields = next(parser, None)
+        except LongLine:
+            fields = []
+            reason = TOO_LONG if isinstance(taken[0], LongLine) else "malformed csv: a quote is not closed"
+        except csv.Error as error:
+            fields, reason = [], f"malformed csv: {error}"
+        if fields is None:
+            return
+        if reason is not None or (len(taken) > 1 and count > 1 and swallowed(taken, count, dialect)):
+            first = lines.all_but_first_again()
+            if reason != TOO_LONG:
+                lenient = lenient_fields(shielded(first, dialect.quote or '"') if backslash else first, dialect)
+                # The row itself may still be whole: its quote is data.
+                if reason is None or (count and len(lenient) == count):
+                    fields, reason = lenient, None
+        # Blank lines are not rows, as in pyarrow and pandas.
+        elif not fields:
+            continue
+        if backslash:
+            fields = [unshielded(field, dialect.quote or '"') for field in fields]
+        yield line, fields, reason
+
+
+def delimited_rows(lines: Lines, dialect: Dialect, wanted: Sequence[str]) -> Iterator[Row]:
+    """The rows of a delimited file."""
+    count = len(dialect.columns)
+    pick = picker([dialect.columns.index(name) for name in wanted])
+    number = 0
+    header = dialect.header
+    for line, fields, reason in records(lines, dialect, count):
+        if header:
+            header = False
+            continue
+        number += 1
+        if reason is None and len(fields) > count and not any(fields[count:]):
+            # A spreadsheet writes empty fields after the last column.
+            fields = fields[:count]
+        if reason is None and len(fields) != count:
+            reason = f"malformed csv: {counted(len(fields), 'field')}, expected {count}"
+        if reason is None:
+            yield Row(number, line, pick(fields))
+        else:
+            yield Row(number, line, (), reason, "".join(map(str, lines.taken)))

@@ -1,0 +1,105 @@
+"""Which encoding a text file has: by its byte order mark, else UTF-8 if it fits, else the most plausible older one.
+
+The rules are in the manual (Own data). JSON is UTF-8 or UTF-16 by its standard, so that older encodings are not tried.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from pathlib import Path
+
+from stages.tables.lines import binary_file
+
+BLOCK_BYTES, SAMPLE_BYTES = 1 << 20, 1 << 16
+MARKS = {
+    codecs.BOM_UTF8: "utf-8",
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+# Bytes at the beginning in which UTF-16 without a mark has a NUL at every second place: a header is mostly ASCII.
+HEAD = 16
+UNDECODABLE, NOT_ASCII = re.compile("[\udc80-\udcff]"), re.compile("[^\x00-\x7f\udc80-\udcff]")
+# What Western European texts have beside ASCII. In other languages, letters beyond ASCII stand next to each other.
+WESTERN = re.compile(r"[À-ÖØ-öø-ÿŒœŠšŽžŸ€£¥§°«»“”‘’‚„–—…•´`©®™½¼¾¿¡ºª²³·\u00a0]")
+RUN = re.compile(r"[À-ÖØ-öø-ÿ]{3,}")
+LEAST_WESTERN = 0.95
+# Encodings that charset-normalizer may choose: none of them hides a line end within another character.
+OLDER = [
+    *(f"cp{number}" for number in (1250, 1251, 1252, 1253, 1254, 1255, 1256, 1257, 1258, 874, 932, 949)),
+    *("koi8_r", "big5", "gb18030", "shift_jis", "euc_jp", "euc_kr", "iso8859_2", "iso8859_5", "iso8859_7"),
+]
+NAMES = {"utf-8": "UTF-8", "utf-16": "UTF-16", "utf-16-le": "UTF-16", "utf-16-be": "UTF-16", "utf-32": "UTF-32"}
+
+
+def encoding_name(encoding: str) -> str:
+    """An encoding as the line about a dialect names it.
+
+    >>> encoding_name("utf-16-le"), encoding_name("cp1252")
+    ('UTF-16', 'Windows-1252 (Latin-1)')
+    """
+    if encoding == "cp1252":
+        return "Windows-1252 (Latin-1)"
+    return NAMES.get(encoding) or re.sub(r"^cp(125\d)$", r"Windows-\1", encoding)
+
+
+def marked(head: bytes) -> str | None:
+    """The encoding by the first bytes of a file: by a byte order mark, or by the NULs of UTF-16; None if they show none."""
+    for mark, encoding in MARKS.items():
+        if head.startswith(mark):
+            return encoding
+    even, odd = head[0:HEAD:2], head[1:HEAD:2]
+    if len(odd) >= 3 and not any(odd) and all(even):
+        return "utf-16-le"
+    if len(odd) >= 3 and not any(even) and all(odd):
+        return "utf-16-be"
+    return None
+
+
+def is_western(text: str) -> bool:
+    """Whether text that was decoded as Windows-1252 looks like a Western European language."""
+    beyond = NOT_ASCII.findall(text)
+    return len(WESTERN.findall(text)) >= LEAST_WESTERN * len(beyond) and 10 * len(RUN.findall(text)) <= len(beyond)
+
+
+def older_encoding(sample: bytes) -> str:
+    """The encoding of lines that are not UTF-8."""
+    import charset_normalizer
+
+    western = sample.decode("cp1252", "replace")
+    if "\ufffd" not in western and is_western(western):
+        return "cp1252"
+    # A mark would be the first character of a file, not of a sample.
+    best = charset_normalizer.from_bytes(sample, cp_isolation=OLDER, preemptive_behaviour=False).best()
+    return codecs.lookup(best.encoding).name if best is not None else "cp1252" if "\ufffd" not in western else "utf-8"
+
+
+def detect_encoding(path: Path, compression: str, *, json: bool = False) -> str:
+    """The encoding of a text file, as Python names it.
+
+    A file is UTF-8 if at least a third of its characters beyond ASCII are UTF-8; the rows with other bytes are then rejected.
+    """
+    with binary_file(path, compression) as file:
+        head = file.read(HEAD)
+    if encoding := marked(head):
+        return encoding
+    valid = invalid = 0
+    sample = b""
+    decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+    with binary_file(path, compression) as file:
+        while block := file.read(BLOCK_BYTES):
+            text = decoder.decode(block)
+            if text.isascii():
+                continue
+            bad = len(UNDECODABLE.findall(text))
+            invalid += bad
+            valid += len(NOT_ASCII.findall(text)) if bad else len(block) - len(text)
+            if bad and len(sample) < SAMPLE_BYTES:
+                lines = [line for line in block.split(b"\n") if not line.isascii()]
+                sample += b"\n".join(lines)[: SAMPLE_BYTES - len(sample)]
+    invalid += len(decoder.decode(b"", final=True))
+    if json or invalid == 0 or not sample or 2 * valid >= invalid:
+        return "utf-8"
+    return older_encoding(sample)

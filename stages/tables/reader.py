@@ -1,0 +1,100 @@
+"""Read the rows of one file: what it holds is detected, and all rows are given, the rejected ones too."""
+
+from __future__ import annotations
+
+import lzma
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+
+from ballast.exceptions import UserError
+from stages.store.places import error_text
+from stages.tables.delimited import delimited_rows
+from stages.tables.detect import Expected, detect, lines_of
+from stages.tables.dialect import Dialect, format_of_name
+from stages.tables.excel import excel_rows
+from stages.tables.json_rows import Keys, json_lines, json_values
+from stages.tables.lines import Lines, binary_file, text_file
+from stages.tables.parquet_rows import parquet_rows
+from stages.tables.rows import Row, check_columns
+
+# What the libraries raise for damaged files. ValueError: among others wrong digests.
+DAMAGED = (OSError, EOFError, ValueError, KeyError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, pa.ArrowException)
+
+
+@dataclass
+class Table:
+    """A file that is being read.
+
+    source : its name in errors.
+    lines : what counts the lines of a text; `total_lines` is their number after the last row was read.
+    """
+
+    source: str
+    path: Path
+    dialect: Dialect
+    wanted: Mapping[str, str]
+    setting: str
+    lines: Lines | None = field(default=None, init=False)
+
+    @property
+    def total_lines(self) -> int | None:
+        """The number of lines of a text; None for other formats."""
+        return None if self.lines is None else self.lines.number
+
+    def rows(self) -> Iterator[Row]:
+        """All rows in order; raises UserError for a missing column, and for a damaged file."""
+        with damage_as_user_error(self.source, self.dialect.format):
+            yield from self._rows()
+
+    def _rows(self) -> Iterator[Row]:
+        dialect, names = self.dialect, list(self.wanted)
+        if dialect.format == "parquet":
+            yield from parquet_rows(self.path, self.source, self.wanted)
+        elif dialect.format == "xlsx":
+            yield from excel_rows(self.path, self.source, self.wanted)
+        elif dialect.format == "json" and dialect.array:
+            with text_file(binary_file(self.path, dialect.compression), "\n", dialect.encoding) as file:
+                yield from json_values(file, self.source, Keys(self.source, self.wanted), names)
+        else:
+            if dialect.format == "csv":
+                check_columns(self.source, dialect.columns, self.wanted, self.hint())
+            self.lines = lines_of(self.path, dialect)
+            with self.lines.file:
+                if dialect.format == "csv":
+                    yield from delimited_rows(self.lines, dialect, names)
+                else:
+                    yield from json_lines(self.lines, Keys(self.source, self.wanted), names)
+
+    def hint(self) -> str:
+        """The end of an error about a missing column, if none of the columns is there."""
+        if set(self.wanted) & set(self.dialect.columns):
+            return ""
+        if not self.dialect.header:
+            return "; without a header, the columns are named column1, column2, ..."
+        words = f"; if the file has no header, set {self.setting}.header: false and name the columns column1, column2, ..."
+        return words if len(self.dialect.columns) > 1 else f"{words}; {self.setting}.delimiter sets the delimiter"
+
+
+@contextmanager
+def damage_as_user_error(source: str, format_name: str) -> Iterator[None]:
+    """Raise UserError for errors of a damaged file."""
+    try:
+        yield
+    except UserError:
+        raise
+    except DAMAGED as error:
+        raise UserError(f"{source}: cannot be read as {format_name}: {error_text(error)}") from error
+    except LookupError as error:
+        raise UserError(f"{source}: {error_text(error)}; expected an encoding that Python knows, such as cp1252") from error
+
+
+def open_table(path: Path, source: str, expected: Expected) -> Table:
+    """A local file with its dialect; `source` is the name that errors show. Raises UserError."""
+    with damage_as_user_error(source, format_of_name(source) or expected.source):
+        return Table(source, path, detect(path, source, expected), expected.wanted, expected.setting)
