@@ -16,7 +16,8 @@ from ballast.cli import TRACEBACK, parser, printable_output, run
 from ballast.exceptions import TEMPORARY, TransientError, UserError, is_transient, suggestion
 from ballast.io.printable import LONGEST_LINE, PrintableStream, one_line, printable, printable_values
 from stages.production.candidate import locked_stages
-from stages.production.incoming import files_at
+from stages.production.incoming import read_rows
+from stages.production.rows import Columns
 from stages.store import places
 from tests.bad_inputs import Case, base, tried, wrong
 from tests.bad_settings import YAMLS, settings
@@ -24,6 +25,7 @@ from tests.bad_tables import ANSWERS, of_server, server, tables
 from tests.project import Project
 
 CASES = [*settings(), *tables()]
+COLUMNS = Columns(text="text", id=None, settings={"text": "ingest.text_column"})
 EVERY = "".join(map(chr, range(sys.maxunicode + 1)))
 
 
@@ -168,11 +170,11 @@ def test_a_folder_of_names_with_escapes(project: Project) -> None:
     folder = project.folder / "odd"
     folder.mkdir()
     try:
-        (folder / "\x1b[31ma.txt").write_bytes(b"")
-        with pytest.raises(UserError, match=r"\\x1b\[31ma.txt: unknown format"):
-            files_at(str(folder))
+        (folder / "\x1b[31ma.doc").write_bytes(b"")
+        with pytest.raises(UserError, match=r"\\x1b\[31ma.doc: unknown format"):
+            next(read_rows(str(folder), COLUMNS))
     finally:
-        (folder / "\x1b[31ma.txt").unlink()
+        (folder / "\x1b[31ma.doc").unlink()
         folder.rmdir()
 
 

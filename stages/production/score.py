@@ -1,7 +1,7 @@
 """Score messages with the deployed model.
 
-Reads the messages of a window (a file or a folder of csv, tsv, jsonl and parquet files, local or at a URL such as s3://) and
-the deployed version. Writes `production/scored/<window>.parquet` and, if some rows are malformed,
+Reads the messages of a window (a file, folder or pattern of csv, tsv, jsonl, json, parquet and xlsx files, local or at a URL
+such as s3://) and the deployed version. Writes `production/scored/<window>.parquet` and, if some rows are malformed,
 `production/quarantine/<window>.jsonl`. With the source - it scores each line of standard input at once, and writes one JSON
 object per line to standard output.
 """
@@ -24,12 +24,12 @@ from ballast.models.base import Model
 from stages.production.deployed import Version, current_version, read_version
 from stages.production.incoming import read_rows
 from stages.production.malformed import malformed_text
-from stages.production.rows import TOO_LONG, LongLine, read_line, text_file
-from stages.production.scoring import Outputs, Scoring, columns_of, disk_full_as_user_error, score_rows
+from stages.production.scoring import Outputs, Scoring, columns_of, dialect_of, disk_full_as_user_error, score_rows
 from stages.production.windows import WINDOW, quoted_name
 from stages.store.files import LONGEST_NAME, locked, replaced
 from stages.store.params import Params, read_params
 from stages.store.project import PROJECT
+from stages.tables.lines import TOO_LONG, LongLine, read_line, text_file
 
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -63,7 +63,7 @@ def score_window(source: str, window: str, params: Params, version: Version) -> 
         tqdm(desc="score", unit=" rows", disable=None) as bar,
     ):
         count, quarantined = score_rows(
-            read_rows(source, columns_of(params)),
+            read_rows(source, columns_of(params), dialect_of(params)),
             window,
             public_url(source),
             Scoring(params=params, version=version, model=version.load()),

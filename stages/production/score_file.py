@@ -19,8 +19,8 @@ from ballast.io.digest import file_sha256
 from ballast.io.urls import register_secrets
 from ballast.models.base import Model
 from stages.production.deployed import Version
-from stages.production.incoming import read_rows_of_file
-from stages.production.scoring import Outputs, Scoring, columns_of, disk_full_as_user_error, score_rows
+from stages.production.incoming import local_rows
+from stages.production.scoring import Outputs, Scoring, columns_of, dialect_of, disk_full_as_user_error, score_rows
 from stages.store.files import locked, replaced
 from stages.store.params import Params
 from stages.store.places import error_text
@@ -124,7 +124,7 @@ class Scorer:
 
     def score(self, source: str, path: str, name: str) -> dict[str, Any]:
         """Score a file, unless it has scores of the same bytes, model and settings; raises UserError."""
-        columns = columns_of(self.params)
+        columns, dialect = columns_of(self.params), dialect_of(self.params)
         scores, quarantine = written_for(name)
         with ExitStack() as stack:
             stack.enter_context(disk_full_as_user_error(self.target.at(scores)))
@@ -137,14 +137,14 @@ class Scorer:
             for name_written in (scores, quarantine):
                 stack.enter_context(self.target.only_one(name_written))
             limits = self.params.production.score.model_dump(include={"longest_text", "quarantine"})
-            settings = {"text": columns.text, "id": columns.id, **limits}
+            settings = {"text": columns.text, "id": columns.id, **limits, **dialect.model_dump(exclude_none=True)}
             made_from = {"source_sha256": sha256, "settings": settings}
             present = self.target.metadata(scores)
             if {**made_from, "sha256": self.version.sha256}.items() <= present.items():
                 return {"scored": present["scored"], "quarantined": present["quarantined"], "anew": False}
             try:
                 count, quarantined = score_rows(
-                    read_rows_of_file(LocalFileSystem(), source, str(local), columns),
+                    local_rows(local, source, columns, dialect, tell=False),
                     name,
                     source,
                     Scoring(params=self.params, version=self.version, model=self.model),

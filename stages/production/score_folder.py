@@ -1,8 +1,8 @@
 """Score the files of a folder with the deployed model, in parallel on the cores or GPUs of a Ray cluster.
 
-Reads a folder of parquet, csv, tsv and jsonl files, local or at a URL such as s3://, and the deployed version. Writes a parquet
-file of scores for each file, and its malformed rows under `_quarantine/`. Files that have scores are skipped. Code
-and model are sent to the machines of the cluster; a local path must mean the same on all of them.
+Reads a folder of csv, tsv, jsonl, json, parquet and xlsx files, local or at a URL such as s3://, and the deployed version.
+Writes a parquet file of scores for each file, and its malformed rows under `_quarantine/`. Files that have scores are skipped.
+Code and model are sent to the machines of the cluster; a local path must mean the same on all of them.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from ballast.io.urls import public_url
 from ballast.parameters import check_number
 from ballast.training.launching import check_gpus
 from stages.production.deployed import MANIFEST, Version, current_version, read_version, version_in
-from stages.production.incoming import files_at
 from stages.production.score_file import NOTHING, QUARANTINED, Scorer, Target, output_name, written_for
 from stages.store.files import check_name
 from stages.store.params import Params, read_params
 from stages.store.places import error_text, file_system, is_url
 from stages.store.project import PROJECT
+from stages.tables.files import files_at
 
 # Another worker scores the file of a killed worker. A file that has killed this many workers is given up.
 TRIES = 4

@@ -17,11 +17,13 @@ import pyarrow as pa
 from ballast.exceptions import UserError
 from ballast.models.base import Model
 from stages.production.deployed import Version
-from stages.production.malformed import excerpt, malformed_id, malformed_text
+from stages.production.malformed import malformed_id, malformed_text
 from stages.production.rows import Columns, Row
 from stages.store.checked import table_writer
+from stages.store.data_sections import DialectSettings
 from stages.store.groups import groups_of
 from stages.store.params import Params
+from stages.tables.rows import excerpt, place
 
 # Rows scored at once: enough to batch texts of similar length and to find repeated texts. Fewer if the texts are long.
 CHUNK_ROWS, CHUNK_CHARACTERS = 20_000, 1 << 24
@@ -62,10 +64,11 @@ class Quarantine:
     def add(self, row: Row, reason: str) -> None:
         """Write a row with the reason."""
         if not self.count:
-            self.first = f"{row.source}, row {row.number}: {reason}"
+            self.first = f"{place(row.source, row.number, row.line)}: {reason}"
         self.count += 1
         value = {
             "row": row.number,
+            "line": row.line,
             "source": excerpt(row.source),
             "id": None if row.id is None else excerpt(row.id),
             "reason": excerpt(reason),
@@ -110,7 +113,7 @@ def chunks(rows: Iterable[Row]) -> Iterator[list[Row]]:
     characters = 0
     for row in rows:
         chunk.append(row)
-        characters += len(row.text)
+        characters += len(row.text or "")
         if len(chunk) == CHUNK_ROWS or characters >= CHUNK_CHARACTERS:
             yield chunk
             chunk, characters = [], 0
@@ -144,6 +147,11 @@ def columns_of(params: Params) -> Columns:
     return Columns(text=text, id=id_, settings={text: text_setting} | ({} if id_ is None else {id_: id_setting}))
 
 
+def dialect_of(params: Params) -> DialectSettings:
+    """What overrules the detection of dialects: the settings of scoring, or else those of the training data."""
+    return params.production.score.dialect or params.ingest.dialect
+
+
 def schema(version: Version) -> pa.Schema:
     """The columns of a scored window; `review` only if people decide some messages."""
     probabilities = [(f"p_{label}", pa.float64()) for label in version.labels]
@@ -163,7 +171,7 @@ def schema(version: Version) -> pa.Schema:
 
 def scored_table(chunk: list[Row], model: Model, version: Version) -> pa.Table:
     """The rows of a chunk with their probabilities and labels."""
-    texts = [row.text for row in chunk]
+    texts = [row.text or "" for row in chunk]
     probabilities, classes = version.score(model, texts)
     groups = groups_of(texts)
     columns = [

@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from ballast.io.urls import bare_address
 from ballast.labels import label_name
 from ballast.parameters import YEAR_HOURS
+from stages.store.data_sections import DialectSettings
 from stages.store.section import Section, sums_to_one
 from stages.store.values import (
     CostsOfLabel,
@@ -35,6 +36,7 @@ class Score(Section):
     hours: Annotated[float, Field(ge=0, le=YEAR_HOURS)]
     text_column: Text | None
     id_column: Text | None
+    dialect: DialectSettings | None = None
     # Lines longer than this are not read.
     longest_text: Annotated[int, Field(ge=1, le=1 << 24)]
     quarantine: Annotated[float, Field(ge=0, le=1)]
