@@ -32,11 +32,12 @@ from ballast.evaluation.error_analysis import (
 from ballast.evaluation.priors import correct_prior
 from stages.store.files import read_json, write_json
 from stages.store.logits import Corrected
-from stages.store.messages import Messages, read_messages
+from stages.store.messages import Messages
 from stages.store.params import read_params
 from stages.store.project import PROJECT
 from stages.store.relabelled import write_suspects
 from stages.store.running import run
+from stages.store.units import read_with_units
 
 NEIGHBOURS = 3
 DIGITS = 6
@@ -172,7 +173,7 @@ def slice_sizes(masks: Mapping[str, np.ndarray], classes: np.ndarray, labels: li
 def main() -> None:
     params = read_params()
     most, names = params.report.mistakes, list(params.techniques)
-    messages = read_messages(["id", "text", "group"])
+    messages = read_with_units(["id", "text"])
     labels, test = messages.names, messages.test()
     classes, groups = test["class"].to_numpy(), np.unique(test["group"], return_inverse=True)[1]
     evaluations = {name: read_json(PROJECT.evaluations / f"{name}.json") for name in names}

@@ -1,6 +1,6 @@
 """Evaluate one technique from its saved logits.
 
-Reads `logits/<name>/`, the labels and groups of the messages, the production prior and the rule of the operating point; writes
+Reads `logits/<name>/`, the labels and units of the messages, the production prior and the rule of the operating point; writes
 `evaluations/<name>.json` (fitted, out of fold, per seed and pooled) and `evaluations/<name>.npz` (bootstrap draws of the
 metrics, and which messages each seed classified correctly), which the comparison and the selection of techniques read.
 """
@@ -18,13 +18,14 @@ from ballast.evaluation.bootstrap import Draws
 from ballast.evaluation.evaluate import evaluate
 from stages.store.checked import write_arrays
 from stages.store.files import read_json, replaced, write_json, write_plain_json
+from stages.store.ingested import prior_counts
 from stages.store.logits import protocol_of, read_trainings
-from stages.store.messages import read_messages
 from stages.store.params import read_params
 from stages.store.project import PROJECT
 from stages.store.protocol import missed_limit
 from stages.store.running import run
 from stages.store.short_metrics import technique_metrics
+from stages.store.units import read_with_units
 from stages.store.values import entry_name
 
 
@@ -50,9 +51,9 @@ def write_draws(families: Mapping[str, Draws], path: Path) -> None:
 def main(name: str) -> None:
     params = read_params()
     technique = read_json(PROJECT.cards / f"{entry_name(name)}.json")["technique"]
-    messages = read_messages(["group"])
+    messages = read_with_units([])
     trainings = read_trainings(name, params.train.seeds, messages)
-    protocol = protocol_of(params, messages, read_json(PROJECT.ingest)["labels"], trainings)
+    protocol = protocol_of(params, messages, prior_counts(read_json(PROJECT.ingest)), trainings)
     evaluated = evaluate({seed: training.scores for seed, training in trainings.items()}, protocol)
     fitted = evaluated.summary["fitted"]["operating_point"]
     if not fitted["met"]:

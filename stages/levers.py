@@ -35,13 +35,15 @@ from ballast.models.embedding import Embedder
 from ballast.models.pretrained import encoder_source
 from stages.store.files import read_json, write_plain_json
 from stages.store.frozen_states import cached_states
+from stages.store.ingested import prior_counts
 from stages.store.logits import protocol_of, read_trainings
-from stages.store.messages import Messages, read_messages
+from stages.store.messages import Messages
 from stages.store.params import Params, read_params
 from stages.store.project import PROJECT
 from stages.store.running import run
 from stages.store.setting_errors import settings_from
 from stages.store.studies import Result, Row, study_results
+from stages.store.units import read_with_units
 
 Lever = dict[str, Any]
 Estimate = Mapping[str, float]
@@ -97,10 +99,10 @@ class Context:
 def read_context() -> Context:
     """What the levers are measured with."""
     params, board = read_params(), read_json(PROJECT.leaderboard)
-    messages = read_messages(["text", "group"])
+    messages = read_with_units(["text"])
     selected = read_json(PROJECT.selected / "model.json")["technique"]
     trainings = {name: read_trainings(name, params.train.seeds, messages) for name in {selected, board["reference"]}}
-    protocol = protocol_of(params, messages, read_json(PROJECT.ingest)["labels"], trainings[selected])
+    protocol = protocol_of(params, messages, prior_counts(read_json(PROJECT.ingest)), trainings[selected])
     adjusted = {name: adjust([training.scores for training in of.values()], protocol) for name, of in trainings.items()}
     return Context(params=params, messages=messages, protocol=protocol, board=board, selected=selected, adjusted=adjusted)
 

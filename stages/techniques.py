@@ -21,7 +21,7 @@ from ballast.io.digest import file_sha256
 from ballast.techniques import module_of
 from stages.store.cards import Card
 from stages.store.files import read_json, replaced_folder, write_json
-from stages.store.ingested import training_counts
+from stages.store.ingested import prior_counts, training_counts
 from stages.store.params import Params, read_params
 from stages.store.project import PROJECT, Project
 from stages.store.protocol import operating_rule, production_prior
@@ -106,7 +106,7 @@ def main(project: Project = PROJECT) -> None:
     ingested = read_json(project.ingest)
     labels = list(ingested["labels"])
     counts = training_counts(ingested, 0)
-    check_names(params, ingested["labels"])
+    check_names(params, prior_counts(ingested))
     with settings_from("probe"):
         perturbations(params.probe.perturbations, params.probe.padding)
     searched = found_by_search(params, project)

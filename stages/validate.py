@@ -29,12 +29,18 @@ from ballast.data.splitting import NO_FOLD, SPLITS, rotation_folds
 from ballast.exceptions import UserError
 from stages.pages.data_docs.view import index_page, markdown, offline
 from stages.store.checked import read_frame
+from stages.store.data_sections import FIXED_SPLITS
 from stages.store.files import replaced_folder, write_json
 from stages.store.params import Params, read_params
 from stages.store.project import PROJECT
 from stages.store.running import run
+from stages.store.units import UNIT
 
 WORDS = {"min_value": "at least", "max_value": "at most", "value_set": "one of", "column_set": "exactly"}
+LARGER_SPLITS = (
+    "larger shares of test and validation in ingest.fractions give larger splits and folds",
+    "an official split cannot grow; leave these classes out, or lower validate.minimum_count",
+)
 COLUMNS = ("id", "text", "label", "group", "split", "fold", "source")
 
 
@@ -57,37 +63,53 @@ def message_expectations(messages: pd.DataFrame, params: Params) -> dict[str, An
     """Expectations on the table of messages by their titles."""
     settings, present = params.validate_, sorted(messages["label"].dropna().unique())
     labels, shares = expected_labels(params, present), expected_prior(params, present)
-    made: dict[str, Any] = {"columns are as documented": gxe.ExpectTableColumnsToMatchSet(column_set=list(COLUMNS))}
-    for column in COLUMNS:
+    columns = (*COLUMNS, UNIT) if UNIT in messages else COLUMNS
+    made: dict[str, Any] = {"columns are as documented": gxe.ExpectTableColumnsToMatchSet(column_set=list(columns))}
+    for column in columns:
         made[f"no {column} is missing"] = gxe.ExpectColumnValuesToNotBeNull(column=column)
     made["each id occurs once"] = gxe.ExpectColumnValuesToBeUnique(column="id")
     made["every label is known"] = gxe.ExpectColumnValuesToBeInSet(column="label", value_set=labels)
     made["every split is known"] = gxe.ExpectColumnValuesToBeInSet(column="split", value_set=list(SPLITS))
+    fixed = fixed_validation(messages)
     last = rotation_folds(params.ingest.fractions.model_dump()) - 1
-    for title, split, folds in (
-        ("no test message is in a fold", "test", (NO_FOLD, NO_FOLD)),
-        ("every other message is in a fold", "train", (0, last)),
-    ):
-        made[title] = gxe.ExpectColumnValuesToBeBetween(
-            column="fold", min_value=folds[0], max_value=folds[1], row_condition=Column("split") == split
+    for split in SPLITS if fixed else ("test",):
+        made[f"no {split} message is in a fold"] = gxe.ExpectColumnValuesToBeBetween(
+            column="fold", min_value=NO_FOLD, max_value=NO_FOLD, row_condition=Column("split") == split
         )
-    for label in labels:
-        made[f"enough {label} in test"] = gxe.ExpectTableRowCountToBeBetween(
-            min_value=settings.minimum_count, row_condition=(Column("label") == label) & (Column("split") == "test")
+    if not fixed:
+        made["every other message is in a fold"] = gxe.ExpectColumnValuesToBeBetween(
+            column="fold", min_value=0, max_value=last, row_condition=Column("split") == "train"
         )
+    for split in ("validation", "test") if fixed else ("test",):
+        for label in labels:
+            made[f"enough {label} in {split}"] = gxe.ExpectTableRowCountToBeBetween(
+                min_value=settings.minimum_count, row_condition=(Column("label") == label) & (Column("split") == split)
+            )
     if shares is not None:
         prior = np.array([shares[label] for label in labels])
-        bounds = count_bounds(prior, len(messages), settings.false_alarm)
+        # An official test set may have other shares on purpose; they are a warning of ingest.
+        train_only = params.ingest.split in FIXED_SPLITS
+        of_prior = messages[messages["split"] == "train"] if train_only else messages
+        bounds = count_bounds(prior, len(of_prior), settings.false_alarm)
         for label, share, low, high in zip(labels, prior, *bounds, strict=True):
             made[f"share of {label} is {share:.1%} except for chance"] = gxe.ExpectTableRowCountToBeBetween(
-                min_value=int(low), max_value=int(high), row_condition=Column("label") == label
+                min_value=int(low),
+                max_value=int(high),
+                row_condition=(Column("label") == label) & (Column("split") == "train")
+                if train_only
+                else Column("label") == label,
             )
     return made
 
 
+def fixed_validation(messages: pd.DataFrame) -> bool:
+    """Whether the validation split is fixed, so that no message is in a fold."""
+    return bool((messages["split"] == "validation").any())
+
+
 def group_expectations(split_rule: str) -> dict[str, Any]:
-    """Expectations on the table of groups; a leak is only a warning for a random split, which always leaks."""
-    severity = FailureSeverity.CRITICAL if split_rule == "grouped" else FailureSeverity.WARNING
+    """Expectations on the table of groups. A leak is only a warning for a random split or a split of the data's own."""
+    severity = FailureSeverity.CRITICAL if split_rule in ("grouped", "group_column") else FailureSeverity.WARNING
     return {
         f"no near duplicates in two {parts}": gxe.ExpectColumnValuesToBeBetween(column=parts, max_value=1, severity=severity)
         for parts in ("splits", "folds")
@@ -194,7 +216,8 @@ def main() -> None:
     params = read_params()
     logging.getLogger("great_expectations").setLevel(logging.ERROR)
     messages = read_frame(PROJECT.messages)
-    groups = messages.groupby("group", as_index=False).agg(splits=("split", "nunique"), folds=("fold", "nunique"))
+    group = UNIT if UNIT in messages else "group"
+    groups = messages.groupby(group, as_index=False).agg(splits=("split", "nunique"), folds=("fold", "nunique"))
     labels = expected_labels(params, sorted(messages["label"].dropna().unique()))
     folds = fold_counts(messages, labels, rotation_folds(params.ingest.fractions.model_dump()))
     context = gx.get_context(mode="ephemeral")
@@ -205,8 +228,10 @@ def main() -> None:
         results = {
             "messages": run_expectations(context, "messages", messages, message_expectations(messages, params)),
             "groups": run_expectations(context, "groups", groups, group_expectations(params.ingest.split)),
-            "folds": run_expectations(context, "folds", folds, fold_expectations(labels, params.validate_.minimum_count)),
         }
+        if not fixed_validation(messages):
+            expectations = fold_expectations(labels, params.validate_.minimum_count)
+            results["folds"] = run_expectations(context, "folds", folds, expectations)
         write_data_docs(folder, results)
     every = [expectation for of_table in results.values() for expectation in of_table]
     failed = [expectation for expectation in every if not expectation["success"]]
@@ -217,7 +242,7 @@ def main() -> None:
     if critical:
         names = "; ".join(f"{each['name']} (observed {each['observed']}, expected {each['expected']})" for each in critical)
         small = any(expectation["name"].startswith("enough ") for expectation in critical)
-        hint = "; larger shares of test and validation in ingest.fractions give larger splits and folds" if small else ""
+        hint = f"; {LARGER_SPLITS[params.ingest.split == 'column']}" if small else ""
         raise UserError(
             f"validation: {len(critical)} of {len(every)} expectations failed: {names}{hint}; see"
             f" {PROJECT.data_docs / 'index.html'}"

@@ -27,12 +27,14 @@ from stages.production.versions import Manifest
 from stages.store.checked import read_pinned, read_table, write_table
 from stages.store.files import as_new, copied, read_json
 from stages.store.groups import fingerprints_of
+from stages.store.ingested import prior_counts
 from stages.store.logits import Training, read_trainings
-from stages.store.messages import Messages, read_messages
+from stages.store.messages import Messages
 from stages.store.params import read_params
 from stages.store.project import PROJECT, Project
 from stages.store.protocol import production_prior
 from stages.store.section import read_yaml
+from stages.store.units import read_with_units
 
 # A training takes about 3 kB.
 LARGEST_LOCK_BYTES = 1 << 25
@@ -54,7 +56,7 @@ def make_candidate(source: Path, folder: Path) -> Manifest:
     name, labels, deployed = pointer["technique"], pointer["labels"], members_of(pointer)
     if not project.messages.exists():
         raise UserError(f"{project.messages}: no such file; run `dvc repro`")
-    messages = read_messages(["text", "group"], project)
+    messages = read_with_units(["text"], project)
     manifests = read_manifests(pointer, source)
     check_current(pointer, calibration, point, messages, manifests, project)
     lock = locked_stages(project.lock) if regular_file(project.lock) else {}
@@ -132,7 +134,7 @@ def check_current(
 ) -> None:
     """Raise UserError unless the selection belongs to the messages, settings, evaluation and model of its project."""
     pointed, path = project.selected / "model.json", project.evaluations / f"{pointer['technique']}.json"
-    counts = read_json(project.ingest)["labels"]
+    counts = prior_counts(read_json(project.ingest))
     for where, labels in (
         (project.messages, messages.names),
         (project.ingest, list(counts)),

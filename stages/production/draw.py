@@ -31,6 +31,8 @@ from stages.store.training_labels import training_labels
 
 PREFIX = "replay-"
 MOST_MESSAGES = 1_000_000
+# Settings that read the columns of no split.
+WITHOUT_SPLIT = {"split": "grouped", **dict.fromkeys(("group_column", "time_column", "split_column", "split_files"))}
 
 
 def held_out(settings: Ingest) -> pd.DataFrame:
@@ -79,7 +81,7 @@ def check_drawing(schedule: Sequence[float], size: int, labelled: float, seed: i
 def main(schedule: Sequence[float], size: int, labelled: float, seed: int, source: str | None) -> None:
     check_drawing(schedule, size, labelled, seed)
     params = read_params()
-    own = {} if source is None else {"source": "file", "path": source, "sha256": None}
+    own = {} if source is None else {"source": "file", "path": source, "sha256": None, **WITHOUT_SPLIT}
     messages = held_out(params.ingest.model_copy(update=own))
     rng = np.random.default_rng(seed)
     # Each class is drawn in random order, and from the start again when it runs out.

@@ -14,11 +14,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyarrow import parquet
 
 from ballast.cli import parser, run
 from ballast.data.blank_text import blank_rows
 from ballast.data.label_names import label_meant, same_label
+from ballast.data.splitting import SPLITS
 from ballast.exceptions import UserError, suggestion
 from ballast.io.paths import real_folder, regular_file
 from ballast.labels import label_name
@@ -170,7 +172,9 @@ def main() -> None:
         before = read_feedback()
         earlier = before.assign(label=before["id"].map(labels).fillna(before["label"]))
         arrived = labelled_messages(labels, before)
-        splits = dict(zip(base["group"].to_pylist(), base["split"].to_pylist(), strict=True))
+        # A group that crosses official splits counts as training, because a model has seen it.
+        order = base.take(pc.sort_indices(pc.index_in(base["split"], pa.array(SPLITS[::-1], pa.large_string()))))
+        splits = dict(zip(order["group"].to_pylist(), order["split"].to_pylist(), strict=True))
         splits |= dict(zip(before["group"].tolist(), before["split"].tolist(), strict=True))
         own = fingerprints_of(arrived["text"])
         existing = np.concatenate([fingerprints_of(base["text"]), fingerprints_of(before["text"])])

@@ -37,9 +37,9 @@ from stages.production.windows import WINDOW, quoted_name
 from stages.store.checked import read_frame, write_table
 from stages.store.files import LONGEST_NAME, locked, read_json, replaced, write_json
 from stages.store.logits import read_training
-from stages.store.messages import read_messages
 from stages.store.params import Params, read_params
 from stages.store.project import PROJECT, Project
+from stages.store.units import read_with_units
 
 REFERENCE_TECHNIQUE = "baseline"
 
@@ -152,7 +152,7 @@ def compare_with_champion(key: str) -> dict[str, Any]:
     champion = read_version(prepared["champion"])
     worktree = Project(home / "worktree")
     pointer, point = (read_json(worktree.selected / f"{name}.json") for name in ("model", "operating_point"))
-    messages = read_messages(["text", "group", "source"], worktree)
+    messages = read_with_units(["text", "source"], worktree)
     trainings = {seed: read_training(pointer["technique"], seed, worktree) for seed in members_of(pointer)}
     labels = messages.names
     if labels != champion.labels or labels != pointer["labels"]:

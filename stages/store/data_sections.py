@@ -51,10 +51,18 @@ class Folds(Section):
         return self
 
 
+class OfSplits(Section):
+    train: Annotated[Text, Field(description="of the training messages")]
+    validation: Annotated[Text | None, Field(description="of validation; null divides the training messages into folds")] = None
+    test: Annotated[Text, Field(description="of the test messages")]
+
+
 class Hub(Section):
     name: Annotated[Text | None, Field(description="name of the data set, such as ag_news")] = None
     config: Annotated[Text | None, Field(description="its configuration; null is its default")] = None
-    split: Annotated[Text, Field(description="the split to read")] = "train"
+    split: Annotated[
+        Text | OfSplits, Field(description="the split to read; or, with ingest.split: column, {train, validation, test}")
+    ] = "train"
     revision: Annotated[Text | None, Field(description="a commit or tag; null is the newest")] = None
 
 
@@ -82,6 +90,11 @@ class DialectSettings(Section):
         return self
 
 
+COLUMN_KEYS = ("id_column", "text_column", "label_column", "group_column", "time_column", "split_column")
+# Rules that take the test split from the data. The others draw it at random and preserve the class shares.
+FIXED_SPLITS = ("time", "column")
+
+
 class Ingest(Section):
     source: Literal["sms_spam", "file", "csv", "tsv", "jsonl", "json", "parquet", "xlsx", "hub"]
     path: Annotated[str, Field(pattern=r"\S", max_length=10_000)]
@@ -95,7 +108,13 @@ class Ingest(Section):
     label_map: Annotated[dict[str, LabelName], BeforeValidator(label_names)] | None = None
     deduplicate: bool
     conflicts: Literal["drop", "fail"]
-    split: Literal["grouped", "random"]
+    split: Literal["grouped", "random", "group_column", "time", "column"]
+    group_column: Text | None = None
+    time_column: Text | None = None
+    split_column: Text | None = None
+    split_map: Annotated[dict[LabelName, Literal["train", "validation", "test"]], BeforeValidator(label_names)] | None = None
+    split_files: OfSplits | None = None
+    drop_crossing: bool = False
     fractions: Fractions
     folds: Folds | None = None
     train_share: Annotated[float, Field(gt=0, le=1)] = 1.0
@@ -104,11 +123,49 @@ class Ingest(Section):
     @model_validator(mode="after")
     def each_column_is_one_thing(self) -> Ingest:
         named: dict[str, str] = {}
-        for key in ("text_column", "label_column", "id_column"):
+        for key in COLUMN_KEYS:
             column = getattr(self, key)
             if column is not None and (other := named.setdefault(column, key)) != key:
                 raise ValueError(f"{key} and {other} are both {column!r}; expected two columns")
         return self
+
+    @model_validator(mode="after")
+    def what_the_split_needs(self) -> Ingest:
+        if complaint := split_complaint(self):
+            raise ValueError(complaint)
+        return self
+
+
+def split_complaint(settings: Ingest) -> str | None:
+    """What contradicts `split` among the settings of a split; None if nothing does."""
+    rule, by_hub = settings.split, isinstance(settings.hub.split, OfSplits)
+    columns = [key for key in ("group_column", "time_column", "split_column") if getattr(settings, key) is not None]
+    sources = [key for key in ("split_column", "split_files") if getattr(settings, key) is not None]
+    sources += ["hub.split"] if by_hub else []
+    if settings.source == "sms_spam" and (columns or sources):
+        return f"{[*columns, *sources][0]} is set, but the source sms_spam has only texts and labels; expected another source"
+    if rule in ("group_column", "time") and getattr(settings, needed := f"{rule.removesuffix('_column')}_column") is None:
+        return f"split: {rule} needs {needed}, the column with the {'times' if rule == 'time' else 'senders or threads'}"
+    if rule == "column" and len(sources) != 1:
+        found = f"found {' and '.join(sources)}" if sources else "found none"
+        return f"split: column needs one of split_column, split_files and a mapping as hub.split; {found}"
+    for key, rules in (
+        ("group_column", ("group_column", *FIXED_SPLITS)),
+        ("time_column", ("time",)),
+        *((key, ("column",)) for key in sources),
+        ("drop_crossing", FIXED_SPLITS),
+        ("folds", ("grouped", "random", "group_column")),
+    ):
+        value = by_hub if key == "hub.split" else getattr(settings, key)
+        if value and rule not in rules:
+            reason = "; the test split comes from the data, and folds would draw another one" if key == "folds" else ""
+            return f"{key} is set, but split is {rule}{reason}; remove {key}, or set split to {' or '.join(rules)}"
+    if settings.split_map is not None and settings.split_column is None:
+        return "split_map is set, but split_column is not; split_map renames the values of that column"
+    if settings.split_files is not None and (settings.sha256 is not None or settings.source == "hub"):
+        conflict = "source: hub" if settings.source == "hub" else "sha256, which pins one file"
+        return f"split_files names files in the folder ingest.path; it cannot be combined with {conflict}"
+    return "hub.split is a mapping, but source is not hub" if by_hub and settings.source != "hub" else None
 
 
 class Validate(Section):

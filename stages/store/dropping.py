@@ -11,7 +11,7 @@ import pyarrow as pa
 from ballast.data.blank_text import blank_rows
 from ballast.data.near_duplicates import fingerprints
 from ballast.exceptions import UserError
-from stages.store.data_sections import Ingest
+from stages.store.data_sections import FIXED_SPLITS, Ingest
 
 
 def drop(table: pa.Table, doomed: np.ndarray, reason: str, dropped: dict[str, int]) -> pa.Table:
@@ -47,8 +47,14 @@ def conflicts(table: pa.Table, texts: np.ndarray, rule: str, served_by: str) -> 
 
 
 def without_repeats(table: pa.Table, settings: Ingest, dropped: dict[str, int], served_by: str) -> pa.Table:
-    """The table without texts of two labels and, with `deduplicate`, without exact duplicates except the first."""
+    """The table without texts of two labels and, with `deduplicate`, without exact duplicates except the first.
+
+    If the data determines the splits, each split is searched alone, so that no training message removes a test message.
+    """
     texts = fingerprints(table["text"])
+    if settings.split in FIXED_SPLITS:
+        frame = pd.DataFrame({"text": texts, "split": table["split"].to_numpy()})
+        texts = frame.groupby(["text", "split"], sort=False).ngroup().to_numpy()
     conflicting = conflicts(table, texts, settings.conflicts, served_by)
     repeated = pd.Series(texts).duplicated().to_numpy() & ~conflicting & settings.deduplicate
     table = drop(table, conflicting, "conflict", dropped)

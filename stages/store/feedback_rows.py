@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -16,6 +17,7 @@ from stages.store.checked import read_table
 from stages.store.columns import as_strings
 from stages.store.data_sections import Ingest
 from stages.store.dropping import without_repeats
+from stages.store.splits import has_validation, split_codes
 from stages.store.training_labels import meant
 
 
@@ -45,26 +47,43 @@ def read_feedback_rows(path: Path, labels: pa.Array, label_map: Mapping[str, str
 
 
 def concatenated(base: pa.Table, feedback: pa.Table, settings: Ingest, dropped: dict[str, int], served_by: str) -> pa.Table:
-    """The base rows, then feedback, without texts that occur twice."""
+    """The base rows, then feedback, without texts that occur twice. Columns that feedback lacks are null there."""
+    for field in base.schema:
+        if field.name not in feedback.column_names:
+            feedback = feedback.append_column(field, pa.nulls(len(feedback), field.type))
     table = pa.concat_tables([base, feedback.select(base.column_names)])
     return without_repeats(table, settings, dropped, served_by)
 
 
 def joined(base: pa.Table, feedback: pa.Table, settings: Ingest, dropped: dict[str, int], served_by: str) -> pa.Table:
-    """The base rows, whose splits and folds stay, then feedback, which gets those of the first row of its group.
+    """The base rows, whose splits and folds stay, then feedback, which gets those of its group.
 
-    A new group stays in or outside the test split; its fold then follows from its fingerprint.
+    A new group stays in or outside the test split; its fold then follows from its fingerprint. Without rotating folds, one of
+    them is part of the fixed validation split.
     """
     groups = near_duplicate_groups(feedback["text"])
-    folds = folds_by_hash(groups, rotation_folds(settings.fractions.model_dump()))
-    folds = np.where(pc.equal(feedback["split"], "test"), NO_FOLD, folds).astype(np.int16)
-    feedback = feedback.append_column("group", pa.array(groups)).append_column("fold", pa.array(folds))
-    table = concatenated(base, feedback, settings, dropped, served_by)
-    frame = table.select(["group", "split", "fold"]).to_pandas()
-    of_group = frame.groupby("group")[["split", "fold"]].transform("first")
-    fed = pc.equal(table["source"], "feedback").to_numpy()
-    frame = frame.mask(np.broadcast_to(fed[:, None], frame.shape), of_group)
-    for name in ("split", "fold"):
-        column = table.column_names.index(name)
-        table = table.set_column(column, name, pa.array(frame[name], table.schema.field(name).type))
-    return table
+    count = rotation_folds(settings.fractions.model_dump())
+    new = pd.DataFrame(
+        {"group": groups, "unit": groups, "split": feedback["split"].to_numpy(), "fold": folds_by_hash(groups, count)}
+    )
+    new.loc[new["split"] == "test", "fold"] = NO_FOLD
+    if has_validation(base):
+        new.loc[new["fold"] == 0, "split"] = "validation"
+        new["fold"] = NO_FOLD
+    new[["split", "fold"]] = new.groupby("group")[["split", "fold"]].transform("first")
+    # A group that crosses splits counts as training, because a model has seen it.
+    order = np.argsort(split_codes(base), kind="stable")
+    existing, first = np.unique(base["group"].to_numpy()[order], return_index=True)
+    at = np.minimum(np.searchsorted(existing, groups), len(existing) - 1)
+    known = existing[at] == groups
+    placed = [name for name in ("group", "unit", "split", "fold") if name in base.column_names]
+    for name in placed:
+        values = base[name].to_numpy()[order][first]
+        new[name] = np.where(known, values[at], new[name].to_numpy())
+    fields = [base.schema.field(name) for name in placed]
+    for field in fields:
+        values = pa.array(new[field.name], field.type)
+        feedback = feedback.drop_columns([field.name] if field.name in feedback.column_names else []).append_column(
+            field, values
+        )
+    return concatenated(base, feedback, settings, dropped, served_by)

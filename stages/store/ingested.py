@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from stages.store.data_sections import FIXED_SPLITS
+
 
 def validation_counts(ingested: Mapping[str, Any], seeds: Iterable[int]) -> dict[str, int]:
     """Messages of each label that some seeds validate on, each message once.
@@ -32,3 +34,21 @@ def training_counts(ingested: Mapping[str, Any], seed: int) -> np.ndarray:
     train = ingested["splits"]["train"]
     held_out = validation_counts(ingested, [seed]) if ingested["folds"] else dict.fromkeys(train, 0)
     return np.array([train[label] - held_out[label] for label in ingested["labels"]])
+
+
+def prior_counts(ingested: Mapping[str, Any]) -> dict[str, int]:
+    """Messages of each label whose shares `production.prior: data` takes: all, or the training messages.
+
+    If the data determines the test split, its class shares may differ from those of training. A mixture of both would be the
+    prior of no population.
+
+    >>> ingested = {"labels": {"ham": 9, "spam": 5}, "splits": {"train": {"ham": 7, "spam": 1}}, "split": {"rule": "column"}}
+    >>> prior_counts(ingested), prior_counts(ingested | {"split": {"rule": "grouped"}})
+    ({'ham': 7, 'spam': 1}, {'ham': 9, 'spam': 5})
+    """
+    return dict(ingested["splits"]["train"] if fixed_split(ingested) else ingested["labels"])
+
+
+def fixed_split(ingested: Mapping[str, Any]) -> bool:
+    """Whether the data determines the test split."""
+    return ingested.get("split", {}).get("rule") in FIXED_SPLITS

@@ -18,6 +18,7 @@ from pydantic import Field, model_validator
 
 from ballast.exceptions import UserError, suggestion
 from stages.store.files import read_json
+from stages.store.ingested import prior_counts
 from stages.store.params import Params, read_params
 from stages.store.project import PROJECT
 from stages.store.section import Section, checked, read_yaml
@@ -146,7 +147,7 @@ def overridden(content: Mapping[str, Any], override: Override) -> dict[str, Any]
 
 def data_prior() -> dict[str, float]:
     """The class shares of the main data, on which all variants are evaluated."""
-    counts = read_json(PROJECT.ingest)["labels"]
+    counts = prior_counts(read_json(PROJECT.ingest))
     return {label: count / sum(counts.values()) for label, count in counts.items()}
 
 

@@ -22,8 +22,8 @@ from ballast.evaluation.metrics import LOSSES
 from ballast.evaluation.pooled import FAMILIES, PooledDecisions, pooled_decisions
 from ballast.evaluation.published_claims import claims
 from stages.store.files import read_json, write_json
+from stages.store.ingested import prior_counts
 from stages.store.logits import protocol_of, read_trainings
-from stages.store.messages import read_messages
 from stages.store.params import read_params
 from stages.store.project import PROJECT, Project
 from stages.store.running import run
@@ -40,14 +40,15 @@ from stages.store.studies import (
     variant_folder,
 )
 from stages.store.training_sections import Evaluate
+from stages.store.units import read_with_units
 from stages.study.pooling import Logits, Tested, pooled
 from stages.study.variation import Entry, claim_names, name_of, varied_draws, with_claim_metrics
 
 
 def read_tested(project: Project, variant: Variant) -> Tested:
     """The scores of a variant's test set, on the production prior; corrections are fitted on its own out-of-fold scores."""
-    counts = read_json(PROJECT.ingest)["labels"]
-    messages = read_messages(["id", "group"], project)
+    counts = prior_counts(read_json(PROJECT.ingest))
+    messages = read_with_units(["id"], project)
     seeds = variant.params.train.seeds
     trainings = {name: read_trainings(name, seeds, messages, project) for name in variant.params.techniques}
     # All techniques have the same folds.

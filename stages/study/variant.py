@@ -20,12 +20,13 @@ from ballast.exceptions import UserError, suggestion
 from stages import ingest, resample, techniques, train
 from stages.store.checked import read_frame, write_table
 from stages.store.files import read_json, replaced_folder, write_json
-from stages.store.ingested import training_counts
+from stages.store.ingested import prior_counts, training_counts
 from stages.store.messages import read_messages
 from stages.store.params import read_params
 from stages.store.project import PROJECT, Project
 from stages.store.running import run
 from stages.store.studies import Variant, params_path, read_variants, variant_folder
+from stages.store.units import UNIT, has_units
 
 
 def check_variants(study: str, variants: Mapping[str, Variant]) -> None:
@@ -35,7 +36,7 @@ def check_variants(study: str, variants: Mapping[str, Variant]) -> None:
     counts = training_counts(ingested, 0)
     for name, variant in {variant.key: variant for variant in variants.values()}.items():
         try:
-            techniques.check_names(variant.params, ingested["labels"])
+            techniques.check_names(variant.params, prior_counts(ingested))
             for entry, parameters in variant.params.techniques.items():
                 techniques.card_of(entry, parameters or {}, counts, labels)
         except UserError as error:
@@ -97,7 +98,8 @@ def main(study: str, variant: str) -> None:
         project = Project(Path(temporary))
         prepare(project, variants[variant])
         train_all(variants[variant], project)
-        messages = read_frame(project.messages, ["id", "label", "group", "split", "fold"])
+        units = [UNIT] if has_units(project) else []
+        messages = read_frame(project.messages, ["id", "label", "group", *units, "split", "fold"])
         with replaced_folder(variant_folder(study, variant)) as folder:
             written = Project(folder)
             shutil.copytree(project.logits, written.logits)

@@ -12,6 +12,7 @@ from markupsafe import Markup
 from ballast.evaluation.metrics import higher_is_better
 from stages.pages.model_card.text import comparison, limits, markdown, split_counts
 from stages.pages.words import decision_rule, join_words, metric_name, operating_point_rule, with_interval
+from stages.store.split_words import split_in_words
 
 HERE = Path(__file__).parent
 FAMILIES = ("raw", "corrected", "operating_point")
@@ -112,6 +113,7 @@ def model_card(
             labels=labels,
             rarest=rarest,
             splits=split_counts(ingest, labels),
+            test_set=split_in_words(ingest),
             priors=prior_rows(pointer, technique, {label: production[label] for label in labels}),
             rule=operating_point_rule(point),
             decision=decision_rule(point, labels),

@@ -6,6 +6,8 @@ from typing import Any
 
 from ballast.data.splitting import SPLITS
 from stages.pages.report.results import Results
+from stages.store.ingested import fixed_split
+from stages.store.split_words import split_in_words
 
 
 def data(results: Results) -> dict[str, Any]:
@@ -38,6 +40,7 @@ def data(results: Results) -> dict[str, Any]:
         "classes": classes,
         "splits": [{"name": split, "count": messages[split]} for split in messages],
         "n_folds": len(ingest["folds"]),
+        "test_set": split_in_words(ingest),
         "total": total,
         "largest_share": largest / total,
         "dropped": dict(sorted(ingest["dropped"].items(), key=lambda item: -item[1])),
@@ -70,5 +73,5 @@ def drift(results: Results) -> dict[str, Any]:
         "false_alarm": results.params.validate_.false_alarm,
         "labels_fit": all(row["labels_fit"] for row in rows),
         "predictions_fit": all(row["predictions_fit"] for row in rows),
-        "by_construction": results.params.production.prior == "data",
+        "by_construction": results.params.production.prior == "data" and not fixed_split(results.ingest),
     }
