@@ -120,6 +120,7 @@ def read_results(messages: Messages) -> tuple[Results, Corrected]:
         claims=json.loads(read_pinned(PROJECT.claims, pinned[PROJECT.claims.as_posix()])),
         search=read_json(PROJECT.search) if params.search.trials else {},
         studies=study_results(),
+        across=read_across(),
         calibration={name: raw_calibration(read_training(name, first).scores.test, classes, labels) for name in names},
         losses=pd.read_csv(BytesIO(read_pinned(PROJECT.training_loss, pinned[PROJECT.training_loss.as_posix()]))),
         probe=read_probe(read_pinned(PROJECT.probe_table, pinned[PROJECT.probe_table.as_posix()])),
@@ -140,7 +141,7 @@ def read_results(messages: Messages) -> tuple[Results, Corrected]:
 def main() -> None:
     messages = read_messages(["text"])
     results, corrected = read_results(messages)
-    pages = {"index.html": page(results), "datasets.html": across_page(read_across(), read_seconds())}
+    pages = {"index.html": page(results), "datasets.html": across_page(results.across, read_seconds())}
     for name, content in {**pages, **evidently_pages(results, corrected, messages)}.items():
         with replaced(PROJECT.reports / name) as temporary:
             temporary.write_text(content, encoding="utf-8")

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from ballast.evaluation.metrics import higher_is_better
+from stages.store.across_data_sets import Across
 from stages.store.params import Params
 from stages.store.studies import Result as StudyResult
 
@@ -27,6 +28,7 @@ class Results:
     errors : mistakes of the techniques, by row of the messages.
     texts : row -> text of these messages; empty if the texts are hidden.
     n_predicted : label -> number of test messages that the selected technique predicts as this label.
+    across : the benchmark across data sets, which are not the user's; None if it was not run.
     bounds : label -> lowest and highest plausible number of test messages under the production prior.
     """
 
@@ -51,6 +53,7 @@ class Results:
     claims: Sequence[Mapping[str, Any]]
     search: Mapping[str, Any]
     studies: Mapping[str, StudyResult | None]
+    across: Across | None
 
     @property
     def labels(self) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ballast.evaluation.bootstrap import MINIMUM_SEEDS
+from stages.pages.across.sentences import threshold_sentence
 from stages.pages.html import STYLE, environment, script_hash, trusted_source
 from stages.pages.report.answer_view import answer
 from stages.pages.report.baseline_view import against_baseline
@@ -23,6 +24,7 @@ from stages.pages.report.techniques_view import confusions, curves, majority, pr
 from stages.pages.report.training_view import training_curves
 
 HERE = Path(__file__).parent
+ACROSS = "The benchmark across data sets: techniques, thresholds and rarity. It has not been run here."
 # The command that measures the levers.
 LEVERS = "dvc repro levers"
 
@@ -63,6 +65,7 @@ def page(results: Results) -> str:
             **comparisons(results),
             searched=search_rows(results.search, board.get("search", {})),
             studies=studies(results.studies, board),
+            across=ACROSS if results.across is None else threshold_sentence(results.across),
             majority=majority(results),
             errors=errors(results.errors, results.texts, names, labels, selected["technique"]),
             perturbed=perturbed(results.probe, results.perturbations, names, labels),
