@@ -30,7 +30,7 @@ SECONDS_COLUMNS = ("data_set", "entry", "training_seconds", "message_passes", "m
 METRICS = ("macro_f1", "rare_f1", "rare_recall", "tail_macro_f1", "rare_pr_auc", "log_loss", "accuracy")
 
 # Keys of `ingest` that say where the data are, and not what they are.
-PLACE = {"source", "path", "sha256", "hub", "text_column", "label_column", "id_column", "label_map"}
+PLACE = {"source", "path", "sha256", "hub", "text_column", "label_column", "id_column", "label_map", "dialect"}
 
 Estimates = dict[str, dict[str, dict[str, float]]]
 Differences = dict[str, dict[str, dict[str, Any]]]

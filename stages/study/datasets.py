@@ -11,6 +11,7 @@ import os
 import platform
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ballast.cli import parser
@@ -43,15 +44,32 @@ def say(line: str) -> None:
     print(f"datasets: {line}", file=sys.stderr, flush=True)
 
 
-def place_of(name: str, data_set: DataSet) -> tuple[dict[str, Any], str | None] | None:
-    """The keys of `ingest` for the place of a data set, and the sha256 of its file; None if it has no place here."""
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where a data set is: the keys of `ingest`, the sha256 of its file if it is one, and whether it is available here."""
+
+    ingest: dict[str, Any]
+    sha256: str | None = None
+    available: bool = True
+
+    @property
+    def on_hub(self) -> bool:
+        """Whether the data set is read from the hub."""
+        return self.ingest.get("source") == "hub"
+
+
+def place_of(name: str, data_set: DataSet) -> Place:
+    """The place of a data set: its file, otherwise the hub, otherwise where its file is expected."""
     path = raw_path(name)
+    if data_set.file is None and data_set.hub is None:
+        # The example: its source is part of its params, and ingest obtains it.
+        return Place(ingest={})
+    of_file = {"source": "csv", "path": path.as_posix(), **(data_set.file or {})}
     if data_set.file is not None and path.is_file():
-        return {"source": "csv", "path": path.as_posix(), **data_set.file}, file_sha256(path)
+        return Place(ingest=of_file, sha256=file_sha256(path))
     if data_set.hub is not None:
-        return {"source": "hub", **data_set.hub}, None
-    # The example has neither: the main settings of its source are part of its params.
-    return ({}, None) if data_set.file is None else None
+        return Place(ingest={"source": "hub", **data_set.hub})
+    return Place(ingest=of_file, available=False)
 
 
 def how_to_get(name: str, data_set: DataSet) -> str:
@@ -89,20 +107,20 @@ def up_to_date(name: str, settings: str, source: str | None) -> DataSetResult | 
 def measure(name: str, data_set: DataSet, content: dict[str, Any]) -> str | None:
     """Run one data set unless its result is up to date; returns what is missing. Raises UserError."""
     place = place_of(name, data_set)
-    _, params = with_place(content, {} if place is None else place[0], name)
-    if up_to_date(name, settings_digest(params), None if place is None else place[1]):
+    placed, params = with_place(content, place.ingest, name)
+    if up_to_date(name, settings_digest(params), place.sha256):
         say(f"{name}: up to date; to run it again, delete {data_set_path(name)}")
         return None
-    if place is None:
+    if not place.available:
         return how_to_get(name, data_set)
     # A slow import, not needed if every result is up to date.
     from stages.study.data_set import run as run_data_set
 
     say(f"{name}: {len(params.techniques)} entries, {len(params.train.seeds)} seeds")
     try:
-        measured = run_data_set(name, with_place(content, place[0], name)[0], place[1])
+        measured = run_data_set(name, placed, place.sha256)
     except UserError as error:
-        if place[0].get("source") == "hub" and "cannot be loaded" in str(error):
+        if place.on_hub and "cannot be loaded" in str(error):
             return f"{how_to_get(name, data_set)}; {error}"
         raise
     write_json(data_set_path(name), measured.result)
@@ -125,9 +143,8 @@ def main(names: Sequence[str] = ()) -> None:
                 if lacking is not None:
                     missing[name] = lacking
                     say(f"{name}: missing: {lacking}")
-            place = place_of(name, data_set)
-            digest = settings_digest(with_place(content, {} if place is None else place[0], name)[1])
-            result = read_result(name, digest)
+            _, params = with_place(content, place_of(name, data_set).ingest, name)
+            result = read_result(name, settings_digest(params))
         except UserError as error:
             # One data set must not stop the others.
             failed[name] = error
