@@ -16,6 +16,7 @@ from ballast.data.class_sizes import check_class_sizes
 from ballast.data.label_names import clean_label, label_meant, look_alike, same_label, spelled
 from ballast.exceptions import UserError
 from ballast.io.yaml_text import yaml_value
+from stages.pages.words import decision_rule, metric_name, natural_order, operating_point_rule
 from stages.store.files import read_json
 from stages.store.params import read_params
 from stages.store.project import PROJECT
@@ -282,3 +283,25 @@ def test_of_very_many_small_classes_the_rest_is_counted() -> None:
     message = str(failed.value)
     shown = message.count("a class with")
     assert 10 <= shown < 30 and f"and {299 - shown} more" in message and "left out" not in message
+
+
+# Pages
+
+
+@pytest.mark.parametrize(
+    ("label", "words"), [("spam", "spam"), ("1", "class 1"), ("True", "class True"), ("-1.5", "class -1.5")]
+)
+def test_a_label_that_is_no_name_follows_the_word_class_in_sentences(label: str, words: str) -> None:
+    costs = {"other": {label: 1.0, "other": 0.0}, label: {label: 0.0, "other": 1.0}}
+    point = {"label": label, "rule": "recall", "limit": 0.9, "met": True, "costs": costs}
+    rule = f"the highest {words} precision with a {words} recall of at least 0.9 on the held-out messages"
+    assert operating_point_rule(point) == rule
+    decision = f"a message is predicted as {words} if its probability of {words} exceeds 50%"
+    assert decision_rule(point, ["other", label]).startswith(decision.rpartition(" ")[0])
+    assert metric_name(f"{label}.pr_auc") == f"{words} PR AUC"
+
+
+def test_labels_are_listed_as_people_look_for_them() -> None:
+    labels = ["1", "10", "2", "False", "True", "nan", "topic 10", "topic 9", "-1"]
+    listed = [labels[index] for index in natural_order(labels)]
+    assert listed == ["-1", "1", "2", "10", "False", "nan", "topic 9", "topic 10", "True"]

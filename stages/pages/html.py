@@ -9,7 +9,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from stages.pages.words import capitalize_first, magnitude, metric_name, number, percent, probability, signed
+from stages.pages.words import capitalize_first, class_name, magnitude, metric_name, number, percent, probability, signed
 
 # The stylesheet and the macros that all pages share.
 HERE = Path(__file__).parent
@@ -27,7 +27,7 @@ def environment(*folders: Path) -> Environment:
     )
     jinja.filters |= {"percent": percent, "probability": probability, "number": number, "signed": signed}
     jinja.filters |= {"capitalize_first": capitalize_first}
-    jinja.filters |= {"magnitude": magnitude, "metric_name": metric_name}
+    jinja.filters |= {"magnitude": magnitude, "metric_name": metric_name, "class_name": class_name}
     return jinja
 
 

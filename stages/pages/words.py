@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -118,20 +120,57 @@ def capitalize_first(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+# Labels that are no name in a sentence: numbers, truth values, and words for nothing.
+NO_NAME = re.compile(r"[\W\d_]+|[-+\d.]+e[-+]?\d+|true|false|yes|no|on|off|y|n|nan|na|none|null", re.IGNORECASE)
+
+
+def class_name(label: str) -> str:
+    """A label in a sentence; one that reads as a number or a truth value follows the word `class`.
+
+    >>> [class_name(label) for label in ("spam", "1", "True", "no", "2b")]
+    ['spam', 'class 1', 'class True', 'class no', '2b']
+    """
+    return f"class {label}" if NO_NAME.fullmatch(label) else label
+
+
+def natural_order(labels: Sequence[str]) -> list[int]:
+    """The indices of labels in the order in which people look for them: numbers by value, also inside names.
+
+    >>> labels = ["-1", "1", "10", "2", "topic 10", "topic 9"]
+    >>> [labels[index] for index in natural_order(labels)]
+    ['-1', '1', '2', '10', 'topic 9', 'topic 10']
+    """
+
+    def key(index: int) -> tuple[Any, ...]:
+        label = labels[index]
+        try:
+            number = float(label)
+        except ValueError:
+            number = math.nan
+        if math.isfinite(number):
+            return (0, number, label)
+        parts = re.split(r"([0-9]+)", label.casefold())
+        # Text and numbers alternate, beginning with text.
+        return (1, [(int(part), "") if at % 2 else (0, part) for at, part in enumerate(parts)], label)
+
+    return sorted(range(len(labels)), key=key)
+
+
 def metric_name(metric: str) -> str:
     """The usual name of a metric, after its class if it has one.
 
-    >>> [metric_name(metric) for metric in ("spam.f1", "macro_f1", "log_loss")]
-    ['spam F1', 'macro F1', 'log loss']
+    >>> [metric_name(metric) for metric in ("spam.f1", "1.f1", "macro_f1", "log_loss")]
+    ['spam F1', 'class 1 F1', 'macro F1', 'log loss']
     """
     label, _, name = metric.rpartition(".")
     name = METRIC_NAMES.get(name, name.replace("_", " "))
-    return f"{label} {name}" if label else name
+    return f"{class_name(label)} {name}" if label else name
 
 
 def operating_point_rule(point: Mapping[str, Any]) -> str:
     """The rule that chose an operating point, `point` as `stages.evaluate` writes it."""
-    label, limit = point["label"], "" if point["limit"] is None else f"{point['limit']:g}"
+    label = class_name(point["label"] or "")
+    limit = "" if point["limit"] is None else f"{point['limit']:g}"
     rule: str = {
         "f1": f"the highest {label} F1",
         "f_beta": f"the highest {label} F-beta with beta {point.get('beta') or 1:g}",
@@ -154,7 +193,7 @@ def guarantee_words(point: Mapping[str, Any]) -> str:
     confidence = percent(guarantee["confidence"])
     if guarantee["holds"]:
         return f"the limit holds in production with {confidence} confidence"
-    kind = f"{point['label']} messages" if guarantee["of_label"] else "other messages"
+    kind = f"{class_name(point['label'])} messages" if guarantee["of_label"] else "other messages"
     refusal = f"the limit cannot be guaranteed with {confidence} confidence from {guarantee['units']:,} distinct {kind}"
     if guarantee["needed"] is None:
         return f"{refusal}, and at the rates observed no number of messages is enough"
@@ -188,10 +227,11 @@ def decision_rule(point: Mapping[str, Any], labels: Sequence[str]) -> str:
     """How the predicted class of a message follows from its probabilities."""
     costs = cost_matrix(point["costs"], labels)
     label = point["label"] or labels[-1]
+    name = class_name(label)
     if len(labels) == 2:
         minimum = threshold(costs, labels.index(label))
-        return f"a message is predicted as {label} if its probability of {label} exceeds {probability(minimum)}"
+        return f"a message is predicted as {name} if its probability of {name} exceeds {probability(minimum)}"
     if point["label"] is not None:
         weight = costs[labels.index(label)].max()
-        return f"the probability of {label} is multiplied by {weight:.3g}, and the class with the highest value is predicted"
+        return f"the probability of {name} is multiplied by {weight:.3g}, and the class with the highest value is predicted"
     return "the class with the lowest expected cost is predicted"

@@ -13,7 +13,7 @@ from ballast.data.splitting import SPLITS
 from ballast.evaluation.bootstrap import MINIMUM_SEEDS
 from ballast.evaluation.operating_point import BUDGET_UNIT
 from ballast.evaluation.selection import difference
-from stages.pages.words import join_words, signed
+from stages.pages.words import class_name, join_words, signed
 
 # With fewer messages of a class, its interval is as wide as the differences between techniques.
 FEW = 200
@@ -30,7 +30,8 @@ def sample_limits(board: Mapping[str, Any], ingest: Mapping[str, Any], n_seeds: 
     """Limits of the test set and the seeds."""
     test = ingest["splits"]["test"]
     sentences = [
-        f"The test split has only {test[label]} messages of {label}. Another test split would give other {label} metrics."
+        f"The test split has only {test[label]} messages of {class_name(label)}. Another test split would give other"
+        f" {class_name(label)} metrics."
         for label in sorted(board["labels"], key=lambda label: test[label])
         if test[label] < FEW
     ]
@@ -45,13 +46,13 @@ def operating_point_limits(point: Mapping[str, Any]) -> list[str]:
     """Limits of what was fitted on the out-of-fold messages."""
     messages = point["fitted_on"]
     total = sum(messages.values())
-    counts = join_words([f"{count:,} {label}" for label, count in messages.items()])
+    counts = join_words([f"{count:,} {class_name(label)}" for label, count in messages.items()])
     sentences = [f"The operating point and the measured prior are fitted on {total:,} out-of-fold messages ({counts})."]
     if point["rule"] == "budget":
-        others = total - messages[point["label"]]
+        others, name = total - messages[point["label"]], class_name(point["label"])
         if point["limit"] * others < BUDGET_UNIT:
             sentences.append(
-                f"There are {others:,} out-of-fold messages of classes other than {point['label']}. One false alarm among them"
+                f"There are {others:,} out-of-fold messages of classes other than {name}. One false alarm among them"
                 f" is {BUDGET_UNIT / others:.0f} per {BUDGET_UNIT:,}, so they cannot distinguish a budget of {point['limit']:g}"
                 " from zero."
             )

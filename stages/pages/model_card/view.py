@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from ballast.evaluation.metrics import higher_is_better
 from stages.pages.model_card.text import comparison, limits, markdown, split_counts
-from stages.pages.words import decision_rule, join_words, metric_name, operating_point_rule, with_interval
+from stages.pages.words import class_name, decision_rule, join_words, metric_name, operating_point_rule, with_interval
 from stages.store.split_words import split_in_words
 
 HERE = Path(__file__).parent
@@ -125,7 +125,7 @@ def model_card(
                 for label in labels
                 for metric in PER_CLASS
             ],
-            supports=[f"{test[label]:,} {label}" for label in labels],
+            supports=[f"{test[label]:,} {class_name(label)}" for label in labels],
             dropped=[f"{count:,} {reason.replace('_', ' ')}" for reason, count in ingest["dropped"].items()],
             metric=metric_name(pointer["metric"]),
             conditions=conditions(pointer),

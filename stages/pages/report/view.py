@@ -22,6 +22,7 @@ from stages.pages.report.search_view import search_rows
 from stages.pages.report.studies_view import studies
 from stages.pages.report.techniques_view import confusions, curves, majority, priors, probe
 from stages.pages.report.training_view import training_curves
+from stages.pages.words import natural_order
 
 HERE = Path(__file__).parent
 ACROSS = "The benchmark across data sets: techniques, thresholds and rarity. It has not been run here."
@@ -41,6 +42,7 @@ def page(results: Results) -> str:
             params=results.params,
             ingest=results.ingest,
             labels=labels,
+            order=natural_order(labels),
             first=labels.index(results.rarest),
             names=names,
             roles=[results.role(name) for name in names],
