@@ -18,6 +18,7 @@ from ballast.exceptions import UserError
 from ballast.io.digest import file_sha256
 from ballast.io.printable import counted
 from ballast.io.urls import refusal, secrets_in
+from ballast.parameters import MANY
 from stages.store.checked import write_table
 from stages.store.data_sections import Ingest
 from stages.store.dropping import dropped_in_words, without_blanks, without_repeats
@@ -27,15 +28,18 @@ from stages.store.params import read_params
 from stages.store.project import PROJECT, Project
 from stages.store.relabelled import relabelled, split_corrections
 from stages.store.running import run
-from stages.store.source import read_source
+from stages.store.source import Source, read_source
 from stages.store.split_summary import split_summary
 from stages.store.split_words import split_in_words
 from stages.store.splits import check_no_class_is_missing, counts_by, with_fixed_splits, with_splits
 from stages.store.training_labels import training_labels
+from stages.tables.preview import about, preview_lines, read_in_words
+from stages.tables.training import write_rejected
 
 # An environment variable that DVC sets for its commands.
 DVC_STAGE = "DVC_STAGE"
 # `unit` is there with ingest.group_column only.
+DROPPED = ("blank_text", "missing_label", "conflict", "duplicate")
 COLUMNS = ("id", "text", "label", "group", "unit", "split", "fold", "source")
 
 
@@ -45,18 +49,43 @@ def refuse_secrets(settings: Ingest) -> None:
         raise UserError(f"{PROJECT.params}: {refusal(key, url, from_environment=False)}")
 
 
-def main(project: Project = PROJECT) -> None:
-    settings = read_params(project.params).ingest
-    if DVC_STAGE in os.environ:
-        refuse_secrets(settings)
-    rows, served_by = read_source(settings)
-    print(f"ingest: {len(rows):,} rows from {served_by}", file=sys.stderr)
-    names_of_rows, notes = training_labels(rows["label"], settings.label_map, served_by)
+def named(source: Source, settings: Ingest) -> pa.Table:
+    """The rows of a source with one name for each class; what was read and joined is printed."""
+    for read in source.reads:
+        for words in read_in_words(read):
+            print(f"ingest: {words}", file=sys.stderr)
+    print(f"ingest: {len(source.rows):,} rows from {source.served_by}", file=sys.stderr)
+    labels, notes = training_labels(source.rows["label"], settings.label_map, source.where)
     for note in notes:
         print(f"ingest: {note}", file=sys.stderr)
-    table = rows.set_column(rows.column_names.index("label"), "label", names_of_rows)
+    return source.rows.set_column(source.rows.column_names.index("label"), "label", labels)
+
+
+def show_preview(settings: Ingest) -> None:
+    """Print what ingest would read and drop; nothing is written. Rejected rows are shown and do not fail."""
+    source = read_source(settings.model_copy(update={"rejects": MANY}))
+    table = named(source, settings)
+    dropped = dict.fromkeys(DROPPED, 0)
+    kept = without_repeats(without_blanks(table, dropped, source.served_by), settings, dropped, source.served_by)
+    for line in preview_lines(table, table["label"], source.reads, dropped):
+        print(line)
+    print(f"{counted(len(kept), 'message')} of {counted(len(table), 'row')} would stay")
+
+
+def main(project: Project = PROJECT, preview: bool = False) -> None:
+    settings = read_params(project.params).ingest
+    if preview:
+        show_preview(settings)
+        return
+    if DVC_STAGE in os.environ:
+        refuse_secrets(settings)
+    source = read_source(settings)
+    rows, served_by = source.rows, source.served_by
+    table = named(source, settings)
     table, details = with_fixed_splits(table, settings, served_by)
-    dropped = dict.fromkeys(["blank_text", "missing_label", "conflict", "duplicate"], 0)
+    if "place" in table.column_names:
+        table = table.drop_columns(["place"])
+    dropped = dict.fromkeys(DROPPED, 0)
     table = without_repeats(without_blanks(table, dropped, served_by), settings, dropped, served_by)
     table = table.append_column("source", pa.repeat(settings.source, len(table)))
     labels = pc.unique(table["label"])
@@ -79,6 +108,7 @@ def main(project: Project = PROJECT) -> None:
     groups = pc.count_distinct(table["group"]).as_py()
     ingested = {
         "served_by": served_by,
+        "read": about(source.reads),
         "rows": len(rows),
         "kept": len(table),
         "dropped": dropped,
@@ -91,6 +121,8 @@ def main(project: Project = PROJECT) -> None:
         "relabelled": changed,
         "sha256": file_sha256(project.messages),
     }
+    with replaced(project.rejected) as temporary:
+        write_rejected(temporary, [row for read in source.reads for row in read.rejected])
     write_json(project.ingest, ingested)
     kept = f"{counted(len(table), 'message')} in {counted(groups, 'group')} of near duplicates"
     print(f"ingest: {kept}; dropped {dropped_in_words(dropped)}", file=sys.stderr)
@@ -99,4 +131,6 @@ def main(project: Project = PROJECT) -> None:
 
 
 if __name__ == "__main__":
-    run(main, parser(__doc__).parse_args())
+    arguments = parser(__doc__)
+    arguments.add_argument("--preview", action="store_true", help="print what would be read and dropped; write nothing")
+    run(main, arguments.parse_args())

@@ -60,7 +60,6 @@ def archive(content: bytes, *, encrypted: bool = False) -> bytes:
 
 
 SHUFFLED = np.arange(len(IDS), dtype=np.float64)
-DEEP = {depth: b"[" * depth + b"]" * depth for depth in (101, 1_000, 100_000)}
 # name: file, content, what both readers say of it, or each of them.
 FILES: dict[str, tuple[str, bytes, tuple[str, ...], tuple[str, ...]]] = {
     "half a parquet": ("a.parquet", as_parquet()[:400], ("cannot be read as parquet",), ("cannot be read",)),
@@ -68,21 +67,25 @@ FILES: dict[str, tuple[str, bytes, tuple[str, ...], tuple[str, ...]]] = {
     "a parquet of bytes": ("a.parquet", b"PAR1" + bytes(100) + b"PAR1", ("cannot be read as parquet",), ("cannot be read",)),
     "an empty parquet": ("a.parquet", b"", ("empty file",), ("cannot be read",)),
     "a parquet that is a csv": ("a.parquet", CSV, ("cannot be read as parquet",), ("cannot be read",)),
-    "a csv that is a parquet": ("a.csv", as_parquet(), ("not UTF-8",), ("first line must name the columns",)),
-    "a csv that is a gzip": ("a.csv", gzip.compress(CSV), ("not UTF-8",), ("first line must name the columns",)),
-    "half a gzip": ("a.csv.gz", gzip.compress(CSV)[:100], ("unknown format",), ("unknown format",)),
-    "a csv of NULs": ("a.csv", bytes(1000), ("cannot be read as csv",), ("no column 'text'",)),
+    "a csv that is a parquet": ("a.csv", as_parquet(), ("is a parquet file", "rename it"), ("is a parquet file", "rename it")),
+    "half a gzip": (
+        "a.csv.gz",
+        gzip.compress(CSV)[:100],
+        ("cannot be read as csv", "ended"),
+        ("cannot be read as csv", "ended"),
+    ),
+    "a csv of NULs": ("a.csv", bytes(1000), ("no column 'text'",), ("no column 'text'",)),
     "a header with escapes": (
         "a.csv",
         b"\x1b[31mtext,label\na,b\n",
-        ("no column 'text'", "known: \\x1b[31mtext"),
+        ("no column 'text'", "\\x1b[31mtext"),
         ("no column", "\\x1b[31mtext"),
     ),
     "a header of 10,000 columns": (
         "a.csv",
         b",".join(b"column%d" % at for at in range(10_000)) + b"\n",
-        ("no column 'text'", "and 9,970 more"),
-        ("no column 'text'", "and 9,970 more"),
+        ("no column 'text'", "(10,000 columns)"),
+        ("no column 'text'", "(10,000 columns)"),
     ),
     "a column of 100,000 letters": (
         "a.csv",
@@ -90,8 +93,6 @@ FILES: dict[str, tuple[str, bytes, tuple[str, ...], tuple[str, ...]]] = {
         ("no column 'text'", "ttt..."),
         ("no column 'text'", "ttt..."),
     ),
-    "UTF-16": ("a.csv", CSV.decode().encode("utf-16"), ("not UTF-8 at line 1",), ("not UTF-8",)),
-    "UTF-16 in jsonl": ("a.jsonl", LINES.decode().encode("utf-16"), ("not UTF-8 at line 1",), ("rows are malformed", "row 1")),
     "nested text": (
         "a.parquet",
         as_parquet(text=[["x"]] * len(IDS)),
@@ -113,19 +114,24 @@ FILES: dict[str, tuple[str, bytes, tuple[str, ...], tuple[str, ...]]] = {
     "text that is infinite": (
         "a.parquet",
         as_parquet(text=[*SHUFFLED[:-1], INFINITE]),
-        ("row 30 has inf in the column 'text'",),
+        ("row 30: the column 'text' holds inf",),
         (),
     ),
-    "text that is not UTF-8": ("a.parquet", as_parquet(text=not_utf8()), ("row 3 is not UTF-8 in the column 'text'",), ()),
+    "text that is not UTF-8": ("a.parquet", as_parquet(text=not_utf8()), ("row 3: the column 'text' is not valid UTF-8",), ()),
     "nested ids": ("a.parquet", as_parquet(id=[["x"]] * len(IDS)), ("'id' holds list",), ("'id' holds list",)),
-    "an id that is NaN": ("a.parquet", as_parquet(id=[NAN, *SHUFFLED[1:]]), ("row 1", "nan"), ()),
-    "ids that are NaN": ("a.parquet", as_parquet(id=[NAN] * len(IDS)), ("row 1", "nan"), ("row 1: the id is nan",)),
-    "infinite ids": ("a.parquet", as_parquet(id=[-INFINITE] * len(IDS)), ("row 1", "-inf"), ("row 1: the id is -inf",)),
+    "an id that is NaN": ("a.parquet", as_parquet(id=[NAN, *SHUFFLED[1:]]), ("row 1 has no id", "blank"), ()),
+    "ids that are NaN": ("a.parquet", as_parquet(id=[NAN] * len(IDS)), ("row 1 has no id",), ("row 1: no id",)),
+    "infinite ids": (
+        "a.parquet",
+        as_parquet(id=[-INFINITE] * len(IDS)),
+        ("row 1", "-inf"),
+        ("row 1: the column 'id' holds -inf",),
+    ),
     "ids beyond 64 bits": (
         "a.parquet",
         as_parquet(id=1e30 + 1e25 * SHUFFLED),
-        ("row 1", "beyond 64 bits"),
-        ("row 1: the id is a number beyond",),
+        ("row 1", "beyond 53 bits"),
+        ("row 1: the column 'id' holds a number beyond",),
     ),
     "ids of nothing": (
         "a.parquet",
@@ -137,84 +143,62 @@ FILES: dict[str, tuple[str, bytes, tuple[str, ...], tuple[str, ...]]] = {
         "a.csv",
         IDS.assign(id="NaN").to_csv(index=False).encode(),
         ("row 1", "the id is NaN"),
-        ("row 1: the id is NaN",),
+        ("row 1 (line 2): the id is NaN",),
     ),
     "infinite ids in csv": (
         "a.csv",
         IDS.assign(id="-inf").to_csv(index=False).encode(),
         ("row 1", "-inf"),
-        ("row 1: the id is -inf",),
+        ("row 1 (line 2): the id is -inf",),
     ),
     "NaN as an id in jsonl": (
         "a.jsonl",
         LINES.replace(b'"id":"m0"', b'"id":NaN').replace(b'"id":"m', b'"id":1,"m":"'),
-        ("row 1", "nan"),
+        ("row 1 (line 1) has no id",),
         ("rows are malformed",),
     ),
-    "an id of 30 digits": (
-        "a.jsonl",
-        b'{"id": 123456789012345678901234567890, "text": "x", "label": "ham"}\n',
-        ("row 1", "beyond 64 bits"),
-        ("row 1: the id is a number beyond",),
-    ),
-    "an id beyond floating point": (
-        "a.jsonl",
-        b'{"id": 1e999, "text": "x", "label": "ham"}\n',
-        ("cannot be read as jsonl", "too big"),
-        ("row 1: the id is inf",),
-    ),
-    "an id as a list": ("a.jsonl", line(id=["x"]), ("'id' holds list",), ("the id is not a string but list",)),
+    "an id as a list": ("a.jsonl", line(id=["x"]), ("'id' holds a list",), ("'id' holds a list",)),
     "an id as a truth value": (
         "a.jsonl",
         line(id=True) * 2,
         ("expected an id that names one row",),
-        ("the id is not a string but bool",),
+        ("an earlier row has the same id",),
     ),
-    "a text as a mapping": ("a.jsonl", line(text={"a": 1}), ("'text' holds struct",), ("the text is not a string but dict",)),
-    "a text as a number": ("a.jsonl", line(text=5), (), ("the text is not a string but int",)),
+    "a text as a mapping": ("a.jsonl", line(text={"a": 1}), ("'text' holds an object",), ("'text' holds an object",)),
     "a text twice in an object": (
         "a.jsonl",
         b'{"id": "x", "text": "a", "text": "b", "label": "ham"}\n',
-        ("cannot be read as jsonl", "twice"),
+        ("row 1 (line 1)", "the key 'text' occurs twice"),
         ("the key 'text' occurs twice",),
     ),
     "an id twice in an object": (
         "a.jsonl",
         b'{"id": "x", "id": "y", "text": "b", "label": "ham"}\n',
-        ("cannot be read as jsonl", "twice"),
+        ("row 1 (line 1)", "the key 'id' occurs twice"),
         ("the key 'id' occurs twice",),
     ),
     "a surrogate": (
         "a.jsonl",
         b'{"id": "x", "text": "\\ud800", "label": "ham"}\n',
-        ("cannot be read as jsonl", "surrogate"),
+        ("row 1 (line 1)", "not valid UTF-8"),
         ("the text is not valid UTF-8",),
     ),
     "an escaped NUL": (
         "a.jsonl",
         b'{"id": "x", "text": "a\\u0000b", "label": "ham"}\n',
-        ("row 1 has a NUL",),
+        ("row 1 (line 1)", "has a NUL"),
         ("the text has a NUL",),
     ),
-    "a list for an object": ("a.jsonl", b'["x", "y"]\n', ("cannot be read as jsonl",), ("not an object",)),
-    "half an object": ("a.jsonl", b'{"id": "x", "text": ', ("cannot be read as jsonl",), ("invalid JSON",)),
-    "words for JSON": ("a.jsonl", b"\x1b]0;title\x07\n", ("cannot be read as jsonl",), ("invalid JSON",)),
-    "a number of 5,000 digits": (
+    "a list for an object": ("a.jsonl", b'["x", "y"]\n', ("row 1", "not an object"), ("not an object",)),
+    "half an object": ("a.jsonl", b'{"id": "x", "text": ', ("row 1", "invalid JSON"), ("invalid JSON",)),
+    "words for JSON": ("a.jsonl", b"\x1b]0;title\x07\n", ("row 1", "invalid JSON"), ("invalid JSON",)),
+    "100,000 brackets in JSON": (
         "a.jsonl",
-        b'{"id": ' + b"9" * 5000 + b', "text": "x", "label": "ham"}\n',
-        ("row 1", "inf"),
-        ("invalid JSON",),
+        LINES + line()[:-2] + b', "more": ' + b"[" * 100_000 + b"]" * 100_000 + b"}\n",
+        ("row 31 (line 31): invalid JSON: maximum recursion",),
+        (),
     ),
-    **{
-        f"{depth:,} brackets in JSON": (
-            "a.jsonl",
-            LINES + line()[:-2] + b', "more": ' + content + b"}\n",
-            ("line 31 is nested deeper than 100",),
-            (),
-        )
-        for depth, content in DEEP.items()
-    },
-    "10,000 objects in JSON": ("a.jsonl", b'{"text": ' * 10_000, ("line 1 is nested deeper than 100",), ("invalid JSON",)),
+    "10,000 objects in JSON": ("a.jsonl", b'{"text": ' * 10_000, ("row 1 (line 1): invalid JSON",), ("invalid JSON",)),
     "an unknown ending": ("a.\x1b[31m", CSV, ("unknown format",), ("unknown format", "\\x1b[31m")),
 }
 LABELS: dict[str, tuple[str, bytes, tuple[str, ...]]] = {
@@ -222,7 +206,7 @@ LABELS: dict[str, tuple[str, bytes, tuple[str, ...]]] = {
     "an infinite label": (
         "a.parquet",
         as_parquet(label=[*SHUFFLED[:-1] % 2, INFINITE]),
-        ("row 30 has inf in the column 'label'",),
+        ("row 30: the column 'label' holds inf",),
     ),
     "nested labels": ("a.parquet", as_parquet(label=[{"x": "y"}] * len(IDS)), ("'label' holds struct",)),
     "dates as labels": (
@@ -245,7 +229,7 @@ LABELS: dict[str, tuple[str, bytes, tuple[str, ...]]] = {
         f"a label {name}": (
             "a.csv",
             IDS.assign(label=[value, *IDS["label"][1:]]).to_csv(index=False).encode(),
-            ("row 1 has a label", words),
+            ("row 1 (line 2) has a label", words),
         )
         for name, value, words in (
             ("of 300 letters", "h" * 300, "of 300 characters"),
@@ -276,8 +260,8 @@ URLS: dict[str, tuple[str, str, dict[str, bytes], tuple[str, ...]]] = {
     "a zip that is none": ("zip://a.csv::b.zip", "csv", {"b.zip": b"no zip"}, ("cannot be read", "zip")),
     "half a zip": ("zip://a.csv::b.zip", "csv", {"b.zip": archive(CSV)[:200]}, ("cannot be read", "zip")),
     "an empty zip": ("zip://a.csv::b.zip", "csv", {"b.zip": b""}, ("cannot be read",)),
-    "a zip without the file": ("zip://gone.csv::b.zip", "csv", {"b.zip": archive(CSV)}, ("cannot be read", "gone.csv")),
-    "a zip that is not there": ("zip://a.csv::gone.zip", "csv", {}, ("cannot be read", "gone.zip")),
+    "a zip without the file": ("zip://gone.csv::b.zip", "csv", {"b.zip": archive(CSV)}, ("no such file", "gone.csv")),
+    "a zip that is not there": ("zip://a.csv::gone.zip", "csv", {}, ("no such file", "gone.zip")),
     "an encrypted zip": ("zip://a.csv::b.zip", "csv", {"b.zip": archive(CSV, encrypted=True)}, ("cannot be read", "encrypted")),
     "a tar that is none": ("tar://a.csv::b.tar", "csv", {"b.tar": b"no tar"}, ("cannot be read",)),
     "half a gzip by a chain": ("filecache::zip://a.csv", "csv", {}, ("cannot be read",)),
@@ -365,11 +349,11 @@ def tables() -> list[Case]:
         there = not said[-1].startswith("gone")
         cases.append(of_score("URLs", name, url, said if there else ("no such file",), files=files))
     feedback = {
-        "NaN as ids": (b"id,label\nNaN,ham\n", ("row 1", "the id is NaN")),
+        "NaN as ids": (b"id,label\nNaN,ham\n", ("row 1 (line 2)", "the id is NaN")),
         "an unknown label": (b"id,label\nm1,\x1b[31mham\n", ("row 1", "'\\x1b[31mham'", "known: ham, spam")),
         "no column": (b"id,\x1b[31mlabel\nm1,ham\n", ("no column 'label'", "\\x1b[31mlabel")),
         "column twice": (b"id,label,label\nm1,ham,spam\n", ("more than one column 'label'",)),
-        "no id": (b"id,label\n,ham\n", ("row 1 has no id",)),
+        "no id": (b"id,label\n,ham\n", ("row 1 (line 2) has no id",)),
         "bytes": (bytes(range(256)), ("production/labels/a.csv",)),
     }
     for name, (content, said) in feedback.items():

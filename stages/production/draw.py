@@ -37,8 +37,9 @@ WITHOUT_SPLIT = {"split": "grouped", **dict.fromkeys(("group_column", "time_colu
 
 def held_out(settings: Ingest) -> pd.DataFrame:
     """Text and label of the source's messages without near duplicates outside the test split, each text once."""
-    table, served_by = read_source(settings)
-    labels, _ = training_labels(table["label"], settings.label_map, served_by)
+    source = read_source(settings)
+    table = source.rows
+    labels, _ = training_labels(table["label"], settings.label_map, source.where)
     # An older table has other groups and no column fold, which makes it an error.
     data = read_table(PROJECT.messages, ["group", "label", "split", "fold"])
     seen = data.filter(pa.compute.field("split") != "test")["group"]

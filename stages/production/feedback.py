@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -23,14 +22,14 @@ from ballast.data.label_names import label_meant, same_label
 from ballast.data.splitting import SPLITS
 from ballast.exceptions import UserError, suggestion
 from ballast.io.paths import real_folder, regular_file
-from ballast.labels import label_name
 from stages.store.checked import read_frame, read_table, write_table
 from stages.store.files import locked, replaced
 from stages.store.groups import fingerprints_of
 from stages.store.ids import first_wrong_id
 from stages.store.params import read_params
 from stages.store.project import PROJECT
-from stages.store.tables import FORMATS, check_content, column_names, read_columns
+from stages.tables.labels import read_labelled
+from stages.tables.training import Places
 
 COLUMNS = {
     "id": "str",
@@ -72,38 +71,22 @@ def read_labels(names: list[str], label_map: Mapping[str, str] | None = None) ->
     for path in sorted(PROJECT.labels.iterdir()) if real_folder(PROJECT.labels) else ():
         if path.name.startswith("."):
             continue
-        regular_file(path)
-        kind = FORMATS.get(path.suffix.lower())
-        if kind is None:
-            raise UserError(f"{path}: expected a csv, tsv, jsonl or parquet file with the columns id and label")
-        check_content(path, kind, str(path))
-        try:
-            columns = column_names(path, kind)
-            for name in ("id", "label"):
-                if name not in columns:
-                    raise UserError(f"{path}: no column {name!r}: {suggestion(name, columns)}")
-                if columns.count(name) > 1:
-                    raise UserError(f"{path}: more than one column {name!r}")
-            table = read_columns(path, kind, ["id", "label"])
-            if unnamed := first_wrong_id(table["id"]):
-                raise UserError(f"{path}: row {unnamed[0] + 1}: {unnamed[1]}; expected the id of a scored message")
-            # Cast to text first: pandas turns integers with missing values into floats.
-            table = table.cast(pa.schema([(name, pa.large_string()) for name in table.column_names])).to_pandas()
-        # Also errors of column names that are not UTF-8.
-        except (pa.ArrowException, OSError, ValueError) as error:
-            raise UserError(f"{path}: cannot be read as {kind}: {' '.join(str(error).split())[:300]}") from error
-        labels, ids = (table[name].map(label_name, na_action="ignore").astype("str") for name in ("label", "id"))
+        read = read_labelled(path)
+        if unnamed := first_wrong_id(read.table["id"]):
+            raise UserError(f"{read.places.of(unnamed[0])}: {unnamed[1]}; expected the id of a scored message")
+        table = read.table.to_pandas()
+        labels, ids = (table[name].astype("str") for name in ("label", "id"))
         # A sheet may be filled in step by step.
         given = ~blank(labels)
         if (nameless := given & blank(ids)).any():
-            raise UserError(f"{path}: row {int(nameless.argmax()) + 1} has no id; expected the id of a scored message")
-        meant = labels_meant(path, labels[given], names, label_map)
+            raise UserError(f"{read.places.of(int(nameless.argmax()))} has no id; expected the id of a scored message")
+        meant = labels_meant(read.places, labels[given], names, label_map)
         parts.append(pd.Series(labels[given].map(meant).to_numpy(dtype=object), index=ids[given].to_numpy(dtype=object)))
     every = pd.concat(parts)
     return every[~every.index.duplicated(keep="last")]
 
 
-def labels_meant(path: Path, labels: pd.Series, names: list[str], label_map: Mapping[str, str] | None) -> dict[str, str]:
+def labels_meant(places: Places, labels: pd.Series, names: list[str], label_map: Mapping[str, str] | None) -> dict[str, str]:
     """The name that each label of a file means; the index of the labels is their row, from 0.
 
     Raises UserError, with the row, for an unknown label. A name of the model that is also a value of `ingest.label_map` means
@@ -114,13 +97,13 @@ def labels_meant(path: Path, labels: pd.Series, names: list[str], label_map: Map
     for written in labels.unique():
         label = label_meant(written, names, label_map)
         if label is None:
-            row = labels.index[labels == written][0] + 1
-            raise UserError(f"{path}: row {row} has the label {written!r}: {suggestion(written, {*names, *values})}")
+            row = int(labels.index[labels == written][0])
+            raise UserError(f"{places.of(row)} has the label {written!r}: {suggestion(written, {*names, *values})}")
         meant[written] = label
         value = same_label(written, values)
         if value is not None and same_label(values[value], names) != label:
             other = f"not as the value that ingest.label_map maps to {values[value]!r}"
-            print(f"feedback: warning: {path}: {written!r} is read as the label {label!r}, {other}", file=sys.stderr)
+            print(f"feedback: warning: {places.files[0]}: {written!r} is read as the label {label!r}, {other}", file=sys.stderr)
     return meant
 
 

@@ -9,7 +9,7 @@ from ballast.exceptions import UserError
 from ballast.io.paths import real_folder, regular_file
 from stages.store.checked import read_frame
 from stages.store.project import PROJECT
-from stages.store.tables import read_file
+from stages.tables.labels import read_labelled
 
 # The time line over all windows.
 INDEX = "index"
@@ -46,7 +46,7 @@ def labelled_ids() -> set[str]:
     """The ids of all labelled messages; raises UserError for a file that cannot be read."""
     there = PROJECT.labels.iterdir() if real_folder(PROJECT.labels) else ()
     paths = sorted(path for path in there if not path.name.startswith(".") and regular_file(path))
-    tables = [read_file(str(path), "file", {"id": "id", "label": "label"}, None) for path in paths]
+    tables = [read_labelled(path).table for path in paths]
     return {
         str(row["id"])
         for table in tables

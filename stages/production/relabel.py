@@ -1,6 +1,6 @@
 """Take back `reports/relabel.csv` after a person corrected its column `label`: the changed labels become feedback.
 
-Reads the edited file (csv, tsv, jsonl or parquet with the columns id and label) and `data/messages.parquet`; adds a row to
+Reads the edited file (csv, xlsx or another format with the columns id and label) and `data/messages.parquet`; adds a row to
 `data/feedback.parquet` for each message with another label. `dvc repro` then trains and evaluates on the corrected labels.
 """
 
@@ -10,42 +10,27 @@ import sys
 from pathlib import Path
 
 import pandas as pd
-import pyarrow as pa
 
 from ballast.cli import parser, run
 from ballast.data.label_names import same_label
 from ballast.exceptions import UserError, suggestion
-from ballast.io.paths import regular_file
 from stages.store.checked import read_frame, write_table
 from stages.store.files import locked, replaced
 from stages.store.project import PROJECT
 from stages.store.relabelled import cell
-from stages.store.tables import FORMATS, check_content, column_names, read_columns, require_columns
+from stages.tables.labels import read_labelled
+from stages.tables.training import Places
 
 COLUMNS = ["id", "text", "label", "split"]
-# The column of a message by its setting, for errors.
-WANTED = {"id_column": "id", "label_column": "label"}
 
 
-def read_edited(path: Path) -> pd.DataFrame:
-    """The columns id and label of an edited file, as text; raises UserError."""
-    kind = FORMATS.get(path.suffix.lower())
-    if not regular_file(path) or kind is None:
-        raise UserError(f"{path}: expected an existing csv, tsv, jsonl or parquet file with the columns id and label")
-    check_content(path, kind, str(path))
-    try:
-        require_columns(str(path), column_names(path, kind), WANTED)
-        table = read_columns(path, kind, list(WANTED.values()))
-        table = table.cast(pa.schema([(name, pa.large_string()) for name in table.column_names]))
-    except UserError:
-        raise
-    # Also errors of column names that are not UTF-8.
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as {kind}: {' '.join(str(error).split())[:300]}") from error
-    return table.to_pandas().fillna("")
+def read_edited(path: Path) -> tuple[pd.DataFrame, Places]:
+    """The columns id and label of an edited file, as text, and the places of its rows; raises UserError."""
+    read = read_labelled(path)
+    return read.table.to_pandas().fillna(""), read.places
 
 
-def corrections(edited: pd.DataFrame, messages: pd.DataFrame, path: Path) -> pd.DataFrame:
+def corrections(edited: pd.DataFrame, messages: pd.DataFrame, places: Places) -> pd.DataFrame:
     """The messages (id, text, label, split) that have another label in the edited file.
 
     Raises UserError, with the row, for an unknown id or label, and for an id of several messages.
@@ -58,14 +43,14 @@ def corrections(edited: pd.DataFrame, messages: pd.DataFrame, path: Path) -> pd.
     for row, message_id in enumerate(messages["id"]):
         for spelling in {message_id, cell(message_id)} & wanted:
             rows_of.setdefault(spelling, []).append(row)
-    for number, (message_id, given) in enumerate(zip(edited["id"], edited["label"], strict=True), start=1):
+    for row, (message_id, given) in enumerate(zip(edited["id"], edited["label"], strict=True)):
         found = rows_of.get(message_id, [])
         if len(found) != 1:
             what = f"{len(found)} messages" if len(found) else "no message"
-            raise UserError(f"{path}: row {number}: {PROJECT.messages} has {what} with the id {message_id!r}; expected one")
+            raise UserError(f"{places.of(row)}: {PROJECT.messages} has {what} with the id {message_id!r}; expected one")
         label = same_label(given, label_of)
         if label is None:
-            raise UserError(f"{path}: row {number} has the label {given!r}: {suggestion(given, labels)}")
+            raise UserError(f"{places.of(row)} has the label {given!r}: {suggestion(given, labels)}")
         if label_of[label] != messages.loc[found[0], "label"]:
             chosen[found[0]] = label_of[label]
     changed = messages.loc[list(chosen)]
@@ -73,8 +58,8 @@ def corrections(edited: pd.DataFrame, messages: pd.DataFrame, path: Path) -> pd.
 
 
 def main(path: Path) -> None:
-    edited = read_edited(path)
-    changed = corrections(edited, read_frame(PROJECT.messages, COLUMNS), path)
+    edited, places = read_edited(path)
+    changed = corrections(edited, read_frame(PROJECT.messages, COLUMNS), places)
     with locked(PROJECT.feedback):
         earlier = read_frame(PROJECT.feedback, required=False)[COLUMNS].astype("str")
         table = pd.concat([earlier, changed]).drop_duplicates(["id", "text"], keep="last")

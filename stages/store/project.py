@@ -47,6 +47,11 @@ class Project:
         return self.root / "data/ingest.json"
 
     @property
+    def rejected(self) -> Path:
+        """The rows of the source that are no messages."""
+        return self.root / "data/rejected.csv"
+
+    @property
     def validation(self) -> Path:
         return self.root / "data/validation.json"
 

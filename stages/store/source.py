@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,36 +15,73 @@ from ballast.exceptions import UserError, short
 from ballast.io.urls import public_url
 from stages.store import sms_spam
 from stages.store.columns import as_strings
-from stages.store.data_sections import COLUMN_KEYS, Ingest, OfSplits
+from stages.store.data_sections import COLUMN_KEYS, DialectSettings, Ingest, OfSplits
 from stages.store.ids import first_wrong_id
-from stages.store.tables import read_file, read_hub, read_sms
+from stages.tables.detect import Expected
+from stages.tables.hub import read_hub
+from stages.tables.training import Read, place_of, read_training
 
 # Names of the columns by the key that names them in the file; columns of the split keep the name of the key.
 NAMES = {"id_column": "id", "text_column": "text", "label_column": "label"}
+# The lines of the SMS Spam Collection: label, tab, text; without a header, and quotes are data.
+SMS = Expected(
+    wanted={"column1": "ingest.label_column", "column2": "ingest.text_column"},
+    source="tsv",
+    dialect=DialectSettings(encoding="utf-8", delimiter="\t", quote="none", header=False),
+)
 
 
-def read_source(settings: Ingest) -> tuple[pa.Table, str]:
-    """The rows of the source as id, text and label, with the columns that the split needs, and the place that served them.
+@dataclass(frozen=True)
+class Source:
+    """The rows of a source as text, the place that served them, and what was read of each file."""
+
+    rows: pa.Table
+    served_by: str
+    reads: list[Read] = field(default_factory=list)
+
+    def where(self, row: int) -> str:
+        """The place of a row, from 0, in words."""
+        return place_of(self.rows, row, self.served_by)
+
+
+def read_source(settings: Ingest) -> Source:
+    """The rows of the source as id, text and label, with the columns that the split needs, and the place of each row.
 
     Columns of the split are text, or `split` if a file or hub split holds each split.
     """
     parts = {split: read_part(of_split) for split, of_split in settings_of_splits(settings).items()}
     tables = [
-        table if split is None else table.append_column("split", pa.repeat(pa.scalar(split, pa.large_string()), len(table)))
-        for split, (table, _) in parts.items()
+        part.rows
+        if split is None
+        else part.rows.append_column("split", pa.repeat(pa.scalar(split, pa.large_string()), len(part.rows)))
+        for split, part in parts.items()
     ]
-    table = pa.concat_tables(tables)
-    served_by = " and ".join(place for _, place in parts.values())
-    if "id" not in table.column_names:
-        numbers = pc.cast(pa.array(np.arange(1, len(table) + 1)), pa.large_string())
-        return table.add_column(0, "id", pa.chunked_array([numbers])), served_by
-    ids = table["id"]
+    source = Source(
+        pa.concat_tables(tables),
+        " and ".join(part.served_by for part in parts.values()),
+        [read for part in parts.values() for read in part.reads],
+    )
+    if "id" not in source.rows.column_names:
+        return replace(source, rows=source.rows.add_column(0, "id", pa.chunked_array([running_ids(source)])))
+    ids = source.rows["id"]
     if rows := first_repeat(ids):
         raise UserError(
-            f"{served_by}: rows {rows[0] + 1} and {rows[1] + 1} both have the id {short(ids[rows[0]].as_py())!r}"
-            f" in the column {settings.id_column!r} (ingest.id_column); expected an id that names one row"
+            f"{source.where(rows[1])} has the id {short(ids[rows[0]].as_py())!r} of {source.where(rows[0])}, in the column"
+            f" {settings.id_column!r} (ingest.id_column); expected an id that names one row"
         )
-    return table, served_by
+    return source
+
+
+def running_ids(source: Source) -> pa.Array:
+    """The number of each row as its id: in its file, or through all files if there are several; rejected rows count."""
+    numbers, before = [], 0
+    for read in source.reads:
+        records = np.array(read.records_of_files)
+        starts = np.concatenate([[0], np.cumsum(records)[:-1]]) + before
+        numbers.append(read.places.number + starts[read.places.file])
+        before += int(records.sum())
+    every = np.concatenate(numbers) if numbers else np.arange(1, len(source.rows) + 1)
+    return pc.cast(pa.array(every), pa.large_string())
 
 
 def settings_of_splits(settings: Ingest) -> dict[str | None, Ingest]:
@@ -62,34 +101,52 @@ def settings_of_splits(settings: Ingest) -> dict[str | None, Ingest]:
     return {None: settings}
 
 
-def read_part(settings: Ingest) -> tuple[pa.Table, str]:
-    """The rows of one file or hub split: [id,] text, label and columns of the split as text, and the place that served them."""
-    wanted = {key: column for key in COLUMN_KEYS if (column := getattr(settings, key)) is not None}
-    if settings.source == "sms_spam":
+def read_part(settings: Ingest) -> Source:
+    """The rows of one file or hub split: [id,] text, label and columns of the split as text."""
+    # The text first: an error names the first column that is missing.
+    keys = sorted(COLUMN_KEYS, key="id_column".__eq__)
+    wanted = {key: column for key in keys if (column := getattr(settings, key)) is not None}
+    if settings.source == "hub":
+        source = of_hub(settings, wanted)
+    elif settings.source == "sms_spam":
         path, served_by = sms_spam.obtain(Path(settings.path))
-        table, wanted = read_sms(path), {"text_column": "text", "label_column": "label"}
-    elif settings.source == "hub":
-        if settings.hub.name is None:
-            raise UserError("params.yaml: ingest.source hub needs ingest.hub.name, such as ucirvine/sms_spam")
-        table, served_by = read_hub(**settings.hub.model_dump(), wanted=wanted), f"hub data set {public_url(settings.hub.name)}"
-        if settings.split == "column" and settings.split_column is None:
-            served_by += f", split {settings.hub.split}"
+        read = read_training(str(path), SMS)
+        names = [{"column1": "label", "column2": "text"}.get(name, name) for name in read.located.column_names]
+        source = Source(read.located.rename_columns(names), served_by, [read])
+        wanted = {"text_column": "text", "label_column": "label"}
     else:
-        table = read_file(settings.path, settings.source, wanted, settings.sha256)
-        served_by = f"file {public_url(settings.path)}"
-    if len(table) == 0:
-        raise UserError(f"{served_by}: no rows; expected messages with the columns {', '.join(wanted.values())}")
+        expected = Expected(
+            wanted={column: f"ingest.{key}" for key, column in wanted.items()},
+            source=settings.source,
+            dialect=settings.dialect,
+        )
+        read = read_training(settings.path, expected, rejects=settings.rejects, sha256=settings.sha256)
+        source = Source(read.located, f"file {public_url(settings.path)}", [read])
+    if len(source.rows) == 0:
+        raise UserError(f"{source.served_by}: no rows; expected messages with the columns {', '.join(wanted.values())}")
+    columns = {NAMES.get(key, key): as_strings(source.rows[name], name, source.served_by) for key, name in wanted.items()}
     if "id_column" in wanted:
-        check_ids(table[wanted["id_column"]], wanted["id_column"], served_by)
-    columns = {NAMES.get(key, key): as_strings(table[name], name, served_by) for key, name in wanted.items()}
-    return pa.table(columns), served_by
+        check_ids(source, wanted["id_column"])
+    places = {"place": source.rows["place"]} if "place" in source.rows.column_names else {}
+    return replace(source, rows=pa.table({**columns, **places}))
 
 
-def check_ids(column: pa.ChunkedArray, name: str, served_by: str) -> None:
+def of_hub(settings: Ingest, wanted: Mapping[str, str]) -> Source:
+    """The rows of a hub data set; raises UserError."""
+    if settings.hub.name is None:
+        raise UserError("params.yaml: ingest.source hub needs ingest.hub.name, such as ucirvine/sms_spam")
+    served_by = f"hub data set {public_url(settings.hub.name)}"
+    if settings.split == "column" and settings.split_column is None:
+        served_by += f", split {settings.hub.split}"
+    return Source(read_hub(**settings.hub.model_dump(), wanted=wanted), served_by)
+
+
+def check_ids(source: Source, name: str) -> None:
     """Raise UserError, with the row, for a missing or invalid id."""
-    if wrong := first_wrong_id(column) or first_blank(as_strings(column, name, served_by)):
+    column = source.rows[name]
+    if wrong := first_wrong_id(column) or first_blank(as_strings(column, name, source.served_by)):
         row, reason = wrong
-        raise UserError(f"{served_by}: row {row + 1} has no id in the column {name!r} (ingest.id_column): {reason}")
+        raise UserError(f"{source.where(row)} has no id in the column {name!r} (ingest.id_column): {reason}")
 
 
 def first_blank(ids: pa.ChunkedArray) -> tuple[int, str] | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from ballast.exceptions import UserError, short, suggestion
 from stages.store.data_sections import FIXED_SPLITS, Ingest
 from stages.store.dropping import drop
 from stages.store.times import parsed_times
+from stages.tables.training import place_of
 
 FEWER_FOLDS = "a larger share of validation in ingest.fractions makes fewer folds"
 MERGE = "or join small classes with ingest.label_map, or remove their rows"
@@ -38,7 +41,7 @@ def with_fixed_splits(table: pa.Table, settings: Ingest, served_by: str) -> tupl
     Also returns where validation and test begin, for a split by time.
     """
     if settings.time_column is not None:
-        times = parsed_times(table["time_column"], settings.time_column, served_by)
+        times = parsed_times(table["time_column"], settings.time_column, partial(place_of, table, served_by=served_by))
         if (count := len(np.unique(times))) < len(SPLITS):
             raise UserError(
                 f"{served_by}: the column {settings.time_column!r} (ingest.time_column) has {count} different times; a split by"
@@ -50,31 +53,29 @@ def with_fixed_splits(table: pa.Table, settings: Ingest, served_by: str) -> tupl
         splits = pa.array(SPLITS, pa.large_string()).take(pa.array(codes))
         return table.drop_columns(["time_column"]).append_column("split", splits), {"begins": begins}
     if settings.split_column is not None:
-        splits = official(table["split_column"], settings, served_by)
+        splits = official(table["split_column"], settings, partial(place_of, table, served_by=served_by))
         return table.drop_columns(["split_column"]).append_column("split", splits), {}
     return table, {}
 
 
-def official(column: pa.ChunkedArray, settings: Ingest, served_by: str) -> pa.ChunkedArray:
+def official(column: pa.ChunkedArray, settings: Ingest, where: Callable[[int], str]) -> pa.ChunkedArray:
     """The splits (n,) that `ingest.split_column` names, after `ingest.split_map`; raises UserError, with the row."""
     mapping: dict[str, str] = {**settings.split_map} if settings.split_map else {split: split for split in SPLITS}
     values = pc.utf8_trim_whitespace(pc.fill_null(column, ""))
     at = pc.index_in(values, pa.array(list(mapping), pa.large_string()))
     row = pc.index(pc.is_null(at), True).as_py()
-    where = f"in the column {settings.split_column!r} (ingest.split_column)"
+    of_column = f"in the column {settings.split_column!r} (ingest.split_column)"
     if row >= 0:
         value = values[row].as_py()
         advice = "" if settings.split_map else "; ingest.split_map renames values, such as {dev: validation}"
         raise UserError(
-            f"{served_by}: row {row + 1} has {f'the split {short(value)!r}' if value else 'no split'} {where}:"
+            f"{where(row)} has {f'the split {short(value)!r}' if value else 'no split'} {of_column}:"
             f" {suggestion(value, mapping)}{advice}"
         )
     splits = pa.chunked_array([pa.array(list(mapping.values()), pa.large_string()).take(at.combine_chunks())])
     for split in ("train", "test"):
         if pc.index(splits, split).as_py() < 0:
-            raise UserError(
-                f"{served_by}: no message of the split {split} {where}; expected train, test and optionally validation"
-            )
+            raise UserError(f"no message of the split {split} {of_column}; expected train, test and optionally validation")
     return splits
 
 

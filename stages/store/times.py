@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -24,7 +26,7 @@ EXPECTED = (
 )
 
 
-def parsed_times(column: pa.ChunkedArray, name: str, served_by: str) -> np.ndarray:
+def parsed_times(column: pa.ChunkedArray, name: str, where: Callable[[int], str]) -> np.ndarray:
     """Microseconds since 1970 (n,) int64 of times as text (n,).
 
     Raises UserError that names the first row whose time is missing, invalid or of another kind than the first one.
@@ -32,7 +34,7 @@ def parsed_times(column: pa.ChunkedArray, name: str, served_by: str) -> np.ndarr
     Examples
     --------
     >>> column = pa.chunked_array([["2024-01-31", "1970-01-02"]])
-    >>> parsed_times(column, "sent", "a.csv") // 86_400_000_000
+    >>> parsed_times(column, "sent", "a.csv: row {}".format) // 86_400_000_000
     array([19753,     1])
     """
     texts = pc.utf8_trim_whitespace(pc.fill_null(column, ""))
@@ -49,8 +51,7 @@ def parsed_times(column: pa.ChunkedArray, name: str, served_by: str) -> np.ndarr
     if not valid.all():
         row = int(np.argmin(valid))
         raise UserError(
-            f"{served_by}: row {row + 1} has {what(texts[row].as_py(), kind, row)} in the column {name!r} (ingest.time_column);"
-            f" {EXPECTED}"
+            f"{where(row)} has {what(texts[row].as_py(), kind, row)} in the column {name!r} (ingest.time_column); {EXPECTED}"
         )
     return times
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,23 +21,25 @@ MAP = "ingest.label_map"
 
 
 def training_labels(
-    labels: pa.ChunkedArray, label_map: Mapping[str, str] | None, served_by: str
+    labels: pa.ChunkedArray, label_map: Mapping[str, str] | None, where: Callable[[int], str]
 ) -> tuple[pa.ChunkedArray, list[str]]:
     """Labels (n,) with one name for each class, null where missing, and lines that say what was joined and what looks alike.
+
+    where : the place of a row, from 0, in words.
 
     Raises UserError, with the row, for a value that the map lacks, and for a label that is too long or has invisible
     characters.
     """
     counts = {entry["values"]: entry["counts"] for entry in pc.value_counts(labels).to_pylist() if entry["values"] is not None}
     cleaned = {written: clean_label(written) for written in counts}
-    named = dict(cleaned) if label_map is None else mapped(cleaned, label_map, labels, served_by)
+    named = dict(cleaned) if label_map is None else mapped(cleaned, label_map, labels, where)
     for written, name in named.items():
-        check_name(name, written, labels, served_by)
+        check_name(name, written, labels, where)
     notes = [*joined_in_words(cleaned, counts), *alike_in_words(named, counts)]
     labels = renamed(labels, named)
     if labels.null_count:
-        first = pc.index(pc.is_null(labels), True).as_py() + 1
-        notes.append(f"{counted(labels.null_count, 'row')} without a label, the first is row {first}")
+        first = where(pc.index(pc.is_null(labels), True).as_py())
+        notes.append(f"{counted(labels.null_count, 'row')} without a label, the first is {first}")
     return labels, notes
 
 
@@ -57,7 +59,9 @@ def meant(labels: pa.ChunkedArray, known: Collection[str], label_map: Mapping[st
     )
 
 
-def mapped(cleaned: Mapping[str, str], label_map: Mapping[str, str], labels: pa.ChunkedArray, served_by: str) -> dict[str, str]:
+def mapped(
+    cleaned: Mapping[str, str], label_map: Mapping[str, str], labels: pa.ChunkedArray, where: Callable[[int], str]
+) -> dict[str, str]:
     """The target of the map for each label as written in the file; raises UserError, with the row, for one that it lacks."""
     targets: dict[str, str] = {}
     for value, target in label_map.items():
@@ -69,18 +73,17 @@ def mapped(cleaned: Mapping[str, str], label_map: Mapping[str, str], labels: pa.
     for written, label in cleaned.items():
         if label and keys[label] is None:
             raise UserError(
-                f"{served_by}: row {row_of(written, labels)} has the label {label!r}, which {MAP} lacks:"
-                f" {suggestion(label, targets)}"
+                f"{where(row_of(written, labels))} has the label {label!r}, which {MAP} lacks: {suggestion(label, targets)}"
             )
     return {written: targets[keys[label] or ""] if label else "" for written, label in cleaned.items()}
 
 
 def row_of(written: str, labels: pa.ChunkedArray) -> int:
-    """The first row, from 1, of a label as written in the file."""
-    return int(pc.index(labels, written).as_py()) + 1
+    """The first row, from 0, of a label as written in the file."""
+    return int(pc.index(labels, written).as_py())
 
 
-def check_name(name: str, written: str, labels: pa.ChunkedArray, served_by: str) -> None:
+def check_name(name: str, written: str, labels: pa.ChunkedArray, where: Callable[[int], str]) -> None:
     """Raise UserError, with the row, for a label that is too long or has invisible characters."""
     words = ""
     if len(name) > LONGEST_LABEL:
@@ -89,7 +92,7 @@ def check_name(name: str, written: str, labels: pa.ChunkedArray, served_by: str)
         words = "with a control or invisible character"
     if words:
         raise UserError(
-            f"{served_by}: row {row_of(written, labels)} has a label {words}: {short(name)!r}; expected a name; check"
+            f"{where(row_of(written, labels))} has a label {words}: {short(name)!r}; expected a name; check"
             f" ingest.label_column, or rename the value with {MAP}"
         )
 

@@ -66,10 +66,13 @@ def lenient_fields(line: str, dialect: Dialect) -> list[str]:
 
 def swallowed(lines: Sequence[str | LongLine], count: int, dialect: Dialect) -> bool:
     """Whether the lines that one record of `count` fields spans are rows of their own, which a stray quote has swallowed."""
-    needed = EVIDENCE.get(dialect.delimiter, 1)
-    if (len(lines) - 1) * (count - 1) < needed:
+    parts = [lenient_fields(line, dialect) if isinstance(line, str) else [] for line in lines]
+    if any(len(fields) != count for fields in parts):
         return False
-    return all(isinstance(line, str) and len(lenient_fields(line, dialect)) == count for line in lines)
+    if any(fields[at] in values for at, values in dialect.categories for fields in parts[:-1]):
+        # A column of a handful of values, such as the label, tells rows from lines of a text.
+        return all(fields[at] in values for at, values in dialect.categories for fields in parts)
+    return (len(lines) - 1) * (count - 1) >= EVIDENCE.get(dialect.delimiter, 1)
 
 
 def parser_of(lines: Lines, dialect: Dialect) -> Iterator[list[str]]:

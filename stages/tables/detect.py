@@ -29,6 +29,8 @@ SAMPLE_LINES, SAMPLE_CHARACTERS = 500, 1 << 20
 PREAMBLE = re.compile(r'^\ufeff?"?sep=(.)"?\s*$')
 COLUMN_NUMBER = re.compile(rf"{UNNAMED}[1-9][0-9]*")
 SCAN_BYTES = 1 << 20
+# A column of at most so many values, each of which occurs so often on average, holds categories such as labels.
+FEW, OFTEN = 50, 5
 # What `ingest.source` may name, and the first bytes of files that are none of them.
 BY_SOURCE: dict[str, Format] = {
     "csv": "csv", "tsv": "csv", "jsonl": "json", "json": "json", "parquet": "parquet", "xlsx": "xlsx"
@@ -42,7 +44,7 @@ class Expected:
 
     source : `ingest.source`; `file` lets name and content decide.
     dialect : the settings that overrule detection.
-    setting : the key of params.yaml with these settings.
+    setting : the key of params.yaml with these settings; empty if there is none.
     wanted : the columns to read, and the setting that names each.
     """
 
@@ -50,6 +52,10 @@ class Expected:
     source: str = "file"
     dialect: DialectSettings = field(default_factory=DialectSettings)
     setting: str = "ingest.dialect"
+
+    def advice(self, key: str) -> str:
+        """The end of an error: which setting helps, or what to do with a file that has no settings."""
+        return f"; set {self.setting}.{key}" if self.setting else "; save the file as csv with a header, in UTF-8"
 
 
 def detect(path: Path, source: str, expected: Expected) -> Dialect:
@@ -231,15 +237,24 @@ def with_columns(dialect: Dialect, sample: Sequence[str], source: str, expected:
         return replace(dialect, header=False, columns=columns)
     if not header:
         raise UserError(
-            f"{source}: the first line must name the columns, but cannot be read: a quote in it is not closed;"
-            f" if quotes are data, set {expected.setting}.quote: none"
+            f"{source}: the first line must name the columns, but cannot be read: a quote in it is not closed"
+            f"{expected.advice('quote: none, if quotes are data')}"
         )
     if not all(map(is_utf8, header)):
         raise UserError(
-            f"{source}: the first line must name the columns, but it is not {encoding_name(dialect.encoding)};"
-            f" set {expected.setting}.encoding, such as cp1252 or utf-16"
+            f"{source}: the first line must name the columns, but it is not {encoding_name(dialect.encoding)}"
+            f"{expected.advice('encoding, such as cp1252 or utf-16')}"
         )
-    return replace(dialect, columns=tuple(header))
+    return replace(dialect, columns=tuple(header), categories=categories_of(found[1:], len(header)))
+
+
+def categories_of(found: Sequence[Sequence[str]], count: int) -> tuple[tuple[int, frozenset[str]], ...]:
+    """The columns with a handful of values, and these values."""
+    whole = [fields for fields in found if len(fields) == count]
+    columns = [(at, frozenset(fields[at] for fields in whole)) for at in range(count)]
+    return tuple(
+        (at, values) for at, values in columns if "" not in values and len(values) <= FEW and OFTEN * len(values) <= len(whole)
+    )
 
 
 def contains(path: Path, dialect: Dialect, text: str) -> bool:

@@ -41,6 +41,7 @@ class Dialect:
     preamble : whether a line `sep=;` stands before the header, as spreadsheets write it.
     array : whether JSON is one array or a stream of objects, and not one object per line.
     sheet : the name of the sheet of a spreadsheet.
+    categories : the columns of csv that hold a handful of values, with these values, as the first rows show them.
     """
 
     format: Format
@@ -54,6 +55,7 @@ class Dialect:
     preamble: bool = False
     array: bool = False
     sheet: str = ""
+    categories: tuple[tuple[int, frozenset[str]], ...] = ()
 
     def in_words(self) -> str:
         r"""The dialect in one line.

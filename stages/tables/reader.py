@@ -77,6 +77,8 @@ class Table:
             return ""
         if not self.dialect.header:
             return "; without a header, the columns are named column1, column2, ..."
+        if not self.setting:
+            return ""
         words = f"; if the file has no header, set {self.setting}.header: false and name the columns column1, column2, ..."
         return words if len(self.dialect.columns) > 1 else f"{words}; {self.setting}.delimiter sets the delimiter"
 

@@ -65,17 +65,30 @@ class Places:
 class Read:
     """What was read.
 
-    table : the wanted columns as text. records : rows with the rejected ones. dialects : of each file, in words.
+    table : the wanted columns as text. records_of_files : rows with the rejected ones. dialects : of each file, in words.
     lines : of all texts; None if a file has none. rejected_by_reason counts all of them, `rejected` holds the first.
     """
 
     table: pa.Table
     places: Places
-    records: int
+    records_of_files: list[int]
     lines: int | None
     dialects: list[str]
     rejected: list[Rejected]
     rejected_by_reason: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def records(self) -> int:
+        """Rows of all files, with the rejected ones."""
+        return sum(self.records_of_files)
+
+    @property
+    def located(self) -> pa.Table:
+        """The table with a column `place`, which `place_of` reads and which survives filters and concatenation."""
+        at = self.places
+        files = pa.DictionaryArray.from_arrays(pa.array(at.file.astype(np.int32)), pa.array(at.files, pa.string()))
+        columns = [files, pa.array(at.number), pa.array(at.line)]
+        return self.table.append_column("place", pa.StructArray.from_arrays(columns, ["file", "row", "line"]))
 
     def about(self) -> dict[str, Any]:
         """The counts as `data/ingest.json` holds them."""
@@ -87,6 +100,14 @@ class Read:
             "rejected": self.rejected_by_reason,
             "dialect": sorted(set(self.dialects)),
         }
+
+
+def place_of(table: pa.Table, row: int, served_by: str) -> str:
+    """The place of a row (from 0) of a table in words; a table from elsewhere has no column `place`, and counts its rows."""
+    if "place" not in table.column_names:
+        return place(served_by, row + 1, None)
+    found = table["place"][row].as_py()
+    return place(found["file"], found["row"], found["line"] or None)
 
 
 def kind_of(reason: str) -> str:
@@ -138,7 +159,7 @@ class Collector:
     parts: list[tuple[list[pa.Array], np.ndarray, np.ndarray, np.ndarray]] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
     reasons: Counter[str] = field(default_factory=Counter)
-    records: int = 0
+    records: list[int] = field(default_factory=list)
 
     def reject(self, source: str, row: Row, reason: str, content: str) -> None:
         """Count a rejected row, and remember it if it is among the first."""
@@ -150,8 +171,9 @@ class Collector:
         """Collect the rows of a file."""
         at = len(self.files)
         self.files.append(table.source)
+        self.records.append(0)
         for batch in batches(table.rows()):
-            self.records += len(batch)
+            self.records[at] += len(batch)
             good = []
             for row in batch:
                 if row.reason is None:
@@ -195,7 +217,7 @@ def read_training(source: str, expected: Expected, *, rejects: int = 0, sha256: 
 
     sha256 : pins the bytes of a single file.
     """
-    system, files = files_at(source, "ingest.path")
+    system, files = files_at(source, "ingest.path" if expected.setting else "")
     if sha256 is not None and len(files) != 1:
         raise UserError(f"{source}: holds {len(files):,} files, but ingest.sha256 pins the bytes of one; remove it")
     collector = Collector(list(expected.wanted))
@@ -221,18 +243,21 @@ def read_training(source: str, expected: Expected, *, rejects: int = 0, sha256: 
         dict(collector.reasons),
     )
     if (count := sum(read.rejected_by_reason.values())) > rejects:
-        raise too_many(read, count, rejects)
+        raise too_many(read, count, rejects, advice=bool(expected.setting))
     return read
 
 
-def too_many(read: Read, count: int, rejects: int) -> UserError:
+def too_many(read: Read, count: int, rejects: int, *, advice: bool) -> UserError:
     """The error about rejected rows: it names the first ones, and how to allow or avoid them."""
     first = "; ".join(
         f"{row.place}: {row.reason[: SHOWN * 2]}, {one_line(row.excerpt, SHOWN)!r}" for row in read.rejected[:NAMED]
     )
     more = f" and {count - NAMED:,} more" if count > NAMED else ""
+    correct = f"{first}{more}; correct {'it' if count == 1 else 'them'}"
+    if not advice:
+        return UserError(correct)
     return UserError(
-        f"{first}{more}; correct {'it' if count == 1 else 'them'}, change ingest.dialect (read as {read.dialects[0]}), or set"
+        f"{correct}, change ingest.dialect (read as {read.dialects[0]}), or set"
         f" ingest.rejects: {count} to leave out {counted(count, 'row')} of {read.records:,} (ingest.rejects is {rejects})"
     )
 

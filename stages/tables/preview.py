@@ -1,0 +1,69 @@
+"""What ingest reads, in words: a line about each dialect, and a preview of the rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ballast.exceptions import short
+from ballast.io.printable import counted, one_line
+from stages.tables.training import Read
+
+ROWS, SHOWN, LABELS = 5, 60, 50
+
+
+def read_in_words(read: Read) -> list[str]:
+    """What was detected and counted, one line for each dialect.
+
+    A single file is named. The counts add up: records are rows and rejected rows; lines are those of the files.
+    """
+    words = []
+    for dialect in sorted(set(read.dialects)):
+        files = [file for file, of_file in zip(read.places.files, read.dialects, strict=True) if of_file == dialect]
+        words.append(f"{files[0] if len(files) == 1 else counted(len(files), 'file')}: {dialect}")
+    lines = "" if read.lines is None else f"{counted(read.lines, 'line')}, "
+    rejected = sum(read.rejected_by_reason.values())
+    reasons = ", ".join(f"{count:,} ({reason})" for reason, count in sorted(read.rejected_by_reason.items()))
+    counts = f"{lines}{counted(read.records, 'record')}, {counted(rejected, 'rejected row')}"
+    words.append(f"{counts}: {reasons}" if reasons else counts)
+    return words
+
+
+def about(reads: Sequence[Read]) -> dict[str, Any]:
+    """The counts of all files as `data/ingest.json` holds them."""
+    every = [read.about() for read in reads]
+    reasons: dict[str, int] = {}
+    for read in every:
+        for reason, count in read["rejected"].items():
+            reasons[reason] = reasons.get(reason, 0) + count
+    lines = {"lines": sum(read["lines"] for read in every)} if all("lines" in read for read in every) else {}
+    return {
+        "files": sum(read["files"] for read in every),
+        **lines,
+        "records": sum(read["records"] for read in every),
+        "rejected": reasons,
+        "dialect": sorted({words for read in every for words in read["dialect"]}),
+    }
+
+
+def preview_lines(rows: pa.Table, labels: pa.ChunkedArray, reads: Sequence[Read], dropped: Mapping[str, int]) -> list[str]:
+    """Lines that show the first rows, the rejected rows, the classes, and how many rows would be dropped and why."""
+    lines = ["first rows:"]
+    for row in rows.slice(0, ROWS).select(["id", "label", "text"]).to_pylist():
+        shown = {name: "(missing)" if value is None else repr(one_line(value, SHOWN)) for name, value in row.items()}
+        lines.append(f"  id {shown['id']}, label {shown['label']}: {shown['text']}")
+    rejected = [row for read in reads for row in read.rejected]
+    for row in rejected[:ROWS]:
+        lines.append(f"rejected: {row.place}: {row.reason}, {one_line(row.excerpt, SHOWN)!r}")
+    counts = {entry["values"]: entry["counts"] for entry in pc.value_counts(labels).to_pylist()}
+    missing = counts.pop(None, 0)
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    words = ", ".join(f"{short(name)!r} {count:,}" for name, count in ordered[:LABELS])
+    more = f" and {len(ordered) - LABELS:,} more" if len(ordered) > LABELS else ""
+    lines.append(f"{counted(len(ordered), 'label')}: {words}{more}" + (f"; without a label: {missing:,}" if missing else ""))
+    reasons = ", ".join(f"{count:,} ({reason.replace('_', ' ')})" for reason, count in dropped.items() if count)
+    lines.append(f"would be dropped: {reasons or 'none'}")
+    return lines
