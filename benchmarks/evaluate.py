@@ -73,6 +73,7 @@ def write_technique(folder: Path, name: str, seeds: int, table: pd.DataFrame, rn
         "texts": ["made up"],
         "labels": LABELS,
         "perturbed": {},
+        "max_length": 128,
         "logits": {str(seed): [[0.0, 1.0]] for seed in range(seeds)},
     }
     write_json(folder / f"probes/{name}.json", probe)

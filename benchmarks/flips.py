@@ -42,7 +42,7 @@ READERS: dict[str, tuple[str, ...]] = {
     "data/messages.parquet": ("validate", "resample", "train", "evaluate", "errors", "feedback", "promote"),
     "data/feedback.parquet": ("ingest", "prepare"),
     "data/ingest.json": ("techniques", "evaluate", "select", "compare", "report", "promote"),
-    "data/validation.json": ("report",),
+    "data/validation.json": ("select", "report"),
     "data/techniques/*.json": ("resample", "train", "evaluate"),
     "data/samples/*/*.parquet": ("train",),
     "models/*/*/*": ("probe", "promote"),

@@ -55,12 +55,13 @@ def compared_metrics(labels: list[str]) -> list[str]:
     return overall + [f"{label}.{metric}" for label in labels for metric in ("precision", "recall", "f1", "pr_auc")]
 
 
-def leaderboard(evaluations: dict[str, Any], comparisons: dict[str, Any]) -> dict[str, Any]:
-    """The pooled metrics of every technique, and its comparison with the reference."""
+def leaderboard(evaluations: dict[str, Any], probes: dict[str, Any], comparisons: dict[str, Any]) -> dict[str, Any]:
+    """The pooled metrics of every technique, how many tokens of a text it reads, and its comparison with the reference."""
     first = next(iter(evaluations.values()))
     techniques = {
         name: {
             **{key: evaluation[key] for key in ("technique", "parameters", "multiply_adds", "post_hoc")},
+            "max_length": probes[name]["max_length"],
             "seeds": sorted(map(int, evaluation["seeds"])),
             **{key: evaluation["fitted"][key] for key in ("declared_prior", "fitted_prior", "safe")},
             **evaluation["pooled"],
@@ -178,9 +179,8 @@ def main() -> None:
     of_decisions = [metric for metric in compared_metrics(labels) if metric in decided[names[0]].values]
     for family, family_draws in {"operating_point": decided, "out_of_fold": held_out}.items():
         compared[family] = compare(family_draws, reference_of(names), of_decisions, confidence, LOSSES, margin)
-    board = leaderboard(
-        evaluations, {name: {family: by_name.get(name) for family, by_name in compared.items()} for name in names}
-    )
+    comparisons = {name: {family: by_name.get(name) for family, by_name in compared.items()} for name in names}
+    board = leaderboard(evaluations, probes, comparisons)
     board["selection"] = selection(evaluations, of_messages, folds, board["reference"], params.select)
     if params.search.trials:
         board["search"] = search_transfer(read_json(PROJECT.search), params.techniques, held_out, confidence, margin)

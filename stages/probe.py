@@ -1,10 +1,10 @@
 """Score the probe texts with the models of every technique, original and perturbed.
 
-Reads `models/` and the section `probe` of params; writes `probes/<name>.json`: the texts with the logits of each seed, and for
-each perturbation the changed texts, the numbers of the scored texts, their logits, and why the others were skipped. A text that
-a perturbation leaves unchanged says nothing about it. A perturbed text with more tokens than the model reads would be
-truncated, so its probability would be that of another text. Loading the libraries takes longer than scoring the few texts with
-all models, so one stage handles all techniques.
+Reads `models/` and the section `probe` of params; writes `probes/<name>.json`: the texts with the logits of each seed, how
+many tokens of a text the models read, and for each perturbation the changed texts, the numbers of the scored texts, their
+logits, and why the others were skipped. A text that a perturbation leaves unchanged says nothing about it. A perturbed text
+with more tokens than the model reads would be truncated, so its probability would be that of another text. Loading the
+libraries takes longer than scoring the few texts with all models, so one stage handles all techniques.
 """
 
 from __future__ import annotations
@@ -87,7 +87,15 @@ def probed(name: str, params: Params) -> dict[str, Any]:
             of_part[str(seed)] = values.tolist()
     for result, of_part in zip(perturbed.values(), logits[1:], strict=True):
         result["logits"] = of_part
-    return {"texts": texts, "labels": first.labels, "logits": logits[0], "perturbed": perturbed}
+    counted = first.token_counts([])
+    return {
+        "texts": texts,
+        "labels": first.labels,
+        "logits": logits[0],
+        "perturbed": perturbed,
+        # None: they read texts of any length.
+        "max_length": None if counted is None else counted[1],
+    }
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
 """Select the technique to deploy.
 
-Reads the leaderboard with its selection, and the evaluations; writes `selected/`: model.json (which technique, seed and folder,
-or seeds and folders of an ensemble), calibration.json, operating_point.json (costs and resulting metrics) and model_card.md;
-and `reports/metrics.json`, which `dvc exp show` lists. The weights stay where they are.
+Reads the leaderboard with its selection, the evaluations, and the counts of the data; writes `selected/`: model.json (which
+technique, seed and folder, or seeds and folders of an ensemble), calibration.json, operating_point.json (costs and resulting
+metrics) and model_card.md; and `reports/metrics.json`, which `dvc exp show` lists. The weights stay where they are.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def main() -> None:
     with replaced_folder(PROJECT.selected) as folder:
         write_json(folder / "calibration.json", fitted["calibration"])
         write_json(folder / "operating_point.json", point)
-        card = model_card(pointer, point, board, read_json(PROJECT.ingest))
+        card = model_card(pointer, point, board, read_json(PROJECT.ingest), read_json(PROJECT.validation)["lengths"])
         (folder / PROJECT.model_card.name).write_text(card, encoding="utf-8")
         files = {PROJECT.model_card.as_posix(): file_sha256(folder / PROJECT.model_card.name)}
         write_json(folder / "model.json", {**pointer, "files": files})

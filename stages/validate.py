@@ -1,5 +1,5 @@
 """Validate the messages with Great Expectations: schema, nulls, labels, class shares, counts, no leak between splits
-and folds.
+and folds. Count the messages that are longer than the encoder reads.
 
 Reads `data/messages.parquet`; writes `data/validation.json` and Data Docs in `data/data_docs/`. A failed expectation
 stops the pipeline with a table of what failed.
@@ -28,12 +28,14 @@ from ballast.data.label_names import clean_label, spelled
 from ballast.data.splitting import NO_FOLD, SPLITS, rotation_folds
 from ballast.exceptions import UserError
 from stages.pages.data_docs.view import index_page, markdown, offline
+from stages.pages.lengths import SERIOUS, length_lines
 from stages.store.checked import read_frame
 from stages.store.data_sections import FIXED_SPLITS
 from stages.store.files import replaced_folder, write_json
 from stages.store.params import Params, read_params
 from stages.store.project import PROJECT
 from stages.store.running import run
+from stages.store.token_lengths import read_by_encoder
 from stages.store.units import UNIT
 
 WORDS = {"min_value": "at least", "max_value": "at most", "value_set": "one of", "column_set": "exactly"}
@@ -212,6 +214,19 @@ def write_data_docs(folder: Path, results: Mapping[str, list[dict[str, Any]]]) -
     (folder / "index.html").write_text(index_page(results, links), encoding="utf-8")
 
 
+def message_lengths(messages: pd.DataFrame, params: Params) -> tuple[dict[str, Any] | None, list[str]]:
+    """What the encoder reads of the messages, and lines about it; None if the encoder cannot be loaded.
+
+    The run may go on without it, because techniques such as tfidf need no encoder.
+    """
+    name, max_length = params.train.model, params.train.max_length
+    try:
+        lengths = read_by_encoder(name, max_length, messages["text"].tolist(), messages["label"].to_numpy(), SERIOUS)
+    except UserError as error:
+        return None, [f"the lengths of the messages are not counted, because {error}"]
+    return lengths, length_lines(lengths)
+
+
 def main() -> None:
     params = read_params()
     logging.getLogger("great_expectations").setLevel(logging.ERROR)
@@ -236,7 +251,8 @@ def main() -> None:
     every = [expectation for of_table in results.values() for expectation in of_table]
     failed = [expectation for expectation in every if not expectation["success"]]
     critical = [expectation for expectation in failed if expectation["severity"] == FailureSeverity.CRITICAL.value]
-    write_json(PROJECT.validation, {"success": not critical, "expectations": every})
+    lengths, about_lengths = (None, []) if critical else message_lengths(messages, params)
+    write_json(PROJECT.validation, {"success": not critical, "expectations": every, "lengths": lengths})
     if failed:
         print(table_of(failed), file=sys.stderr)
     if critical:
@@ -247,7 +263,8 @@ def main() -> None:
             f"validation: {len(critical)} of {len(every)} expectations failed: {names}{hint}; see"
             f" {PROJECT.data_docs / 'index.html'}"
         )
-    print(f"validate: {len(every) - len(failed)} of {len(every)} expectations hold", file=sys.stderr)
+    for line in (f"{len(every) - len(failed)} of {len(every)} expectations hold", *about_lengths):
+        print(f"validate: {line}", file=sys.stderr)
 
 
 if __name__ == "__main__":

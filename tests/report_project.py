@@ -111,6 +111,17 @@ def ingested(rows: pd.DataFrame, labels: Sequence[str]) -> dict[str, Any]:
     return ingest | {"folds": [counted(rows[rows["fold"] == fold]) for fold in range(FOLDS)]}
 
 
+def made_up_lengths(rows: pd.DataFrame) -> dict[str, Any]:
+    """What the stage validate says about the lengths of the messages: every tenth of the rarest class is longer."""
+    counts = rows["label"].value_counts()
+    by_class = {label: {"messages": int(n), "longer": 0, "share_of_tokens_cut": 0.0} for label, n in counts.items()}
+    rarest = by_class[counts.index[-1]]
+    rarest |= {"longer": rarest["messages"] // 10, "share_of_tokens_cut": 0.05}
+    all_classes = {"messages": len(rows), "longer": rarest["longer"], "share_of_tokens_cut": 0.003}
+    settings = {"encoder": "minilm", "max_length": 128, "positions": 512, "sufficient": 256}
+    return {**settings, "all": all_classes, "by_class": by_class}
+
+
 def scores_of(messages: Messages, seed: int, strength: float | None, rng: np.random.Generator) -> dict[str, np.ndarray]:
     """The logits of one training: the class shares and, with a strength, as much evidence for the true class."""
     rows = {"validation": messages.validation(seed), "test": messages.test(), "train": messages.train(seed)}
@@ -159,7 +170,8 @@ def build(
     write_json(folder / PROJECT.ingest, ingested(rows, labels))
     held = {"name": f"enough {labels[0]}", "success": True, "severity": "critical", "observed": 1234, "expected": "at least 3"}
     failed = held | {"name": "is a warning", "success": False, "severity": "warning"}
-    write_json(folder / PROJECT.validation, {"success": True, "expectations": [held, failed]})
+    lengths = made_up_lengths(rows)
+    write_json(folder / PROJECT.validation, {"success": True, "expectations": [held, failed], "lengths": lengths})
     built = Built(project, list(texts))
     with contextlib.chdir(folder):
         messages = read_messages([])
@@ -185,6 +197,8 @@ def build(
         left_out = {"texts": list(texts), "scored": list(range(1, len(texts))), "skipped": {"0": "too long"}}
         perturbed = {"leet": {**left_out, "logits": {seed: of_texts[1:] for seed, of_texts in probes.items()}}}
         probe = {"texts": list(texts), "labels": labels, "logits": probes, "perturbed": perturbed}
+        # The first technique reads texts of any length.
+        probe["max_length"] = 128 if at else None
         write_json(folder / PROJECT.probes / f"{name}.json", probe)
         built.stage("evaluate", name=name)
     for stage in ("compare", "errors", "select"):

@@ -36,6 +36,7 @@ from stages.production.versions import content
 from stages.store.checked import read_arrays, write_arrays, write_table
 from stages.store.files import read_json, write_json
 from stages.store.project import PROJECT
+from tests.deployed import VALIDATION
 from tests.flow_fixtures import Server, eventually, prefect_server
 from tests.project import Outcome, Project, corpus, project_copy
 
@@ -58,6 +59,7 @@ def built(tmp_path_factory: pytest.TempPathFactory, quick_python: Path) -> Proje
             "evaluate.resamples": 100,
         }
     )
+    project.write(str(PROJECT.validation), VALIDATION)
     # The stages here and only their lock by DVC, which spares a dozen starts.
     for stage in (
         "store.sources",

@@ -27,7 +27,7 @@ with warnings.catch_warnings():
 from stages.store.checked import read_arrays, write_arrays, write_table
 from stages.store.files import read_json
 from stages.store.project import PROJECT
-from tests.deployed import label, promote, score, selected_project, traffic, watch
+from tests.deployed import VALIDATION, label, promote, score, selected_project, traffic, watch
 from tests.project import Outcome, Project, copied
 
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")
@@ -67,6 +67,7 @@ def done(outcome: Outcome) -> str:
 def trained(project: Project) -> Project:
     """The checkout after its pipeline, of which only that runs here which the challenge needs."""
     checkout = Project(project.folder / WORKTREE, project.folder / WORKTREE, project.environment)
+    checkout.write(str(PROJECT.validation), VALIDATION)
     for stage in ("ingest", "search", "techniques", "resample", "train", "evaluate", "probe", "compare", "select"):
         entry = {"name": "tfidf"} if stage in ("resample", "train", "evaluate") else {}
         for seed in ({"seed": 0}, {"seed": 1}) if stage in ("resample", "train") else ({},):

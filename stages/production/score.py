@@ -62,7 +62,7 @@ def score_window(source: str, window: str, params: Params, version: Version) -> 
         locked(quarantine_path),
         tqdm(desc="score", unit=" rows", disable=None) as bar,
     ):
-        count, quarantined = score_rows(
+        counts = score_rows(
             read_rows(source, columns_of(params), dialect_of(params)),
             window,
             public_url(source),
@@ -75,11 +75,12 @@ def score_window(source: str, window: str, params: Params, version: Version) -> 
             metadata={},
             progress=Progress(bar).add,
         )
-        if not quarantined:
+        if not counts.quarantined:
             quarantine_path.unlink()
     print(
-        f"score: {window}: {counted(count, 'message')} scored with version {version.name}"
-        + (f", {counted(quarantined, 'row')} in {quarantine_path}" if quarantined else ""),
+        f"score: {window}: {counted(counts.scored, 'message')} scored with version {version.name}"
+        + (f", {counts.cut_off:,} of them longer than the model reads" if counts.cut_off else "")
+        + (f", {counted(counts.quarantined, 'row')} in {quarantine_path}" if counts.quarantined else ""),
         file=sys.stderr,
     )
 

@@ -143,7 +143,7 @@ class Scorer:
             if {**made_from, "sha256": self.version.sha256}.items() <= present.items():
                 return {"scored": present["scored"], "quarantined": present["quarantined"], "anew": False}
             try:
-                count, quarantined = score_rows(
+                counts = score_rows(
                     local_rows(local, source, columns, dialect, tell=False),
                     name,
                     source,
@@ -160,6 +160,6 @@ class Scorer:
                 # The old scores are of other bytes or of another model, so they must not stay under this name.
                 self.target.removed(scores)
                 raise
-            if not quarantined:
+            if not counts.quarantined:
                 self.target.removed(quarantine)
-        return {"scored": count, "quarantined": quarantined, "anew": True}
+        return {"scored": counts.scored, "quarantined": counts.quarantined, "anew": True}

@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from ballast.data.text_lengths import count_longer
 from ballast.exceptions import UserError
 from ballast.models.base import Model
 from stages.production.deployed import Version
@@ -84,6 +85,17 @@ class Scoring:
     params: Params
     version: Version
     model: Model
+
+
+class Counts(NamedTuple):
+    """Rows of a window: scored, quarantined, and scored messages that the model does not read to the end.
+
+    cut_off : None if the model reads texts of any length.
+    """
+
+    scored: int
+    quarantined: int
+    cut_off: int | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,7 +219,7 @@ def score_rows(
     *,
     metadata: Mapping[str, Any],
     progress: Callable[[int], None],
-) -> tuple[int, int]:
+) -> Counts:
     """Write the scored messages and the quarantined rows; returns how many there are of each.
 
     metadata : stored with the scores, beside the counts and the version.
@@ -215,7 +227,7 @@ def score_rows(
     Raises UserError, after the quarantine is written, if too many rows are malformed.
     """
     columns, settings, version = columns_of(scoring.params), scoring.params.production.score, scoring.version
-    seen, count = Seen(), 0
+    seen, count, cut_off = Seen(), 0, None
     if columns.id is None:
         rows = numbered(rows, window)
     with outputs.scored as scored_path:
@@ -230,10 +242,14 @@ def score_rows(
                 fresh = chunk if columns.id is None else without_repeated_ids(chunk, seen, quarantine)
                 if fresh:
                     writer.write_table(scored_table(fresh, scoring.model, version))
+                    of_chunk = count_longer([row.text or "" for row in fresh], scoring.model.token_counts)
+                    cut_off = of_chunk if cut_off is None or of_chunk is None else cut_off + of_chunk
                 count += len(fresh)
                 progress(len(chunk))
             total = count + quarantine.count
             counts = {"rows": total, "scored": count, "quarantined": quarantine.count}
+            if cut_off is not None:
+                counts["cut_off"] = cut_off
             origin = {"window": window, "source": source, "model": version.name, "sha256": version.sha256}
             writer.add_key_value_metadata({"ballast": json.dumps({**metadata, **counts, **origin}, sort_keys=True)})
         if (share := quarantine.count / max(1, total)) > settings.quarantine:
@@ -242,4 +258,4 @@ def score_rows(
                 f" {settings.quarantine:.1%} (production.score.quarantine), so nothing was scored; they are in"
                 f" {outputs.quarantine_name}, the first is {quarantine.first}"
             )
-    return count, quarantine.count
+    return Counts(count, quarantine.count, cut_off)

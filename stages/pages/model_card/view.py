@@ -10,6 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from ballast.evaluation.metrics import higher_is_better
+from stages.pages.lengths import of_model
 from stages.pages.model_card.text import comparison, limits, markdown, split_counts
 from stages.pages.words import class_name, decision_rule, join_words, metric_name, operating_point_rule, with_interval
 from stages.store.split_words import split_in_words
@@ -86,7 +87,11 @@ def conditions(pointer: Mapping[str, Any]) -> list[str]:
 
 
 def model_card(
-    pointer: Mapping[str, Any], point: Mapping[str, Any], board: Mapping[str, Any], ingest: Mapping[str, Any]
+    pointer: Mapping[str, Any],
+    point: Mapping[str, Any],
+    board: Mapping[str, Any],
+    ingest: Mapping[str, Any],
+    lengths: Mapping[str, Any] | None,
 ) -> str:
     """The card of the selected model.
 
@@ -94,6 +99,7 @@ def model_card(
     ----------
     pointer, point : `selected/model.json` and `selected/operating_point.json`.
     board, ingest : `reports/leaderboard.json` and `data/ingest.json`.
+    lengths : how many messages are longer than an encoder reads, from `data/validation.json`; None if they are not counted.
     """
     name, labels, production = pointer["technique"], board["labels"], board["production_prior"]
     technique = board["techniques"][name]
@@ -110,6 +116,7 @@ def model_card(
             point=point,
             technique=technique,
             ingest=ingest,
+            lengths=of_model(technique["max_length"], lengths),
             labels=labels,
             rarest=rarest,
             splits=split_counts(ingest, labels),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ballast.data.splitting import SPLITS
+from stages.pages.lengths import of_data
 from stages.pages.report.results import Results
 from stages.store.ingested import fixed_split
 from stages.store.split_words import split_in_words
@@ -44,6 +45,7 @@ def data(results: Results) -> dict[str, Any]:
         "total": total,
         "largest_share": largest / total,
         "dropped": dict(sorted(ingest["dropped"].items(), key=lambda item: -item[1])),
+        "lengths": of_data(results.validation["lengths"]),
         "expectations": sorted(expectations, key=lambda expectation: bool(expectation["success"])),
         "n_failed": sum(not expectation["success"] for expectation in expectations),
     }

@@ -1,0 +1,107 @@
+"""How many messages are longer than an encoder reads, and how much of them it does not see, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ballast.io.printable import counted
+from stages.pages.words import capitalize_first, percent
+
+# If more messages of a class are cut off, the cut may remove what the class shows in.
+SERIOUS = 0.05
+
+
+def share_in_words(share: float) -> str:
+    """A share in percent; a small one is not shown as zero.
+
+    >>> share_in_words(0.00001), share_in_words(0.02)
+    ('less than 0.01%', '2.0%')
+    """
+    return "less than 0.01%" if 0 < share < 1e-4 else percent(share)
+
+
+def longer(counts: Mapping[str, Any], of_label: str = "") -> str:
+    """How many messages are longer, such as `12 of 653 messages of spam (1.8%)`."""
+    n_longer, messages = counts["longer"], counts["messages"]
+    share = share_in_words(n_longer / max(1, messages))
+    return f"{n_longer:,} of {counted(messages, 'message')}{of_label and f' of {of_label}'} ({share})"
+
+
+def longer_than_read(lengths: Mapping[str, Any]) -> str:
+    """How many messages are longer than `train.max_length`, as the beginning of a sentence in lower case."""
+    counts, limit = lengths["all"], f"{lengths['max_length']:,} tokens"
+    if not counts["longer"]:
+        return f"no message is longer than {limit}"
+    verb = "is" if counts["longer"] == 1 else "are"
+    return f"{longer(counts)} {verb} longer than {limit}"
+
+
+def most_affected(lengths: Mapping[str, Any]) -> str:
+    """The label with the largest share of longer messages."""
+    of_label = lengths["by_class"]
+    return max(of_label, key=lambda label: of_label[label]["longer"] / max(1, of_label[label]["messages"]))
+
+
+def is_serious(counts: Mapping[str, Any]) -> bool:
+    """Whether too many messages are longer than the encoder reads."""
+    return bool(counts["longer"] > SERIOUS * counts["messages"])
+
+
+def advice(lengths: Mapping[str, Any]) -> str:
+    """What to change, without the full stop."""
+    if lengths["sufficient"] > lengths["max_length"]:
+        largest = lengths["sufficient"] == lengths["positions"]
+        return (
+            f"set train.max_length: {lengths['sufficient']}{', the largest that the encoder can read,' if largest else ''} for"
+            " more time and memory, or use tfidf, which reads whole texts"
+        )
+    return "the encoder cannot read more; put what matters first, or use tfidf, which reads whole texts"
+
+
+def length_lines(lengths: Mapping[str, Any]) -> list[str]:
+    """Lines for the terminal: how much is cut off, and advice if it is much."""
+    line = f"{longer_than_read(lengths)} (train.max_length)"
+    if lengths["all"]["longer"]:
+        line += f"; the encoder does not see the rest, {share_in_words(lengths['all']['share_of_tokens_cut'])} of all text"
+    label = most_affected(lengths)
+    counts = lengths["by_class"][label]
+    if not is_serious(counts):
+        return [line]
+    cut = share_in_words(counts["share_of_tokens_cut"])
+    warning = f"warning: the encoder cuts off the end of {longer(counts, label)}, {cut} of the text of this class"
+    return [line, f"{warning}; {advice(lengths)}"]
+
+
+def of_data(lengths: Mapping[str, Any] | None) -> str:
+    """What encoders read of the messages, for the report."""
+    if lengths is None:
+        return "The lengths of the messages are not counted, because the encoder could not be loaded."
+    sentence = capitalize_first(longer_than_read(lengths))
+    if not lengths["all"]["longer"]:
+        return f"{sentence} (train.max_length), so encoders read whole messages."
+    label = most_affected(lengths)
+    counts = lengths["by_class"][label]
+    sentences = [
+        f"{sentence} (train.max_length).",
+        "Encoders read only the beginning of these messages;"
+        f" {share_in_words(lengths['all']['share_of_tokens_cut'])} of all text is cut off.",
+        f"The class {label} is affected most: {longer(counts)}, {share_in_words(counts['share_of_tokens_cut'])} of its text.",
+    ]
+    if is_serious(counts):
+        sentences.append(f"{capitalize_first(advice(lengths))}.")
+    return " ".join(sentences)
+
+
+def of_model(max_length: int | None, lengths: Mapping[str, Any] | None) -> str:
+    """What a model reads of a text, for its card.
+
+    max_length : tokens that it reads; None if it reads texts of any length.
+    """
+    if max_length is None:
+        return "This model reads texts of any length."
+    sentence = f"This model reads the first {max_length:,} tokens of a text."
+    if lengths is None:
+        return f"{sentence} The lengths of the messages are not counted."
+    cut = f", and {share_in_words(lengths['all']['share_of_tokens_cut'])} of all text is cut off"
+    return f"{sentence} {capitalize_first(longer_than_read(lengths))}{cut if lengths['all']['longer'] else ''}."
