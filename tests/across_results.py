@@ -48,6 +48,7 @@ def entry_of(technique: str, changes: Mapping[str, float], gain: float, *, refer
 
     base = {"corrected": 0.6, "operating_point": 0.6 + gain}
     values = {family: {m: estimate(base[family] + signed(m, family)) for m in metrics_of(family)} for family in FAMILIES}
+    values["raw"] = {m: estimate(base["corrected"]) for m in METRICS}
     differences = {
         family: {m: difference(signed(m, family), higher_is_better=m != "log_loss") for m in metrics_of(family)}
         for family in FAMILIES
@@ -85,6 +86,7 @@ def result_of(
         train={"messages": messages, "rare": round(share * messages)},
         test={"messages": 1500, "rare": max(3, round(share * 1500))},
         split="grouped",
+        crossing=0,
         seeds=[0, 1, 2],
         confidence=0.95,
         margin=0.02,

@@ -30,7 +30,7 @@ SECONDS_COLUMNS = ("data_set", "entry", "training_seconds", "message_passes", "m
 METRICS = ("macro_f1", "rare_f1", "rare_recall", "tail_macro_f1", "rare_pr_auc", "log_loss", "accuracy")
 
 # Keys of `ingest` that say where the data are, and not what they are.
-PLACE = {"source", "path", "sha256", "hub", "text_column", "label_column", "id_column", "label_map", "dialect"}
+PLACE = {"source", "path", "sha256", "hub", "text_column", "label_column", "id_column", "label_map", "dialect", "split_column"}
 
 Estimates = dict[str, dict[str, dict[str, float]]]
 Differences = dict[str, dict[str, dict[str, Any]]]
@@ -85,6 +85,7 @@ class Counts(Section):
 class Entry(Section):
     """An entry on one data set: values with intervals, differences from the baseline, and from its threshold.
 
+    values : by family; `raw` is on the unweighted test set, as others publish their figures.
     over_threshold : decisions for the most probable class, minus those of the baseline at its operating point.
     """
 
@@ -103,7 +104,10 @@ class Chosen(Section):
 
 
 class DataSetResult(Section):
-    """The result of one data set. `settings` and `source` are the digests of what it was measured with."""
+    """The result of one data set. `settings` and `source` are the digests of what it was measured with.
+
+    crossing : rows of training or validation that have a near duplicate in a later split.
+    """
 
     protocol: int
     settings: str
@@ -118,6 +122,7 @@ class DataSetResult(Section):
     train: Counts
     test: Counts
     split: str
+    crossing: int
     seeds: Annotated[list[Seed], Field(min_length=1)]
     confidence: float
     margin: float

@@ -143,9 +143,9 @@ def facts_of(result: DataSetResult, about: Mapping[str, Any]) -> dict[str, Any]:
     return {key: content[key] for key in SHOWN} | {key: about[key] for key in ("tests", "address", "licence")}
 
 
-SHOWN = (
-    "classes", "rarest", "share", "prior", "train", "test", "split", "seeds", "entries", "threshold", "chosen", "tail", "data",
-)  # fmt: skip
+# Parts of the result of a data set that the page and the chapter show.
+ABOUT = ("classes", "rarest", "share", "prior", "train", "test", "split", "crossing", "seeds", "tail", "data")
+SHOWN = (*ABOUT, "entries", "threshold", "chosen")
 
 
 def across(settings: DataSets, results: Results, published: Sequence[Published], missing: Mapping[str, str]) -> Across:

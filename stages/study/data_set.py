@@ -80,7 +80,8 @@ def prepare(folder: Path, content: Mapping[str, Any]) -> None:
     states = PROJECT.states.resolve()
     (folder / "data").mkdir(parents=True, exist_ok=True)
     with replaced(folder / PROJECT.params) as temporary, temporary.open("w", encoding="utf-8") as file:
-        YAML(typ="safe", pure=True).dump(dict(content), file)
+        # The order of the entries stays: the baseline also computes the frozen states that the others reuse.
+        YAML(pure=True).dump(dict(content), file)
     # Without its rows: feedback belongs to the main data.
     parquet.write_table(parquet.read_schema(PROJECT.feedback).remove_metadata().empty_table(), folder / PROJECT.feedback)
     states.mkdir(parents=True, exist_ok=True)
@@ -205,6 +206,7 @@ def entries_of(board: Mapping[str, Any], keys: Mapping[str, str], drawn: Mapping
             if name != reference:
                 compared = {**row["comparison"][family]["metrics"], TAIL: tails[family][name]["metrics"][TAIL]}  # type: ignore[index]
                 differences[family] = {metric: short(compared[key]) for metric, key in keys.items() if key in compared}
+        values["raw"] = {metric: row["raw"][key] for metric, key in keys.items() if key in row["raw"]}
         entries[name] = {
             "technique": row["technique"],
             "values": values,
@@ -274,6 +276,7 @@ def result_of(params: Params) -> dict[str, Any]:
         "train": counted(of_train, rarest),
         "test": counted(ingested["splits"]["test"], rarest),
         "split": params.ingest.split,
+        "crossing": ingested["split"]["crossing"]["rows"],
         "seeds": params.train.seeds,
         "confidence": confidence,
         "margin": margin,

@@ -116,7 +116,7 @@ def published(across: Across) -> list[str]:
     rows = []
     for figure in across.published:
         result = across.data_sets.get(figure["data_set"])
-        values = result["entries"][across.reference]["values"]["corrected"] if result else {}
+        values = result["entries"][across.reference]["values"]["raw"] if result else {}
         ours = values.get(figure["metric"] or "")
         rows.append(
             [

@@ -221,7 +221,10 @@ def facts(across: Across) -> list[dict[str, Any]]:
     return [
         {
             "name": name,
-            **{key: result[key] for key in ("tests", "address", "licence", "classes", "rarest", "share", "train", "test")},
+            **{
+                key: result[key]
+                for key in ("tests", "address", "licence", "classes", "rarest", "share", "train", "test", "split", "crossing")
+            },
             "baseline": result["entries"][across.reference]["values"]["operating_point"]["rare_f1"],
             "threshold": result["threshold"]["rare_f1"],
             "chosen": result["chosen"],
@@ -231,11 +234,11 @@ def facts(across: Across) -> list[dict[str, Any]]:
 
 
 def published(across: Across) -> list[dict[str, Any]]:
-    """The figures of others beside ours: the baseline's value for the most probable class, if the data set has a result."""
+    """The figures of others beside ours: the baseline's raw value on the unweighted test set, if the data set has a result."""
     rows = []
     for figure in across.published:
         result = across.data_sets.get(figure["data_set"])
-        values = result["entries"][across.reference]["values"]["corrected"] if result and figure["metric"] else {}
+        values = result["entries"][across.reference]["values"]["raw"] if result and figure["metric"] else {}
         rows.append({**figure, "ours": values.get(figure["metric"])})
     return rows
 
