@@ -356,6 +356,23 @@ def test_a_blank_label_is_missing_with_a_label_map_too(workspace: Project, name:
     assert summary(workspace)["dropped"]["missing_label"] == 1
 
 
+def test_some_files_of_a_folder_and_a_preview(workspace: Project) -> None:
+    for number in range(3):
+        workspace.write(f"shelf/part{number}.csv", GOOD[number * 10 : number * 10 + 10])
+    workspace.write("shelf/notes.doc", b"text,label\nno message,ham\n")
+    workspace.edit({"ingest.path": "shelf", "ingest.files": "part*.csv"})
+    shown = workspace.stage_here("ingest", preview=True)
+    assert shown.code == 0, shown.stderr
+    assert "3 files: csv, UTF-8, delimiter ','" in shown.stderr and "33 lines, 30 records, 0 rejected rows" in shown.stderr
+    assert "2 labels: 'ham' 20, 'spam' 10" in shown.stdout and "would be dropped: none" in shown.stdout
+    assert not (workspace.folder / "data/messages.parquet").exists()
+    done = workspace.stage_here("ingest")
+    assert done.code == 0, done.stderr
+    found = messages(workspace)
+    assert same(found) and found["id"].tolist() == [str(number) for number in range(1, ROWS + 1)]
+    assert summary(workspace)["read"]["files"] == 3
+
+
 def test_ids_are_kept(workspace: Project) -> None:
     ids = [f"message-{number:03d}" for number in range(ROWS)]
     assert ingest(workspace, content=GOOD.assign(key=ids), id_column="key").index.tolist() == ids

@@ -109,8 +109,8 @@ def read_part(settings: Ingest) -> Source:
     if settings.source == "hub":
         source = of_hub(settings, wanted)
     elif settings.source == "sms_spam":
-        path, served_by = sms_spam.obtain(Path(settings.path))
-        read = read_training(str(path), SMS)
+        raw, served_by = sms_spam.obtain(Path(settings.path))
+        read = read_training(str(raw), SMS)
         names = [{"column1": "label", "column2": "text"}.get(name, name) for name in read.located.column_names]
         source = Source(read.located.rename_columns(names), served_by, [read])
         wanted = {"text_column": "text", "label_column": "label"}
@@ -120,8 +120,9 @@ def read_part(settings: Ingest) -> Source:
             source=settings.source,
             dialect=settings.dialect,
         )
-        read = read_training(settings.path, expected, rejects=settings.rejects, sha256=settings.sha256)
-        source = Source(read.located, f"file {public_url(settings.path)}", [read])
+        path = settings.path if settings.files is None else f"{settings.path.rstrip('/')}/{settings.files}"
+        read = read_training(path, expected, rejects=settings.rejects, sha256=settings.sha256)
+        source = Source(read.located, f"file {public_url(path)}", [read])
     if len(source.rows) == 0:
         raise UserError(f"{source.served_by}: no rows; expected messages with the columns {', '.join(wanted.values())}")
     columns = {NAMES.get(key, key): as_strings(source.rows[name], name, source.served_by) for key, name in wanted.items()}
