@@ -29,6 +29,7 @@ from ballast.data.splitting import NO_FOLD, SPLITS, rotation_folds
 from ballast.exceptions import UserError
 from stages.pages.data_docs.view import index_page, markdown, offline
 from stages.pages.lengths import SERIOUS, length_lines
+from stages.pages.words import class_name
 from stages.store.checked import read_frame
 from stages.store.data_sections import FIXED_SPLITS
 from stages.store.files import replaced_folder, write_json
@@ -84,7 +85,7 @@ def message_expectations(messages: pd.DataFrame, params: Params) -> dict[str, An
         )
     for split in ("validation", "test") if fixed else ("test",):
         for label in labels:
-            made[f"enough {label} in {split}"] = gxe.ExpectTableRowCountToBeBetween(
+            made[f"enough {class_name(label)} in {split}"] = gxe.ExpectTableRowCountToBeBetween(
                 min_value=settings.minimum_count, row_condition=(Column("label") == label) & (Column("split") == split)
             )
     if shares is not None:
@@ -94,7 +95,7 @@ def message_expectations(messages: pd.DataFrame, params: Params) -> dict[str, An
         of_prior = messages[messages["split"] == "train"] if train_only else messages
         bounds = count_bounds(prior, len(of_prior), settings.false_alarm)
         for label, share, low, high in zip(labels, prior, *bounds, strict=True):
-            made[f"share of {label} is {share:.1%} except for chance"] = gxe.ExpectTableRowCountToBeBetween(
+            made[f"share of {class_name(label)} is {share:.1%} except for chance"] = gxe.ExpectTableRowCountToBeBetween(
                 min_value=int(low),
                 max_value=int(high),
                 row_condition=(Column("label") == label) & (Column("split") == "train")
@@ -127,7 +128,7 @@ def fold_counts(messages: pd.DataFrame, labels: list[str], n_folds: int) -> pd.D
 def fold_expectations(labels: list[str], minimum_count: int) -> dict[str, Any]:
     """Expectations on the table of folds by their titles: enough messages of each label in the smallest fold."""
     return {
-        f"enough {label} in every fold": gxe.ExpectColumnMinToBeBetween(
+        f"enough {class_name(label)} in every fold": gxe.ExpectColumnMinToBeBetween(
             column="messages", min_value=minimum_count, row_condition=Column("label") == label
         )
         for label in labels

@@ -18,6 +18,7 @@ from ballast.data.label_names import same_label
 from ballast.exceptions import UserError
 from ballast.io.urls import public_url
 from ballast.parameters import SEEDS, check_number
+from stages.pages.words import class_name
 from stages.production.feedback import read_feedback
 from stages.production.scoring import columns_of
 from stages.store.checked import read_table, write_table
@@ -91,7 +92,7 @@ def main(schedule: Sequence[float], size: int, labelled: float, seed: int, sourc
     named = params.operating_point.label
     rare = same_label(named, counts) or named if named else min(counts, key=lambda label: counts[label], default="")
     if len(counts) < 2 or rare not in counts:
-        left = ", ".join(f"{count:,} {label}" for label, count in counts.items()) or "none"
+        left = ", ".join(f"{count:,} {class_name(label)}" for label, count in counts.items()) or "none"
         raise UserError(
             f"{public_url(source or params.ingest.path)}: only {left} are not in training or validation; expected"
             f" messages of {rare or 'the rare class'} and of another class"
@@ -113,7 +114,7 @@ def main(schedule: Sequence[float], size: int, labelled: float, seed: int, sourc
             given = drawn[rng.random(size) < labelled]
             if len(given):
                 given[["id", "label"]].to_csv(folder / "labels" / f"{window}.csv", index=False)
-    of_each = ", ".join(f"{count:,} {label}" for label, count in counts.items())
+    of_each = ", ".join(f"{count:,} {class_name(label)}" for label, count in counts.items())
     print(f"replay: {len(schedule)} windows of {size:,} messages, drawn from {of_each}", file=sys.stderr)
 
 
