@@ -62,6 +62,17 @@ def operating_point_rows(point: Mapping[str, Any], labels: list[str]) -> list[li
     ]
 
 
+def quality(point: Mapping[str, Any], label: str) -> str:
+    """Precision and recall of a label at the operating point, in one sentence; empty if one is not defined."""
+    precision, recall = (point["out_of_fold"][f"{label}.{metric}"] for metric in ("precision", "recall"))
+    if not precision or not recall:
+        return ""
+    return (
+        f"On out-of-fold messages, its decisions have a precision of {with_interval(precision)} and a recall of"
+        f" {with_interval(recall)} for the class {label}."
+    )
+
+
 def metric_cells(technique: Mapping[str, Any], key: str) -> list[str]:
     """A metric raw, corrected and at the operating point."""
     return [with_interval(technique[family].get(key)) for family in FAMILIES]
@@ -119,6 +130,7 @@ def model_card(
             lengths=of_model(technique["max_length"], lengths),
             labels=labels,
             rarest=rarest,
+            quality=quality(point, rarest),
             splits=split_counts(ingest, labels),
             test_set=split_in_words(ingest),
             priors=prior_rows(pointer, technique, {label: production[label] for label in labels}),
@@ -133,7 +145,7 @@ def model_card(
                 for metric in PER_CLASS
             ],
             supports=[f"{test[label]:,} {class_name(label)}" for label in labels],
-            dropped=[f"{count:,} {reason.replace('_', ' ')}" for reason, count in ingest["dropped"].items()],
+            dropped=[f"{count:,} {reason.replace('_', ' ')}" for reason, count in ingest["dropped"].items() if count],
             metric=metric_name(pointer["metric"]),
             conditions=conditions(pointer),
             comparison=comparison(name, board, rarest),

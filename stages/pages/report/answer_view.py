@@ -123,6 +123,20 @@ def threshold_sentence(point: Mapping[str, Any], label: str) -> str:
     return f"at threshold {probability(ends['value'])}{interval}"
 
 
+def threshold_explained(label: str, confidence: str) -> str:
+    """What the threshold is, for two classes.
+
+    Examples
+    --------
+    >>> threshold_explained("spam", "95%")
+    'A message is predicted as spam if its probability of spam exceeds the threshold. Its 95% interval is in parentheses.'
+    """
+    return (
+        f"A message is predicted as {label} if its probability of {label} exceeds the threshold. Its"
+        f" {confidence} interval is in parentheses."
+    )
+
+
 def conditions(results: Results) -> str:
     """The constraints of the selection, as a clause; empty without constraints."""
     rule = results.params.select
@@ -173,7 +187,7 @@ def tied_sentences(results: Results) -> list[str]:
     else:
         sentences = ["No other technique lies within one standard error of the best."]
     share = results.selection["stability"].get(selected, 0.0)
-    stable = f"The rule selects {selected} in {share:.0%} of bootstrap redraws"
+    stable = f"The rule selects {selected} in {share:.0%} of bootstrap samples"
     if share >= STABLE or not names:
         return [*sentences, f"{stable}."]
     operations = {name: results.board["techniques"][name]["multiply_adds"] for name in [selected, *names]}
@@ -191,6 +205,7 @@ def answer(results: Results) -> dict[str, Any]:
         "technique": results.selected["technique"],
         "members": len(results.selected["seeds"]) if results.selected["deploy"] == "ensemble" else 1,
         "threshold": threshold_sentence(point, label),
+        "explained": threshold_explained(label, results.confidence) if len(point["labels"]) == 2 else "",
         "label": label,
         "share": share,
         "rows": quality(point, label, share),

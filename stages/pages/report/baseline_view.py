@@ -85,9 +85,10 @@ def against_baseline(results: Results) -> dict[str, Any]:
     sign = 1 if higher_is_better(metric) else -1
     best = max(entries, key=lambda name: sign * entries[name]["difference"])
     gain = entries[best]
+    chance = ", which may be chance" if gain["low"] <= 0 <= gain["high"] else ""
     largest = (
         f"The largest gain in {metric_name(metric)} is that of {best}: {signed(gain['difference'])}"
-        f" ({signed(gain['low'])} to {signed(gain['high'])})."
+        f" ({signed(gain['low'])} to {signed(gain['high'])}){chance}."
     )
     return {
         "reference": reference,
