@@ -150,7 +150,7 @@ def test_names_that_other_readers_take_for_missing_are_labels(workspace: Project
     rows = pd.DataFrame({"text": ["one more", "and one"], "label": [missing, " \u200b"]})
     done, labels = ingested(workspace, pd.concat([table, rows], ignore_index=True), f"a.{ending}")
     assert labels == {"ham": 30, name: 20}, done.stderr
-    assert "ingest: 2 rows without a label, the first is row 51" in done.stderr
+    assert f"ingest: 2 rows without a label, the first is a.{ending}: row 51" in done.stderr
     assert read_json(workspace.folder / PROJECT.ingest)["dropped"]["missing_label"] == 2
 
 
@@ -160,7 +160,7 @@ def test_a_floating_point_nan_is_a_missing_label_or_text(workspace: Project) -> 
     numbers[:4] = np.nan
     done, labels = ingested(workspace, table.assign(label=numbers), "a.parquet", label_map={0: "ham", 1: "spam"})
     assert sum(labels.values()) == 46 and set(labels) == {"ham", "spam"}, done.stderr
-    assert "4 rows without a label, the first is row 1" in done.stderr
+    assert "4 rows without a label, the first is a.parquet: row 1" in done.stderr
 
 
 def test_a_label_map_names_values_as_the_file_does_or_as_yaml_does(workspace: Project) -> None:

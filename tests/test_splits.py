@@ -94,15 +94,15 @@ def test_the_latest_messages_are_the_test_set(workspace: Project, write: Any, sh
 
 
 BAD_TIMES = {
-    "no time": ([None], "row 5 has no time in the column 'sent' (ingest.time_column)"),
-    "another order": (["31.01.2024"], "row 5 has the time '31.01.2024'"),
-    "no valid date": (["2024-02-30"], "row 5 has the time '2024-02-30', which is no valid date"),
+    "no time": ([None], "row 5 (line 6) has no time in the column 'sent' (ingest.time_column)"),
+    "another order": (["31.01.2024"], "row 5 (line 6) has the time '31.01.2024'"),
+    "no valid date": (["2024-02-30"], "row 5 (line 6) has the time '2024-02-30', which is no valid date"),
     "another kind": (
         ["2024-01-31T10:00:00Z"],
-        "row 5 has the time '2024-01-31T10:00:00Z', a date and time with an offset, but",
+        "row 5 (line 6) has the time '2024-01-31T10:00:00Z', a date and time with an offset, but",
     ),
-    "milliseconds": (["1706704496000"], "row 5 has the time '1706704496000'"),
-    "a date without separators": (["20240131"], "row 5 has the time '20240131'"),
+    "milliseconds": (["1706704496000"], "row 5 (line 6) has the time '1706704496000'"),
+    "a date without separators": (["20240131"], "row 5 (line 6) has the time '20240131'"),
 }
 
 
@@ -176,10 +176,10 @@ def test_other_names_of_splits(workspace: Project) -> None:
     messages, _, _ = ingested(workspace, table, split="column", split_column="part", split_map=mapping)
     assert messages["split"].value_counts().to_dict() == official()["part"].value_counts().to_dict()
     error = refused(workspace, table, split_map=None)
-    assert "row 1 has the split '0' in the column 'part' (ingest.split_column)" in error
+    assert "row 1 (line 2) has the split '0' in the column 'part' (ingest.split_column)" in error
     assert "ingest.split_map renames values" in error
     error = refused(workspace, table.assign(part=[None, *table["part"][1:]]), split_map=mapping)
-    assert "row 1 has no split in the column 'part'" in error
+    assert "row 1 (line 2) has no split in the column 'part'" in error
 
 
 def test_a_file_for_each_split(workspace: Project) -> None:

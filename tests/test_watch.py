@@ -363,20 +363,20 @@ def test_the_last_label_of_a_message_counts(project: Project) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "error"),
     [
-        ("a.csv", b"id,label\n1,spam\n2,spma\n", "a.csv: row 2 has the label 'spma': did you mean 'spam'? known: ham, spam"),
-        ("a.csv", b"id,lable\n1-1,spam\n", "a.csv: no column 'label': did you mean 'lable'? known: id, lable"),
-        ("a.csv", b"label\nspam\n", "a.csv: no column 'id': known: label"),
-        ("a.csv", b"", "a.csv: cannot be read as csv: "),
-        ("a.jsonl", b"", "a.jsonl: cannot be read as jsonl: "),
-        ("a.jsonl", b"{", "a.jsonl: cannot be read as jsonl: "),
-        ("a.parquet", b"", "a.parquet: cannot be read as parquet: "),
-        ("a.csv", b"id,label\n1-1,spam\n1-2\n", "a.csv: cannot be read as csv: "),
+        ("a.csv", b"id,label\n1,spam\n2,spma\n", "a.csv: row 2 (line 3) has the label 'spma': did you mean 'spam'?"),
+        ("a.csv", b"id,lable\n1-1,spam\n", "a.csv: no column 'label' (expected id and label): did you mean 'lable'?"),
+        ("a.csv", b"label\nspam\n", "a.csv: no column 'id' (expected id and label): known: label"),
+        ("a.csv", b"", "a.csv: empty file"),
+        ("a.jsonl", b"", "a.jsonl: empty file"),
+        ("a.jsonl", b"{", "a.jsonl: row 1 (line 1): invalid JSON: "),
+        ("a.parquet", b"", "a.parquet: empty file"),
+        ("a.csv", b"id,label\n1-1,spam\n1-2\n", "a.csv: row 2 (line 3): malformed csv: 1 field, expected 2"),
         ("a.csv", b"id,label\n1-1,\xff\n", "a.csv: "),
-        ("a.xlsx", b"x", "a.xlsx: expected a csv, tsv, jsonl or parquet file with the columns id and label"),
-        ("a.csv", b"id,label\n1-1,spam\n ,ham\n", "a.csv: row 2 has no id; expected the id of a scored message"),
-        ("a.csv", b"id,label\n,ham\n", "a.csv: row 1 has no id"),
-        ("a.jsonl", b'{"id": null, "label": "ham"}\n{"id": "1", "label": "ham"}\n', "a.jsonl: row 1 has no id"),
-        ("a.jsonl", b'{"id": "1", "label": 1}\n', "a.jsonl: row 1 has the label '1': known: ham, spam"),
+        ("a.xlsx", b"x", "a.xlsx: cannot be read as xlsx: "),
+        ("a.csv", b"id,label\n1-1,spam\n ,ham\n", "a.csv: row 2 (line 3) has no id; expected the id of a scored message"),
+        ("a.csv", b"id,label\n,ham\n", "a.csv: row 1 (line 2) has no id"),
+        ("a.jsonl", b'{"id": null, "label": "ham"}\n{"id": "1", "label": "ham"}\n', "a.jsonl: row 1 (line 1) has no id"),
+        ("a.jsonl", b'{"id": "1", "label": 1}\n', "a.jsonl: row 1 (line 1) has the label '1': known: ham, spam"),
     ],
 )  # fmt: skip
 def test_labels_that_cannot_be_read_are_one_readable_line(project: Project, name: str, content: bytes, error: str) -> None:
@@ -450,7 +450,7 @@ def test_labels_of_people_may_be_those_of_the_file(project: Project) -> None:
     # The value spam of the file is the label ham, but people see the labels of the model.
     assert "'spam ' is read as the label 'spam', not as the value that ingest.label_map maps to 'ham'" in done.stderr
     project.write(f"{PROJECT.labels}/a.csv", b"id,label\n5-1,0\n5-2,2\n")
-    assert "a.csv: row 2 has the label '2': known: 0, 1, ham, spam" in project.stage_here("feedback").error
+    assert "a.csv: row 2 (line 3) has the label '2': known: 0, 1, ham, spam" in project.stage_here("feedback").error
 
 
 def test_feedback_has_the_split_of_its_near_duplicates_and_keeps_it(project: Project) -> None:
