@@ -149,7 +149,7 @@ def test_an_id_that_lost_its_digits_is_refused_in_training_and_in_production(wor
     table = corpus({"ham": 30, "spam": 20}, twins=0)
     ids = [f"m{row}" for row in range(len(table))]
     done, _ = ingested(workspace, table.assign(id=[*ids[:6], value, *ids[7:]]), id_column="id")
-    assert f"a.csv: row 7 has no id in the column 'id' (ingest.id_column): the id is {value}" in done.error
+    assert f"a.csv: row 7 (line 8) has no id in the column 'id' (ingest.id_column): the id is {value}" in done.error
 
 
 @pytest.mark.parametrize("value", ["12e45", "1.5", "3.14e2", "9223372036854775813", "0x1e+10", "e.g", "1.2.3"])
@@ -162,7 +162,7 @@ def test_a_repeated_id_is_named_with_both_rows(workspace: Project) -> None:
     ids = np.array([f"c{row}" for row in range(len(table))], dtype=object)
     ids[[99, 110]] = "c7777"
     done, _ = ingested(workspace, table.assign(id=ids), id_column="id")
-    assert "rows 100 and 111 both have the id 'c7777'" in done.error
+    assert "row 111 (line 112) has the id 'c7777' of a.csv: row 100 (line 101)" in done.error
     ids[42] = "\u200b"
     done, _ = ingested(workspace, table.assign(id=ids), id_column="id")
-    assert "row 43 has no id" in done.error and "the id is blank" in done.error
+    assert "row 43 (line 44) has no id" in done.error and "the id is blank" in done.error
