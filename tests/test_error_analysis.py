@@ -295,7 +295,7 @@ def section(found: dict[str, Any], texts: dict[int, str]) -> str:
         environment(HERE)
         .get_template("errors.html")
         .render(
-            errors=errors(found, texts, names, found["labels"], names[0]),
+            errors=errors(found, texts, names, list(enumerate(found["labels"])), names[0]),
             answer={"technique": names[0]},
             params=params,
             names=names,

@@ -137,7 +137,7 @@ def test_the_table_and_the_page_count_what_was_left_out() -> None:
     original = pd.DataFrame(rows, columns=["seed", "text", "label"]).assign(technique="baseline")
     sign = np.where(original["label"] == "spam", 1, -1)
     original["raw"] = original["corrected"] = 1 / (1 + np.exp(-sign * original["text"].map(odds).to_numpy()))
-    shown = perturbed(original, table, ["baseline"], labels)
+    shown = perturbed(original, table, ["baseline"], labels, list(enumerate(labels)))
     assert shown is not None and shown["kinds"] == ["leet", "spacing"]
     spam = next(each for each in shown["tables"] if each["label"] == 1 and each["family"] == "raw")
     leeted, spaced = spam["rows"][0]["cells"]
@@ -152,4 +152,4 @@ def test_without_perturbations_there_is_no_table() -> None:
     probe = {"texts": ["ok"], "labels": ["ham", "spam"], "logits": {"0": [[0.0, 1.0]]}, "perturbed": {}}
     table = perturbation_table("baseline", probe, evaluation_of(["ham", "spam"]))
     assert list(table.columns) == PERTURBATION_COLUMNS and len(table) == 0
-    assert perturbed(table, table, ["baseline"], ["ham", "spam"]) is None
+    assert perturbed(table, table, ["baseline"], ["ham", "spam"], [(0, "ham"), (1, "spam")]) is None

@@ -533,7 +533,7 @@ def test_where_raw_and_corrected_disagree_is_said_in_a_sentence(two: Built) -> N
             moved = 0.3 if name == "focal" and family == "raw" else 0.1
             for label, metric in itertools.product(results.labels, ("mean_probability", "f1")):
                 each[family][f"{label}.{metric}"] = near(moved if metric == "mean_probability" else 0.9)
-    [sentence] = disagreements(board, results.names)[results.labels.index(results.rarest)]["sentences"]
+    [sentence] = disagreements(board, results.names, results.panels)[results.labels.index(results.rarest)]["sentences"]
     assert sentence["name"] == "focal" and "is 30.0% raw and 10.0% corrected. Its raw probabilities fit" in sentence["words"]
     assert "F1" not in sentence["words"]
     assert "Where raw and corrected metrics disagree" in page(dataclasses.replace(results, board=board))

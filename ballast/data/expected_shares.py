@@ -39,7 +39,7 @@ def same_shares(first: np.ndarray, second: np.ndarray) -> SharesTest:
     Examples
     --------
     >>> same_shares(np.array([990, 10]), np.array([82, 18]))
-    SharesTest(name="Fisher's exact test", p=1.1...e-12)
+    SharesTest(name="Fisher's exact test", p=2.5...e-13)
     >>> same_shares(np.array([500, 300, 200]), np.array([50, 30, 20]))
     SharesTest(name='chi-square test', p=1.0)
     """

@@ -17,6 +17,8 @@ from stages.pages.words import class_name, join_words, signed
 
 # With fewer messages of a class, its interval is as wide as the differences between techniques.
 FEW = 200
+# Data with more classes is described by its totals, its rarest classes and those with the lowest F1.
+MOST_CLASSES = 12
 
 
 def markdown(value: Any) -> Any:
@@ -29,12 +31,17 @@ def markdown(value: Any) -> Any:
 def sample_limits(board: Mapping[str, Any], ingest: Mapping[str, Any], n_seeds: int) -> list[str]:
     """Limits of the test set and the seeds."""
     test = ingest["splits"]["test"]
+    few = sorted((label for label in board["labels"] if test[label] < FEW), key=lambda label: test[label])
     sentences = [
         f"The test split has only {test[label]} messages of {class_name(label)}. Another test split would give other"
         f" {class_name(label)} metrics."
-        for label in sorted(board["labels"], key=lambda label: test[label])
-        if test[label] < FEW
+        for label in few
     ]
+    if len(few) > MOST_CLASSES:
+        sentences = [
+            f"The test split has fewer than {FEW} messages of {len(few)} of {len(test)} classes, and only {test[few[0]]} of"
+            f" {class_name(few[0])}. Another test split would give other metrics of these classes."
+        ]
     if n_seeds < MINIMUM_SEEDS:
         sentences.append(
             "The intervals cover the sampling of test messages, but not the variation between trainings (one seed)."
@@ -46,7 +53,11 @@ def operating_point_limits(point: Mapping[str, Any]) -> list[str]:
     """Limits of what was fitted on the out-of-fold messages."""
     messages = point["fitted_on"]
     total = sum(messages.values())
-    counts = join_words([f"{count:,} {class_name(label)}" for label, count in messages.items()])
+    counts = (
+        join_words([f"{count:,} {class_name(label)}" for label, count in messages.items()])
+        if len(messages) <= MOST_CLASSES
+        else f"{len(messages)} classes, at least {min(messages.values()):,} of each"
+    )
     sentences = [f"The operating point and the measured prior are fitted on {total:,} out-of-fold messages ({counts})."]
     if point["rule"] == "budget":
         others, name = total - messages[point["label"]], class_name(point["label"])
@@ -83,6 +94,23 @@ def comparison(name: str, board: Mapping[str, Any], rarest: str) -> list[str]:
         for metric, subject in subjects
         if (entry := difference(board["techniques"][name], metric))
     ]
+
+
+def shown_classes(labels: list[str], production: Mapping[str, float], reached: Mapping[str, Any]) -> list[str]:
+    """The classes that the tables of metrics show: all or, of many, the rarest and those with the lowest F1.
+
+    >>> labels = [f"class {number:02d}" for number in range(50)]
+    >>> production = {label: 0.01 + number for number, label in enumerate(labels)}
+    >>> reached = {f"{label}.f1": {"value": production[label]} for label in labels}
+    >>> shown_classes(labels, production, reached)
+    ['class 00', 'class 01', 'class 02', 'class 03', 'class 04', 'class 05']
+    """
+    if len(labels) <= MOST_CLASSES:
+        return labels
+    half = MOST_CLASSES // 2
+    rarest = sorted(labels, key=lambda label: production[label])[:half]
+    hardest = sorted(labels, key=lambda label: float(reached[f"{label}.f1"]["value"]))[:half]
+    return [label for label in labels if label in {*rarest, *hardest}]
 
 
 def split_counts(ingest: Mapping[str, Any], labels: list[str]) -> list[tuple[str, list[int]]]:

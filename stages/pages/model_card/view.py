@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from ballast.evaluation.metrics import higher_is_better
 from stages.pages.lengths import of_model
-from stages.pages.model_card.text import comparison, limits, markdown, split_counts
+from stages.pages.model_card.text import comparison, limits, markdown, shown_classes, split_counts
 from stages.pages.words import class_name, decision_rule, join_words, metric_name, operating_point_rule, with_interval
 from stages.store.split_words import split_in_words
 
@@ -116,6 +116,7 @@ def model_card(
     technique = board["techniques"][name]
     rarest = min(labels, key=lambda label: production[label])
     test = ingest["splits"]["test"]
+    shown = shown_classes(labels, production, technique["operating_point"])
     return (
         environment()
         .get_template("card.md")
@@ -133,18 +134,25 @@ def model_card(
             quality=quality(point, rarest),
             splits=split_counts(ingest, labels),
             test_set=split_in_words(ingest),
-            priors=prior_rows(pointer, technique, {label: production[label] for label in labels}),
+            shown=shown,
+            many=len(shown) < len(labels),
+            class_counts=[
+                (label, [ingest["splits"][split][label] for split, _ in split_counts(ingest, labels)]) for label in labels
+            ],
+            priors=prior_rows(pointer, technique, {label: production[label] for label in shown}),
             rule=operating_point_rule(point),
             decision=decision_rule(point, labels),
             costs=[(true, [f"{point['costs'][true][predicted]:.4g}" for predicted in labels]) for true in labels],
-            reached=operating_point_rows(point, labels),
+            reached=operating_point_rows(point, shown),
             overall=[(metric_name(key), metric_cells(technique, key)) for key in OVERALL],
             per_class=[
                 (label, metric_name(metric), metric_cells(technique, f"{label}.{metric}"))
-                for label in labels
+                for label in shown
                 for metric in PER_CLASS
             ],
-            supports=[f"{test[label]:,} {class_name(label)}" for label in labels],
+            supports=[f"{test[label]:,} {class_name(label)}" for label in labels]
+            if shown == labels
+            else [f"{sum(test.values()):,}"],
             dropped=[f"{count:,} {reason.replace('_', ' ')}" for reason, count in ingest["dropped"].items() if count],
             metric=metric_name(pointer["metric"]),
             conditions=conditions(pointer),

@@ -135,7 +135,7 @@ def comparisons(results: Results) -> dict[str, Any]:
     board, names = results.board, results.names
     tables: dict[str, list[tuple[int, Any]]] = {"decided": [], "differences": [], "post_hoc": [], "grid": []}
     selecting = compared_metric(results)
-    for index, label in enumerate(results.labels):
+    for index, label in results.panels:
         rates = {selecting: capitalize_first(metric_name(selecting)), **{f"{label}.{key}": title for key, title in COMPARED}}
         tables["decided"].append((index, differences(board, names, list(rates.items()), "operating_point")))
         metrics = [*((f"{label}.{metric}", title) for metric, title in COMPARED), ("log_loss", "Log loss")]

@@ -97,7 +97,11 @@ def slices_of_all(analysis: Mapping[str, Any], names: Sequence[str], label: str)
 
 
 def errors(
-    analysis: Mapping[str, Any], texts: Mapping[int, str], names: Sequence[str], labels: Sequence[str], selected: str
+    analysis: Mapping[str, Any],
+    texts: Mapping[int, str],
+    names: Sequence[str],
+    panels: Sequence[tuple[int, str]],
+    selected: str,
 ) -> dict[str, Any]:
     """The section on errors; `texts` by row, empty if they are hidden."""
     suspects = analysis["suspects"]
@@ -118,7 +122,7 @@ def errors(
                 **slices_of_technique(analysis, selected, label),
                 "all": slices_of_all(analysis, names, label),
             }
-            for index, label in enumerate(labels)
+            for index, label in panels
         ],
     }
 
@@ -145,7 +149,11 @@ def skipped_texts(perturbations: pd.DataFrame) -> dict[tuple[str, str], str]:
 
 
 def perturbed(
-    probe: pd.DataFrame, perturbations: pd.DataFrame, names: Sequence[str], labels: Sequence[str]
+    probe: pd.DataFrame,
+    perturbations: pd.DataFrame,
+    names: Sequence[str],
+    labels: Sequence[str],
+    panels: Sequence[tuple[int, str]],
 ) -> dict[str, Any] | None:
     """Change of each label's probability by perturbation, family and technique; None without perturbations."""
     kinds = list(perturbations["perturbation"].unique())
@@ -163,7 +171,7 @@ def perturbed(
                 part = of_technique[of_technique["perturbation"] == kind]
                 after = by_text(part, family, labels) if len(part) else before.iloc[:0]
                 drops[kind] = probability_drops(before.loc[after.index].to_numpy(), after.to_numpy())
-            for index in range(len(labels)):
+            for index, _ in panels:
                 cells = [drop_cell(drops[kind], index, skipped.get((name, kind), "")) for kind in kinds]
                 rows.setdefault((index, family), []).append({"at": at, "name": name, "cells": cells})
     return {

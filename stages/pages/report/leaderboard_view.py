@@ -25,7 +25,7 @@ def leaderboard(results: Results) -> dict[str, Any]:
     axis = shared_axis(estimates, loss=loss, limit=float("inf") if metric == "log_loss" else 1)
     compared = differences(results, compared_metric(results))
     tables = []
-    for index, label in enumerate(results.labels):
+    for index, label in results.panels:
         rates = {
             key: shared_axis(
                 [results.board["techniques"][name]["out_of_fold"][f"{label}.{key}"] for name in results.names],

@@ -72,7 +72,7 @@ def all_metrics(results: Results) -> dict[str, Any]:
     """Rows for each label and family. A column has the same axis in both families."""
     techniques = results.board["techniques"]
     tables, axes = [], []
-    for index, label in enumerate(results.labels):
+    for index, label in results.panels:
         scales = {
             column.metric: shared_axis(
                 [techniques[name][family][column.key(label)] for name in results.names for family in FAMILIES],
@@ -85,7 +85,7 @@ def all_metrics(results: Results) -> dict[str, Any]:
         for family in FAMILIES:
             rows = [metrics_row(results, name, label, family, scales) for name in results.names]
             rows.sort(key=lambda row: (-row["cells"][0]["value"], row["name"]))
-            tables.append({"label": index, "family": family, "rows": rows})
+            tables.append({"label": index, "family": family, "rows": rows, "parts": axes[-1]["parts"]})
     return {"columns": COLUMNS, "axes": axes, "tables": tables}
 
 

@@ -21,20 +21,26 @@ def boundary(point: Mapping[str, Any], labels: Sequence[str], label: int) -> flo
 
 
 def operating_point(
-    board: Mapping[str, Any], evaluations: Mapping[str, Any], names: Sequence[str], selected: Mapping[str, Any]
+    board: Mapping[str, Any],
+    evaluations: Mapping[str, Any],
+    names: Sequence[str],
+    selected: Mapping[str, Any],
+    panels: Sequence[tuple[int, str]],
 ) -> dict[str, Any]:
-    """The rule and the selected technique's decision in words, and for each label every technique's test metrics."""
+    """The rule and the selected technique's decision in words, and for each label in panels every technique's test metrics."""
     labels = board["labels"]
     points = {name: evaluations[name]["fitted"]["operating_point"] for name in names}
     point = points[selected["technique"]]
     tables = [
-        {"label": index, "rows": operating_point_rows(board["techniques"], names, points, labels, index)}
-        for index in range(len(labels))
+        {"label": index, "rows": operating_point_rows(board["techniques"], names, points, labels, index)} for index, _ in panels
     ]
     return {
         "rule": operating_point_rule({**point, "met": True}),
         "decision": decision_rule(point, labels),
-        "costs": [(true, [point["costs"][true][predicted] for predicted in labels]) for true in labels],
+        # A table of the costs of many classes would be a matrix that nobody reads.
+        "costs": [(true, [point["costs"][true][predicted] for predicted in labels]) for true in labels]
+        if len(panels) == len(labels)
+        else [],
         "limited": point["limit"] is not None,
         "missed": [name for name in names if not points[name]["met"]],
         "boundary": "Threshold" if len(labels) == 2 else "Weight",
@@ -79,10 +85,10 @@ def disagree(one: Mapping[str, float], other: Mapping[str, float]) -> bool:
     return not (other["low"] <= one["value"] <= other["high"] or one["low"] <= other["value"] <= one["high"])
 
 
-def disagreements(board: Mapping[str, Any], names: Sequence[str]) -> list[dict[str, Any]]:
+def disagreements(board: Mapping[str, Any], names: Sequence[str], panels: Sequence[tuple[int, str]]) -> list[dict[str, Any]]:
     """For each label, a sentence on every technique with different raw and corrected metrics."""
     tables = []
-    for index, label in enumerate(board["labels"]):
+    for index, label in panels:
         sentences = []
         for name in names:
             technique = board["techniques"][name]

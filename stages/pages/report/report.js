@@ -80,6 +80,15 @@
   curves.addEventListener("pointerleave", () => { highlight(); tip.hidden = true; });
   curves.addEventListener("focusin", (event) => highlight(event.target.dataset.technique));
 
+  const find = document.getElementById("find-class");
+  find?.addEventListener("input", () => {
+    const wanted = find.value.trim().toLowerCase();
+    const rows = all("#classes tbody tr");
+    for (const row of rows) row.hidden = !row.dataset.class.includes(wanted);
+    const shown = rows.filter((row) => !row.hidden).length;
+    document.getElementById("found-classes").textContent = wanted ? `${shown} of ${rows.length}` : "";
+  });
+
   // A phone shows the three answers first, without their explanations.
   if (matchMedia("(max-width: 620px)").matches) for (const more of all(".more")) more.open = false;
 

@@ -14,6 +14,8 @@ from stages.store.params import Params
 from stages.store.studies import Result as StudyResult
 
 FAMILIES = ("corrected", "raw")
+# Labels with panels of their own. Data with more classes shows all of them in one table.
+MOST_PANELS = 12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +71,24 @@ class Results:
     def rarest(self) -> str:
         """The label with the smallest production share, which the page shows first."""
         return min(self.labels, key=lambda label: self.board["production_prior"][label])
+
+    @property
+    def panels(self) -> list[tuple[int, str]]:
+        """Place and name of the labels with panels of their own: all or, of many, the rarest and those with the lowest F1."""
+        labels, production = self.labels, self.board["production_prior"]
+        if len(labels) <= MOST_PANELS:
+            return list(enumerate(labels))
+        reached = self.board["techniques"][self.selected["technique"]]["operating_point"]
+        rarest = sorted(labels, key=lambda label: production[label])
+        hardest = sorted(labels, key=lambda label: reached[f"{label}.f1"]["value"])
+        alternating = [label for pair in zip(rarest, hardest, strict=True) for label in pair]
+        chosen = list(dict.fromkeys([self.decided_label, self.rarest, *alternating]))[:MOST_PANELS]
+        return [(index, label) for index, label in enumerate(labels) if label in chosen]
+
+    @property
+    def many(self) -> bool:
+        """Whether there are more classes than panels."""
+        return len(self.labels) > MOST_PANELS
 
     @property
     def n_seeds(self) -> int:

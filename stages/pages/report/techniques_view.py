@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from stages.pages.drawing import CURVE_UNITS, LEAST_IN_BIN, corner_ticks, dots, joined, points, share_axis
+from stages.pages.report.classes_view import confused_pairs
 from stages.pages.report.results import FAMILIES, Results
 from stages.pages.words import percent
 
@@ -15,7 +16,7 @@ from stages.pages.words import percent
 def curves(results: Results) -> dict[str, Any]:
     """Precision-recall and calibration curves of every label."""
     panels = []
-    for label_index, label in enumerate(results.labels):
+    for label_index, label in results.panels:
         f1 = [results.board["techniques"][name]["corrected"][f"{label}.f1"]["value"] for name in results.names]
         # The corner that holds the better half of the techniques, with a margin.
         corner = min(0.9, max(0.0, floor(10 * float(np.median(f1)) - 1) / 10))
@@ -43,12 +44,15 @@ def curve_lines(results: Results, label: str) -> dict[str, list[dict[str, Any]]]
 
 
 def confusions(results: Results) -> list[dict[str, Any]]:
-    """Each technique's confusion matrices of the first seed, with each count's share of its row."""
+    """Each technique's confusion matrices of the first seed, with each count's share of its row; pairs of many classes."""
     figures = []
     for index, name in enumerate(results.names):
         matrices = []
         for family in FAMILIES:
             table = results.first_seed(name)["confusion"][family]
+            if results.many:
+                matrices.append({"family": family, "pairs": confused_pairs(table, results.labels)})
+                continue
             rows = [[{"count": count, "share": count / max(1, sum(row))} for count in row] for row in table]
             matrices.append({"family": family, "rows": rows})
         figures.append({"at": index, "name": name, "role": results.role(name), "matrices": matrices})
@@ -69,7 +73,7 @@ def probe(results: Results) -> dict[str, Any]:
                 for text, as_shown in zip(texts, shown, strict=True)
             ],
         }
-        for index, label in enumerate(results.labels)
+        for index, label in results.panels
         for family in FAMILIES
     ]
     return {"tables": tables}
@@ -79,7 +83,7 @@ def priors(results: Results) -> list[dict[str, Any]]:
     """Declared, fitted and used effective prior of each technique, by label, on one log-odds axis per label."""
     panels = []
     evaluations = {name: results.fitted(name) for name in results.names}
-    for label_index, label in enumerate(results.labels):
+    for label_index, label in results.panels:
         production = results.board["production_prior"][label]
         shares = [production, *(evaluation["fitted_prior"][label]["value"] for evaluation in evaluations.values())]
         shares += [evaluation["declared_prior"][label] for evaluation in evaluations.values() if evaluation["declared_prior"]]

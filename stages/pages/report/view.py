@@ -9,6 +9,7 @@ from stages.pages.across.sentences import threshold_sentence
 from stages.pages.html import STYLE, environment, script_hash, trusted_source
 from stages.pages.report.answer_view import answer
 from stages.pages.report.baseline_view import against_baseline
+from stages.pages.report.classes_view import class_table
 from stages.pages.report.comparison_view import comparisons
 from stages.pages.report.cost_view import cost_chart, review_chart
 from stages.pages.report.data_view import data, drift
@@ -42,7 +43,9 @@ def page(results: Results) -> str:
             params=results.params,
             ingest=results.ingest,
             labels=labels,
-            order=natural_order(labels),
+            order=[index for index in natural_order(labels) if index in dict(results.panels)],
+            panels=results.panels,
+            classes=class_table(results),
             first=labels.index(results.rarest),
             names=names,
             roles=[results.role(name) for name in names],
@@ -60,8 +63,8 @@ def page(results: Results) -> str:
             probe=probe(results),
             priors=priors(results),
             minimum_seeds=MINIMUM_SEEDS,
-            disagreements=disagreements(board, names),
-            operating_point=operating_point(board, results.evaluations, names, selected),
+            disagreements=disagreements(board, names, results.panels),
+            operating_point=operating_point(board, results.evaluations, names, selected, results.panels),
             data=data(results),
             drift=drift(results),
             **comparisons(results),
@@ -69,8 +72,8 @@ def page(results: Results) -> str:
             studies=studies(results.studies, board),
             across=ACROSS if results.across is None else threshold_sentence(results.across),
             majority=majority(results),
-            errors=errors(results.errors, results.texts, names, labels, selected["technique"]),
-            perturbed=perturbed(results.probe, results.perturbations, names, labels),
+            errors=errors(results.errors, results.texts, names, results.panels, selected["technique"]),
+            perturbed=perturbed(results.probe, results.perturbations, names, labels, results.panels),
             style=trusted_source(STYLE),
             script=script,
             script_hash=script_hash(script),
