@@ -23,7 +23,7 @@ from ballast.exceptions import ArgumentError
 from stages.pages.across.markdown import NOT_RUN, chapter
 from stages.pages.across.sentences import rarity_sentence, sentences, technique_sentence, threshold_sentence
 from stages.pages.across.view import bar_lanes, page
-from stages.store.across_data_sets import Published
+from stages.store.across_data_sets import DataSets, Published
 from tests.across_results import ENTRIES, SETS, planted
 from tests.browser import CONTRAST, DESKTOP, HOSTILE, PHONE, chromium, watched
 
@@ -166,6 +166,14 @@ def test_one_data_set_claims_nothing_across_data_sets() -> None:
     assert "by +0.030 for baseline, on average over 1 data set" in said[0] and "Friedman" not in said[1]
     assert "1 data set cannot show how this depends on the number of rare messages." in said[2]
     assert "Ranks need two data sets" in chapter(one)
+
+
+def test_without_a_technique_nothing_is_said_about_one_and_the_baseline_is_needed() -> None:
+    said = sentences(planted(entries=("baseline", "tfidf", "majority"), names=["trec", "banking77"]))
+    assert said[1] == "No technique against imbalance was run on the 2 data sets."
+    about = {"tests": "x", "address": "x", "licence": "x"}
+    with pytest.raises(ValueError, match=r"common\.techniques has no entry 'baseline'"):
+        DataSets(question="?", common={"techniques": {"tfidf": {}}}, data_sets={"trec": about})
 
 
 def test_ranks_leave_out_entries_that_a_data_set_lacks() -> None:

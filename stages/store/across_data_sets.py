@@ -11,8 +11,9 @@ import json
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from ballast.evaluation.comparison import REFERENCE
 from ballast.exceptions import UserError
 from stages.store.files import read_json
 from stages.store.params import Params
@@ -73,6 +74,14 @@ class DataSets(Section):
     question: Text
     common: Override
     data_sets: Annotated[dict[Name, DataSet], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def one_reference(self) -> DataSets:
+        """Raise ValueError without the entry that all data sets compare with."""
+        techniques = self.common.get("techniques", {})
+        if techniques and REFERENCE not in techniques:
+            raise ValueError(f"common.techniques has no entry {REFERENCE!r}, which all others are compared with; add it")
+        return self
 
 
 class Counts(Section):

@@ -81,6 +81,8 @@ def threshold_sentence(across: Across) -> str:
 def technique_sentence(across: Across) -> str:
     """Which techniques help when every entry has its threshold."""
     names, n = against_imbalance(across), len(across.data_sets)
+    if not names:
+        return f"No technique against imbalance was run on the {n_data_sets(n)}."
     counts = {name: across.techniques[name]["operating_point"][METRIC]["verdicts"] for name in names}
     helpful = [name for name in names if counts[name]["better"] and not counts[name]["worse"]]
     if helpful:
