@@ -132,8 +132,9 @@ def expectations_of_many(counts: pd.DataFrame, splits: Sequence[str], minimum_co
 
     An expectation for each label would take minutes with hundreds of labels.
     """
+    rarest = {split: counts["label"].iloc[int(counts[split].argmin())] for split in splits}
     return {
-        f"enough of every class in {split}, the fewest of {counts['label'][counts[split].idxmin()]}": (
+        f"enough of every class in {split}, the fewest of {rarest[split]}": (
             gxe.ExpectColumnMinToBeBetween(column=split, min_value=minimum_count)
         )
         for split in splits

@@ -47,7 +47,7 @@ def confusions(results: Results) -> list[dict[str, Any]]:
     """Each technique's confusion matrices of the first seed, with each count's share of its row; pairs of many classes."""
     figures = []
     for index, name in enumerate(results.names):
-        matrices = []
+        matrices: list[dict[str, Any]] = []
         for family in FAMILIES:
             table = results.first_seed(name)["confusion"][family]
             if results.many:
