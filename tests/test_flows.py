@@ -81,17 +81,19 @@ def test_all_stages_run_in_the_order_of_the_graph_once(repository: StandIn, serv
     assert (json.loads(rows) if isinstance(rows, str) else rows) == [
         {
             "technique": "b",
+            "selected": "",
             "macro_f1": "0.970 [0.950, 0.980]",
             "spam.f1": "0.940 [0.920, 0.950]",
-            "accuracy": "0.990",
-            "log_loss": "0.040",
+            "spam.recall": "0.930 [0.910, 0.940]",
+            "spam.precision": "0.950 [0.930, 0.960]",
         },
         {
             "technique": "a",
+            "selected": "yes",
             "macro_f1": "0.950 [0.930, 0.960]",
             "spam.f1": "0.910 [0.890, 0.920]",
-            "accuracy": "0.980",
-            "log_loss": "0.070",
+            "spam.recall": "0.900 [0.880, 0.910]",
+            "spam.precision": "0.920 [0.900, 0.930]",
         },
     ]
     assert (repository.folder / "reports/index.html").as_uri() in made["report"]["data"]
