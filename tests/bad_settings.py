@@ -176,8 +176,8 @@ TEXTS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
         {"ingest.label_column": "text"},
         ("ingest: label_column and text_column are both 'text'", "two columns"),
     ),
-    "one column for text and id": ({"ingest.id_column": "text"}, ("id_column and text_column are both 'text'",)),
-    "one column for label and id": ({"ingest.id_column": "label"}, ("id_column and label_column are both 'label'",)),
+    "one column for text and id": ({"ingest.id_column": "text"}, ("ingest: text_column and id_column are both 'text'",)),
+    "one column for label and id": ({"ingest.id_column": "label"}, ("ingest: label_column and id_column are both 'label'",)),
     "one column in production": (
         {"production.score.id_column": "body", "production.score.text_column": "body"},
         ("production.score: text_column and id_column are both 'body'",),

@@ -146,7 +146,7 @@ def test_malformed_rows_are_kept_apart_by_file(ready: Project, target: Target) -
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"PAR1 and nothing more", "cannot be read: Parquet magic bytes not found"),
+        (b"PAR1 and nothing more", "cannot be read as parquet: Parquet magic bytes not found"),
         (pd.DataFrame({"id": ["a"], "txt": ["b"]}), "no column 'text' (ingest.text_column): did you mean 'txt'?"),
         (pd.DataFrame({"id": ["a", "b"], "text": ["", " "]}), "2 of 2 rows are malformed, 100.0%, more than 50.0%"),
     ],

@@ -29,7 +29,7 @@ SAMPLE_LINES, SAMPLE_CHARACTERS = 500, 1 << 20
 PREAMBLE = re.compile(r'^\ufeff?"?sep=(.)"?\s*$')
 COLUMN_NUMBER = re.compile(rf"{UNNAMED}[1-9][0-9]*")
 SCAN_BYTES = 1 << 20
-# A column of at most so many values, each of which occurs so often on average, holds categories such as labels.
+# A column holds categories such as labels if it has at most so many values, and each occurs so often on average.
 FEW, OFTEN = 50, 5
 # What `ingest.source` may name, and the first bytes of files that are none of them.
 BY_SOURCE: dict[str, Format] = {

@@ -58,7 +58,7 @@ DECODER = json.JSONDecoder(
 
 
 def text_of(value: Any, name: str) -> tuple[str | None, str | None]:
-    """A value as text, and why it is none."""
+    """A value as text, and why it is no text; the reason is None if it is."""
     if value is None or type(value) is str:
         return value, None
     if isinstance(value, bool):
@@ -110,7 +110,7 @@ class Keys:
 
 
 def parsed(text: str) -> tuple[Any, str | None]:
-    """A JSON value, and why it is none."""
+    """The value of a JSON text, and why the text is invalid; the reason is None if it is valid."""
     try:
         return DECODER.decode(text), None
     except (ValueError, RecursionError) as error:
