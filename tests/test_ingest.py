@@ -416,7 +416,8 @@ def test_a_url(workspace: Project, tmp_path: Path, scheme: str) -> None:
     assert done.code == 0, done.stderr
     assert same(messages(workspace))
     assert summary(workspace)["served_by"] == f"file {url}"
-    assert f"{url.replace('good', 'gone')}: cannot be read" in failed.error
+    missing = "cannot be read: " if scheme == "http" else "no such file, and no folder with files in it (ingest.path)"
+    assert f"{url.replace('good', 'gone')}: {missing}" in failed.error
 
 
 def test_duplicates_and_conflicts_are_dropped_and_counted(workspace: Project) -> None:

@@ -370,7 +370,7 @@ def test_too_many_malformed_rows_fail_after_writing_them_down(cheap: Project) ->
         ("x.parquet", b"no parquet", "x.parquet: cannot be read as parquet: "),
         ("x.xlsx", b"", "x.xlsx: cannot be read as xlsx: "),
         ("x.doc", b"", "x.doc: unknown format '.doc'; expected a name that ends in .csv, .tsv, "),
-        ("folder/.hidden.csv", b"id,text\n", "folder: no such file, and no folder with files in it"),
+        ("folder/.hidden.csv", b"id,text\n", "folder: is a folder without files to read; expected"),
         ("folder/readme", b"", "folder/readme: unknown format ''; expected"),
         ("nosuch://x.csv", None, "nosuch://x.csv: cannot be read: Protocol not known: nosuch"),
     ],

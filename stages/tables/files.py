@@ -49,6 +49,11 @@ def files_at(source: str, setting: str = "") -> tuple[Any, dict[str, str]]:
             raise user_error(f"{shown}: cannot be read: {error_text(error)}{where}", error) from error
         files = {}
     if not files:
+        if isinstance(system, LocalFileSystem) and system.isdir(root):
+            raise UserError(
+                f"{shown}: is a folder without files to read{where}; expected a file or a folder with files, whose names begin"
+                " with neither a dot nor an underscore"
+            )
         raise UserError(f"{shown}: no such file, and no folder with files in it{where}")
     for path in files.values():
         if isinstance(system, LocalFileSystem):
