@@ -86,8 +86,8 @@ def test_feedback_with_another_text_than_the_id_is_no_correction(ingested: Proje
         (b"id,label\n9999,ham\n", ["row 1", "no message", "'9999'"]),
         (b"id,label\n1,hma\n", ["row 1", "'hma'", "'ham'"]),
         (b"id,text\n1,ham\n", ["no column 'label'"]),
-        (b"id;label\n1;ham\n", ["separated by ';'"]),
-        (b"id,label\n1,\xff\n", ["not UTF-8"]),
+        (b"id,label\n1,\xff\n", ["row 1 (line 2)", "the label '\u00ff'", "known: ham, spam"]),
+        (b"id,label,note\n1,ham,\xc3\xa9\n2,\xff,\n", ["row 2 (line 3)", "'label' is not valid UTF-8"]),
     ],
 )
 def test_a_wrong_file_is_named_and_changes_nothing(ingested: Project, content: bytes, words: list[str]) -> None:
@@ -97,6 +97,26 @@ def test_a_wrong_file_is_named_and_changes_nothing(ingested: Project, content: b
     assert all(word in error for word in [EDITED, *words]), error
     assert (ingested.folder / PROJECT.feedback).read_bytes() == before
     assert "nowhere.csv" in ingested.stage_here("production.relabel", path=Path("nowhere.csv")).error
+
+
+@pytest.mark.parametrize(
+    ("written", "dialect"),
+    [
+        ("id;label\n{id};{label}\n", "csv, UTF-8, delimiter ';', quote '\"', header"),
+        ("id\tnote\tlabel\n{id}\tca\u00e7a\t{label}\n", "csv, Windows-1252 (Latin-1), delimiter '\\t', quote '\"', header"),
+    ],
+    ids=["semicolons", "tabs in Latin-1"],
+)
+def test_what_a_spreadsheet_writes_is_read_and_how_is_stated(ingested: Project, written: str, dialect: str) -> None:
+    before = messages(ingested)
+    name = before.index[0]
+    label = OTHER[before.loc[name, "label"]]
+    ingested.write(EDITED, written.format(id=name, label=label).encode("cp1252"))
+    done = ingested.stage_here("production.relabel", path=Path(EDITED))
+    assert done.code == 0 and "1 of 1 labels differ" in done.stderr
+    assert f"relabel: {EDITED}: {dialect}\n" in done.stderr
+    assert ingested.stage_here("ingest").code == 0
+    assert messages(ingested).loc[name, "label"] == label
 
 
 def test_no_cell_is_a_formula_and_none_hides_characters(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from stages.store.ids import first_wrong_id
 from stages.store.params import read_params
 from stages.store.project import PROJECT
 from stages.tables.labels import read_labelled
+from stages.tables.preview import dialects_in_words
 from stages.tables.training import Places
 
 COLUMNS = {
@@ -64,14 +65,15 @@ def blank(values: pd.Series) -> np.ndarray:
 def read_labels(names: list[str], label_map: Mapping[str, str] | None = None) -> pd.Series:
     """Labels by message id from all files of `production/labels/`; the last label of a message counts.
 
-    A label is one of the names, or a value of `ingest.label_map`. Rows without a label are skipped. Raises UserError that names
-    the file, and the row of an unknown label.
+    A label is one of the names, or a value of `ingest.label_map`. Rows without a label are skipped. Prints the dialects. Raises
+    UserError that names the file, and the row of an unknown label.
     """
+    paths = sorted(PROJECT.labels.iterdir()) if real_folder(PROJECT.labels) else []
+    reads = [read_labelled(path) for path in paths if not path.name.startswith(".")]
+    for words in dialects_in_words(reads):
+        print(f"feedback: {words}", file=sys.stderr)
     parts = [pd.Series(dtype="str")]
-    for path in sorted(PROJECT.labels.iterdir()) if real_folder(PROJECT.labels) else ():
-        if path.name.startswith("."):
-            continue
-        read = read_labelled(path)
+    for read in reads:
         if unnamed := first_wrong_id(read.table["id"]):
             raise UserError(f"{read.places.of(unnamed[0])}: {unnamed[1]}; expected the id of a scored message")
         table = read.table.to_pandas()

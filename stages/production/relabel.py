@@ -19,14 +19,17 @@ from stages.store.files import locked, replaced
 from stages.store.project import PROJECT
 from stages.store.relabelled import cell
 from stages.tables.labels import read_labelled
+from stages.tables.preview import dialects_in_words
 from stages.tables.training import Places
 
 COLUMNS = ["id", "text", "label", "split"]
 
 
 def read_edited(path: Path) -> tuple[pd.DataFrame, Places]:
-    """The columns id and label of an edited file, as text, and the places of its rows; raises UserError."""
+    """The columns id and label of an edited file, as text, and the places of its rows; prints the dialect; raises UserError."""
     read = read_labelled(path)
+    for words in dialects_in_words([read]):
+        print(f"relabel: {words}", file=sys.stderr)
     return read.table.to_pandas().fillna(""), read.places
 
 

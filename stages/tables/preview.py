@@ -15,15 +15,23 @@ from stages.tables.training import Read
 ROWS, SHOWN, LABELS = 5, 60, 50
 
 
-def read_in_words(read: Read) -> list[str]:
-    """What was detected and counted, one line for each dialect.
+def dialects_in_words(reads: Sequence[Read]) -> list[str]:
+    """What was detected, one line for each dialect; a single file is named."""
+    files: dict[str, list[str]] = {}
+    for read in reads:
+        for file, dialect in zip(read.places.files, read.dialects, strict=True):
+            files.setdefault(dialect, []).append(file)
+    return [
+        f"{names[0] if len(names) == 1 else counted(len(names), 'file')}: {dialect}" for dialect, names in sorted(files.items())
+    ]
 
-    A single file is named. The counts add up: records are rows and rejected rows; lines are those of the files.
+
+def read_in_words(read: Read) -> list[str]:
+    """What was detected, one line for each dialect, and what was counted.
+
+    The counts add up: records are rows and rejected rows; lines are those of the files.
     """
-    words = []
-    for dialect in sorted(set(read.dialects)):
-        files = [file for file, of_file in zip(read.places.files, read.dialects, strict=True) if of_file == dialect]
-        words.append(f"{files[0] if len(files) == 1 else counted(len(files), 'file')}: {dialect}")
+    words = dialects_in_words([read])
     lines = "" if read.lines is None else f"{counted(read.lines, 'line')}, "
     rejected = sum(read.rejected_by_reason.values())
     reasons = ", ".join(f"{count:,} ({reason})" for reason, count in sorted(read.rejected_by_reason.items()))
