@@ -223,7 +223,7 @@ def test_another_seed_trains_that_seed_and_another_prior_in_production_nothing(b
 
 
 def test_a_failed_stage_says_how_to_restore_its_outputs(built: Project) -> None:
-    removed = [PROJECT.messages, PROJECT.ingest]
+    removed = [PROJECT.ingest, PROJECT.messages, PROJECT.rejected]
     others = [PROJECT.models / "mine/0/model.safetensors", PROJECT.logits / "tfidf/0.npz", PROJECT.leaderboard]
     before = {path: (built.folder / path).read_bytes() for path in (*removed, *others)}
     built.write("other.csv", corpus(COUNTS).rename(columns={"label": "class"}))
@@ -231,7 +231,8 @@ def test_a_failed_stage_says_how_to_restore_its_outputs(built: Project) -> None:
     failed = built.run("dvc", "repro")
     assert failed.code != 0 and ran(failed.stdout) == {"ingest"}
     assert "error: other.csv: no column 'label' (ingest.label_column)" in failed.stderr
-    assert "ingest: or, for the last good ones, run `dvc checkout data/ingest.json data/messages.parquet`" in failed.stderr
+    restored = " ".join(map(str, removed))
+    assert f"ingest: or, for the last good ones, run `dvc checkout {restored}`" in failed.stderr
     assert not any((built.folder / path).exists() for path in removed)
     assert {path: (built.folder / path).read_bytes() for path in others} == {path: before[path] for path in others}
     assert built.run("dvc", "checkout", *map(str, removed)).code == 0
