@@ -49,7 +49,7 @@ def files_at(source: str, setting: str = "") -> tuple[Any, dict[str, str]]:
             raise user_error(f"{shown}: cannot be read: {error_text(error)}{where}", error) from error
         files = {}
     if not files:
-        if isinstance(system, LocalFileSystem) and system.isdir(root):
+        if not is_url(source) and Path(source).is_dir():
             raise UserError(
                 f"{shown}: is a folder without files to read{where}; expected a file or a folder with files, whose names begin"
                 " with neither a dot nor an underscore"
