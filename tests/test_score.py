@@ -26,7 +26,7 @@ import ballast
 from ballast.data.near_duplicates import near_duplicate_groups
 from ballast.io.digest import parse_json
 from ballast.models import folder as models
-from stages.production import malformed, scoring
+from stages.production import scoring
 from stages.production.incoming import read_rows
 from stages.production.rows import Columns, Row
 from stages.production.score import answer
@@ -34,6 +34,7 @@ from stages.production.scoring import Seen
 from stages.store.files import write_json
 from stages.store.project import PROJECT
 from stages.tables import lines
+from stages.tables.rows import EXCERPT
 from tests.deployed import deploy, prior_model, tfidf
 from tests.flow_fixtures import eventually, prefect_server
 from tests.project import ROOT, Outcome, Project, corpus
@@ -310,7 +311,7 @@ def test_malformed_json_lines_cost_no_other_line(cheap: Project) -> None:
         17: "the text has 5,000,000 characters, more than 100,000 (production.score.longest_text)",
         19: "the id has a NUL character",
     }
-    assert all(len(row["excerpt"]) <= malformed.EXCERPT for row in quarantined(cheap))
+    assert all(len(row["excerpt"]) <= EXCERPT for row in quarantined(cheap))
 
 
 def test_a_line_beyond_all_measure_is_not_kept(cheap: Project, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,6 +25,7 @@ from stages.production.incoming import read_rows
 from stages.production.rows import Columns
 from stages.store.data_sections import DialectSettings
 from stages.tables.detect import Expected
+from stages.tables.preview import about
 from stages.tables.reader import open_table
 from stages.tables.rows import Row
 from stages.tables.training import Read, read_training
@@ -308,7 +309,7 @@ def test_rejected_rows_are_counted_named_and_left_out_on_request(tmp_path: Path)
         training(tmp_path / "a.csv", rejects=4)
     read = training(tmp_path / "a.csv", rejects=5)
     assert read.table.to_pydict() == {"text": ["a", "k"], "label": ["b", "l"]}
-    assert read.about() == {
+    assert about([read]) == {
         "files": 1,
         "lines": 9,
         "records": 7,
@@ -341,7 +342,7 @@ def test_folders_and_patterns(tmp_path: Path) -> None:
         (tmp_path / f"month{number}.csv").write_text(f"text,label\nof month {number},ham\n")
     read = read_training(str(tmp_path / "month[0-9].csv"), Expected(wanted=WANTED))
     assert read.table["text"].to_pylist() == ["of month 1", "of month 2"]
-    assert read.about()["files"] == 2 and read.about()["records"] == 2
+    assert about([read])["files"] == 2 and about([read])["records"] == 2
     with pytest.raises(UserError, match=r"holds 3 files, but ingest\.sha256 pins the bytes of one"):
         training(folder, sha256="0" * 64)
 

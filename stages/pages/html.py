@@ -11,9 +11,9 @@ from markupsafe import Markup
 
 from stages.pages.words import capitalize_first, class_name, magnitude, metric_name, number, percent, probability, signed
 
-# The stylesheet and the macros that all pages share.
+# The stylesheet and the macros that all pages share, and the script of pages with tables to sort.
 HERE = Path(__file__).parent
-STYLE = HERE / "page.css"
+STYLE, SORT = HERE / "page.css", HERE / "sort.js"
 
 
 def environment(*folders: Path) -> Environment:

@@ -6,20 +6,9 @@ from typing import Any
 
 from ballast.data.blank_text import is_blank
 from stages.store.ids import malformed_number, malformed_spelling
+from stages.tables.rows import is_utf8
 
-EXCERPT = 200
 PLAIN = (str, int, float)
-
-
-def is_utf8(text: str) -> bool:
-    """Whether a text has no lone surrogates, which stand for bytes that were not UTF-8."""
-    if text.isascii():
-        return True
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def malformed_text(text: Any, longest: int) -> str | None:
@@ -51,8 +40,3 @@ def malformed_id(value: Any, longest: int) -> str | None:
         reason = malformed_text(value, longest)
         return reason and reason.replace("text", "id", 1)
     return malformed_number(value)
-
-
-def excerpt(value: Any) -> str:
-    """The beginning of a value, in characters that can be encoded."""
-    return str(value)[:EXCERPT].encode("utf-8", "backslashreplace").decode()

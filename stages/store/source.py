@@ -127,7 +127,7 @@ def read_part(settings: Ingest) -> Source:
         raise UserError(f"{source.served_by}: no rows; expected messages with the columns {', '.join(wanted.values())}")
     columns = {NAMES.get(key, key): as_strings(source.rows[name], name, source.served_by) for key, name in wanted.items()}
     if "id_column" in wanted:
-        check_ids(source, wanted["id_column"])
+        check_ids(source, wanted["id_column"], columns["id"])
     places = {"place": source.rows["place"]} if "place" in source.rows.column_names else {}
     return replace(source, rows=pa.table({**columns, **places}))
 
@@ -142,10 +142,9 @@ def of_hub(settings: Ingest, wanted: Mapping[str, str]) -> Source:
     return Source(read_hub(**settings.hub.model_dump(), wanted=wanted), served_by)
 
 
-def check_ids(source: Source, name: str) -> None:
-    """Raise UserError, with the row, for a missing or invalid id."""
-    column = source.rows[name]
-    if wrong := first_wrong_id(column) or first_blank(as_strings(column, name, source.served_by)):
+def check_ids(source: Source, name: str, ids: pa.ChunkedArray) -> None:
+    """Raise UserError, with the row, for a missing or invalid id; `ids` is the column of that name as text."""
+    if wrong := first_wrong_id(source.rows[name]) or first_blank(ids):
         row, reason = wrong
         raise UserError(f"{source.where(row)} has no id in the column {name!r} (ingest.id_column): {reason}")
 

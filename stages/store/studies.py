@@ -199,6 +199,16 @@ def by_fold(variant: str, content: Mapping[str, Any], params: Params, folds: lis
     }
 
 
+def with_absolute_paths(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of params.yaml for a project in another folder: existing files and folders by their absolute paths."""
+
+    def from_here(place: str) -> str:
+        return str(Path(place).resolve()) if Path(place).exists() else place
+
+    places = {"ingest": "path", "train": "model"}
+    return {**content, **{name: {**content[name], key: from_here(content[name][key])} for name, key in places.items()}}
+
+
 def value_at(content: Mapping[str, Any], key: str) -> float | None:
     """The number at a dotted key of params; None if there is none."""
     value: Any = content

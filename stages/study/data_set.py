@@ -43,7 +43,7 @@ from stages.store.logits import read_draws
 from stages.store.params import Params, read_params
 from stages.store.project import PROJECT
 from stages.store.sources import ROOT, sources_of
-from stages.store.studies import variant_folder
+from stages.store.studies import variant_folder, with_absolute_paths
 
 TAIL = "tail.macro_f1"
 THRESHOLD = "baseline with its threshold"
@@ -59,11 +59,6 @@ class Measured:
     seconds: list[dict[str, Any]]
 
 
-def from_here(place: str) -> str:
-    """The absolute path of an existing file or folder; other values are returned unchanged."""
-    return str(Path(place).resolve()) if Path(place).exists() else place
-
-
 def code_digest() -> str:
     """A digest of the files that decide the logits."""
     files = sorted(sources_of("train") | sources_of("ingest") | sources_of("resample"))
@@ -72,16 +67,11 @@ def code_digest() -> str:
 
 def prepare(folder: Path, content: Mapping[str, Any]) -> None:
     """Write the params of a data set into its folder and ingest its messages, without feedback."""
-    content = {
-        **content,
-        "ingest": {**content["ingest"], "path": from_here(content["ingest"]["path"])},
-        "train": {**content["train"], "model": from_here(content["train"]["model"])},
-    }
     states = PROJECT.states.resolve()
     (folder / "data").mkdir(parents=True, exist_ok=True)
     with replaced(folder / PROJECT.params) as temporary, temporary.open("w", encoding="utf-8") as file:
         # The order of the entries stays: the baseline also computes the frozen states that the others reuse.
-        YAML(pure=True).dump(dict(content), file)
+        YAML(pure=True).dump(with_absolute_paths(content), file)
     # Without its rows: feedback belongs to the main data.
     parquet.write_table(parquet.read_schema(PROJECT.feedback).remove_metadata().empty_table(), folder / PROJECT.feedback)
     states.mkdir(parents=True, exist_ok=True)

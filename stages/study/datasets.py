@@ -35,6 +35,7 @@ from stages.store.across_data_sets import (
     with_place,
 )
 from stages.store.files import replaced, write_json
+from stages.store.params import Params
 from stages.store.running import run
 from stages.study.across import across
 
@@ -45,7 +46,7 @@ def say(line: str) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class Location:
     """Where a data set is: the keys of `ingest`, the sha256 of its file if it is one, and whether it is available here."""
 
     ingest: dict[str, Any]
@@ -58,18 +59,18 @@ class Place:
         return self.ingest.get("source") == "hub"
 
 
-def place_of(name: str, data_set: DataSet) -> Place:
-    """The place of a data set: its file, otherwise the hub, otherwise where its file is expected."""
+def location_of(name: str, data_set: DataSet) -> Location:
+    """The location of a data set: its file, otherwise the hub, otherwise where its file is expected."""
     path = raw_path(name)
     if data_set.file is None and data_set.hub is None:
         # The example: its source is part of its params, and ingest obtains it.
-        return Place(ingest={})
+        return Location(ingest={})
     of_file = {"source": "csv", "path": path.as_posix(), **(data_set.file or {})}
     if data_set.file is not None and path.is_file():
-        return Place(ingest=of_file, sha256=file_sha256(path))
+        return Location(ingest=of_file, sha256=file_sha256(path))
     if data_set.hub is not None:
-        return Place(ingest={"source": "hub", **data_set.hub})
-    return Place(ingest=of_file, available=False)
+        return Location(ingest={"source": "hub", **data_set.hub})
+    return Location(ingest=of_file, available=False)
 
 
 def how_to_get(name: str, data_set: DataSet) -> str:
@@ -104,23 +105,21 @@ def up_to_date(name: str, settings: str, source: str | None) -> DataSetResult | 
     return result if result is not None and source in (None, result.source) else None
 
 
-def measure(name: str, data_set: DataSet, content: dict[str, Any]) -> str | None:
+def measure(name: str, data_set: DataSet, location: Location, placed: dict[str, Any], params: Params) -> str | None:
     """Run one data set unless its result is up to date; returns what is missing. Raises UserError."""
-    place = place_of(name, data_set)
-    placed, params = with_place(content, place.ingest, name)
-    if up_to_date(name, settings_digest(params), place.sha256):
+    if up_to_date(name, settings_digest(params), location.sha256):
         say(f"{name}: up to date; to run it again, delete {data_set_path(name)}")
         return None
-    if not place.available:
+    if not location.available:
         return how_to_get(name, data_set)
     # A slow import, not needed if every result is up to date.
     from stages.study.data_set import run as run_data_set
 
     say(f"{name}: {len(params.techniques)} entries, {len(params.train.seeds)} seeds")
     try:
-        measured = run_data_set(name, placed, place.sha256)
+        measured = run_data_set(name, placed, location.sha256)
     except UserError as error:
-        if place.on_hub and "cannot be loaded" in str(error):
+        if location.on_hub and "cannot be loaded" in str(error):
             return f"{how_to_get(name, data_set)}; {error}"
         raise
     write_json(data_set_path(name), measured.result)
@@ -136,14 +135,14 @@ def main(names: Sequence[str] = ()) -> None:
     results: dict[str, DataSetResult] = {}
     folder().mkdir(parents=True, exist_ok=True)
     for name, data_set in settings.data_sets.items():
-        content = content_of(settings, name)
         try:
+            location = location_of(name, data_set)
+            placed, params = with_place(content_of(settings, name), location.ingest, name)
             if not names or name in names:
-                lacking = measure(name, data_set, content)
+                lacking = measure(name, data_set, location, placed, params)
                 if lacking is not None:
                     missing[name] = lacking
                     say(f"{name}: missing: {lacking}")
-            _, params = with_place(content, place_of(name, data_set).ingest, name)
             result = read_result(name, settings_digest(params))
         except UserError as error:
             # One data set must not stop the others.

@@ -10,7 +10,6 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from ruamel.yaml import YAML
@@ -25,7 +24,7 @@ from stages.store.messages import read_messages
 from stages.store.params import read_params
 from stages.store.project import PROJECT, Project
 from stages.store.running import run
-from stages.store.studies import Variant, params_path, read_variants, variant_folder
+from stages.store.studies import Variant, params_path, read_variants, variant_folder, with_absolute_paths
 from stages.store.units import UNIT, has_units
 
 
@@ -44,18 +43,10 @@ def check_variants(study: str, variants: Mapping[str, Variant]) -> None:
             raise UserError(f"{params_path(study)}: variants.{name}: {message}") from error
 
 
-def from_here(place: str) -> str:
-    """The absolute path of an existing file or folder; other values are returned unchanged."""
-    return str(Path(place).resolve()) if Path(place).exists() else place
-
-
 def prepare(project: Project, variant: Variant) -> None:
     """Write the params and the messages of a variant; a variant that changes `ingest` ingests its messages again."""
-    content: dict[str, Any] = {**variant.content}
-    content["ingest"] = {**content["ingest"], "path": from_here(content["ingest"]["path"])}
-    content["train"] = {**content["train"], "model": from_here(content["train"]["model"])}
     with project.params.open("w", encoding="utf-8") as file:
-        YAML(typ="safe", pure=True).dump(content, file)
+        YAML(typ="safe", pure=True).dump(with_absolute_paths(variant.content), file)
     project.messages.parent.mkdir()
     # Variants share the cached outputs of frozen layers, which depend on the texts and the encoder only.
     PROJECT.states.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ import pyarrow.compute as pc
 
 from ballast.exceptions import short
 from ballast.io.printable import counted, one_line
+from stages.store.dropping import dropped_in_words
 from stages.tables.training import Read
 
 ROWS, SHOWN, LABELS = 5, 60, 50
@@ -42,18 +44,16 @@ def read_in_words(read: Read) -> list[str]:
 
 def about(reads: Sequence[Read]) -> dict[str, Any]:
     """The counts of all files as `data/ingest.json` holds them."""
-    every = [read.about() for read in reads]
-    reasons: dict[str, int] = {}
-    for read in every:
-        for reason, count in read["rejected"].items():
-            reasons[reason] = reasons.get(reason, 0) + count
-    lines = {"lines": sum(read["lines"] for read in every)} if all("lines" in read for read in every) else {}
+    reasons: Counter[str] = Counter()
+    for read in reads:
+        reasons.update(read.rejected_by_reason)
+    lines = [read.lines for read in reads]
     return {
-        "files": sum(read["files"] for read in every),
-        **lines,
-        "records": sum(read["records"] for read in every),
-        "rejected": reasons,
-        "dialect": sorted({words for read in every for words in read["dialect"]}),
+        "files": sum(len(read.places.files) for read in reads),
+        **({} if None in lines else {"lines": sum(count or 0 for count in lines)}),
+        "records": sum(read.records for read in reads),
+        "rejected": dict(reasons),
+        "dialect": sorted({words for read in reads for words in read.dialects}),
     }
 
 
@@ -72,6 +72,5 @@ def preview_lines(rows: pa.Table, labels: pa.ChunkedArray, reads: Sequence[Read]
     words = ", ".join(f"{short(name)!r} {count:,}" for name, count in ordered[:LABELS])
     more = f" and {len(ordered) - LABELS:,} more" if len(ordered) > LABELS else ""
     lines.append(f"{counted(len(ordered), 'label')}: {words}{more}" + (f"; without a label: {missing:,}" if missing else ""))
-    reasons = ", ".join(f"{count:,} ({reason.replace('_', ' ')})" for reason, count in dropped.items() if count)
-    lines.append(f"would be dropped: {reasons or 'none'}")
+    lines.append(f"would be dropped: {dropped_in_words(dropped)}")
     return lines

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -89,17 +89,6 @@ class Read:
         files = pa.DictionaryArray.from_arrays(pa.array(at.file.astype(np.int32)), pa.array(at.files, pa.string()))
         columns = [files, pa.array(at.number), pa.array(at.line)]
         return self.table.append_column("place", pa.StructArray.from_arrays(columns, ["file", "row", "line"]))
-
-    def about(self) -> dict[str, Any]:
-        """The counts as `data/ingest.json` holds them."""
-        lines = {} if self.lines is None else {"lines": self.lines}
-        return {
-            "files": len(self.places.files),
-            **lines,
-            "records": self.records,
-            "rejected": self.rejected_by_reason,
-            "dialect": sorted(set(self.dialects)),
-        }
 
 
 def place_of(table: pa.Table, row: int, served_by: str) -> str:

@@ -1,6 +1,6 @@
 "use strict";
 
-// The page works without this script, which chooses a metric and sorts tables.
+// The page works without this script, which chooses a metric.
 (() => {
   const all = (selector) => [...document.querySelectorAll(selector)];
   const chooser = document.getElementById("view");
@@ -9,33 +9,6 @@
     for (const element of all("[data-view]")) element.hidden = element.dataset.view !== chooser.value;
   }
 
-  function valueOf(row, column, type) {
-    const text = row.cells[column].dataset.value ?? row.cells[column].textContent.trim();
-    return type === "number" ? (text === "" ? null : Number(text)) : text;
-  }
-
-  function sort(heading, button) {
-    const column = heading.cellIndex;
-    const { type, first = "ascending" } = button.dataset;
-    const other = first === "ascending" ? "descending" : "ascending";
-    const order = heading.getAttribute("aria-sort") === first ? other : first;
-    for (const cell of heading.parentElement.cells) cell.removeAttribute("aria-sort");
-    heading.setAttribute("aria-sort", order);
-    const sign = order === "ascending" ? 1 : -1;
-    for (const body of heading.closest("table").tBodies) {
-      const rows = [...body.rows].map((row) => [valueOf(row, column, type), row]);
-      rows.sort(([a], [b]) => {
-        // Missing values come last in both orders.
-        if (a === null || b === null) return (a === null) - (b === null);
-        return sign * (type === "number" ? a - b : a.localeCompare(b));
-      });
-      body.append(...rows.map(([, row]) => row));
-    }
-  }
-
-  for (const button of all("[data-sortable] thead button")) {
-    button.addEventListener("click", () => sort(button.closest("th"), button));
-  }
   if (!chooser) return;
   chooser.addEventListener("change", show);
   show();

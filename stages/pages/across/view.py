@@ -9,7 +9,7 @@ from typing import Any
 
 from stages.pages.across.sentences import about, p_in_words, sentences
 from stages.pages.drawing import CURVE_UNITS, nice_step
-from stages.pages.html import STYLE, environment, script_hash, trusted_source
+from stages.pages.html import SORT, STYLE, environment, script_hash, trusted_source
 from stages.store.across_data_sets import Across
 
 HERE = Path(__file__).parent
@@ -245,7 +245,7 @@ def published(across: Across) -> list[dict[str, Any]]:
 
 def page(across: Across | None, seconds: Sequence[Mapping[str, str]]) -> str:
     """The whole page; without results, how to get them."""
-    script = trusted_source(HERE / "across.js")
+    script = trusted_source(SORT) + trusted_source(HERE / "across.js")
     content: dict[str, Any] = {"across": across}
     if across is not None:
         content |= {

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ballast.evaluation.bootstrap import MINIMUM_SEEDS
 from stages.pages.across.sentences import threshold_sentence
-from stages.pages.html import STYLE, environment, script_hash, trusted_source
+from stages.pages.html import SORT, STYLE, environment, script_hash, trusted_source
 from stages.pages.report.answer_view import answer
 from stages.pages.report.baseline_view import against_baseline
 from stages.pages.report.classes_view import class_table
@@ -34,7 +34,7 @@ LEVERS = "dvc repro levers"
 def page(results: Results) -> str:
     """The whole page."""
     board, names, labels, selected = results.board, results.names, results.labels, results.selected
-    script = trusted_source(HERE / "report.js")
+    script = trusted_source(SORT) + trusted_source(HERE / "report.js")
     return (
         environment(HERE)
         .get_template("report.html")
