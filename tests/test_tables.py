@@ -179,6 +179,19 @@ def test_stray_quotes_of_a_tsv_cost_no_row(tmp_path: Path) -> None:
     assert values_of(read) == rows
 
 
+@pytest.mark.parametrize("header", ["text,label", '"text","label"'])
+def test_one_stray_quote_does_not_make_data_of_the_quotes_of_other_rows(tmp_path: Path, header: str) -> None:
+    rows = [*MANY[:9], ('"Great" news', "ham"), *MANY[9:]]
+    content = f"{header}\n" + "".join(f'"{text}",{label}\n' if text[0] != '"' else f"{text},{label}\n" for text, label in rows)
+    assert values_of(table_of(tmp_path, "a.csv", content)[1]) == rows
+
+
+def test_a_quoted_header_says_that_no_quoted_field_is_a_row(tmp_path: Path) -> None:
+    # Without its quotes in the header, each line of this record could be a row: two fields each.
+    content = '"text"\t"label"\n""\t"\r\t"\n'
+    assert values_of(table_of(tmp_path, "a.tsv", content.encode())[1]) == [("", "\r\t")]
+
+
 def test_stray_quotes_of_a_csv_with_quoted_fields_cost_no_row(tmp_path: Path) -> None:
     rows = spoilt(MANY)
     rows[10] = ("with, a comma", "ham")

@@ -66,6 +66,8 @@ def lenient_fields(line: str, dialect: Dialect) -> list[str]:
 
 def swallowed(lines: Sequence[str | LongLine], count: int, dialect: Dialect) -> bool:
     """Whether the lines that one record of `count` fields spans are rows of their own, which a stray quote has swallowed."""
+    if dialect.quoted_header:
+        return False
     parts = [lenient_fields(line, dialect) if isinstance(line, str) else [] for line in lines]
     if any(len(fields) != count for fields in parts):
         return False

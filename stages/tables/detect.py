@@ -245,7 +245,13 @@ def with_columns(dialect: Dialect, sample: Sequence[str], source: str, expected:
             f"{source}: the first line must name the columns, but it is not {encoding_name(dialect.encoding)}"
             f"{expected.advice('encoding, such as cp1252 or utf-16')}"
         )
-    return replace(dialect, columns=tuple(header), categories=categories_of(found[1:], len(header)))
+    quoted = dialect.delimiter.join(f"{dialect.quote}{name}{dialect.quote}" for name in header)
+    return replace(
+        dialect,
+        columns=tuple(header),
+        categories=categories_of(found[1:], len(header)),
+        quoted_header=dialect.quote is not None and sample[0].rstrip("\r\n") == quoted,
+    )
 
 
 def categories_of(found: Sequence[Sequence[str]], count: int) -> tuple[tuple[int, frozenset[str]], ...]:
@@ -288,17 +294,22 @@ def detect_escape(path: Path, dialect: Dialect) -> Escape:
 
 
 def quotes_are_data(path: Path, dialect: Dialect) -> bool:
-    """Whether quotes are data: every line is a row if they are, and not if they are not."""
-    count = len(dialect.columns)
-    if count < 2 or not contains(path, dialect, dialect.quote or '"'):
+    """Whether quotes are data: every line is a row that way, and most quotes that open a field do not close it."""
+    count, quote = len(dialect.columns), dialect.quote or '"'
+    if count < 2 or dialect.quoted_header or not contains(path, dialect, quote):
         return False
-    lines = lines_of(path, dialect)
+    lines, closed, stray = lines_of(path, dialect), 0, 0
     with lines.file:
         try:
             for line in lines:
-                if line.count(dialect.delimiter) != count - 1 and line.strip("\r\n"):
+                fields = line.rstrip("\r\n").split(dialect.delimiter)
+                if len(fields) != count and line.strip("\r\n"):
                     return False
+                if quote in line:
+                    opened = [field[1:] for field in fields if field.startswith(quote)]
+                    whole = sum(field.endswith(quote) and quote not in field[:-1].replace(quote * 2, "") for field in opened)
+                    closed, stray = closed + whole, stray + len(opened) - whole
                 lines.taken.clear()
         except LongLine:
             return False
-    return next(faults(path, dialect), None) is not None
+    return stray >= max(1, closed)

@@ -42,6 +42,7 @@ class Dialect:
     array : whether JSON is one array or a stream of objects, and not one object per line.
     sheet : the name of the sheet of a spreadsheet.
     categories : the columns of csv that hold a handful of values, with these values, as the first rows show them.
+    quoted_header : whether every name of the header stands in quotes: then quotes are not data in the rows either.
     """
 
     format: Format
@@ -56,6 +57,7 @@ class Dialect:
     array: bool = False
     sheet: str = ""
     categories: tuple[tuple[int, frozenset[str]], ...] = ()
+    quoted_header: bool = False
 
     def in_words(self) -> str:
         r"""The dialect in one line.
