@@ -78,14 +78,18 @@ def bootstrap_draws(
     # One thread: the products are small, so on a busy machine threads would mostly wait for each other.
     with threadpool_limits(1, user_api="blas"):
         blocks = [statistics(counts) for counts in resample_counts(groups, resamples, seed)]
+    if len(blocks) == 1:
+        return blocks[0]
     return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
 
 
-def seed_noise(deviation: float, seeds: int, resamples: int, rng: np.random.Generator, degrees: float) -> np.ndarray:
+def seed_noise(
+    deviation: float | np.ndarray, seeds: int, resamples: int, rng: np.random.Generator, degrees: float
+) -> np.ndarray:
     """Draws (resamples,) of the error of a mean over seeds, compared with all possible trainings (Student's t).
 
     deviation : standard deviation between seeds, estimated with `degrees` degrees of freedom. With one seed it is unknown, and
-        the draws are 0.
+        the draws are 0. An array (m, 1), for m metrics, gives draws (m, resamples).
 
     Examples
     --------

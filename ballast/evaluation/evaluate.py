@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,12 +25,16 @@ from ballast.evaluation.statistic import ClassSupport, Statistic, safe_ratio
 
 # Resamples for the intervals of a curve, which no claim rests on.
 CURVE_RESAMPLES = 200
+# Columns of sums that are resampled together: one batch for the families of a few classes, several for those of many.
+COLUMNS_AT_ONCE = 2048
+# Families whose draws a comparison of techniques needs.
+COMPARED = ("raw", "corrected", "operating_point")
 
 
 def statistics_by_family(
     adjusted: Adjusted, grid: Mapping[str, np.ndarray], protocol: Protocol
-) -> dict[str, Sequence[Statistic]]:
-    """All measurements on test, one statistic per seed and family.
+) -> Iterator[tuple[str, Sequence[Statistic]]]:
+    """All measurements on test, one statistic per seed and family, computed one family after another.
 
     Families are raw, corrected, operating_point, ensemble (one statistic for all seeds), post_hoc.<method>, and raw@<ratio>,
     corrected@<ratio> for the grid of priors.
@@ -44,22 +48,61 @@ def statistics_by_family(
         return [Decisions(protocol.test_scores(logits, class_weights), support) for logits in logits_by_seed]
 
     raw = [Metrics(protocol.test_scores(logits, ones), support) for logits in uncorrected]
-    corrected = [
-        # With two classes, a correction of the prior keeps the order of the messages.
-        Metrics(protocol.test_scores(logits, weights), support, raw_metrics.order if len(protocol.names) == 2 else None)
-        for logits, raw_metrics in zip(adjusted.test, raw, strict=True)
-    ]
-    families: dict[str, Sequence[Statistic]] = {"raw": raw, "corrected": corrected}
-    families["operating_point"] = decisions([adjusted.fit.preferences(logits) for logits in adjusted.test], weights)
+    yield "raw", raw
+    yield (
+        "corrected",
+        [
+            # With two classes, a correction of the prior keeps the order of the messages.
+            Metrics(protocol.test_scores(logits, weights), support, of_raw.order if len(protocol.names) == 2 else None)
+            for logits, of_raw in zip(adjusted.test, raw, strict=True)
+        ],
+    )
+    yield "operating_point", decisions([adjusted.fit.preferences(logits) for logits in adjusted.test], weights)
     # The mean of the logits of all seeds, with the prior and operating point of single models.
-    families["ensemble"] = decisions([adjusted.fit.preferences(np.mean(adjusted.test, axis=0))], weights)
+    yield "ensemble", decisions([adjusted.fit.preferences(np.mean(adjusted.test, axis=0))], weights)
     for method, logits_by_seed in adjusted.post_hoc(protocol).items():
-        families[f"post_hoc.{method}"] = decisions(logits_by_seed, weights)
+        yield f"post_hoc.{method}", decisions(logits_by_seed, weights)
     for ratio, prior in grid.items():
         moved = [correct_prior(logits.astype(np.float64), adjusted.fit.effective, prior) for logits in uncorrected]
-        families[f"raw@{ratio}"] = decisions(uncorrected, prior / share)
-        families[f"corrected@{ratio}"] = decisions(moved, prior / share)
-    return families
+        yield f"raw@{ratio}", decisions(uncorrected, prior / share)
+        yield f"corrected@{ratio}", decisions(moved, prior / share)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What is measured on test of some families: points by seed, estimates with intervals, and draws of some of them."""
+
+    points: dict[str, Points]
+    estimates: dict[str, dict[str, dict[str, float]]]
+    draws: dict[str, Resampled]
+
+
+def measure(families: Iterable[tuple[str, Sequence[Statistic]]], with_draws: Collection[str], protocol: Protocol) -> Measured:
+    """Points and intervals of families of statistics. Draws stay in memory only for the families `with_draws`."""
+    measured = Measured(points={}, estimates={}, draws={})
+    for batch in batches(families):
+        points = {family: point_values(statistics, protocol.test) for family, statistics in batch.items()}
+        drawn = pooled_draws(batch, protocol.test, protocol)
+        measured.points.update(points)
+        measured.estimates.update(
+            {family: intervals(batch[family], points[family], drawn[family], protocol) for family in batch}
+        )
+        measured.draws.update({family: drawn[family] for family in batch if family in with_draws})
+    return measured
+
+
+def batches(families: Iterable[tuple[str, Sequence[Statistic]]]) -> Iterator[dict[str, Sequence[Statistic]]]:
+    """Families in batches whose sums have about COLUMNS_AT_ONCE columns: a batch is one matrix product."""
+    batch: dict[str, Sequence[Statistic]] = {}
+    width = 0
+    for family, statistics in families:
+        batch[family] = statistics
+        width += sum(statistic.sums.shape[1] for statistic in statistics)
+        if width >= COLUMNS_AT_ONCE:
+            yield batch
+            batch, width = {}, 0
+    if batch:
+        yield batch
 
 
 def training_recall(logits: np.ndarray, classes: np.ndarray, names: Sequence[str]) -> dict[str, float]:
@@ -102,10 +145,8 @@ def evaluate(scores: Mapping[int, SeedScores], protocol: Protocol) -> Evaluation
     applied to a fold is fitted on the others, and for test, where it is fitted on all out-of-fold messages.
     """
     adjusted, grid = adjust(list(scores.values()), protocol), prior_grid(protocol.class_shares(protocol.test))
-    families = statistics_by_family(adjusted, grid, protocol)
-    points = {family: point_values(statistics, protocol.test) for family, statistics in families.items()}
-    draws = pooled_draws(families, protocol.test, protocol)
-    estimates = {family: intervals(families[family], points[family], draws[family], protocol) for family in families}
+    measured = measure(statistics_by_family(adjusted, grid, protocol), COMPARED, protocol)
+    points, estimates = measured.points, measured.estimates
     held_out = out_of_fold_estimates(adjusted, protocol)
     summary = {
         "labels": list(protocol.names),
@@ -116,7 +157,7 @@ def evaluate(scores: Mapping[int, SeedScores], protocol: Protocol) -> Evaluation
             "messages": dict(zip(protocol.names, protocol.out_of_fold.counts(len(protocol.names)), strict=True)),
             **held_out.estimates,
         },
-        "pooled": {family: estimates[family] for family in ("raw", "corrected", "operating_point", "ensemble")},
+        "pooled": {family: estimates[family] for family in (*COMPARED, "ensemble")},
         "post_hoc": {
             family.removeprefix("post_hoc."): estimate
             for family, estimate in estimates.items()
@@ -125,7 +166,9 @@ def evaluate(scores: Mapping[int, SeedScores], protocol: Protocol) -> Evaluation
         "prior_grid": {ratio: {family: estimates[f"{family}@{ratio}"] for family in ("raw", "corrected")} for ratio in grid},
         "curves": {**curves(adjusted.test[0], protocol), **operating_curves(adjusted, protocol)},
     }
-    return Evaluation(summary=summary, out_of_fold=held_out.draws, **comparison_draws(adjusted, points, draws, protocol))
+    return Evaluation(
+        summary=summary, out_of_fold=held_out.draws, **comparison_draws(adjusted, points, measured.draws, protocol)
+    )
 
 
 def operating_curves(adjusted: Adjusted, protocol: Protocol) -> dict[str, Any]:
@@ -164,7 +207,7 @@ def seed_summaries(
                 "corrected": confusion(corrected, protocol),
                 "operating_point": confusion(adjusted.fit.preferences(corrected), protocol),
             },
-            **{family: points[family][position] for family in ("raw", "corrected", "operating_point")},
+            **{family: points[family][position] for family in COMPARED},
         }
         for position, (seed, scores, corrected) in enumerate(zip(seeds, adjusted.scores, adjusted.test, strict=True))
     }

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ballast.evaluation.bootstrap import Draws, bootstrap_draws, percentile_interval, seed_noise, wilson_interval
+from ballast.evaluation.bootstrap import Draws, bootstrap_draws, seed_noise, wilson_interval
 from ballast.evaluation.metrics import bounds, f1_of_jaccard
 from ballast.evaluation.protocol import Labelled, Protocol
 from ballast.evaluation.statistic import Statistic, stack_columns, weighted_sums
@@ -80,14 +80,15 @@ def pooled_draws(families: Mapping[str, Sequence[Statistic]], messages: Labelled
     }
 
 
-def with_training_noise(draws: np.ndarray, by_seed: np.ndarray, chance: float, protocol: Protocol) -> np.ndarray:
-    """Bootstrap draws (resamples,) of a mean over seeds, with the variation between trainings beyond `chance`.
+def with_training_noise(draws: np.ndarray, by_seed: np.ndarray, chance: float | np.ndarray, protocol: Protocol) -> np.ndarray:
+    """Bootstrap draws (..., resamples) of means over seeds, with the variation between trainings beyond `chance`.
 
-    by_seed : (S,) value of each seed. One seed shows no variation.
-    chance : variance between seeds that the sampling of messages explains.
+    by_seed : (..., S) value of each seed. One seed shows no variation.
+    chance : (...) variance between seeds that the sampling of messages explains.
     """
-    seeds = len(by_seed)
-    deviation = float(np.sqrt(max(0.0, by_seed.var(ddof=1) - chance))) if seeds > 1 else 0.0
+    seeds = by_seed.shape[-1]
+    variance = by_seed.var(axis=-1, ddof=1) - chance if seeds > 1 else np.zeros(by_seed.shape[:-1])
+    deviation = np.sqrt(np.maximum(0.0, variance))[..., None]
     rng = np.random.default_rng(protocol.seed)
     return draws + seed_noise(deviation, seeds, protocol.resamples, rng, seeds - 1)
 
@@ -105,33 +106,41 @@ def intervals(
     protocol: Protocol,
 ) -> dict[str, dict[str, float]]:
     """Each metric's mean over seeds with its interval, over groups of test messages and, from two seeds on, over seeds."""
-    estimates = {}
-    for name in points[0]:
-        by_seed = np.array([point[name] for point in points])
-        value = float(by_seed.mean())
-        varied = with_training_noise(draws.values[name], by_seed, draws.chance[name], protocol)
-        trials = [statistic.trials[name] for statistic in statistics if name in statistic.trials]
-        estimates[name] = with_interval(name, value, varied, float(np.mean(trials)) if trials else None, protocol)
-    return estimates
+    names = list(points[0])
+    by_seed = np.array([[point[name] for point in points] for name in names])
+    drawn, chance = np.stack([draws.values[name] for name in names]), np.array([draws.chance[name] for name in names])
+    trials = {}
+    for name in names:
+        of_seeds = [statistic.trials[name] for statistic in statistics if name in statistic.trials]
+        if of_seeds:
+            trials[name] = float(np.mean(of_seeds))
+    values = dict(zip(names, by_seed.mean(axis=1).tolist(), strict=True))
+    return with_intervals(values, with_training_noise(drawn, by_seed, chance, protocol), trials, protocol)
 
 
-def with_interval(name: str, value: float, draws: np.ndarray, trials: float | None, protocol: Protocol) -> dict[str, float]:
-    """A metric's value, low and high.
+def with_intervals(
+    values: Mapping[str, float], draws: np.ndarray, trials: Mapping[str, float], protocol: Protocol
+) -> dict[str, dict[str, float]]:
+    """Value, low and high of m metrics from their draws (m, resamples), all metrics at once.
 
     A proportion of 0 or 1 has no spread in the bootstrap. It gets Wilson's interval, with the number of groups, unweighted, as
     `trials`.
     """
-    if name.endswith(".support"):
-        # A count, not an estimate.
-        return {"value": value, "low": value, "high": value}
-    if trials is not None and value in (0.0, 1.0):
-        low, high = wilson_interval(value, trials, protocol.confidence)
-        if name.endswith(".f1"):
-            low, high = f1_of_jaccard(low), f1_of_jaccard(high)
-    else:
-        low, high = percentile_interval(draws, protocol.confidence)
-    least, most = bounds(name)
-    return {"value": value, "low": max(least, min(low, value)), "high": min(most, max(high, value))}
+    lows, highs = np.quantile(draws, [(1 - protocol.confidence) / 2, (1 + protocol.confidence) / 2], axis=1)
+    estimates = {}
+    for (name, value), low, high in zip(values.items(), lows.tolist(), highs.tolist(), strict=True):
+        if name.endswith(".support"):
+            # A count, not an estimate.
+            estimates[name] = {"value": value, "low": value, "high": value}
+            continue
+        ends = (low, high)
+        if name in trials and value in (0.0, 1.0):
+            ends = wilson_interval(value, trials[name], protocol.confidence)
+            if name.endswith(".f1"):
+                ends = f1_of_jaccard(ends[0]), f1_of_jaccard(ends[1])
+        least, most = bounds(name)
+        estimates[name] = {"value": value, "low": max(least, min(ends[0], value)), "high": min(most, max(ends[1], value))}
+    return estimates
 
 
 def draws_of(resampled: Resampled, points: Points, preferences: Sequence[np.ndarray], protocol: Protocol) -> Draws:

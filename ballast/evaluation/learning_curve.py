@@ -17,7 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from ballast.data.splitting import nested_subsample
 from ballast.evaluation.adjustment import cross_fit
 from ballast.evaluation.bootstrap import Draws, seed_noise
-from ballast.evaluation.intervals import pooled_draws, with_interval
+from ballast.evaluation.intervals import pooled_draws, with_intervals
 from ballast.evaluation.metrics import Decisions, Metrics, higher_is_better
 from ballast.evaluation.out_of_fold import Family, training_deviation
 from ballast.evaluation.power_law import Extrapolation, extrapolate
@@ -104,7 +104,10 @@ def learning_curve(
     return LearningCurve(
         metric=metric,
         sizes=np.array(sizes),
-        points=[with_interval(metric, value, drawn, None, protocol) for value, drawn in zip(values, draws, strict=True)],
+        points=[
+            with_intervals({metric: value}, drawn[None], {}, protocol)[metric]
+            for value, drawn in zip(values, draws, strict=True)
+        ],
         extrapolation=extrapolate(
             np.array(sizes), error_of(metric, np.array(values)), error_of(metric, np.stack(draws, axis=1))
         ),

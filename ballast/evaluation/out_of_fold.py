@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ballast.evaluation.adjustment import Adjusted
 from ballast.evaluation.bootstrap import Draws, seed_noise
-from ballast.evaluation.intervals import point_values, pooled_draws, with_interval
+from ballast.evaluation.intervals import point_values, pooled_draws, with_intervals
 from ballast.evaluation.metrics import Decisions, Metrics
 from ballast.evaluation.protocol import Labelled, Protocol
 from ballast.evaluation.statistic import Statistic
@@ -37,7 +37,7 @@ def out_of_fold_estimates(adjusted: Adjusted, protocol: Protocol) -> OutOfFoldEs
     statistics = {name: family.statistic(messages, protocol) for name, family in families.items()}
     drawn = pooled_draws({name: [statistic] for name, statistic in statistics.items()}, messages, protocol)
     draws = {name: family.draws(statistics[name], drawn[name].values, protocol) for name, family in families.items()}
-    estimates = {name: with_intervals(statistics[name], draws[name], protocol) for name in families}
+    estimates = {name: estimates_of(statistics[name], draws[name], protocol) for name in families}
     return OutOfFoldEstimates(estimates=estimates, draws=draws["operating_point"])
 
 
@@ -68,12 +68,10 @@ class Family:
         return Draws(values=drawn, seeds=seeds, correct=correct, pooled=points)
 
 
-def with_intervals(statistic: Statistic, draws: Draws, protocol: Protocol) -> Estimates:
+def estimates_of(statistic: Statistic, draws: Draws, protocol: Protocol) -> Estimates:
     """Each metric on all out-of-fold messages with its interval, over groups of messages and over trainings."""
-    return {
-        name: with_interval(name, value, varied(draws, name, protocol), statistic.trials.get(name), protocol)
-        for name, value in (draws.pooled or {}).items()
-    }
+    points = draws.pooled or {}
+    return with_intervals(points, varied(draws, list(points), protocol), statistic.trials, protocol)
 
 
 def training_deviation(draws: Draws, metric: str) -> float:
@@ -95,9 +93,9 @@ def training_deviation(draws: Draws, metric: str) -> float:
     return float(np.sqrt(max(0.0, float(values.var(ddof=1)) - of_messages)))
 
 
-def varied(draws: Draws, metric: str, protocol: Protocol) -> np.ndarray:
-    """The draws (resamples,) of a metric with the variation between trainings."""
-    trainings = len(draws.seeds[metric])
+def varied(draws: Draws, metrics: Sequence[str], protocol: Protocol) -> np.ndarray:
+    """The draws (m, resamples) of m metrics with the variation between trainings."""
+    values, trainings = np.stack([draws.values[metric] for metric in metrics]), draws.n_seeds
+    deviations = np.array([training_deviation(draws, metric) for metric in metrics])[:, None]
     rng = np.random.default_rng(protocol.seed)
-    deviation = training_deviation(draws, metric)
-    return draws.values[metric] + seed_noise(deviation, trainings, len(draws.values[metric]), rng, trainings - 1)
+    return values + seed_noise(deviations, trainings, values.shape[1], rng, trainings - 1)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
+from scipy import sparse
 from scipy.special import log_softmax, logsumexp
 
 from ballast.evaluation.statistic import (
@@ -18,6 +19,8 @@ from ballast.evaluation.statistic import (
 
 # More distinct scores than this are binned by quantile: ranking metrics then agree with the exact ones to 1e-3.
 SCORE_BINS = 1024
+# Largest log posterior for which 1 - p is exact enough.
+LARGEST_COMPLEMENT = np.log(0.5)
 
 
 def one_vs_rest(log_posterior: np.ndarray, label: int) -> np.ndarray:
@@ -28,8 +31,14 @@ def one_vs_rest(log_posterior: np.ndarray, label: int) -> np.ndarray:
     >>> one_vs_rest(np.log([[0.5, 0.3, 0.2], [0.8, 0.1, 0.1]]), label=0).round(3)
     array([0.   , 1.386])
     """
-    others = np.delete(log_posterior, label, axis=1)
-    return log_posterior[:, label] - logsumexp(others, axis=1)
+    own = log_posterior[:, label]
+    if log_posterior.shape[1] == 2:
+        return own - log_posterior[:, 1 - label]
+    # The others' share is 1 - p, which loses digits if p is large: there it is summed. This takes O(n) for each of K classes.
+    large = np.flatnonzero(own > LARGEST_COMPLEMENT)
+    others = np.log1p(-np.exp(np.minimum(own, LARGEST_COMPLEMENT)))
+    others[large] = logsumexp(np.delete(log_posterior[large], label, axis=1), axis=1)
+    return own - others
 
 
 def score_bins(scores: np.ndarray, classes: Sequence[np.ndarray]) -> np.ndarray:
@@ -76,14 +85,23 @@ class ScoreOrder:
         self.counts: np.ndarray | None = None
         self.sides: list[Sides] = []
 
-    def in_samples(self, counts: np.ndarray) -> list[Sides]:
-        """The sides of each class in samples of counts (b, groups). The last result is cached."""
+    def in_samples(self, counts: np.ndarray) -> Iterable[Sides]:
+        """The sides of each class in samples of counts (b, groups).
+
+        With two classes, the last result is cached, because several statistics share it. With many classes, the sides of all of
+        them would take gigabytes, so they are computed one class at a time.
+        """
+        if len(self.binned) > 1:
+            return (sides_in_samples(counts, binned) for binned in self.binned)
         if counts is not self.counts:
-            self.counts, self.sides = counts, []
-            for binned in self.binned:
-                positive, negative = (np.ascontiguousarray(weighted_sums(counts, side)) for side in binned)
-                self.sides.append((positive, negative, at_or_above(positive), at_or_above(negative)))
+            self.counts, self.sides = counts, [sides_in_samples(counts, binned) for binned in self.binned]
         return self.sides
+
+
+def sides_in_samples(counts: np.ndarray, binned: Sequence[sparse.csr_array]) -> Sides:
+    """The sides of a class in samples of counts (b, groups), from sums (groups, bins) of the class and of the rest."""
+    positive, negative = (np.ascontiguousarray(weighted_sums(counts, side)) for side in binned)
+    return positive, negative, at_or_above(positive), at_or_above(negative)
 
 
 class Ranking(Statistic):
@@ -100,7 +118,7 @@ class Ranking(Statistic):
 
     def of_sums(self, sums: np.ndarray, counts: np.ndarray) -> dict[str, np.ndarray]:
         sides = self.order.in_samples(counts)
-        weights = [(1.0, 1.0)] * len(sides)
+        weights = [(1.0, 1.0)] * len(self.names)
         if len(self.names) == 2:
             first, second = map(float, self.class_weights)
             [(positive, negative, positive_above, negative_above)] = sides
