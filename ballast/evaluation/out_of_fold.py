@@ -71,7 +71,7 @@ class Family:
 def estimates_of(statistic: Statistic, draws: Draws, protocol: Protocol) -> Estimates:
     """Each metric on all out-of-fold messages with its interval, over groups of messages and over trainings."""
     points = draws.pooled or {}
-    return with_intervals(points, varied(draws, list(points), protocol), statistic.trials, protocol)
+    return with_intervals(points, all_varied(draws, list(points), protocol), statistic.trials, protocol)
 
 
 def training_deviation(draws: Draws, metric: str) -> float:
@@ -93,7 +93,13 @@ def training_deviation(draws: Draws, metric: str) -> float:
     return float(np.sqrt(max(0.0, float(values.var(ddof=1)) - of_messages)))
 
 
-def varied(draws: Draws, metrics: Sequence[str], protocol: Protocol) -> np.ndarray:
+def varied(draws: Draws, metric: str, protocol: Protocol) -> np.ndarray:
+    """The draws (resamples,) of a metric with the variation between trainings."""
+    drawn: np.ndarray = all_varied(draws, [metric], protocol)[0]
+    return drawn
+
+
+def all_varied(draws: Draws, metrics: Sequence[str], protocol: Protocol) -> np.ndarray:
     """The draws (m, resamples) of m metrics with the variation between trainings."""
     values, trainings = np.stack([draws.values[metric] for metric in metrics]), draws.n_seeds
     deviations = np.array([training_deviation(draws, metric) for metric in metrics])[:, None]

@@ -99,7 +99,15 @@ class ScoreOrder:
 
 
 def sides_in_samples(counts: np.ndarray, binned: Sequence[sparse.csr_array]) -> Sides:
-    """The sides of a class in samples of counts (b, groups), from sums (groups, bins) of the class and of the rest."""
+    """The sides of a class in samples of counts (b, groups), from sums (groups, bins) of the class and of the rest.
+
+    Examples
+    --------
+    >>> of_class, rest = sparse.csr_array([[0.0, 1.0], [0.0, 0.0]]), sparse.csr_array([[0.0, 0.0], [1.0, 0.0]])
+    >>> positive, negative, positive_above, negative_above = sides_in_samples(np.array([[1.0, 3.0]]), [of_class, rest])
+    >>> positive, negative, positive_above
+    (array([[0., 1.]]), array([[3., 0.]]), array([[1., 1.]]))
+    """
     positive, negative = (np.ascontiguousarray(weighted_sums(counts, side)) for side in binned)
     return positive, negative, at_or_above(positive), at_or_above(negative)
 
