@@ -16,7 +16,7 @@ import openpyxl
 import pandas as pd
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
@@ -24,6 +24,8 @@ from ballast.exceptions import UserError
 from stages.production.incoming import read_rows
 from stages.production.rows import Columns
 from stages.store.data_sections import DialectSettings
+from stages.tables import delimited, lines
+from stages.tables.blocks import Block, splittable
 from stages.tables.detect import Expected
 from stages.tables.preview import about
 from stages.tables.reader import open_table
@@ -409,3 +411,67 @@ def test_hostile_texts_come_back_exactly_in_both_readers(tmp_path: Path, rows: l
     assert [(row.text, row.id) for row in read_rows(str(tmp_path / name), COLUMNS)] == rows
     read = training(tmp_path / name)
     assert list(zip(*read.table.to_pydict().values(), strict=True)) == rows
+
+
+def in_both_ways(path: Path, expected: Expected) -> list[tuple[Any, ...]]:
+    """All that is read of a file, with blocks and a record at a time."""
+    outcomes = []
+    for split in (splittable, lambda dialect: False):
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(delimited, "splittable", split)
+            table = open_table(path, path.name, expected)
+            rows = list(table.rows())
+            read = read_training(str(path), expected, rejects=1000)
+        places = [read.places.of(row) for row in range(len(read.table))]
+        outcomes.append((rows, table.total_lines, read.table.to_pydict(), places, read.lines, read.records, read.rejected))
+    return outcomes
+
+
+# Lines of which many are regular, and of which some have what a rule is about.
+PIECES = st.sampled_from(["a", "b c", '"a"', '"b,c"', '"say ""a"""', "", "é", 'a"b'])
+FAULTS = st.text('a",;\\\n\r\t\x1f\0\ufeff\ud800\x1a', max_size=6)
+ODD = st.sampled_from(['"a"b', '"a', "\ufeffa", '"a\\"', '"a\\"",b"', 'a\\"', "\\\\", 'a"', "'a,b'", "'a"])
+FIELDS = PIECES | PIECES | PIECES | ODD | FAULTS
+PHYSICAL = st.tuples(
+    FIELDS, st.sampled_from(",,,,;"), FIELDS, st.sampled_from(["\n", "\n", "\n", "\r\n", "\r", "\n\n", ",\n", ""])
+)
+
+
+@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    physical=st.lists(PHYSICAL.map("".join), max_size=12),
+    quote=st.sampled_from([None, '"', '"', "none", "'"]),
+    escape=st.sampled_from(["double", "double", "backslash"]),
+    characters=st.integers(1, 60),
+    wanted=st.sampled_from([("text", "label"), ("label",), ("column2", "column1")]),
+)
+# The first block ends within a line end.
+@example(physical=["a,b\r\n", "c,d\n"], quote=None, escape="double", characters=4, wanted=("text", "label"))
+def test_blocks_and_single_records_give_the_same(
+    tmp_path: Path, physical: list[str], quote: Any, escape: Any, characters: int, wanted: tuple[str, ...]
+) -> None:
+    path, header = tmp_path / "a.csv", "label" in wanted
+    first = "text,label\n" if header else "a,b\n" * (1 + len(physical))
+    path.write_bytes((first + "".join(physical)).encode("utf-8", "surrogatepass"))
+    dialect = DialectSettings(delimiter=",", quote=quote, escape=escape, header=header)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(lines, "BLOCK_CHARACTERS", characters)
+        blocks, records = in_both_ways(path, Expected(wanted=dict.fromkeys(wanted, "ingest.text_column"), dialect=dialect))
+    assert blocks == records
+
+
+@pytest.mark.parametrize("file", ["plain", "windows", "quoted", "one column", "quotes are data"])
+def test_regular_lines_are_read_in_blocks(tmp_path: Path, file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lines, "BLOCK_CHARACTERS", 1000)
+    rows = spoilt(MANY) if file == "quotes are data" else MANY
+    frame = pd.DataFrame(rows, columns=["text", "label"])
+    quoting = {"quoted": 1, "quotes are data": 3}.get(file, 0)
+    content = frame.to_csv(index=False, sep="\t", quoting=quoting, lineterminator="\r\n" if file == "windows" else "\n")  # type: ignore[arg-type]
+    if file == "one column":
+        content = content.replace("\t", " ").replace("text label", "text")
+    (tmp_path / "a.tsv").write_bytes(content.encode())
+    expected = Expected(wanted={"text": "ingest.text_column"})
+    parts = list(open_table(tmp_path / "a.tsv", "a.tsv", expected).parts())
+    assert len(parts) > 5 and all(isinstance(part, Block) for part in parts)
+    blocks, records = in_both_ways(tmp_path / "a.tsv", expected)
+    assert blocks == records and len(blocks[0]) == 360

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import Any
 
 from ballast.io.printable import counted
+from stages.tables.blocks import Block, Splitter, splittable
 from stages.tables.dialect import Dialect
 from stages.tables.lines import LONGEST_LINE, TOO_LONG, Lines, LongLine
 from stages.tables.rows import Row, picker
@@ -130,23 +132,41 @@ def records(lines: Lines, dialect: Dialect, count: int = 0) -> Iterator[tuple[in
         yield line, fields, reason
 
 
-def delimited_rows(lines: Lines, dialect: Dialect, wanted: Sequence[str]) -> Iterator[Row]:
-    """The rows of a delimited file."""
-    count = len(dialect.columns)
+def delimited_parts(lines: Lines, dialect: Dialect, wanted: Sequence[str]) -> Iterator[Row | Block]:
+    """The rows of a delimited file in order: blocks of them where no rule of this module applies, else one at a time."""
+    found = records(lines, dialect, len(dialect.columns))
+    split = Splitter(dialect, wanted) if splittable(dialect) else None
     pick = picker([dialect.columns.index(name) for name in wanted])
     number = 0
-    header = dialect.header
-    for line, fields, reason in records(lines, dialect, count):
-        if header:
-            header = False
-            continue
+    if dialect.header:
+        next(found, None)
+    while True:
+        if split is not None and not lines.again:
+            text = lines.block()
+            if (columns := split(text)) is not None:
+                block = Block(number + 1, lines.number + 1, columns)
+                number += len(block)
+                lines.number += len(block)
+                yield block
+                continue
+            lines.by_line(text)
+        record = next(found, None)
+        if record is None:
+            return
         number += 1
-        if reason is None and len(fields) > count and not any(fields[count:]):
-            # A spreadsheet writes empty fields after the last column.
-            fields = fields[:count]
-        if reason is None and len(fields) != count:
-            reason = f"malformed csv: {counted(len(fields), 'field')}, expected {count}"
-        if reason is None:
-            yield Row(number, line, pick(fields))
-        else:
-            yield Row(number, line, (), reason, "".join(map(str, lines.taken)))
+        yield row_of(number, record, lines, pick, len(dialect.columns))
+
+
+def row_of(
+    number: int, record: tuple[int, list[str], str | None], lines: Lines, pick: Callable[[Sequence[str]], Any], count: int
+) -> Row:
+    """The row of a record; rejected if the record is malformed or has not `count` fields."""
+    line, fields, reason = record
+    if reason is None and len(fields) > count and not any(fields[count:]):
+        # A spreadsheet writes empty fields after the last column.
+        fields = fields[:count]
+    if reason is None and len(fields) != count:
+        reason = f"malformed csv: {counted(len(fields), 'field')}, expected {count}"
+    if reason is None:
+        return Row(number, line, pick(fields))
+    return Row(number, line, (), reason, "".join(map(str, lines.taken)))

@@ -16,8 +16,8 @@ import pyarrow as pa
 
 from stages.tables.rows import EXCERPT
 
-# Characters of a line or field that are read at most.
-LONGEST_LINE = 1 << 24
+# Characters of a line or field that are read at most, and of a block of lines, without the rest of its last line.
+LONGEST_LINE, BLOCK_CHARACTERS = 1 << 24, 1 << 20
 TOO_LONG = f"the line is longer than {LONGEST_LINE:,} characters"
 # The first bytes of compressed files, by the name of the compression.
 MAGIC = {"gzip": b"\x1f\x8b", "zstd": b"\x28\xb5\x2f\xfd", "bz2": b"BZh", "xz": b"\xfd7zXZ\0"}
@@ -92,6 +92,25 @@ class Lines:
             raise line
         return line
 
+    def block(self) -> str:
+        """The next lines as one text, for the caller to count or to give to `by_line`; "" if there are none.
+
+        Call it only if no line is to be read again. Nor is one afterwards, unless a line is too long: the block ends before it.
+        """
+        # No longer than a line may be.
+        text = self.file.read(min(BLOCK_CHARACTERS, LONGEST_LINE))
+        at = max(text.rfind("\n"), text.rfind("\r")) + 1
+        # Behind a carriage return, a line feed of the same line end may follow.
+        last = read_line(self.file, text[at:]) if text[at:] or text.endswith("\r") else ""
+        if isinstance(last, LongLine):
+            self.again.append(last)
+            return text[:at]
+        return text[:at] + last
+
+    def by_line(self, block: str) -> None:
+        """Read the lines of a block next, one at a time."""
+        self.again.extendleft(reversed(list(io.StringIO(block, newline=""))))
+
     def all_but_first_again(self) -> str:
         """Put back all lines taken except the first, and return the first."""
         first, *others = self.taken
@@ -101,9 +120,12 @@ class Lines:
         return str(first)
 
 
-def read_line(file: io.TextIOBase) -> str | LongLine:
-    """The next line with its line end, or "" at the end of the file; only the beginning of a line that is too long."""
-    line = file.readline(LONGEST_LINE)
+def read_line(file: io.TextIOBase, begun: str = "") -> str | LongLine:
+    """The next line with its line end, or "" at the end of the file; only the beginning of a line that is too long.
+
+    begun : what was read of the line already.
+    """
+    line = begun + file.readline(LONGEST_LINE - len(begun))
     if line.endswith("\n") or line.endswith("\r"):
         return line
     if len(line) < LONGEST_LINE:

@@ -14,7 +14,8 @@ import pyarrow as pa
 
 from ballast.exceptions import UserError
 from stages.store.places import error_text
-from stages.tables.delimited import delimited_rows
+from stages.tables.blocks import Block
+from stages.tables.delimited import delimited_parts
 from stages.tables.detect import Expected, detect, lines_of
 from stages.tables.dialect import Dialect, format_of_name
 from stages.tables.excel import excel_rows
@@ -49,10 +50,18 @@ class Table:
 
     def rows(self) -> Iterator[Row]:
         """All rows in order; raises UserError for a missing column, and for a damaged file."""
-        with damage_as_user_error(self.source, self.dialect.format):
-            yield from self._rows()
+        for part in self.parts():
+            if isinstance(part, Block):
+                yield from part.rows()
+            else:
+                yield part
 
-    def _rows(self) -> Iterator[Row]:
+    def parts(self) -> Iterator[Row | Block]:
+        """The same rows, of csv in whole blocks where possible."""
+        with damage_as_user_error(self.source, self.dialect.format):
+            yield from self._parts()
+
+    def _parts(self) -> Iterator[Row | Block]:
         dialect, names = self.dialect, list(self.wanted)
         if dialect.format == "parquet":
             yield from parquet_rows(self.path, self.source, self.wanted)
@@ -67,7 +76,7 @@ class Table:
             self.lines = lines_of(self.path, dialect)
             with self.lines.file:
                 if dialect.format == "csv":
-                    yield from delimited_rows(self.lines, dialect, names)
+                    yield from delimited_parts(self.lines, dialect, names)
                 else:
                     yield from json_lines(self.lines, Keys(self.source, self.wanted), names)
 

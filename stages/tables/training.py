@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,13 +17,14 @@ from ballast.exceptions import UserError
 from ballast.io.digest import file_sha256
 from ballast.io.printable import counted, one_line
 from stages.store.relabelled import cell
+from stages.tables.blocks import Block
 from stages.tables.detect import Expected
 from stages.tables.encoding import encoding_name
 from stages.tables.files import files_at, local_copy
 from stages.tables.reader import Table, open_table
 from stages.tables.rows import Row, excerpt, is_utf8, place
 
-BATCH_ROWS, BATCH_CHARACTERS = 1 << 15, 1 << 26
+BATCH_ROWS = 1 << 15
 # Rejected rows that an error names, and the characters of each that it shows.
 NAMED, SHOWN = 3, 60
 # Rejected rows that are remembered: more are counted only.
@@ -118,9 +118,18 @@ def malformed(values: Sequence[str | None], names: Sequence[str], encoding: str)
     return None
 
 
-def batches(rows: Iterator[Row]) -> Iterator[list[Row]]:
-    """The rows in lists of limited size."""
-    while batch := list(islice(rows, BATCH_ROWS)):
+def batches(parts: Iterable[Row | Block]) -> Iterator[list[Row] | Block]:
+    """The rows in lists of limited size, and the blocks between them."""
+    batch: list[Row] = []
+    for part in parts:
+        if isinstance(part, Row):
+            batch.append(part)
+        if batch and (isinstance(part, Block) or len(batch) == BATCH_ROWS):
+            yield batch
+            batch = []
+        if isinstance(part, Block):
+            yield part
+    if batch:
         yield batch
 
 
@@ -145,7 +154,7 @@ class Collector:
 
     names: Sequence[str]
     files: list[str] = field(default_factory=list)
-    parts: list[tuple[list[pa.Array], np.ndarray, np.ndarray, np.ndarray]] = field(default_factory=list)
+    parts: list[tuple[Sequence[pa.Array], np.ndarray, np.ndarray, np.ndarray]] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
     reasons: Counter[str] = field(default_factory=Counter)
     records: list[int] = field(default_factory=list)
@@ -161,28 +170,31 @@ class Collector:
         at = len(self.files)
         self.files.append(table.source)
         self.records.append(0)
-        for batch in batches(table.rows()):
+        for batch in batches(table.parts()):
             self.records[at] += len(batch)
-            good = []
-            for row in batch:
-                if row.reason is None:
-                    good.append(row)
-                else:
-                    self.reject(table.source, row, row.reason, row.excerpt)
-            arrays = as_arrays(good, self.names)
-            if arrays is None:
-                good = [row for row in good if not self.rejected_by_value(table, row)]
+            if isinstance(batch, Block):
+                count = np.arange(len(batch))
+                file = np.full(len(batch), at, np.int32)
+                self.parts.append((batch.columns, file, batch.number + count, batch.line + count))
+                continue
+            arrays = as_arrays([row for row in batch if row.reason is None], self.names)
+            valid = arrays is not None
+            good = [row for row in batch if not self.rejected_row(table, row, valid=valid)]
+            if not valid:
                 arrays = as_arrays(good, self.names)
             numbers = np.fromiter((row.number for row in good), np.int64, len(good))
             lines = np.fromiter((row.line or 0 for row in good), np.int64, len(good))
             self.parts.append((arrays or [], np.full(len(good), at, np.int32), numbers, lines))
 
-    def rejected_by_value(self, table: Table, row: Row) -> bool:
-        """Reject a row whose values are no valid text; whether it was."""
-        reason = malformed(row.values, self.names, table.dialect.encoding)
-        if reason is not None:
+    def rejected_row(self, table: Table, row: Row, *, valid: bool) -> bool:
+        """Reject a malformed row, or one whose values are no `valid` text; whether it was."""
+        reason, content = row.reason, row.excerpt
+        if reason is None and not valid:
+            reason = malformed(row.values, self.names, table.dialect.encoding)
             # The text of a message is its longest value.
-            self.reject(table.source, row, reason, max((value or "" for value in row.values), key=len))
+            content = max((value or "" for value in row.values), key=len)
+        if reason is not None:
+            self.reject(table.source, row, reason, content)
         return reason is not None
 
     def table(self) -> pa.Table:
