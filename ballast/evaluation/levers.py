@@ -13,10 +13,11 @@ import numpy as np
 from ballast.evaluation.adjustment import Adjusted, fit
 from ballast.evaluation.bootstrap import Draws, percentile_interval
 from ballast.evaluation.calibration import fit_calibration
-from ballast.evaluation.intervals import over_seeds, point_values, pooled_draws, with_training_noise
+from ballast.evaluation.intervals import point_values
 from ballast.evaluation.learning_curve import draws_of_crossed, error_of, is_of_decisions
 from ballast.evaluation.metrics import Decisions, Metrics, higher_is_better
 from ballast.evaluation.out_of_fold import varied
+from ballast.evaluation.paired import differences_on_test
 from ballast.evaluation.post_hoc import TrainedScores, post_hoc_logits
 from ballast.evaluation.power_law import Extrapolation
 from ballast.evaluation.protocol import Protocol
@@ -134,15 +135,8 @@ def gain_on_test(before: Sequence[Statistic], after: Sequence[Statistic], metric
 
     With one statistic after the change, such as that of an ensemble, the trainings count as given.
     """
-    sides = {f"before {number}": [statistic] for number, statistic in enumerate(before)}
-    sides |= {f"after {number}": [statistic] for number, statistic in enumerate(after)}
-    drawn = {name: side.values[metric] for name, side in pooled_draws(sides, protocol.test, protocol).items()}
-    values = [np.array([point[metric] for point in point_values(side, protocol.test)]) for side in (before, after)]
-    pairs = [(number, min(number, len(after) - 1)) for number in range(len(before))]
-    draws, chance = over_seeds([drawn[f"after {other}"] - drawn[f"before {number}"] for number, other in pairs])
-    if len(after) == len(before):
-        draws = with_training_noise(draws, values[1] - values[0], chance, protocol)
-    return gain_of(metric, float(values[1].mean() - values[0].mean()), draws, protocol.confidence)
+    difference = differences_on_test(before, after, {metric: [metric]}, protocol)[metric]
+    return gain_of(metric, difference.value, difference.draws, protocol.confidence)
 
 
 def ensemble_gain(adjusted: Adjusted, metric: str, protocol: Protocol) -> Estimate | None:

@@ -20,30 +20,26 @@ from pyarrow import parquet
 from ruamel.yaml import YAML
 
 from ballast.evaluation.across import tail_classes
+from ballast.evaluation.adjustment import adjust
 from ballast.evaluation.bootstrap import Draws, percentile_interval
-from ballast.evaluation.comparison import (
-    bootstrap_p_value,
-    compare,
-    compare_metric,
-    equivalence_p_value,
-    margin_for,
-    reference_of,
-    verdict,
-)
+from ballast.evaluation.comparison import compare, compare_metric, reference_of
+from ballast.evaluation.levers import decisions_on_test
 from ballast.evaluation.metrics import LOSSES
+from ballast.evaluation.paired import differences_on_test
 from ballast.evaluation.seed_variation import with_seed_variation
 from ballast.io.digest import file_sha256
 from stages import compare as compare_stage
 from stages import evaluate, ingest, probe, resample, techniques, train
 from stages.store.across_data_sets import FAMILIES, METRICS, NAME, PROTOCOL, settings_digest
 from stages.store.files import read_json, replaced, write_json
-from stages.store.ingested import training_counts
+from stages.store.ingested import prior_counts, training_counts
 from stages.store.leaderboard import read_leaderboard
-from stages.store.logits import read_draws
+from stages.store.logits import protocol_of, read_draws, read_trainings
 from stages.store.params import Params, read_params
 from stages.store.project import PROJECT
 from stages.store.sources import ROOT, sources_of
 from stages.store.studies import variant_folder, with_absolute_paths
+from stages.store.units import read_with_units
 
 TAIL = "tail.macro_f1"
 THRESHOLD = "baseline with its threshold"
@@ -154,21 +150,18 @@ def with_tail(draws: Draws, tail: Sequence[str]) -> Draws:
     return replace(draws, values={**draws.values, TAIL: values}, seeds={**draws.seeds, TAIL: seeds})
 
 
-def paired_gain(after: Draws, before: Draws, metric: str, confidence: float, margin: float) -> dict[str, Any]:
-    """The difference of a metric between two ways to decide by the same trainings, with interval and verdict."""
-    difference = Draws(
-        values={metric: after.values[metric] - before.values[metric]},
-        seeds={metric: after.seeds[metric] - before.seeds[metric]},
-        correct=after.correct,
-    )
-    varied = with_seed_variation({"difference": difference})["difference"]
-    value, drawn = difference.point(metric), varied.values[metric]
-    low, high = percentile_interval(drawn, confidence)
-    limit = margin_for(before.point(metric), margin)
-    p = bootstrap_p_value(drawn)
-    equivalent = equivalence_p_value(drawn, limit) if max(abs(low), abs(high)) <= limit else 1.0
-    word = verdict(value, p, equivalent, confidence, higher_is_better=True)
-    return {"difference": value, "low": min(low, value), "high": max(high, value), "p": p, "margin": limit, "verdict": word}
+def threshold_gains(name: str, means: Mapping[str, Sequence[str]], params: Params) -> dict[str, Any]:
+    """What the operating point of an entry gains over the most probable class on test, by metric of its decisions.
+
+    means : metric -> the metrics whose mean it is.
+    """
+    messages = read_with_units([])
+    trainings = read_trainings(name, params.train.seeds, messages)
+    protocol = protocol_of(params, messages, prior_counts(read_json(PROJECT.ingest)), trainings)
+    adjusted, decided = adjust([training.scores for training in trainings.values()], protocol), decisions_on_test(protocol)
+    before, after = adjusted.test, map(adjusted.fit.preferences, adjusted.test)
+    gains = differences_on_test(list(map(decided, before)), list(map(decided, after)), means, protocol)
+    return {metric: gain.entry(params.evaluate.confidence, params.evaluate.margin) for metric, gain in gains.items()}
 
 
 def short(compared: Mapping[str, Any]) -> dict[str, Any]:
@@ -253,9 +246,9 @@ def result_of(params: Params) -> dict[str, Any]:
     raw = {family: {name: with_tail(read_draws(name, family), tail) for name in params.techniques} for family in FAMILIES}
     drawn = {family: with_seed_variation(of_family) for family, of_family in raw.items()}
     keys, reference = keys_of(rarest), reference_of(list(params.techniques))
-    before, after = (raw[family][reference] for family in FAMILIES)
     confidence, margin = params.evaluate.confidence, params.evaluate.margin
-    decided = [metric for metric in METRICS if keys[metric] in after.values]
+    decided = [metric for metric in METRICS if keys[metric] in raw["operating_point"][reference].values]
+    means = {metric: [f"{label}.f1" for label in tail] if keys[metric] == TAIL else [keys[metric]] for metric in decided}
     return {
         "data": messages_digest(),
         "classes": len(labels),
@@ -272,6 +265,6 @@ def result_of(params: Params) -> dict[str, Any]:
         "margin": margin,
         "reference": reference,
         "entries": entries_of(board, keys, drawn, params),
-        "threshold": {metric: paired_gain(after, before, keys[metric], confidence, margin) for metric in decided},
+        "threshold": threshold_gains(reference, means, params),
         "chosen": chosen_of(board, drawn["operating_point"], params),
     }
