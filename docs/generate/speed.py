@@ -142,6 +142,22 @@ def evaluation(result: Result) -> list[str]:
     ]
 
 
+def reading(result: Result) -> list[str]:
+    """Our reader of csv beside pyarrow's and that of pandas."""
+    readers = {"ballast": "Ballast", "pyarrow": "pyarrow", "pandas": "pandas"}
+    rows = [
+        [name, *(f"{used['processor_seconds']:.1f} s, {used['peak_mb']:,} MB" for used in map(file["readers"].get, readers))]
+        for name, file in result["files"].items()
+    ]
+    return [
+        f"Processor seconds and peak memory of a process that reads {result['rows']:,} rows of csv. The file of one row shows"
+        " what the start of the process costs. The reader of Ballast also detects how the file is written, rejects malformed"
+        " rows and records the line of each row.",
+        "",
+        *table(["file", *readers.values()], rows),
+    ]
+
+
 # The file of each section, its heading and its writer.
 SECTIONS: dict[str, tuple[str, Callable[[Result], list[str]]]] = {
     "train": ("Training", training),
@@ -150,6 +166,7 @@ SECTIONS: dict[str, tuple[str, Callable[[Result], list[str]]]] = {
     "overhead": ("A whole run", whole_run),
     "growth": ("A million messages more", growth),
     "evaluate": ("Evaluation", evaluation),
+    "reading": ("Reading csv", reading),
 }
 
 
