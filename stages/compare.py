@@ -6,6 +6,7 @@ Reads the evaluations, probes and training curves; writes `reports/leaderboard.j
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -30,7 +31,7 @@ from stages.store.files import read_json, replaced, write_json, write_plain_json
 from stages.store.leaderboard import PROTOCOL
 from stages.store.logits import read_draws
 from stages.store.params import read_params
-from stages.store.project import PROJECT
+from stages.store.project import PROJECT, Project
 from stages.store.running import run
 from stages.store.search_transfer import search_transfer
 from stages.store.selection import selection
@@ -47,6 +48,18 @@ def with_probe(draws: Draws, probabilities: np.ndarray) -> Draws:
     resamples = len(next(iter(draws.values.values())))
     values = {**draws.values, PROBE: np.full(resamples, probabilities.mean())}
     return replace(draws, values=values, seeds={**draws.seeds, PROBE: probabilities})
+
+
+def of_labels(draws: Draws, labels: Collection[str], chosen: Collection[str]) -> Draws:
+    """The draws without the metrics of the labels that are not among the chosen ones: for many classes, they are gigabytes."""
+
+    def stays(metric: str) -> bool:
+        label = metric.rpartition(".")[0]
+        return label not in labels or label in chosen
+
+    values, seeds = ({key: part[key] for key in part if stays(key)} for part in (draws.values, draws.seeds))
+    sampling = None if draws.sampling is None else {key: draws.sampling[key] for key in draws.sampling if stays(key)}
+    return replace(draws, values=values, seeds=seeds, sampling=sampling)
 
 
 def compared_metrics(labels: list[str]) -> list[str]:
@@ -136,12 +149,12 @@ def precision_recall(evaluations: dict[str, Any]) -> pd.DataFrame:
     return pd.concat(parts)
 
 
-def training_loss(names: list[str], seeds: list[int]) -> pd.DataFrame:
+def training_loss(names: list[str], seeds: list[int], project: Project = PROJECT) -> pd.DataFrame:
     """Loss by step of every training that has steps."""
     parts = [pd.DataFrame({"technique": [], "seed": [], "step": [], "loss": []})]
     for name in names:
         for seed in seeds:
-            folder = PROJECT.curves / name / str(seed)
+            folder = project.curves / name / str(seed)
             path = folder / "plots" / "metrics" / "loss.tsv"
             if path.is_file():
                 pinned = read_json(folder / FILES)["files"][path.relative_to(folder).as_posix()]
@@ -156,49 +169,52 @@ def write_csv(table: pd.DataFrame, path: Path) -> None:
         table.to_csv(temporary, index=False)
 
 
-def main() -> None:
-    params = read_params()
+def main(project: Project = PROJECT) -> None:
+    params = read_params(project.params)
     names = list(params.techniques)
-    evaluations = {name: read_json(PROJECT.evaluations / f"{name}.json") for name in names}
-    labels = next(iter(evaluations.values()))["labels"]
-    rarest = min(labels, key=lambda label: evaluations[names[0]]["production_prior"][label])
-    probes = {name: read_json(PROJECT.probes / f"{name}.json") for name in names}
+    evaluations = {name: read_json(project.evaluations / f"{name}.json") for name in names}
+    labels, prior = (next(iter(evaluations.values()))[key] for key in ("labels", "production_prior"))
+    rarest, most_frequent = (choose(labels, key=lambda label: prior[label]) for choose in (min, max))
+    probes = {name: read_json(project.probes / f"{name}.json") for name in names}
     tables = {name: probe_table(name, probes[name], evaluations[name]) for name in names}
     compared, probed = {}, {}
     confidence, margin = params.evaluate.confidence, params.evaluate.margin
     for family in FAMILIES:
         draws = {
-            name: with_probe(read_draws(name, family), first_probe(table, rarest, family)) for name, table in tables.items()
+            name: with_probe(read_draws(name, family, project), first_probe(table, rarest, family))
+            for name, table in tables.items()
         }
-        probed[family] = with_seed_variation(draws)
-        compared[family] = compare(probed[family], reference_of(names), compared_metrics(labels), confidence, LOSSES, margin)
-    decided = with_seed_variation({name: read_draws(name, "operating_point") for name in names})
-    folds = [of_seed["fold"] for of_seed in evaluations[names[0]]["seeds"].values()]
-    of_messages = {name: read_draws(name, "out_of_fold") for name in names}
-    held_out = with_training_variation(of_messages, folds)
+        varied = with_seed_variation(draws)
+        compared[family] = compare(varied, reference_of(names), compared_metrics(labels), confidence, LOSSES, margin)
+        # The claims are about two classes.
+        probed[family] = {name: of_labels(varied[name], labels, (rarest, most_frequent)) for name in names}
+    decided = with_seed_variation({name: read_draws(name, "operating_point", project) for name in names})
     of_decisions = [metric for metric in compared_metrics(labels) if metric in decided[names[0]].values]
-    for family, family_draws in {"operating_point": decided, "out_of_fold": held_out}.items():
-        compared[family] = compare(family_draws, reference_of(names), of_decisions, confidence, LOSSES, margin)
+    compared["operating_point"] = compare(decided, reference_of(names), of_decisions, confidence, LOSSES, margin)
+    del draws, varied, decided
+    folds = [of_seed["fold"] for of_seed in evaluations[names[0]]["seeds"].values()]
+    of_messages = {name: read_draws(name, "out_of_fold", project) for name in names}
+    held_out = with_training_variation(of_messages, folds)
+    compared["out_of_fold"] = compare(held_out, reference_of(names), of_decisions, confidence, LOSSES, margin)
     comparisons = {name: {family: by_name.get(name) for family, by_name in compared.items()} for name in names}
     board = leaderboard(evaluations, probes, comparisons)
     board["selection"] = selection(evaluations, of_messages, folds, board["reference"], params.select)
     if params.search.trials:
-        board["search"] = search_transfer(read_json(PROJECT.search), params.techniques, held_out, confidence, margin)
+        board["search"] = search_transfer(read_json(project.search), params.techniques, held_out, confidence, margin)
     tuned = params.search.trials > 0 and "focal" in params.search.spaces
-    most_frequent = max(labels, key=lambda label: board["production_prior"][label])
     stated = claims(rarest, most_frequent, names, board["reference"], tuned=tuned)
     of_run = claims_of_run(stated, evaluations, probed["raw"], probed["corrected"], confidence)
-    of_studies = [study.claims for study in study_results().values() if study is not None]
-    write_plain_json(PROJECT.claims, decided_claims(of_run, of_studies))
-    write_csv(pd.concat(tables.values()), PROJECT.probe_table)
+    of_studies = [study.claims for study in study_results().values() if study is not None] if project == PROJECT else []
+    write_plain_json(project.claims, decided_claims(of_run, of_studies))
+    write_csv(pd.concat(tables.values()), project.probe_table)
     write_csv(
-        pd.concat([perturbation_table(name, probes[name], evaluations[name]) for name in names]), PROJECT.perturbation_table
+        pd.concat([perturbation_table(name, probes[name], evaluations[name]) for name in names]), project.perturbation_table
     )
-    write_csv(precision_recall(evaluations), PROJECT.precision_recall)
-    write_csv(training_loss(names, params.train.seeds), PROJECT.training_loss)
+    write_csv(precision_recall(evaluations), project.precision_recall)
+    write_csv(training_loss(names, params.train.seeds, project), project.training_loss)
     # Last, with the digests of the other files that the report reads.
-    pinned = {path.as_posix(): file_sha256(path) for path in PINNED}
-    write_json(PROJECT.leaderboard, {**board, "files": pinned})
+    pinned = {path.as_posix(): file_sha256(project.root / path) for path in PINNED}
+    write_json(project.leaderboard, {**board, "files": pinned})
 
 
 if __name__ == "__main__":

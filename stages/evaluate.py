@@ -21,7 +21,7 @@ from stages.store.files import read_json, replaced, write_json, write_plain_json
 from stages.store.ingested import prior_counts
 from stages.store.logits import protocol_of, read_trainings
 from stages.store.params import read_params
-from stages.store.project import PROJECT
+from stages.store.project import PROJECT, Project
 from stages.store.protocol import missed_limit
 from stages.store.running import run
 from stages.store.short_metrics import technique_metrics
@@ -48,12 +48,12 @@ def write_draws(families: Mapping[str, Draws], path: Path) -> None:
         write_arrays(temporary, arrays)
 
 
-def main(name: str) -> None:
-    params = read_params()
-    technique = read_json(PROJECT.cards / f"{entry_name(name)}.json")["technique"]
-    messages = read_with_units([])
-    trainings = read_trainings(name, params.train.seeds, messages)
-    protocol = protocol_of(params, messages, prior_counts(read_json(PROJECT.ingest)), trainings)
+def main(name: str, project: Project = PROJECT) -> None:
+    params = read_params(project.params)
+    technique = read_json(project.cards / f"{entry_name(name)}.json")["technique"]
+    messages = read_with_units([], project)
+    trainings = read_trainings(name, params.train.seeds, messages, project)
+    protocol = protocol_of(params, messages, prior_counts(read_json(project.ingest)), trainings)
     evaluated = evaluate({seed: training.scores for seed, training in trainings.items()}, protocol)
     fitted = evaluated.summary["fitted"]["operating_point"]
     if not fitted["met"]:
@@ -66,13 +66,13 @@ def main(name: str) -> None:
         "operating_point": evaluated.operating_point,
         "out_of_fold": evaluated.out_of_fold,
     }
-    write_draws(families, PROJECT.evaluations / f"{name}.npz")
+    write_draws(families, project.evaluations / f"{name}.npz")
     sizes = {
         "parameters": max(training.parameters for training in trainings.values()),
         "multiply_adds": max(training.multiply_adds for training in trainings.values()),
     }
-    write_json(PROJECT.evaluations / f"{name}.json", {**evaluated.summary, "technique": technique, **sizes})
-    write_plain_json(PROJECT.technique_metrics / f"{name}.json", technique_metrics(evaluated.summary))
+    write_json(project.evaluations / f"{name}.json", {**evaluated.summary, "technique": technique, **sizes})
+    write_plain_json(project.technique_metrics / f"{name}.json", technique_metrics(evaluated.summary))
 
 
 if __name__ == "__main__":

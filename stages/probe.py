@@ -23,7 +23,7 @@ from ballast.models.folder import load
 from stages.store.checked import of_model
 from stages.store.files import replaced_folder, write_json
 from stages.store.params import Params, read_params
-from stages.store.project import PROJECT
+from stages.store.project import PROJECT, Project
 from stages.store.running import run
 from stages.store.setting_errors import settings_from
 
@@ -63,10 +63,10 @@ def skipped(model: Model, texts: list[str], changed: list[str]) -> dict[str, str
     }
 
 
-def probed(name: str, params: Params) -> dict[str, Any]:
+def probed(name: str, params: Params, project: Project = PROJECT) -> dict[str, Any]:
     """The logits of the models of one technique; raises UserError for a text that is too long for them."""
     texts = params.probe.texts
-    models = {seed: load_model(PROJECT.models / name / str(seed)) for seed in params.train.seeds}
+    models = {seed: load_model(project.models / name / str(seed)) for seed in params.train.seeds}
     first = next(iter(models.values()))
     check_lengths(name, first, texts)
     perturbed: dict[str, dict[str, Any]] = {}
@@ -98,11 +98,11 @@ def probed(name: str, params: Params) -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    params = read_params()
-    with replaced_folder(PROJECT.probes) as folder:
+def main(project: Project = PROJECT) -> None:
+    params = read_params(project.params)
+    with replaced_folder(project.probes) as folder:
         for name in tqdm(params.techniques, desc="probing", unit="technique", disable=None, leave=False):
-            write_json(folder / f"{name}.json", probed(name, params))
+            write_json(folder / f"{name}.json", probed(name, params, project))
 
 
 if __name__ == "__main__":

@@ -91,12 +91,12 @@ def read_trainings(name: str, seeds: Iterable[int], messages: Messages, project:
     return trainings
 
 
-def read_draws(name: str, family: str) -> Draws:
+def read_draws(name: str, family: str, project: Project = PROJECT) -> Draws:
     """The bootstrap draws that `evaluate` saved for a technique.
 
     family : raw, corrected or operating_point, of test; or out_of_fold, at the operating point.
     """
-    path = PROJECT.evaluations / f"{name}.npz"
+    path = project.evaluations / f"{name}.npz"
     saved = read_arrays(path)
     try:
         metrics = saved[f"{family}.metrics"].tolist()

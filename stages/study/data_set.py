@@ -5,7 +5,6 @@ The folder, `studies/datasets/variants/<name>/`, stays, so that an interrupted r
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import shutil
@@ -36,7 +35,7 @@ from stages.store.ingested import prior_counts, training_counts
 from stages.store.leaderboard import read_leaderboard
 from stages.store.logits import protocol_of, read_draws, read_trainings
 from stages.store.params import Params, read_params
-from stages.store.project import PROJECT
+from stages.store.project import PROJECT, Project
 from stages.store.sources import ROOT, sources_of
 from stages.store.studies import variant_folder, with_absolute_paths
 from stages.store.units import read_with_units
@@ -63,49 +62,49 @@ def code_digest() -> str:
 
 def prepare(folder: Path, content: Mapping[str, Any]) -> None:
     """Write the params of a data set into its folder and ingest its messages, without feedback."""
-    states = PROJECT.states.resolve()
+    states, project = PROJECT.states.resolve(), Project(folder)
     (folder / "data").mkdir(parents=True, exist_ok=True)
-    with replaced(folder / PROJECT.params) as temporary, temporary.open("w", encoding="utf-8") as file:
+    with replaced(project.params) as temporary, temporary.open("w", encoding="utf-8") as file:
         # The order of the entries stays: the baseline also computes the frozen states that the others reuse.
         YAML(pure=True).dump(with_absolute_paths(content), file)
     # Without its rows: feedback belongs to the main data.
-    parquet.write_table(parquet.read_schema(PROJECT.feedback).remove_metadata().empty_table(), folder / PROJECT.feedback)
+    parquet.write_table(parquet.read_schema(PROJECT.feedback).remove_metadata().empty_table(), project.feedback)
     states.mkdir(parents=True, exist_ok=True)
-    link = folder / PROJECT.states
+    link = project.states
     if not link.is_symlink():
         link.symlink_to(states, target_is_directory=True)
-    with contextlib.chdir(folder):
-        ingest.main()
+    ingest.main(project)
 
 
-def messages_digest() -> str:
+def messages_digest(project: Project) -> str:
     """A digest of texts, labels, splits and folds, whatever the source is called."""
-    table = pd.read_parquet(PROJECT.messages, columns=["text", "label", "split", "fold"])
+    table = pd.read_parquet(project.messages, columns=["text", "label", "split", "fold"])
     return hashlib.sha256(table.to_json(orient="values").encode()).hexdigest()
 
 
-def start_over_if_changed(params: Params, code: str) -> None:
-    """Delete the logits of other data, settings or code in the present folder."""
-    key = {"settings": settings_digest(params), "messages": messages_digest(), "code": code}
-    if not KEY.is_file() or read_json(KEY) != key:
-        for path in (PROJECT.samples, PROJECT.models, PROJECT.logits, PROJECT.curves, PROJECT.durations, PROJECT.probes):
+def start_over_if_changed(params: Params, code: str, project: Project) -> None:
+    """Delete the logits of other data, settings or code in a project's folder."""
+    key = {"settings": settings_digest(params), "messages": messages_digest(project), "code": code}
+    made_with = project.root / KEY
+    if not made_with.is_file() or read_json(made_with) != key:
+        for path in (project.samples, project.models, project.logits, project.curves, project.durations, project.probes):
             shutil.rmtree(path, ignore_errors=True)
-        shutil.rmtree(PROJECT.evaluations, ignore_errors=True)
-    write_json(KEY, key)
+        shutil.rmtree(project.evaluations, ignore_errors=True)
+    write_json(made_with, key)
 
 
-def train_entry(name: str, params: Params) -> None:
+def train_entry(name: str, params: Params, project: Project) -> None:
     """Train an entry with all seeds, score the probe text, and delete the weights; a finished entry is skipped."""
-    done = PROJECT.probes / f"{name}.json"
+    done = project.probes / f"{name}.json"
     if done.is_file():
         return
     for seed in params.train.seeds:
-        finished = [PROJECT.models / name / str(seed), PROJECT.logits / name / f"{seed}.npz"]
-        if not all(path.exists() for path in (*finished, PROJECT.durations / name / f"{seed}.json")):
-            resample.main(name, seed)
-            train.main(name, seed)
-    write_json(done, probe.probed(name, params))
-    shutil.rmtree(PROJECT.models / name)
+        finished = [project.models / name / str(seed), project.logits / name / f"{seed}.npz"]
+        if not all(path.exists() for path in (*finished, project.durations / name / f"{seed}.json")):
+            resample.main(name, seed, project)
+            train.main(name, seed, project)
+    write_json(done, probe.probed(name, params, project))
+    shutil.rmtree(project.models / name)
 
 
 def run(name: str, content: Mapping[str, Any], source: str | None) -> Measured:
@@ -114,24 +113,24 @@ def run(name: str, content: Mapping[str, Any], source: str | None) -> Measured:
     folder.mkdir(parents=True, exist_ok=True)
     code = code_digest()
     prepare(folder, content)
-    with contextlib.chdir(folder):
-        params = read_params()
-        techniques.main()
-        start_over_if_changed(params, code)
-        for entry in params.techniques:
-            train_entry(entry, params)
-        for entry in params.techniques:
-            evaluate.main(entry)
-        compare_stage.main()
-        made = {"protocol": PROTOCOL, "settings": settings_digest(params), "source": source, "code": code}
-        return Measured(result={**made, **result_of(params)}, seconds=seconds_of(params))
+    project = Project(folder)
+    params = read_params(project.params)
+    techniques.main(project)
+    start_over_if_changed(params, code, project)
+    for entry in params.techniques:
+        train_entry(entry, params, project)
+    for entry in params.techniques:
+        evaluate.main(entry, project)
+    compare_stage.main(project)
+    made = {"protocol": PROTOCOL, "settings": settings_digest(params), "source": source, "code": code}
+    return Measured(result={**made, **result_of(params, project)}, seconds=seconds_of(params, project))
 
 
-def seconds_of(params: Params) -> list[dict[str, Any]]:
+def seconds_of(params: Params, project: Project) -> list[dict[str, Any]]:
     """Mean training seconds of each entry, and how many messages it passes over."""
     rows = []
     for name in params.techniques:
-        of_seeds = [read_json(PROJECT.durations / name / f"{seed}.json") for seed in params.train.seeds]
+        of_seeds = [read_json(project.durations / name / f"{seed}.json") for seed in params.train.seeds]
         means = {key: float(np.mean([each[key] for each in of_seeds])) for key in ("training_seconds", "message_passes")}
         rows.append({"entry": name, **means})
     return rows
@@ -150,14 +149,14 @@ def with_tail(draws: Draws, tail: Sequence[str]) -> Draws:
     return replace(draws, values={**draws.values, TAIL: values}, seeds={**draws.seeds, TAIL: seeds})
 
 
-def threshold_gains(name: str, means: Mapping[str, Sequence[str]], params: Params) -> dict[str, Any]:
+def threshold_gains(name: str, means: Mapping[str, Sequence[str]], params: Params, project: Project) -> dict[str, Any]:
     """What the operating point of an entry gains over the most probable class on test, by metric of its decisions.
 
     means : metric -> the metrics whose mean it is.
     """
-    messages = read_with_units([])
-    trainings = read_trainings(name, params.train.seeds, messages)
-    protocol = protocol_of(params, messages, prior_counts(read_json(PROJECT.ingest)), trainings)
+    messages = read_with_units([], project)
+    trainings = read_trainings(name, params.train.seeds, messages, project)
+    protocol = protocol_of(params, messages, prior_counts(read_json(project.ingest)), trainings)
     adjusted, decided = adjust([training.scores for training in trainings.values()], protocol), decisions_on_test(protocol)
     before, after = adjusted.test, map(adjusted.fit.preferences, adjusted.test)
     gains = differences_on_test(list(map(decided, before)), list(map(decided, after)), means, protocol)
@@ -236,21 +235,23 @@ def counted(counts: Mapping[str, int], rarest: str) -> dict[str, int]:
     return {"messages": sum(counts.values()), "rare": counts[rarest]}
 
 
-def result_of(params: Params) -> dict[str, Any]:
-    """The result of the data set in the present folder."""
-    board, ingested = read_leaderboard(), read_json(PROJECT.ingest)
+def result_of(params: Params, project: Project) -> dict[str, Any]:
+    """The result of the data set in a project's folder."""
+    board, ingested = read_leaderboard(project.leaderboard), read_json(project.ingest)
     labels, prior = board["labels"], board["production_prior"]
     rarest = min(labels, key=lambda label: prior[label])
     of_train = mean_training_counts(ingested, params.train.seeds)
     tail = [labels[at] for at in tail_classes([of_train[label] for label in labels])]
-    raw = {family: {name: with_tail(read_draws(name, family), tail) for name in params.techniques} for family in FAMILIES}
+    raw = {
+        family: {name: with_tail(read_draws(name, family, project), tail) for name in params.techniques} for family in FAMILIES
+    }
     drawn = {family: with_seed_variation(of_family) for family, of_family in raw.items()}
     keys, reference = keys_of(rarest), reference_of(list(params.techniques))
     confidence, margin = params.evaluate.confidence, params.evaluate.margin
     decided = [metric for metric in METRICS if keys[metric] in raw["operating_point"][reference].values]
     means = {metric: [f"{label}.f1" for label in tail] if keys[metric] == TAIL else [keys[metric]] for metric in decided}
     return {
-        "data": messages_digest(),
+        "data": messages_digest(project),
         "classes": len(labels),
         "rarest": rarest,
         "tail": tail,
@@ -265,6 +266,6 @@ def result_of(params: Params) -> dict[str, Any]:
         "margin": margin,
         "reference": reference,
         "entries": entries_of(board, keys, drawn, params),
-        "threshold": threshold_gains(reference, means, params),
+        "threshold": threshold_gains(reference, means, params, project),
         "chosen": chosen_of(board, drawn["operating_point"], params),
     }
