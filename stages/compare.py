@@ -163,6 +163,13 @@ def training_loss(names: list[str], seeds: list[int], project: Project = PROJECT
     return pd.concat(parts)
 
 
+def read_evaluation(name: str, project: Project) -> dict[str, Any]:
+    """The evaluation of a technique without its grid of priors, which is a third of it if there are many classes."""
+    evaluation: dict[str, Any] = read_json(project.evaluations / f"{name}.json")
+    del evaluation["prior_grid"]
+    return evaluation
+
+
 def write_csv(table: pd.DataFrame, path: Path) -> None:
     """Write a table as csv."""
     with replaced(path) as temporary:
@@ -172,7 +179,7 @@ def write_csv(table: pd.DataFrame, path: Path) -> None:
 def main(project: Project = PROJECT) -> None:
     params = read_params(project.params)
     names = list(params.techniques)
-    evaluations = {name: read_json(project.evaluations / f"{name}.json") for name in names}
+    evaluations = {name: read_evaluation(name, project) for name in names}
     labels, prior = (next(iter(evaluations.values()))[key] for key in ("labels", "production_prior"))
     rarest, most_frequent = (choose(labels, key=lambda label: prior[label]) for choose in (min, max))
     probes = {name: read_json(project.probes / f"{name}.json") for name in names}
