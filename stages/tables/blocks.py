@@ -21,7 +21,7 @@ SEPARATOR = "\x1f"
 
 @dataclass(frozen=True)
 class Block:
-    """Consecutive rows, none of them rejected, each of which is one line.
+    """Consecutive rows; each is one line, and none is rejected.
 
     number, line : of the first row. columns : the wanted columns, arrays (n,) of text.
     """
