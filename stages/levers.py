@@ -147,7 +147,8 @@ def technique(context: Context) -> Lever:
         note = "The technique is selected on the same messages, so its gain is slightly optimistic."
     return context.lever(
         "Another technique",
-        f"Train with {selected} instead of {reference}. Out of fold, at the operating point.",
+        f"Train with {'another technique' if selected == reference else selected} instead of {reference}."
+        " Out of fold, at the operating point.",
         gain,
         {"trainings": len(seeds)},
         in_use=selected != reference,

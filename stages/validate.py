@@ -259,7 +259,9 @@ def main() -> None:
     logging.getLogger("great_expectations").setLevel(logging.ERROR)
     messages = read_frame(PROJECT.messages)
     group = UNIT if UNIT in messages else "group"
-    groups = messages.groupby(group, as_index=False).agg(splits=("split", "nunique"), folds=("fold", "nunique"))
+    # The test split has no fold.
+    folded = messages.assign(fold=messages["fold"].where(messages["fold"] >= 0))
+    groups = folded.groupby(group, as_index=False).agg(splits=("split", "nunique"), folds=("fold", "nunique"))
     labels = expected_labels(params, sorted(messages["label"].dropna().unique()))
     folds = fold_counts(messages, labels, rotation_folds(params.ingest.fractions.model_dump()))
     context = gx.get_context(mode="ephemeral")

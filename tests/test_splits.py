@@ -138,10 +138,14 @@ def test_an_official_split_is_used_as_it_is(workspace: Project) -> None:
 def test_an_official_split_without_validation_has_folds(workspace: Project) -> None:
     messages, summary, _ = ingested(workspace, official(validation=False), split="column", split_column="part")
     assert len(summary["folds"]) == 8
+    assert summary["split"]["crossing"]["rows"]
     train = messages[messages["split"] == TRAIN]
     assert set(train["fold"]) == set(range(8))
     assert train.groupby("group")["fold"].nunique().max() == 1
     assert workspace.stage_here("validate").code == 0
+    expectations = {each["name"]: each["success"] for each in read_json(workspace.folder / PROJECT.validation)["expectations"]}
+    # A near duplicate in the official test set is no leak between folds.
+    assert expectations["no near duplicates in two folds"] and not expectations["no near duplicates in two splits"]
 
 
 def test_crossing_messages_are_dropped_on_request(workspace: Project) -> None:

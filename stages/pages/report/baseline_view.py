@@ -54,9 +54,10 @@ def counted_verdicts(counts: Mapping[str, Sequence[str]], total: int) -> str:
         names = counts[word]
         start = "none is" if not names else "1 is" if len(names) == 1 else f"{len(names)} are"
         parts.append(f"{start} {word}" + (f" ({join_words(names)})" if 0 < len(names) <= 3 and word == "worse" else ""))
-    unknown = len(counts["not shown"])
-    parts.append(f"and for {unknown or 'none'} no difference is shown")
-    return f"Of {total} other {'technique' if total == 1 else 'techniques'}, {', '.join(parts)}."
+    if unknown := len(counts["not shown"]):
+        parts.append(f"for {unknown} no difference is shown")
+    *first, last = parts
+    return f"Of {total} other {'technique' if total == 1 else 'techniques'}, {', '.join(first)}, and {last}."
 
 
 def smallest(results: Results, entries: Mapping[str, Entry], metric: str) -> str:
