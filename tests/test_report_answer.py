@@ -215,7 +215,7 @@ def test_the_second_answer_counts_the_verdicts(two: Built) -> None:
     )
     decided = against_baseline(with_verdicts(results, dict.fromkeys(others, "equivalent") | {"majority": "worse"}))
     assert decided["headline"] == "No."
-    assert "none is better, 1 is worse (majority), 5 are equivalent" in decided["sentences"][0]
+    assert "none is better, 1 is worse (majority), and 5 are equivalent" in decided["sentences"][0]
     better = against_baseline(with_verdicts(results, dict.fromkeys(others, "worse") | {"tfidf": "better"}))
     assert better["headline"] == "Yes: tfidf is better."
     assert [(bar["word"], bar["count"]) for bar in better["bars"]] == [
