@@ -35,6 +35,10 @@ class ArgumentError(UserError):
     """
 
 
+class DivergedError(ArgumentError):
+    """The loss of a training is not finite."""
+
+
 class TrainingError(UserError):
     """A training failed under the given settings. The message names the arguments to change."""
 

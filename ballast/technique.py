@@ -53,6 +53,7 @@ class TrainingSettings:
     max_grad_norm: float = 1.0
     dropout: float = 0.0
     frozen_layers: int = 0
+    long_texts: str = "truncate"
     precision: str = "auto"
     device: str = "auto"
     on_step: Callable[[int, int, float, float], None] = field(default=lambda step, steps, loss, rate: None)

@@ -37,8 +37,8 @@ from ballast.models.pretrained import encoder_source
 from ballast.technique import Technique, TrainingData, TrainingSettings
 from ballast.training.fine_tune import fine_tune, set_dropout
 from benchmarks.measuring import read_result, surroundings, write_result
+from stages.store.encoder_settings import encoder_settings
 from stages.store.messages import Messages, read_messages
-from stages.store.params import read_params
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95
@@ -217,7 +217,7 @@ class Task:
 
 def read_task(messages_used: int | None) -> Task:
     """Read the messages and settings of the project; train on all messages or on a sample."""
-    params = read_params().train.settings()
+    params = encoder_settings()
     messages = read_messages(["text", "group"])
     train, test = messages.train(0), messages.test()
     if messages_used is not None:

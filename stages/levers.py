@@ -240,7 +240,9 @@ def measured_curve(context: Context) -> LearningCurve:
     """The learning curve of heads on frozen embeddings, in every fold outside the test split."""
     messages, settings = context.messages, context.params.train
     table = messages.table
-    encoder = Embedder.from_pretrained(encoder_source(settings.model), settings.device, settings.max_length, settings.precision)
+    encoder = Embedder.from_pretrained(
+        encoder_source(settings.model), settings.device, settings.max_length, settings.precision, settings.long_texts
+    )
     texts = table["text"].tolist()
     encoder.cache_embeddings(texts, partial(cached_states, PROJECT.states))
     corpus = Corpus(

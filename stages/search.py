@@ -61,7 +61,9 @@ def embedded(params: Params) -> Embedded:
 
     messages = read_messages(["text"])
     settings = params.train
-    encoder = Embedder.from_pretrained(encoder_source(settings.model), settings.device, settings.max_length, settings.precision)
+    encoder = Embedder.from_pretrained(
+        encoder_source(settings.model), settings.device, settings.max_length, settings.precision, settings.long_texts
+    )
     train, validation = messages.train(0), messages.validation(0)
     return Embedded(
         train=encoder.embed(train["text"].tolist()),

@@ -1,10 +1,10 @@
 """Train one technique with one seed and score validation and test once.
 
 The seed trains on the messages outside the test split and its validation fold, and validates on that fold. Reads the card, the
-messages and the sample; writes `models/<name>/<seed>/`, `logits/<name>/<seed>.npz` (logits (n, K) float32 of validation, test
-and some training messages, with their row numbers in the table of messages (n,); declared_prior (K,), NaN where there is none;
-parameters) and the curve. Durations go to
-`durations/`, outside DVC, because they differ each time. A long training writes checkpoints to `checkpoints/`.
+messages, the sample, and `data/encoder.json` for settings that are `auto`; writes `models/<name>/<seed>/`,
+`logits/<name>/<seed>.npz` (logits (n, K) float32 of validation, test and some training messages, with their row numbers in the
+table of messages (n,); declared_prior (K,), NaN where there is none; parameters) and the curve. Durations go to `durations/`,
+outside DVC, because they differ each time. A long training writes checkpoints to `checkpoints/`.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from ballast.technique import Technique, TrainingData, TrainingSettings, weighte
 from ballast.training.launching import is_main_process, launch_if_parallel
 from stages.store.cards import Card, read_card
 from stages.store.checked import FILES, read_frame, write_arrays
+from stages.store.encoder_settings import encoder_settings
 from stages.store.files import remove_partial, replaced, replaced_folder, write_json
 from stages.store.frozen_states import cached_states
 from stages.store.messages import Messages, read_messages
@@ -150,19 +151,20 @@ def mean_log_loss(logits: np.ndarray, classes: np.ndarray) -> float:
 def main(name: str, seed: int, project: Project = PROJECT) -> None:
     check_number("the seed", seed, 0, SEEDS, whole=True)
     section, title = read_params(project.params).train, f"{name} seed {seed}"
+    chosen = encoder_settings(project)
     card, messages = read_card(name, project), read_messages(["text"], project)
     train, validation = messages.train(seed), messages.validation(seed)
     technique = card.build(messages.counts(train), messages.names)
     if technique.fit is None and launch_if_parallel(section.processes, section.device, main, name, seed, project):
         return
     data = training_data(technique, messages, read_frame(project.samples / name / f"{seed}.parquet"), seed)
-    settings = TrainingSettings(**section.settings(), seed=seed, cache=partial(cached_states, project.states))
+    settings = TrainingSettings(**chosen, seed=seed, cache=partial(cached_states, project.states))
     if technique.fit is None:
         # A slow import, needed only for encoders.
         from ballast.training.checkpoint import Checkpoint
 
         path = project.checkpoints / name / f"{seed}.safetensors"
-        fingerprint = fingerprint_of(card, data, section.settings(), seed)
+        fingerprint = fingerprint_of(card, data, chosen, seed)
         settings = replace(settings, checkpoint=Checkpoint(path, section.checkpoint_minutes, fingerprint))
     if not is_main_process():
         trained(technique, data, settings)
@@ -187,7 +189,7 @@ def main(name: str, seed: int, project: Project = PROJECT) -> None:
         live.summary["validation_log_loss"] = mean_log_loss(arrays["validation"], validation["class"].to_numpy())
     with replaced_folder(model_folder) as folder:
         shares = None if declared is None else dict(zip(messages.names, declared.tolist(), strict=True))
-        params = {"technique": {**card.parameters}, "train": section.settings()}
+        params = {"technique": {**card.parameters}, "train": chosen}
         details = {"technique": card.technique, "seed": seed, "priors": {"declared": shares}, "params": params}
         models.save(model, folder, details)
     with replaced(logits_path) as temporary:

@@ -246,9 +246,10 @@ def message_lengths(messages: pd.DataFrame, params: Params) -> tuple[dict[str, A
 
     The run may go on without it, because techniques such as tfidf need no encoder.
     """
-    name, max_length = params.train.model, params.train.max_length
+    train = params.train
     try:
-        lengths = read_by_encoder(name, max_length, messages["text"].tolist(), messages["label"].to_numpy(), SERIOUS)
+        texts, labels = messages["text"].tolist(), messages["label"].to_numpy()
+        lengths = read_by_encoder(train.model, train.max_length, texts, labels, SERIOUS, train.long_texts)
     except UserError as error:
         return None, [f"the lengths of the messages are not counted, because {error}"]
     return lengths, length_lines(lengths)

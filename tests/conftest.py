@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tests.report_project import Built
 
 # On a busy machine an example takes as long as it takes.
-hypothesis.settings.register_profile("ballast", deadline=None)
+hypothesis.settings.register_profile("ballast", deadline=None, database=None)
 hypothesis.settings.load_profile("ballast")
 # Before torch is imported: the tests share the machine with what else runs on it.
 os.environ.setdefault("OMP_NUM_THREADS", projects.THREADS)

@@ -175,7 +175,8 @@ def lengths(longer: int, messages: int, *, sufficient: int = 256) -> dict[str, A
     spam = {"messages": messages, "longer": longer, "share_of_tokens_cut": 0.12 if longer else 0.0}
     ham = {"messages": 900, "longer": 0, "share_of_tokens_cut": 0.0}
     both = {"messages": 900 + messages, "longer": longer, "share_of_tokens_cut": 0.00004 if longer else 0.0}
-    settings = {"encoder": "minilm", "max_length": 128, "positions": 512, "sufficient": sufficient}
+    settings = {"encoder": "minilm", "max_length": 128, "limit": 128, "positions": 512, "sufficient": sufficient}
+    settings["long_texts"] = "truncate"
     return {**settings, "all": both, "by_class": {"ham": ham, "spam": spam}}
 
 
@@ -188,8 +189,8 @@ def test_lines_of_the_terminal() -> None:
     assert length_lines(lengths(5, 100)) == [few]
     [_, warning] = length_lines(lengths(6, 100))
     assert warning.startswith(
-        "warning: the encoder cuts off the end of 6 of 100 messages of spam (6.0%), 12.0% of the text of this class; set"
-        " train.max_length: 256 "
+        "warning: the encoder does not see all of 6 of 100 messages of spam (6.0%), and misses 12.0% of the text of this class;"
+        " set train.max_length: 256 "
     )
     assert "the largest that the encoder can read" in length_lines(lengths(60, 100, sufficient=512))[1]
     none_left = length_lines(lengths(60, 100, sufficient=128))[1]
@@ -203,9 +204,17 @@ def test_sentences_of_the_report_and_the_card() -> None:
     assert "Set train.max_length: 256" in of_data(lengths(6, 100)) and "Set" not in of_data(lengths(5, 100))
     assert of_model(None, lengths(6, 100)) == "This model reads texts of any length."
     assert of_model(128, lengths(1, 100)) == (
-        "This model reads the first 128 tokens of a text. 1 of 1,000 messages (0.10%) is longer than 128 tokens, and less than"
-        " 0.01% of all text is cut off."
+        "Of a text, this model reads the first 128 tokens. 1 of 1,000 messages (0.10%) is longer than 128 tokens, and less than"
+        " 0.01% of all text is not read."
     )
+
+
+def test_windows_read_more_of_a_text(tiny_encoder: Path) -> None:
+    texts, labels = planted({"spam": [LIMIT, 3 * LIMIT, 16 * LIMIT, 17 * LIMIT]})
+    measured = read_by_encoder(str(tiny_encoder), MAX_LENGTH, texts, labels, 0.05, "windows")
+    assert (measured["limit"], measured["all"]["longer"]) == (16 * LIMIT + SPECIAL, 1)
+    assert "Of these messages, encoders read at most 16 windows of 32 tokens, spread evenly" in of_data(measured)
+    assert "set train.long_texts" not in of_data(measured).lower()
 
 
 def validated(workspace: Project, texts: list[str], model: str) -> tuple[dict[str, Any] | None, str]:
@@ -225,7 +234,7 @@ def test_validate_writes_the_counts_and_warns(workspace: Project, tiny_encoder: 
     assert written is not None and written["encoder"] == str(tiny_encoder)
     assert (written["by_class"]["ham"]["longer"], written["by_class"]["spam"]["longer"]) == (0, 40)
     assert "validate: 40 of 80 messages (50.0%) are longer than 32 tokens (train.max_length)" in stderr
-    assert "validate: warning: the encoder cuts off the end of 40 of 40 messages of spam (100%)" in stderr
+    assert "validate: warning: the encoder does not see all of 40 of 40 messages of spam (100%)" in stderr
     assert "train.max_length: 64, the largest that the encoder can read" in stderr
 
 

@@ -17,9 +17,19 @@ from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTo
 
 from ballast.compute.parallel import for_each_batch
 from ballast.compute.precision import cast_linear_weights, use_bf16
+from ballast.data.long_texts import TRUNCATE, mean_of_parts, most_tokens
 from ballast.models.base import WEIGHTS, Model
 from ballast.models.cost import encoder_multiply_adds
-from ballast.models.encoder import check_positions, choose_device, count_tokens, load_pretrained, pad, tokenize
+from ballast.models.encoder import (
+    check_positions,
+    choose_device,
+    count_tokens,
+    load_pretrained,
+    n_special,
+    pad,
+    read_parts,
+    tokenize,
+)
 from ballast.models.frozen_layers import Arrays, Cache, HiddenStates, distinct, fingerprint
 from ballast.models.pretrained import encoder_source
 
@@ -32,7 +42,7 @@ ITERATIONS = 2000
 
 @dataclass
 class Embedder:
-    """A pre-trained encoder. The embedding of a text is its mean token state, scaled to length 1.
+    """A pre-trained encoder. The embedding of a text is its mean token state, scaled to length 1; of several parts, their mean.
 
     cached : embeddings of texts that were embedded before.
     Source: Reimers and Gurevych, Sentence-BERT (1908.10084).
@@ -42,11 +52,19 @@ class Embedder:
     tokenizer: PreTrainedTokenizerBase
     max_length: int
     precision: str = "auto"
+    long_texts: str = TRUNCATE
     cached: HiddenStates | None = None
 
     @classmethod
-    def from_pretrained(cls, source: str, device: str, max_length: int | None = None, precision: str | None = None) -> Embedder:
-        """Load the encoder of a folder or a hub id. Length and precision default to the saved ones.
+    def from_pretrained(
+        cls,
+        source: str,
+        device: str,
+        max_length: int | None = None,
+        precision: str | None = None,
+        long_texts: str | None = None,
+    ) -> Embedder:
+        """Load the encoder of a folder or a hub id. Length, precision and rule for long texts default to the saved ones.
 
         Raises ArgumentError if it cannot be loaded or has fewer positions than `max_length`.
         """
@@ -57,7 +75,9 @@ class Embedder:
         if max_length is not None:
             check_positions(network, max_length, source)
         saved_precision = str(getattr(network.config, "precision", "auto"))
-        return cls(network, tokenizer, max_length or tokenizer.model_max_length, precision or saved_precision)
+        saved_rule = str(getattr(network.config, "long_texts", TRUNCATE))
+        length = max_length or tokenizer.model_max_length
+        return cls(network, tokenizer, length, precision or saved_precision, long_texts or saved_rule)
 
     @property
     def bf16(self) -> bool:
@@ -67,7 +87,8 @@ class Embedder:
     def cache_embeddings(self, corpus: Sequence[str], cache: Cache) -> None:
         """Cache the embeddings of a corpus. `cache` may return earlier ones."""
         texts = distinct(corpus)
-        ids = tokenize(self.tokenizer, texts, self.max_length)
+        parts, rows = self.parts(texts)
+        ids = [*tokenize(self.tokenizer, parts, self.max_length), rows]
 
         def embedded() -> Arrays:
             return {"values": torch.from_numpy(self.embed(texts)), "lengths": torch.ones(len(texts), dtype=torch.int64)}
@@ -75,12 +96,17 @@ class Embedder:
         key = fingerprint(self.network, self.network.parameters(), ids, bf16=self.bf16)
         self.cached = HiddenStates.concatenated([(texts, cache(key, embedded))], torch.device("cpu"))
 
+    def parts(self, texts: Sequence[str]) -> tuple[list[str], np.ndarray]:
+        """What the encoder reads of texts (n,): parts (m,), and the row (m,) of the text of each."""
+        return read_parts(self.tokenizer, texts, self.max_length, self.long_texts)
+
     def embed(self, texts: Sequence[str]) -> np.ndarray:
         """Embeddings (n, d) float32 of texts (n,)."""
         if self.cached is not None and (indices := self.cached.indices(texts)) is not None:
             return self.cached.values.numpy()[indices]
         device = self.network.device
-        ids = tokenize(self.tokenizer, texts, self.max_length)
+        parts, rows_of_parts = self.parts(texts)
+        ids = tokenize(self.tokenizer, parts, self.max_length)
         embeddings = np.empty((len(ids), self.network.config.hidden_size), dtype=np.float32)
         self.network.eval()
         network = cast_linear_weights(self.network, bf16=self.bf16)
@@ -93,20 +119,25 @@ class Embedder:
                 embeddings[rows] = torch.nn.functional.normalize(mean).cpu().numpy()
 
         for_each_batch(embed, np.array([len(text_ids) for text_ids in ids], dtype=np.int64), device, "embedding")
-        return embeddings
+        if len(parts) == len(texts):
+            return embeddings
+        mean_embeddings = mean_of_parts(embeddings, rows_of_parts, len(texts))
+        return np.asarray(mean_embeddings / np.linalg.norm(mean_embeddings, axis=1, keepdims=True), dtype=np.float32)
 
     def token_counts(self, texts: Sequence[str]) -> tuple[np.ndarray, int]:
         """Number of tokens (n,) of each text, and how many of them the model reads."""
-        return count_tokens(self.tokenizer, texts), self.max_length
+        return count_tokens(self.tokenizer, texts), most_tokens(self.max_length, n_special(self.tokenizer), self.long_texts)
 
     def multiply_adds(self, texts: Sequence[str]) -> int:
         """Mean multiply-adds to embed one of texts (n,)."""
-        tokens = np.minimum(count_tokens(self.tokenizer, texts), self.max_length)
-        return encoder_multiply_adds(self.network, tokens, first_token=False)
+        parts, _ = self.parts(texts)
+        tokens = np.minimum(count_tokens(self.tokenizer, parts), self.max_length)
+        return round(encoder_multiply_adds(self.network, tokens, first_token=False) * len(parts) / max(1, len(texts)))
 
     def save(self, folder: Path) -> None:
         """Write encoder and tokenizer into a folder."""
         self.network.config.precision = self.precision
+        self.network.config.long_texts = self.long_texts
         self.network.save_pretrained(folder)
         self.tokenizer.model_max_length = self.max_length
         self.tokenizer.save_pretrained(folder)
@@ -119,7 +150,9 @@ class Embedder:
 
 def embedder(data: TrainingData, settings: TrainingSettings) -> Embedder:
     """The encoder of the settings, with cached embeddings of the data's corpus."""
-    encoder = Embedder.from_pretrained(encoder_source(settings.model), settings.device, settings.max_length, settings.precision)
+    encoder = Embedder.from_pretrained(
+        encoder_source(settings.model), settings.device, settings.max_length, settings.precision, settings.long_texts
+    )
     if data.corpus:
         encoder.cache_embeddings(data.corpus, settings.cache)
     return encoder

@@ -10,11 +10,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from ballast.compute.parallel import for_each_batch
 from ballast.compute.precision import cast_linear_weights, use_bf16
+from ballast.data.long_texts import TRUNCATE, divided, mean_of_parts, most_tokens
 from ballast.exceptions import ArgumentError
 from ballast.models.base import Model
 from ballast.models.cost import encoder_multiply_adds
@@ -115,6 +116,18 @@ def count_tokens(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> np
     return np.array([len(ids) for ids in tokenizer(list(texts), verbose=False)["input_ids"]], dtype=np.int64)
 
 
+def n_special(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Number of special tokens of a text."""
+    return int(count_tokens(tokenizer, [""])[0])
+
+
+def read_parts(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int, long_texts: str
+) -> tuple[list[str], np.ndarray]:
+    """What an encoder reads of texts (n,): parts (m,), each of at most `max_length` tokens, and the row (m,) of its text."""
+    return divided(texts, max_length - n_special(tokenizer), long_texts, partial(count_tokens, tokenizer))
+
+
 def pad(
     ids: Sequence[Sequence[int] | np.ndarray], rows: np.ndarray, padding: int, device: torch.device
 ) -> dict[str, torch.Tensor]:
@@ -141,17 +154,22 @@ class EncoderModel(Model):
     tokenizer: PreTrainedTokenizerBase
     max_length: int
     precision: str = "auto"
+    long_texts: str = TRUNCATE
     upper: UpperNetwork | None = field(default=None, repr=False)
 
-    def inputs(self, texts: Sequence[str]) -> tuple[PreTrainedModel, np.ndarray, Inputs]:
-        """The network for texts (n,), their lengths (n,) in tokens, and a function from rows to the network's inputs.
+    def parts(self, texts: Sequence[str]) -> tuple[list[str], np.ndarray]:
+        """What the encoder reads of texts (n,): parts (m,), and the row (m,) of the text of each."""
+        return read_parts(self.tokenizer, texts, self.max_length, self.long_texts)
 
-        It is the upper network if the hidden states of all texts are cached.
+    def inputs(self, parts: Sequence[str]) -> tuple[PreTrainedModel, np.ndarray, Inputs]:
+        """The network for parts (m,) of texts, their lengths (m,) in tokens, and a function from rows to the network's inputs.
+
+        It is the upper network if the hidden states of all parts are cached.
         """
-        if self.upper is not None and (indices := self.upper.states.indices(texts)) is not None:
+        if self.upper is not None and (indices := self.upper.states.indices(parts)) is not None:
             states = self.upper.states
             return self.upper.network, states.lengths(indices), lambda rows: states.inputs(indices[rows])
-        return self.network, *self.padded(tokenize(self.tokenizer, texts, self.max_length))
+        return self.network, *self.padded(tokenize(self.tokenizer, parts, self.max_length))
 
     def padded(self, ids: list[np.ndarray]) -> tuple[np.ndarray, Inputs]:
         """Lengths (n,) in tokens, and a function from rows to the inputs of the whole network."""
@@ -160,9 +178,9 @@ class EncoderModel(Model):
         return lengths, lambda rows: pad(ids, rows, padding, device)
 
     def cache_hidden_states(self, layers: int, corpus: Sequence[str], texts: Sequence[str], cache: Cache) -> None:
-        """Pass texts through the frozen layers once. `cache` may return earlier states of `corpus`; other texts are computed.
+        """Pass parts of texts through the frozen layers once. `cache` may return earlier states of `corpus`.
 
-        If the states of all texts do not fit into memory, only those of `texts` are cached; if these do not fit, none.
+        If the states of all parts do not fit into memory, only those of `texts` are cached; if these do not fit, none.
         """
         if not can_cache(self.network, layers, 0):
             return
@@ -191,10 +209,11 @@ class EncoderModel(Model):
         self.upper = UpperNetwork(with_layers(self.network, slice(layers, None)), states)
 
     def logits(self, texts: Sequence[str]) -> np.ndarray:
-        network, lengths, inputs = self.inputs(texts)
+        parts, rows_of_parts = self.parts(texts)
+        network, lengths, inputs = self.inputs(parts)
         device = network.device
         network.eval()
-        scores = np.empty((len(texts), len(self.labels)), dtype=np.float32)
+        scores = np.empty((len(parts), len(self.labels)), dtype=np.float32)
         fast = use_bf16(self.precision, device)
         network = cast_linear_weights(network, bf16=fast)
 
@@ -203,14 +222,16 @@ class EncoderModel(Model):
                 scores[rows] = network(**inputs(rows)).logits.float().cpu().numpy()
 
         for_each_batch(score, lengths, device, "scoring")
-        return scores
+        return mean_of_parts(scores, rows_of_parts, len(texts))
 
     def token_counts(self, texts: Sequence[str]) -> tuple[np.ndarray, int]:
-        return count_tokens(self.tokenizer, texts), self.max_length
+        return count_tokens(self.tokenizer, texts), most_tokens(self.max_length, n_special(self.tokenizer), self.long_texts)
 
     def multiply_adds(self, texts: Sequence[str]) -> int:
-        tokens = np.minimum(count_tokens(self.tokenizer, texts), self.max_length)
-        return encoder_multiply_adds(self.network, tokens, first_token=self.network.config.model_type in FIRST_TOKEN_HEADS)
+        parts, _ = self.parts(texts)
+        tokens = np.minimum(count_tokens(self.tokenizer, parts), self.max_length)
+        of_part = encoder_multiply_adds(self.network, tokens, first_token=self.network.config.model_type in FIRST_TOKEN_HEADS)
+        return round(of_part * len(parts) / max(1, len(texts)))
 
     def head_arrays(self) -> dict[str, np.ndarray]:
         head = head_of(self.network, len(self.labels))
@@ -221,6 +242,7 @@ class EncoderModel(Model):
 
     def save_files(self, folder: Path) -> None:
         self.network.config.precision = self.precision
+        self.network.config.long_texts = self.long_texts
         save_network(self.network, folder)
         self.tokenizer.model_max_length = self.max_length
         self.tokenizer.save_pretrained(folder)
@@ -231,8 +253,9 @@ class EncoderModel(Model):
         skip_unread_states(network)
         restore_head(network, len(labels))
         tokenizer = load_pretrained(AutoTokenizer, str(folder))
-        precision = getattr(network.config, "precision", "auto")
-        return cls(labels, network.to(choose_device("auto")), tokenizer, tokenizer.model_max_length, precision)
+        config, device = network.config, choose_device("auto")
+        precision, long_texts = getattr(config, "precision", "auto"), getattr(config, "long_texts", TRUNCATE)
+        return cls(labels, network.to(device), tokenizer, tokenizer.model_max_length, precision, long_texts)
 
     @property
     def n_parameters(self) -> int:
@@ -248,8 +271,18 @@ def check_positions(network: PreTrainedModel, max_length: int, name: str) -> Non
         raise ArgumentError(f"max_length must be at most {longest}, the number of positions of {name}, got {max_length}")
 
 
+def n_layers(name: str) -> int:
+    """Number of layers of the encoder `name`. Raises ArgumentError if it cannot be loaded."""
+    return int(load_pretrained(AutoConfig, encoder_source(name)).num_hidden_layers)
+
+
 def new_encoder_model(
-    name: str, labels: list[str], max_length: int, device: torch.device, precision: str = "auto"
+    name: str,
+    labels: list[str],
+    max_length: int,
+    device: torch.device,
+    precision: str = "auto",
+    long_texts: str = TRUNCATE,
 ) -> EncoderModel:
     """A pre-trained encoder in fp32 with a new head of K = len(labels) classes. Raises ArgumentError."""
     source = encoder_source(name)
@@ -269,4 +302,4 @@ def new_encoder_model(
     network.config.pad_token_id = tokenizer.pad_token_id
     check_positions(network, max_length, name)
     skip_unread_states(network)
-    return EncoderModel(labels, network.to(device), tokenizer, max_length, precision)
+    return EncoderModel(labels, network.to(device), tokenizer, max_length, precision, long_texts)

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 
 from ballast.compute.parallel import for_each_batch
 from ballast.compute.precision import cast_linear_weights, use_bf16
+from ballast.data.long_texts import mean_of_parts
 from ballast.models.base import Model
 from ballast.models.cost import stack_multiply_adds
 from ballast.models.encoder import EncoderModel, count_tokens, tokenize
@@ -68,15 +69,17 @@ class SharedLayers:
     def multiply_adds(self, texts: Sequence[str]) -> int:
         """Mean multiply-adds of the shared layers for one of texts (n,)."""
         first = self.members[0]
-        tokens = np.minimum(count_tokens(first.tokenizer, texts), first.max_length)
+        parts, _ = first.parts(texts)
+        tokens = np.minimum(count_tokens(first.tokenizer, parts), first.max_length)
         stack = first.network.base_model.encoder.layer[: self.layers]
-        return stack_multiply_adds(stack, first.network.config.hidden_size, tokens)
+        return round(stack_multiply_adds(stack, first.network.config.hidden_size, tokens) * len(parts) / max(1, len(texts)))
 
     def logits(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Logits (n, K) float32 of texts (n,) by each member."""
         first = self.members[0]
         device, precision = first.network.device, use_bf16(first.precision, first.network.device)
-        lengths, inputs = first.padded(tokenize(first.tokenizer, texts, first.max_length))
+        parts, rows_of_parts = first.parts(texts)
+        lengths, inputs = first.padded(tokenize(first.tokenizer, parts, first.max_length))
         lower = cast_linear_weights(with_layers(first.network, slice(0, self.layers)).base_model, bf16=precision)
         # The upper layers read hidden states; the pooled ones are not needed.
         lower.pooler = None
@@ -86,7 +89,7 @@ class SharedLayers:
         ]
         for network in (lower, *uppers):
             network.eval()
-        scores = [np.empty((len(texts), len(first.labels)), dtype=np.float32) for _ in uppers]
+        scores = [np.empty((len(parts), len(first.labels)), dtype=np.float32) for _ in uppers]
 
         def score(rows: np.ndarray) -> None:
             with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=precision):
@@ -97,7 +100,7 @@ class SharedLayers:
                     of_member[rows] = logits.float().cpu().numpy()
 
         for_each_batch(score, lengths, device, "scoring")
-        return scores
+        return [mean_of_parts(of_member, rows_of_parts, len(texts)) for of_member in scores]
 
 
 def shared_layers(members: Sequence[Model]) -> SharedLayers | None:
@@ -122,11 +125,12 @@ def shared_layers(members: Sequence[Model]) -> SharedLayers | None:
     return SharedLayers(encoders, layers)
 
 
-def reading_of(encoder: EncoderModel) -> tuple[str, int, str, str]:
-    """What determines the token ids of a text and the precision of a pass: tokenizer, length, precision, device."""
+def reading_of(encoder: EncoderModel) -> tuple[str, int, str, str, str]:
+    """What determines the token ids of a text and the precision of a pass."""
     return (
         encoder.tokenizer.backend_tokenizer.to_str(),
         encoder.max_length,
+        encoder.long_texts,
         encoder.precision,
         str(encoder.network.device),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -58,7 +59,9 @@ def initial_model(
     technique: Technique, data: TrainingData, settings: TrainingSettings, device: torch.device, ranks: Ranks
 ) -> EncoderModel:
     """The model before training: the technique's head, frozen layers, dropout, and the same weights on all processes."""
-    model = new_encoder_model(settings.model, data.label_names, settings.max_length, device, settings.precision)
+    model = new_encoder_model(
+        settings.model, data.label_names, settings.max_length, device, settings.precision, settings.long_texts
+    )
     set_head(model.network, technique.head(head_of(model.network, len(data.label_names))))
     freeze(model.network, settings.frozen_layers)
     set_dropout(model.network, settings.dropout)
@@ -66,9 +69,14 @@ def initial_model(
     # Before the broadcast: processes with other shapes would wait for each other.
     ranks.check_same(repr([(name, weight.shape) for name, weight in weights.items()]))
     ranks.broadcast(list(weights.values()))
-    if settings.dropout == 0:
-        model.cache_hidden_states(settings.frozen_layers, data.corpus, data.texts, settings.cache)
     return model
+
+
+def in_parts(data: TrainingData, model: EncoderModel) -> TrainingData:
+    """The data with the parts that the model reads instead of the texts; the parts of a text share its weight."""
+    parts, rows = model.parts(data.texts)
+    weights = data.weights[rows] / np.bincount(rows, minlength=len(data.texts))[rows]
+    return replace(data, texts=parts, labels=data.labels[rows], weights=weights, corpus=model.parts(data.corpus)[0])
 
 
 def forward_pass(
@@ -123,6 +131,9 @@ def fine_tune(technique: Technique, data: TrainingData, settings: TrainingSettin
     make_deterministic(settings.seed)
     rng = np.random.default_rng(settings.seed)
     model = initial_model(technique, data, settings, device, ranks)
+    data = in_parts(data, model)
+    if settings.dropout == 0:
+        model.cache_hidden_states(settings.frozen_layers, data.corpus, data.texts, settings.cache)
     network, lengths, inputs_of = model.inputs(data.texts)
     steps = settings.epochs * math.ceil(len(lengths) / settings.batch_size)
     parameters = {name: parameter for name, parameter in model.network.named_parameters() if parameter.requires_grad}

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from transformers import get_linear_schedule_with_warmup
 
 from ballast.compute.parallel import thread_map
-from ballast.exceptions import ArgumentError
+from ballast.exceptions import DivergedError
 from ballast.technique import TrainingSettings
 from ballast.training.checkpoint import Checkpoint, log_line, restore, training_tensors
 from ballast.training.gradients import BatchGradients
@@ -107,10 +107,10 @@ class TrainingLoop:
             self._report()
 
     def _report(self) -> None:
-        """Add a point to the curve. Raises ArgumentError if the loss is not finite."""
+        """Add a point to the curve. Raises DivergedError if the loss is not finite."""
         mean_loss = float(torch.stack(self.recent_losses).mean())
         if not math.isfinite(mean_loss):
-            raise ArgumentError(
+            raise DivergedError(
                 f"learning_rate {self.settings.learning_rate:g} gives a loss of {mean_loss} at step {self.completed} of"
                 f" {self.steps}; lower it, or the weights of the technique"
             )

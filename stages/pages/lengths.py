@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ballast.data.long_texts import WINDOWS, what_is_read
 from ballast.io.printable import counted
 from stages.pages.words import capitalize_first, percent
 
@@ -29,8 +30,8 @@ def longer(counts: Mapping[str, Any], of_label: str = "") -> str:
 
 
 def longer_than_read(lengths: Mapping[str, Any]) -> str:
-    """How many messages are longer than `train.max_length`, as the beginning of a sentence in lower case."""
-    counts, limit = lengths["all"], f"{lengths['max_length']:,} tokens"
+    """How many messages are longer than the encoder reads, as the beginning of a sentence in lower case."""
+    counts, limit = lengths["all"], f"{lengths['limit']:,} tokens"
     if not counts["longer"]:
         return f"no message is longer than {limit}"
     verb = "is" if counts["longer"] == 1 else "are"
@@ -50,13 +51,16 @@ def is_serious(counts: Mapping[str, Any]) -> bool:
 
 def advice(lengths: Mapping[str, Any]) -> str:
     """What to change, without the full stop."""
+    others = "use tfidf, which reads whole texts"
+    if lengths["long_texts"] != WINDOWS:
+        others = f"set train.long_texts: {WINDOWS}, or {others}"
     if lengths["sufficient"] > lengths["max_length"]:
         largest = lengths["sufficient"] == lengths["positions"]
         return (
             f"set train.max_length: {lengths['sufficient']}{', the largest that the encoder can read,' if largest else ''} for"
-            " more time and memory, or use tfidf, which reads whole texts"
+            f" more time and memory, or {others}"
         )
-    return "the encoder cannot read more; put what matters first, or use tfidf, which reads whole texts"
+    return f"the encoder cannot read more at once; put what matters first, or {others}"
 
 
 def length_lines(lengths: Mapping[str, Any]) -> list[str]:
@@ -69,7 +73,7 @@ def length_lines(lengths: Mapping[str, Any]) -> list[str]:
     if not is_serious(counts):
         return [line]
     cut = share_in_words(counts["share_of_tokens_cut"])
-    warning = f"warning: the encoder cuts off the end of {longer(counts, label)}, {cut} of the text of this class"
+    warning = f"warning: the encoder does not see all of {longer(counts, label)}, and misses {cut} of the text of this class"
     return [line, f"{warning}; {advice(lengths)}"]
 
 
@@ -84,8 +88,8 @@ def of_data(lengths: Mapping[str, Any] | None) -> str:
     counts = lengths["by_class"][label]
     sentences = [
         f"{sentence} (train.max_length).",
-        "Encoders read only the beginning of these messages;"
-        f" {share_in_words(lengths['all']['share_of_tokens_cut'])} of all text is cut off.",
+        f"Of these messages, encoders read {what_is_read(lengths['max_length'], lengths['long_texts'])} (train.long_texts);"
+        f" {share_in_words(lengths['all']['share_of_tokens_cut'])} of all text is not read.",
         f"The class {label} is affected most: {longer(counts)}, {share_in_words(counts['share_of_tokens_cut'])} of its text.",
     ]
     if is_serious(counts):
@@ -100,8 +104,8 @@ def of_model(max_length: int | None, lengths: Mapping[str, Any] | None) -> str:
     """
     if max_length is None:
         return "This model reads texts of any length."
-    sentence = f"This model reads the first {max_length:,} tokens of a text."
     if lengths is None:
-        return f"{sentence} The lengths of the messages are not counted."
-    cut = f", and {share_in_words(lengths['all']['share_of_tokens_cut'])} of all text is cut off"
+        return f"This model reads at most {max_length:,} tokens of a text. The lengths of the messages are not counted."
+    sentence = f"Of a text, this model reads {what_is_read(lengths['max_length'], lengths['long_texts'])}."
+    cut = f", and {share_in_words(lengths['all']['share_of_tokens_cut'])} of all text is not read"
     return f"{sentence} {capitalize_first(longer_than_read(lengths))}{cut if lengths['all']['longer'] else ''}."

@@ -115,6 +115,7 @@ class Chosen(Section):
 class DataSetResult(Section):
     """The result of one data set. `settings` and `source` are the digests of what it was measured with.
 
+    encoder : the settings of its training that are `auto` in params.
     crossing : rows of training or validation that have a near duplicate in a later split.
     """
 
@@ -136,6 +137,7 @@ class DataSetResult(Section):
     confidence: float
     margin: float
     reference: str
+    encoder: dict[str, float]
     entries: Annotated[dict[str, Entry], Field(min_length=1)]
     threshold: dict[str, dict[str, Any]]
     chosen: Chosen

@@ -64,6 +64,11 @@ class Project:
         return self.root / "data/search.json"
 
     @property
+    def encoder(self) -> Path:
+        """The learning rate and frozen layers of every training of the encoder."""
+        return self.root / "data/encoder.json"
+
+    @property
     def cards(self) -> Path:
         return self.root / "data/techniques"
 

@@ -17,6 +17,7 @@ from typing import Annotated, Any
 from pydantic import Field, model_validator
 
 from ballast.exceptions import UserError, suggestion
+from stages.store.encoder_settings import chosen, encoder_settings
 from stages.store.files import read_json
 from stages.store.ingested import prior_counts
 from stages.store.params import Params, read_params
@@ -167,7 +168,8 @@ def overrides(study: Study, path: Path) -> dict[str, Override]:
 
 def read_variants(name: str) -> dict[str, Variant]:
     """Read and validate all variants of a study; raises UserError that names the variant and the key."""
-    study, path, main = read_study(name), params_path(name), read_yaml(PROJECT.params)
+    study, path = read_study(name), params_path(name)
+    main = overridden(read_yaml(PROJECT.params), {"train": chosen()})
     made, named = {}, overrides(study, path)
     for variant, override in named.items():
         content = overridden(overridden(main, study.common), override)
@@ -220,7 +222,7 @@ def value_at(content: Mapping[str, Any], key: str) -> float | None:
 def settings_digest() -> str:
     """A digest of the main settings that determine a study's result: training and the production prior."""
     params = read_params()
-    content = {"train": params.train.settings(), "production.prior": params.production.prior}
+    content = {"train": encoder_settings(), "production.prior": params.production.prior}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

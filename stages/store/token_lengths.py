@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
+from ballast.data.long_texts import TRUNCATE, most_tokens
 from ballast.data.text_lengths import cut_off_by_class, sufficient_limit, token_counts
 from ballast.models.pretrained import encoder_source
 
@@ -54,8 +55,10 @@ def positions_of(config: dict[str, Any]) -> int | None:
     return int(positions - (config["pad_token_id"] + 1 if config.get("model_type") in COUNTED_FROM_PADDING else 0))
 
 
-def read_by_encoder(name: str, max_length: int, texts: Sequence[str], labels: np.ndarray, share: float) -> dict[str, Any]:
-    """How many of texts (n,) with labels (n,) are longer than `max_length` tokens, and how much of them the encoder cuts off.
+def read_by_encoder(
+    name: str, max_length: int, texts: Sequence[str], labels: np.ndarray, share: float, long_texts: str = TRUNCATE
+) -> dict[str, Any]:
+    """How many of texts (n,) with labels (n,) have more tokens than the encoder reads, and how much of them it does not see.
 
     share : of the texts of each class that may be longer, for `sufficient`.
 
@@ -74,7 +77,9 @@ def read_by_encoder(name: str, max_length: int, texts: Sequence[str], labels: np
     return {
         "encoder": name,
         "max_length": max_length,
+        "long_texts": long_texts,
+        "limit": most_tokens(max_length, special, long_texts),
         "positions": positions,
         "sufficient": sufficient_limit(tokens + special, labels, max_length, share, positions),
-        **cut_off_by_class(tokens, labels, max_length - special),
+        **cut_off_by_class(tokens, labels, most_tokens(max_length, special, long_texts) - special),
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, ValidatorFunctionWrapHandler, WrapValidator, model_validator
 
 from ballast.parameters import quoted
 from stages.store.section import Section
@@ -36,23 +36,35 @@ def list_of_seeds(seeds: Any) -> Any:
     return seeds
 
 
+def number_or_auto(value: Any, number: ValidatorFunctionWrapHandler) -> Any:
+    """The value if it is `auto` or a valid number; raises ValueError."""
+    if value == "auto":
+        return value
+    if isinstance(value, str):
+        raise ValueError(f"expected auto or a number, found {quoted(value)}")
+    return number(value)
+
+
 class Train(Section):
     # Keys for where and how a training runs. They change results only by rounding and by what dropout draws.
     PLACE: ClassVar[frozenset[str]] = frozenset({"processes", "checkpoint_minutes"})
+    # Keys that the stage `search` decides if they are `auto`.
+    AUTO: ClassVar[tuple[str, ...]] = ("learning_rate", "frozen_layers")
 
     model: Annotated[Text, BeforeValidator(one_encoder)]
     epochs: Few
     batch_size: Annotated[int, Field(ge=1, le=1_000_000)]
     # A larger step would exceed the size of the weights.
-    learning_rate: Annotated[float, Field(gt=0, le=10)]
+    learning_rate: Annotated[float, Field(gt=0, le=10), WrapValidator(number_or_auto)]
     warmup: Annotated[float, Field(ge=0, le=1)]
     weight_decay: Annotated[float, Field(ge=0, le=100)]
     max_grad_norm: Positive
     dropout: Annotated[float, Field(ge=0, lt=1)]
     # Encoders have dozens of layers.
-    frozen_layers: Annotated[int, Field(ge=0, le=1000)]
+    frozen_layers: Annotated[int, Field(ge=0, le=1000), WrapValidator(number_or_auto)]
     # Encoders take far fewer tokens; the memory of attention grows with the square.
     max_length: Annotated[int, Field(ge=4, le=131_072)]
+    long_texts: Literal["truncate", "head_and_tail", "windows"] = "truncate"
     precision: Literal["auto", "bf16", "fp32"]
     device: Literal["auto", "cpu", "cuda"]
     seeds: Annotated[list[Seed], BeforeValidator(list_of_seeds), Field(min_length=1, max_length=1000)]
@@ -65,9 +77,14 @@ class Train(Section):
             raise ValueError(f"seeds must differ, not {self.seeds}")
         return self
 
+    @property
+    def auto(self) -> list[str]:
+        """The keys that are `auto`."""
+        return [key for key in self.AUTO if getattr(self, key) == "auto"]
+
     def settings(self) -> dict[str, Any]:
-        """The settings that determine the result of a training, without the seed."""
-        return self.model_dump(exclude={"seeds", *self.PLACE})
+        """The settings that determine the result of a training, without the seed, and without defaults of later versions."""
+        return self.model_dump(exclude={"seeds", *self.PLACE}, exclude_defaults=True)
 
 
 class Space(Section):

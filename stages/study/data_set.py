@@ -28,8 +28,9 @@ from ballast.evaluation.paired import differences_on_test
 from ballast.evaluation.seed_variation import with_seed_variation
 from ballast.io.digest import file_sha256
 from stages import compare as compare_stage
-from stages import evaluate, ingest, probe, resample, techniques, train
+from stages import encoder, evaluate, ingest, probe, resample, techniques, train
 from stages.store.across_data_sets import FAMILIES, METRICS, NAME, PROTOCOL, settings_digest
+from stages.store.encoder_settings import chosen
 from stages.store.files import read_json, replaced, write_json
 from stages.store.ingested import prior_counts, training_counts
 from stages.store.leaderboard import read_leaderboard
@@ -90,6 +91,7 @@ def start_over_if_changed(params: Params, code: str, project: Project) -> None:
         for path in (project.samples, project.models, project.logits, project.curves, project.durations, project.probes):
             shutil.rmtree(path, ignore_errors=True)
         shutil.rmtree(project.evaluations, ignore_errors=True)
+        project.encoder.unlink(missing_ok=True)
     write_json(made_with, key)
 
 
@@ -115,8 +117,10 @@ def run(name: str, content: Mapping[str, Any], source: str | None) -> Measured:
     prepare(folder, content)
     project = Project(folder)
     params = read_params(project.params)
-    techniques.main(project)
     start_over_if_changed(params, code, project)
+    if not project.encoder.is_file():
+        encoder.main(project)
+    techniques.main(project)
     for entry in params.techniques:
         train_entry(entry, params, project)
     for entry in params.techniques:
@@ -265,6 +269,7 @@ def result_of(params: Params, project: Project) -> dict[str, Any]:
         "confidence": confidence,
         "margin": margin,
         "reference": reference,
+        "encoder": chosen(project),
         "entries": entries_of(board, keys, drawn, params),
         "threshold": threshold_gains(reference, means, params, project),
         "chosen": chosen_of(board, drawn["operating_point"], params),

@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 
 from ballast.cli import parser
 from ballast.exceptions import UserError, suggestion
-from stages import ingest, resample, techniques, train
+from stages import encoder, ingest, resample, techniques, train
 from stages.store.checked import read_frame, write_table
 from stages.store.files import read_json, replaced_folder, write_json
 from stages.store.ingested import prior_counts, training_counts
@@ -69,6 +69,7 @@ def trained_on(name: str, seed: int, project: Project) -> dict[str, float]:
 
 def train_all(variant: Variant, project: Project) -> None:
     """Train every technique of a variant with every seed; the weights are deleted."""
+    encoder.main(project)
     techniques.main(project)
     seeds = variant.params.train.seeds
     for name in variant.params.techniques:
