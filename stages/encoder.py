@@ -1,8 +1,8 @@
 """Choose the settings of the encoder that are `auto` in `train`: the learning rate by trial, the frozen layers by rule.
 
 `frozen_layers: auto` trains the highest layer only. `learning_rate: auto` fine-tunes the baseline without the first validation
-fold, at several rates, and compares their log loss on that fold; see `ballast.training.learning_rate`. Reads params, the
-messages outside the test split, and `data/ingest.json`; writes `data/encoder.json`, which every training reads: the chosen
+fold, at several rates, and compares their log loss on that fold; see `ballast.training.learning_rate`. Reads params and the
+messages outside the test split; writes `data/encoder.json`, which every training reads: the chosen
 values, and the mean log loss of each rate that was tried (null if it diverges).
 """
 
@@ -20,29 +20,18 @@ from scipy.special import log_softmax
 from ballast.cli import parser
 from ballast.exceptions import DivergedError
 from ballast.technique import Technique, TrainingData, TrainingSettings
-from ballast.training.learning_rate import FIRST, Losses, climb
-from stages.store.files import read_json, write_json
+from ballast.training.learning_rate import Losses, climb
+from stages.store.encoder_settings import in_words
+from stages.store.files import write_json
 from stages.store.frozen_states import cached_states
-from stages.store.ingested import training_counts
 from stages.store.messages import read_messages
 from stages.store.params import Params, read_params
 from stages.store.project import PROJECT, Project
 from stages.store.running import run
 from stages.store.setting_errors import settings_from
-from stages.techniques import card_of
 
 # The seed of the trials and its validation fold.
 SEED = 0
-
-
-def trains_encoder(params: Params, ingested: Mapping[str, Any]) -> bool:
-    """Whether an entry fine-tunes the encoder. Raises UserError for an entry with wrong parameters."""
-    labels, counts = list(ingested["labels"]), training_counts(ingested, SEED)
-    # Only entries that train a head on the encoder can be searched; their cards need its result.
-    searched = set(params.search.spaces) if params.search.trials else set()
-    entries = {name: entry or {} for name, entry in params.techniques.items() if name not in searched}
-    techniques = [card_of(name, entry, counts, labels).build(counts, labels) for name, entry in entries.items()]
-    return bool(searched) or any(technique.fit is None for technique in techniques)
 
 
 def trial(settings: Mapping[str, Any], project: Project) -> Losses:
@@ -78,30 +67,16 @@ def chosen(params: Params, project: Project) -> dict[str, Any]:
     """The values of the settings, those of them that were `auto`, and the mean log loss by learning rate."""
     section, losses = params.train, {}
     settings = section.settings()
-    if section.auto and trains_encoder(params, read_json(project.ingest)):
+    if "frozen_layers" in section.auto:
+        # A slow import, needed only for `auto`.
         from ballast.models.encoder import n_layers
 
-        if "frozen_layers" in section.auto:
-            settings["frozen_layers"] = n_layers(section.model) - 1
-        if "learning_rate" in section.auto:
-            found = climb(trial(settings, project))
-            settings["learning_rate"] = found.rate
-            losses = {f"{rate:g}": loss if math.isfinite(loss) else None for rate, loss in found.losses.items()}
-    elif section.auto:
-        # No training reads them.
-        settings |= {"learning_rate": FIRST, "frozen_layers": 0}
+        settings["frozen_layers"] = n_layers(section.model) - 1
+    if "learning_rate" in section.auto:
+        found = climb(trial(settings, project))
+        settings["learning_rate"] = found.rate
+        losses = {f"{rate:g}": loss if math.isfinite(loss) else None for rate, loss in found.losses.items()}
     return {**{key: settings[key] for key in section.AUTO}, "auto": section.auto, "log_loss": losses}
-
-
-def in_words(found: Mapping[str, Any]) -> str:
-    """What was chosen and why, as one sentence for each setting."""
-    said = []
-    if "frozen_layers" in found["auto"]:
-        said.append(f"frozen_layers: {found['frozen_layers']}, all but the highest layer.")
-    if found["log_loss"]:
-        tried = ", ".join(f"{rate} {'diverged' if loss is None else f'{loss:.4f}'}" for rate, loss in found["log_loss"].items())
-        said.append(f"learning_rate: {found['learning_rate']:g}, by log loss on the first validation fold ({tried}).")
-    return " ".join(said)
 
 
 @settings_from("train")

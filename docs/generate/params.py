@@ -17,6 +17,7 @@ from pydantic_core import PydanticUndefined
 from docs.generate.markdown import literal
 from stages.store.params import Params
 from stages.store.section import read_yaml
+from stages.store.training_sections import OR_AUTO
 
 # A key with its comment, as in "    seed: 0   # of the split"; a "#" within a value has no blank before it.
 COMMENTED = re.compile(r"^(?P<indent> *)(?P<key>\w+):(?P<value>.*?)(?: # *(?P<comment>.*))?$")
@@ -81,7 +82,7 @@ def describe(annotation: Any, constraints: list[Any] | None = None) -> str:
     if origin is Literal:
         return " or ".join(f"`{value}`" for value in arguments)
     limits = bounds(constraints or [])
-    after = f" ({limits})" if limits else ""
+    after = (f" ({limits})" if limits else "") + (" or `auto`" if OR_AUTO in flattened(constraints or []) else "")
     if origin is list:
         return f"list of {describe(arguments[0])}"
     if origin is dict:

@@ -28,12 +28,14 @@ MARKDOWN = (
     Path("docs/tutorial.md"),
     Path("docs/how_we_judge.md"),
     Path("docs/which_technique_helps_when.md"),
+    Path("docs/guides/own_encoder.md"),
 )
 PICTURES = {
     PROJECT.reports / "index.html": PROJECT.reports / "screenshot.png",
     PROJECT.watch / "index.html": PROJECT.reports / "time_line.png",
 }
 CLASS_PRIOR = Path("benchmarks/class_prior.json")
+FROZEN_LAYERS = Path("benchmarks/frozen_layers.json")
 BENCHMARKS_FOLDER = Path("benchmarks")
 # No line break within an interval, however narrow the column.
 INTERVAL = "{value:.3f} [{low:.3f},\N{NO-BREAK SPACE}{high:.3f}]"
@@ -159,6 +161,21 @@ def counts_table(benchmark: dict[str, Any]) -> str:
     return "\n".join([*lines, "", f"`{benchmark['command']}`" + (f" ({where})" if where else "")])
 
 
+def frozen_layers_table(benchmark: dict[str, Any]) -> str:
+    """Learning rate, macro F1, log loss and processor time by data set and number of frozen layers, as a Markdown table."""
+    lines = [
+        "| data set | frozen layers | learning rate | macro F1 | log loss | processor seconds of a training |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, by_layers in benchmark["summary"].items():
+        for layers, row in by_layers.items():
+            measured = f"{row['macro_f1']:.3f} | {row['log_loss']:.3f} | {row['processor_seconds']:.0f}"
+            lines.append(f"| {name} | {layers} | {row['learning_rate']:g} | {measured} |")
+    seeds = {row["seeds"] for by_layers in benchmark["summary"].values() for row in by_layers.values()}
+    note = f"Means of {min(seeds)} trainings of the baseline, each on its validation fold. `{benchmark['command']}`"
+    return "\n".join([*lines, "", f"{note} ({benchmark['device']}, {benchmark['date']})."])
+
+
 def tables() -> dict[str, str]:
     """The content of each marked block, for the results that exist."""
     board = read_leaderboard()
@@ -168,6 +185,7 @@ def tables() -> dict[str, str]:
         "leaderboard": leaderboard_table(board),
         "watch": watch_table(read_json(CLASS_PRIOR)),
         "datasets": chapter(read_across()),
+        "frozen_layers": frozen_layers_table(read_json(FROZEN_LAYERS)),
     } | {name: counts_table(read_json(path)) for name, path in counted.items() if path.exists()}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from stages.store.files import read_json
@@ -19,3 +20,20 @@ def chosen(project: Project = PROJECT) -> dict[str, Any]:
 def encoder_settings(project: Project = PROJECT) -> dict[str, Any]:
     """The settings that determine the result of a training, without the seed."""
     return {**read_params(project.params).train.settings(), **chosen(project)}
+
+
+def in_words(found: Mapping[str, Any]) -> str:
+    """What was chosen and why, from the content of `data/encoder.json`; empty if nothing was `auto`.
+
+    Examples
+    --------
+    >>> in_words({"learning_rate": 5e-4, "auto": ["learning_rate"], "log_loss": {"0.0005": 0.1, "0.001": None}})
+    'learning_rate: 0.0005, by log loss on the first validation fold (0.0005 0.1000, 0.001 diverged).'
+    """
+    said = []
+    if "frozen_layers" in found["auto"]:
+        said.append(f"frozen_layers: {found['frozen_layers']}, all but the highest layer.")
+    if found["log_loss"]:
+        tried = ", ".join(f"{rate} {'diverged' if loss is None else f'{loss:.4f}'}" for rate, loss in found["log_loss"].items())
+        said.append(f"learning_rate: {found['learning_rate']:g}, by log loss on the first validation fold ({tried}).")
+    return " ".join(said)

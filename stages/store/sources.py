@@ -35,6 +35,7 @@ PLUMBING = frozenset({
     "stages/store/files.py",
     "stages/store/params.py",
     "stages/store/data_sections.py",
+    "stages/store/encoder_settings.py",
     "stages/store/production_sections.py",
     "stages/store/project.py",
     "stages/store/running.py",

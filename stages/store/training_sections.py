@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, ValidatorFunctionWrapHandler, WrapValidator, model_validator
+from pydantic import BeforeValidator, Field, PlainSerializer, ValidatorFunctionWrapHandler, WrapValidator, model_validator
 
 from ballast.parameters import quoted
 from stages.store.section import Section
@@ -45,6 +45,11 @@ def number_or_auto(value: Any, number: ValidatorFunctionWrapHandler) -> Any:
     return number(value)
 
 
+OR_AUTO = WrapValidator(number_or_auto)
+# Pydantic warns of a text where it expects a number.
+AS_IT_IS = PlainSerializer(lambda value: value)
+
+
 class Train(Section):
     # Keys for where and how a training runs. They change results only by rounding and by what dropout draws.
     PLACE: ClassVar[frozenset[str]] = frozenset({"processes", "checkpoint_minutes"})
@@ -55,13 +60,13 @@ class Train(Section):
     epochs: Few
     batch_size: Annotated[int, Field(ge=1, le=1_000_000)]
     # A larger step would exceed the size of the weights.
-    learning_rate: Annotated[float, Field(gt=0, le=10), WrapValidator(number_or_auto)]
+    learning_rate: Annotated[float, Field(gt=0, le=10), OR_AUTO, AS_IT_IS]
     warmup: Annotated[float, Field(ge=0, le=1)]
     weight_decay: Annotated[float, Field(ge=0, le=100)]
     max_grad_norm: Positive
     dropout: Annotated[float, Field(ge=0, lt=1)]
     # Encoders have dozens of layers.
-    frozen_layers: Annotated[int, Field(ge=0, le=1000), WrapValidator(number_or_auto)]
+    frozen_layers: Annotated[int, Field(ge=0, le=1000), OR_AUTO, AS_IT_IS]
     # Encoders take far fewer tokens; the memory of attention grows with the square.
     max_length: Annotated[int, Field(ge=4, le=131_072)]
     long_texts: Literal["truncate", "head_and_tail", "windows"] = "truncate"

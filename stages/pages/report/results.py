@@ -54,6 +54,8 @@ class Results:
     bounds: Mapping[str, tuple[int, int]]
     claims: Sequence[Mapping[str, Any]]
     search: Mapping[str, Any]
+    # How the settings of the encoder that are `auto` were chosen, in words.
+    encoder: str
     studies: Mapping[str, StudyResult | None]
     across: Across | None
 

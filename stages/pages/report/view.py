@@ -59,6 +59,7 @@ def page(results: Results) -> str:
             costs=cost_chart(results),
             review=review_chart(results),
             training=training_curves(results),
+            encoder=results.encoder,
             confusions=confusions(results),
             probe=probe(results),
             priors=priors(results),
