@@ -26,7 +26,7 @@ from stages.pages.report.results import Results
 from stages.pages.report.view import page
 from stages.store.across_data_sets import read_across, read_seconds
 from stages.store.checked import read_pinned
-from stages.store.encoder_settings import in_words
+from stages.store.encoder_settings import choice_in_words
 from stages.store.files import read_json, replaced
 from stages.store.leaderboard import read_leaderboard
 from stages.store.logits import Corrected, read_training
@@ -120,7 +120,7 @@ def read_results(messages: Messages) -> tuple[Results, Corrected]:
         evaluations=evaluations,
         claims=json.loads(read_pinned(PROJECT.claims, pinned[PROJECT.claims.as_posix()])),
         search=read_json(PROJECT.search) if params.search.trials else {},
-        encoder=in_words(read_json(PROJECT.encoder)) if params.train.auto else "",
+        encoder=choice_in_words(),
         studies=study_results(),
         across=read_across(),
         calibration={name: raw_calibration(read_training(name, first).scores.test, classes, labels) for name in names},

@@ -87,6 +87,7 @@ def result_of(
         test={"messages": 1500, "rare": max(3, round(share * 1500))},
         split="grouped",
         crossing=0,
+        encoder={"learning_rate": 5e-4, "frozen_layers": 5},
         seeds=[0, 1, 2],
         confidence=0.95,
         margin=0.02,

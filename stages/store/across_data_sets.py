@@ -115,7 +115,7 @@ class Chosen(Section):
 class DataSetResult(Section):
     """The result of one data set. `settings` and `source` are the digests of what it was measured with.
 
-    encoder : the settings of its training that are `auto` in params.
+    encoder : learning rate and frozen layers of every training.
     crossing : rows of training or validation that have a near duplicate in a later split.
     """
 

@@ -37,3 +37,8 @@ def in_words(found: Mapping[str, Any]) -> str:
         tried = ", ".join(f"{rate} {'diverged' if loss is None else f'{loss:.4f}'}" for rate, loss in found["log_loss"].items())
         said.append(f"learning_rate: {found['learning_rate']:g}, by log loss on the first validation fold ({tried}).")
     return " ".join(said)
+
+
+def choice_in_words(project: Project = PROJECT) -> str:
+    """What the stage `encoder` chose and why; empty if params leave nothing open."""
+    return in_words(read_json(project.encoder)) if read_params(project.params).train.auto else ""

@@ -144,7 +144,7 @@ def facts_of(result: DataSetResult, about: Mapping[str, Any]) -> dict[str, Any]:
 
 
 # Parts of the result of a data set that the page and the chapter show.
-ABOUT = ("classes", "rarest", "share", "prior", "train", "test", "split", "crossing", "seeds", "tail", "data")
+ABOUT = ("classes", "rarest", "share", "prior", "train", "test", "split", "crossing", "seeds", "tail", "data", "encoder")
 SHOWN = (*ABOUT, "entries", "threshold", "chosen")
 
 

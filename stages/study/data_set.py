@@ -30,7 +30,6 @@ from ballast.io.digest import file_sha256
 from stages import compare as compare_stage
 from stages import encoder, evaluate, ingest, probe, resample, techniques, train
 from stages.store.across_data_sets import FAMILIES, METRICS, NAME, PROTOCOL, settings_digest
-from stages.store.encoder_settings import chosen
 from stages.store.files import read_json, replaced, write_json
 from stages.store.ingested import prior_counts, training_counts
 from stages.store.leaderboard import read_leaderboard
@@ -39,6 +38,7 @@ from stages.store.params import Params, read_params
 from stages.store.project import PROJECT, Project
 from stages.store.sources import ROOT, sources_of
 from stages.store.studies import variant_folder, with_absolute_paths
+from stages.store.training_sections import Train
 from stages.store.units import read_with_units
 
 TAIL = "tail.macro_f1"
@@ -269,7 +269,7 @@ def result_of(params: Params, project: Project) -> dict[str, Any]:
         "confidence": confidence,
         "margin": margin,
         "reference": reference,
-        "encoder": chosen(project),
+        "encoder": {key: read_json(project.encoder)[key] for key in Train.AUTO},
         "entries": entries_of(board, keys, drawn, params),
         "threshold": threshold_gains(reference, means, params, project),
         "chosen": chosen_of(board, drawn["operating_point"], params),

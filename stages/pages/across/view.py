@@ -216,15 +216,15 @@ def decades(low: float, high: float) -> list[float]:
     return inside if len(inside) <= 7 else [value for value in inside if log10(value) == round(log10(value))]
 
 
+OF_DATA_SET = ("tests", "address", "licence", "classes", "rarest", "share", "train", "test", "split", "crossing", "encoder")
+
+
 def facts(across: Across) -> list[dict[str, Any]]:
     """A row for each data set: what it is, the baseline, what a threshold gains, and what is selected."""
     return [
         {
             "name": name,
-            **{
-                key: result[key]
-                for key in ("tests", "address", "licence", "classes", "rarest", "share", "train", "test", "split", "crossing")
-            },
+            **{key: result[key] for key in OF_DATA_SET},
             "baseline": result["entries"][across.reference]["values"]["operating_point"]["rare_f1"],
             "threshold": result["threshold"]["rare_f1"],
             "chosen": result["chosen"],
