@@ -134,7 +134,8 @@ def summary(runs: list[Run]) -> dict[str, dict[str, float]]:
 
 def write(result: dict[str, Any]) -> None:
     """Write all runs and the means over the seeds."""
-    write_result(NAME, result | {"summary": {name: summary(runs) for name, runs in result["data_sets"].items()}})
+    made = {"command": f"python -m benchmarks.{NAME}"}
+    write_result(NAME, result | made | {"summary": {name: summary(runs) for name, runs in result["data_sets"].items()}})
 
 
 def main(names: list[str], layers: list[int]) -> None:
