@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -14,9 +15,11 @@ from hypothesis import strategies as st
 
 import ballast
 from ballast.training.learning_rate import FIRST, RATES, climb
+from stages.store.encoder_settings import choice_in_words
 from stages.store.files import read_json
 from stages.store.project import PROJECT
-from tests.project import TINY_TRAINING, Project, corpus
+from stages.store.studies import read_variants, settings_digest
+from tests.project import ROOT, TINY_TRAINING, Project, corpus
 
 AUTO = {"train.learning_rate": "auto", "train.frozen_layers": "auto"}
 NOISE = np.random.default_rng(0).normal(0, 1, 400)
@@ -96,6 +99,28 @@ def test_numbers_in_params_are_kept_and_load_nothing(ingested: Project) -> None:
     assert {"torch", "transformers"} & set(done.stdout.split()) == set()
     found = read_json(ingested.folder / PROJECT.encoder)
     assert found == {"learning_rate": 0.01, "frozen_layers": 0, "auto": [], "log_loss": {}}
+
+
+def test_the_report_says_what_was_chosen_and_nothing_if_nothing_was_open(ingested: Project) -> None:
+    content = {"learning_rate": 0.001, "frozen_layers": 1, "auto": ["learning_rate"], "log_loss": {"0.001": 0.5}}
+    ingested.write(str(PROJECT.encoder), content)
+    with contextlib.chdir(ingested.folder):
+        assert choice_in_words() == "learning_rate: 0.001, by log loss on the first validation fold (0.001 0.5000)."
+    ingested.edit({"train.learning_rate": 0.001, "train.frozen_layers": 1})
+    with contextlib.chdir(ingested.folder):
+        assert choice_in_words() == ""
+
+
+def test_studies_use_the_choice_as_if_params_stated_it(ingested: Project) -> None:
+    ingested.write("studies/claims/params.yaml", (ROOT / "studies/claims/params.yaml").read_bytes())
+    chosen = {"learning_rate": 0.005, "frozen_layers": 1}
+    ingested.write(str(PROJECT.encoder), {**chosen, "auto": list(chosen), "log_loss": {}})
+    with contextlib.chdir(ingested.folder):
+        left_open, digest = read_variants("claims"), settings_digest()
+    ingested.edit({f"train.{key}": value for key, value in chosen.items()})
+    with contextlib.chdir(ingested.folder):
+        assert (read_variants("claims"), settings_digest()) == (left_open, digest)
+    assert {variant.params.train.learning_rate for variant in left_open.values()} == {0.005}
 
 
 def test_one_of_the_two_can_be_left_open(ingested: Project) -> None:
