@@ -192,6 +192,41 @@ BAD = [
     ),
     bad("a.csv", None, {"source": "sms_spam", "path": "gone"}, "gone: no such folder", id="no raw folder"),
 ]
+# One faulty value in the last row, of 13, which stands on line 24 after texts of several lines.
+FAULTS = [
+    ("a malformed row", "13,one,two,ham,train,2026-01-13", "malformed csv: 6 fields, expected 5", {}),
+    ("a NUL", "13,a\0b,ham,train,2026-01-13", "the column 'text' has a NUL character", {}),
+    ("another encoding", "13,caf\udce9,ham,train,2026-01-13", "the column 'text' is not valid UTF-8", {}),
+    (
+        "an unknown label",
+        "13,one,eggs,train,2026-01-13",
+        "has the label 'eggs', which ingest.label_map lacks",
+        {"label_map": MAP},
+    ),
+    ("an invisible label", "13,one,h\u200bam,train,2026-01-13", "has a label with a control or invisible character", {}),
+    ("no id", ",one,ham,train,2026-01-13", "has no id", {}),
+    ("a repeated id", "12,one,ham,train,2026-01-13", "has the id '12' of a.csv: row 12 (line 23)", {}),
+    ("an unknown split", "13,one,ham,dev,2026-01-13", "has the split 'dev'", {"split": "column", "split_column": "part"}),
+    ("no split", "13,one,ham,,2026-01-13", "has no split", {"split": "column", "split_column": "part"}),
+    ("a wrong time", "13,one,ham,train,noon", "'noon'", {"split": "time", "time_column": "at"}),
+]
+
+
+@pytest.mark.parametrize(("line", "words", "settings"), [fault[1:] for fault in FAULTS], ids=[fault[0] for fault in FAULTS])
+def test_one_rule_numbers_the_row_of_every_fault(workspace: Project, line: str, words: str, settings: dict[str, Any]) -> None:
+    rows = [
+        f'{row},"text {row}\nof two lines, {"ä" * 9}",{"ham" if row % 3 else "spam"},train,2026-01-{row:02d}'
+        for row in range(1, 11)
+    ]
+    rows += [f"{row},text {row},ham,train,2026-01-{row}" for row in (11, 12)]
+    content = "\n".join(["id,text,label,part,at", *rows, line, ""])
+    workspace.write("a.csv", content.encode("utf-8", "surrogateescape"))
+    changes = {"source": "file", "path": "a.csv", "id_column": "id", **settings}
+    workspace.edit({f"ingest.{key}": value for key, value in changes.items()})
+    error = workspace.stage_here("ingest").error
+    assert "a.csv: row 13 (line 24)" in error and words in error
+
+
 # All end in one place: one real process is enough.
 AS_COMMAND = {"malformed csv row"}
 

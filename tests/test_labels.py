@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 import unicodedata
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pyarrow import parquet
 
 from ballast.data.class_sizes import check_class_sizes
 from ballast.data.label_names import clean_label, label_meant, look_alike, same_label, spelled
@@ -161,6 +164,58 @@ def test_a_floating_point_nan_is_a_missing_label_or_text(workspace: Project) -> 
     done, labels = ingested(workspace, table.assign(label=numbers), "a.parquet", label_map={0: "ham", 1: "spam"})
     assert sum(labels.values()) == 46 and set(labels) == {"ham", "spam"}, done.stderr
     assert "4 rows without a label, the first is a.parquet: row 1" in done.stderr
+
+
+def with_missing_labels(table: pd.DataFrame, ending: str) -> bytes:
+    """The table as each format writes it, where a label that is None is a floating-point NaN, or nothing if it has none."""
+    sink = io.BytesIO()
+    labels = [np.nan if label is None else label for label in table["label"]]
+    if ending == "parquet":
+        # In a column of text, NaN is null.
+        columns = pa.table({"text": list(table["text"]), "label": pa.array(labels, from_pandas=True)})
+        parquet.write_table(columns, sink)
+    elif ending in ("jsonl", "json"):
+        rows = [{"text": text, "label": label} for text, label in zip(table["text"], labels, strict=True)]
+        written = [json.dumps(row) for row in rows]
+        sink.write(("\n".join(written) if ending == "jsonl" else f"[{', '.join(written)}]").encode())
+    elif ending == "xlsx":
+        table.assign(label=labels).to_excel(sink, index=False)
+    else:
+        table.assign(label=labels).to_csv(sink, index=False, sep="\t" if ending == "tsv" else ",")
+    return sink.getvalue()
+
+
+@pytest.mark.parametrize("ending", [*FORMATS, "json", "xlsx"])
+@pytest.mark.parametrize("names", [("nan", "NaN"), ("NA", "None"), (0.5, 1.5)], ids=str)
+def test_a_missing_label_is_no_class_beside_names_that_read_like_one(
+    workspace: Project, ending: str, names: tuple[object, object]
+) -> None:
+    table = corpus({"first": 30, "second": 20}, twins=0)
+    values = dict(zip(("first", "second"), names, strict=True))
+    labels = [None if row in (3, 7) else values[label] for row, label in enumerate(table["label"])]
+    workspace.write(f"a.{ending}", with_missing_labels(table.assign(label=pd.Series(labels, dtype=object)), ending))
+    workspace.edit({"ingest.source": "file", "ingest.path": f"a.{ending}"})
+    done = workspace.stage_here("ingest")
+    assert done.code == 0, done.stderr
+    summary = read_json(workspace.folder / PROJECT.ingest)
+    expected = {str(name): labels.count(name) for name in names}
+    assert (summary["labels"], summary["dropped"]["missing_label"]) == (expected, 2)
+    assert f"ingest: 2 rows without a label, the first is a.{ending}: row 4" in done.stderr
+    shown = workspace.stage_here("ingest", preview=True).stdout
+    assert f"2 labels: {', '.join(f'{str(name)!r} {expected[str(name)]}' for name in names)}; without a label: 2" in shown
+
+
+def test_feedback_that_joins_the_data_may_have_the_labels_of_the_file(workspace: Project) -> None:
+    rows = [("f0", "entirely new words", "1"), ("f1", "some other words", "0"), ("f2", "and the third", "spam ")]
+    table = pd.DataFrame([(*row, "train") for row in rows], columns=["id", "text", "label", "split"])
+    workspace.write(str(PROJECT.feedback), table)
+    numbers = corpus({"0": 30, "1": 20}, twins=0)
+    done, labels = ingested(workspace, numbers, label_map={0: "ham", 1: "spam"})
+    assert labels == {"ham": 31, "spam": 22}, done.stderr
+    messages = pd.read_parquet(workspace.folder / PROJECT.messages).set_index("id")
+    assert messages.loc[["f0", "f1", "f2"], "label"].tolist() == ["spam", "ham", "spam"]
+    workspace.write(str(PROJECT.feedback), table.assign(label=["1", "0", "2"]))
+    assert "data/feedback.parquet: row 3 has the label '2': known: ham, spam" in workspace.stage_here("ingest").error
 
 
 def test_a_label_map_names_values_as_the_file_does_or_as_yaml_does(workspace: Project) -> None:

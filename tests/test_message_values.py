@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import unicodedata
+from decimal import Decimal
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,13 +14,19 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pyarrow import parquet
 
 from ballast.data.blank_text import blank_rows, is_blank
 from ballast.data.near_duplicates import near_duplicate_groups
+from stages.production.incoming import read_rows
 from stages.production.malformed import malformed_id, malformed_text
+from stages.production.rows import Columns
 from stages.store.files import read_json
 from stages.store.ids import malformed_spelling
 from stages.store.project import PROJECT
+from stages.tables.detect import Expected
+from stages.tables.training import read_training
+from tests.deployed import deploy, prior_model
 from tests.project import Project, corpus
 from tests.test_labels import ingested
 
@@ -87,6 +96,21 @@ def test_invisible_texts_are_dropped_and_counted(workspace: Project, ending: str
     assert pd.read_parquet(workspace.folder / PROJECT.messages)["text"].str.endswith("\u200b").all()
 
 
+@pytest.mark.parametrize("ending", FORMATS)
+def test_invisible_texts_go_to_quarantine_in_production(workspace: Project, ending: str) -> None:
+    deploy(workspace.folder, prior_model({"ham": 0.8, "spam": 0.2}))
+    workspace.edit({"production.score.quarantine": 1.0})
+    texts = [text for name, text in INVISIBLE.items() if name not in ("control characters", "a paragraph separator")]
+    table = corpus({"ham": 5, "spam": 5}, twins=0)[["text"]] + "\u200b"
+    workspace.write(f"w.{ending}", pd.concat([table, pd.DataFrame({"text": texts})], ignore_index=True))
+    done = workspace.stage_here("score", source=f"w.{ending}", window="w")
+    assert done.code == 0, done.stderr
+    lines = (workspace.folder / "production/quarantine/w.jsonl").read_text(encoding="utf-8").splitlines()
+    rejected = [json.loads(line) for line in lines]
+    assert [(row["row"], row["reason"]) for row in rejected] == [(11 + at, "the text is blank") for at in range(len(texts))]
+    assert pd.read_parquet(workspace.folder / "production/scored/w.parquet")["text"].tolist() == table["text"].tolist()
+
+
 # Twins
 
 
@@ -129,18 +153,53 @@ def test_twins_stay_in_one_split(workspace: Project) -> None:
 # Ids
 
 
-def test_ids_beyond_64_bits_are_the_same_digits_or_refused(workspace: Project) -> None:
+LONG_IDS = {"53 bits": (2**53 + 1, 1), "63 bits": (2**63 + 5, 4099), "64 bits": (2**64 - 60, 1), "100 bits": (10**30, 7)}
+
+
+def with_numbers(table: pd.DataFrame, ids: list[int], ending: str) -> bytes:
+    """The table with ids as numbers where the format has exact ones, and as text in a spreadsheet."""
+    rows = [{"id": id_, **row} for id_, row in zip(ids, table.to_dict("records"), strict=True)]
+    if ending == "json":
+        return json.dumps(rows).encode()
+    if ending == "jsonl":
+        return "".join(json.dumps(row) + "\n" for row in rows).encode()
+    sink = io.BytesIO()
+    if ending == "parquet":
+        kind = pa.uint64() if max(ids) < 2**64 else pa.decimal128(38, 0)
+        columns = {name: list(table[name]) for name in table}
+        parquet.write_table(
+            pa.table({"id": pa.array(list(map(Decimal, ids)) if kind != pa.uint64() else ids, kind), **columns}), sink
+        )
+    elif ending == "xlsx":
+        table.assign(id=list(map(str, ids))).to_excel(sink, index=False)
+    else:
+        table.assign(id=list(map(str, ids))).to_csv(sink, index=False, sep="\t" if ending == "tsv" else ",")
+    return sink.getvalue()
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv", "jsonl", "json", "parquet", "xlsx"])
+@pytest.mark.parametrize("size", LONG_IDS)
+def test_long_ids_keep_their_digits_in_training_and_in_production(tmp_path: Path, ending: str, size: str) -> None:
     table = corpus({"ham": 30, "spam": 20}, twins=0)
-    for first, step in ((2**53 + 1, 1), (2**63 + 5, 4099), (2**64 - 60, 1), (10**30, 7)):
+    first, step = LONG_IDS[size]
+    ids = [first + step * row for row in range(len(table))]
+    path = tmp_path / f"a.{ending}"
+    path.write_bytes(with_numbers(table, ids, ending))
+    wanted = {"id": "ingest.id_column", "text": "ingest.text_column"}
+    assert read_training(str(path), Expected(wanted=wanted)).table["id"].to_pylist() == list(map(str, ids))
+    scored = read_rows(str(path), Columns(text="text", id="id", settings=wanted))
+    assert [(row.id, row.reason) for row in scored] == [(str(id_), None) for id_ in ids]
+
+
+def test_ids_beyond_64_bits_reach_the_messages_digit_for_digit(workspace: Project) -> None:
+    table = corpus({"ham": 30, "spam": 20}, twins=0)
+    for first, step in LONG_IDS.values():
         ids = [first + step * row for row in range(len(table))]
-        lines = [json.dumps({"id": id_, **row}) for id_, row in zip(ids, table.to_dict("records"), strict=True)]
-        workspace.write("a.jsonl", ("\n".join(lines) + "\n").encode())
+        workspace.write("a.jsonl", with_numbers(table, ids, "jsonl"))
         workspace.edit({"ingest.source": "file", "ingest.path": "a.jsonl", "ingest.id_column": "id"})
         done = workspace.stage_here("ingest")
-        if done.code:
-            assert "row 1" in done.error and "write ids as text" in done.error
-            continue
-        assert pd.read_parquet(workspace.folder / PROJECT.messages)["id"].tolist() == [str(id_) for id_ in ids]
+        assert done.code == 0, done.stderr
+        assert pd.read_parquet(workspace.folder / PROJECT.messages)["id"].tolist() == list(map(str, ids))
 
 
 @pytest.mark.parametrize("value", ["9.22E+18", "9.223372036854776e+18", "-1.5e30", "1.23457E+11"])

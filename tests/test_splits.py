@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +160,22 @@ def test_crossing_messages_are_dropped_on_request(workspace: Project) -> None:
     )
     assert "They are dropped (ingest.drop_crossing)" in said
     assert summary["split"]["crossing"] == {**counted["split"]["crossing"], "dropped": True}
+
+
+def test_twins_of_unicode_that_cross_an_official_split_are_counted_and_dropped(workspace: Project) -> None:
+    table = corpus({"ham": 60, "spam": 60}, twins=0)
+    table["text"] = table["text"].str.replace("a", "\u00e9")
+    table["part"] = np.resize([TRAIN, TEST], len(table))
+    tested = table[table["part"] == TEST][:9]
+    kinds = [lambda text: unicodedata.normalize("NFD", text), lambda text: f"{text[:2]}\u200b{text[2:]}", str.upper]
+    twins = [kinds[at % 3](text) for at, text in enumerate(tested["text"])]
+    table = pd.concat([table, tested.assign(text=twins, part=TRAIN)], ignore_index=True)
+    messages, summary, said = ingested(workspace, table, split="column", split_column="part")
+    assert summary["split"]["crossing"]["rows"] == 9 and len(messages) == len(table)
+    assert "9 messages of training or validation have a near duplicate in a later split" in said
+    messages, summary, _ = ingested(workspace, table, split="column", split_column="part", drop_crossing=True)
+    assert summary["dropped"]["crosses_splits"] == 9
+    assert set(twins).isdisjoint(messages["text"]) and set(tested["text"]) <= set(messages["text"])
 
 
 def test_a_training_message_never_removes_a_test_message(workspace: Project) -> None:

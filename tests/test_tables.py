@@ -24,9 +24,10 @@ from ballast.exceptions import UserError
 from stages.production.incoming import read_rows
 from stages.production.rows import Columns
 from stages.store.data_sections import DialectSettings
-from stages.tables import delimited, lines
+from stages.tables import delimited, labels, lines
 from stages.tables.blocks import Block, splittable
-from stages.tables.detect import Expected
+from stages.tables.detect import BY_SOURCE, Expected
+from stages.tables.dialect import format_of_name
 from stages.tables.preview import about
 from stages.tables.reader import open_table
 from stages.tables.rows import Row
@@ -134,6 +135,33 @@ def test_training_and_production_read_the_same_rows_of_every_form(tmp_path: Path
     assert [(row.text, row.id) for row in read_rows(str(tmp_path / file), COLUMNS)] == ROWS
 
 
+@pytest.mark.parametrize("name", FORMS)
+def test_labels_and_a_source_that_names_its_format_are_read_the_same(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / FORMS[name][0]
+    path.write_bytes(FORMS[name][1])
+    monkeypatch.setattr(labels, "WANTED", WANTED)
+    reads = [labels.read_labelled(path)]
+    sources = [source for source, kind in BY_SOURCE.items() if kind == format_of_name(path.name)]
+    reads += [read_training(str(path), Expected(wanted=WANTED, source=source)) for source in sources]
+    for read in reads:
+        assert list(zip(*read.table.to_pydict().values(), strict=True)) == ROWS
+
+
+def test_kaggle_spam_in_latin1_with_columns_without_a_name(tmp_path: Path) -> None:
+    rows = [(f"caf\xe9 {number}, \xa3500 prize", "spam" if number % 3 else "ham") for number in range(30)]
+    # Some texts run over into the columns without a name.
+    lines = [f'{label},"{text}",{"more" if number % 9 == 8 else ""},,' for number, (text, label) in enumerate(rows)]
+    (tmp_path / "spam.csv").write_bytes("\r\n".join(["v1,v2,,,", *lines, ""]).encode("latin-1"))
+    wanted = {"v2": "ingest.text_column", "v1": "ingest.label_column"}
+    read = read_training(str(tmp_path / "spam.csv"), Expected(wanted=wanted))
+    assert read.dialects == ["csv, Windows-1252 (Latin-1), delimiter ',', quote '\"', header"]
+    assert list(zip(*read.table.to_pydict().values(), strict=True)) == rows and read.rejected == []
+    columns = Columns(text="v2", id=None, settings={"v2": "ingest.text_column"})
+    assert [row.text for row in read_rows(str(tmp_path / "spam.csv"), columns)] == [text for text, _ in rows]
+
+
 @pytest.mark.parametrize(
     ("encoding", "text", "words"),
     [
@@ -179,6 +207,25 @@ def test_stray_quotes_of_a_tsv_cost_no_row(tmp_path: Path) -> None:
     found, read = table_of(tmp_path, "tweets.tsv", content)
     assert "quotes are data" in found
     assert values_of(read) == rows
+
+
+EXTRA: list[Any] = [1, "a", 2.5, None, True, [1, "b"], {"c": 1}, 2**70, "", "2026-01-31"]
+
+
+def test_other_columns_may_change_their_type(tmp_path: Path) -> None:
+    objects = [{"more": EXTRA[at % len(EXTRA)], "text": text, "label": label} for at, (text, label) in enumerate(MANY)]
+    objects += [{"text": "without the column", "label": "ham"}]
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    (folder / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in objects))
+    (folder / "b.json").write_text(json.dumps(objects))
+    for part, more in enumerate(([1, 2], ["a", "b"], [[1], [2]], None)):
+        columns = {"text": ["one more", "and one"], "label": ["ham", "spam"]} | ({} if more is None else {"more": more})
+        (folder / f"c{part}.parquet").write_bytes(parquet_bytes(**columns))
+    expected = [*MANY, ("without the column", "ham")] * 2 + [("one more", "ham"), ("and one", "spam")] * 4
+    read = training(folder)
+    assert list(zip(*read.table.to_pydict().values(), strict=True)) == expected and read.rejected == []
+    assert [(row.text, row.id) for row in read_rows(str(folder), COLUMNS)] == expected
 
 
 @pytest.mark.parametrize("header", ["text,label", '"text","label"'])
@@ -277,6 +324,12 @@ def test_types_of_parquet_and_of_spreadsheets_become_text(tmp_path: Path) -> Non
     rows = table_of(tmp_path, "a.xlsx", sheet)[1]
     assert values_of(rows) == [("5", "true"), ("1.5", None), ("x", "nan")]
     assert [(row.number, row.line) for row in rows] == [(1, 2), (2, 3), (3, 5)]
+    # A spreadsheet stores every number as a float, and another number may have the same one.
+    sheet = workbook([("text", "label"), ("a", 2**53 - 1), ("b", 2**53 + 1), ("c", 2**63 + 5), ("d", str(2**63 + 5))])
+    rows = table_of(tmp_path, "a.xlsx", sheet)[1]
+    assert values_of(rows) == [("a", "9007199254740991"), ("d", "9223372036854775813")]
+    lost = "the column 'label' holds a number beyond 53 bits, which has lost its digits; write such numbers as text"
+    assert [(row.number, row.line, row.reason) for row in rows if row.reason] == [(2, 3, lost), (3, 4, lost)]
 
 
 def archive(**files: str) -> bytes:

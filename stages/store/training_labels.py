@@ -45,7 +45,7 @@ def training_labels(
 
 def renamed(labels: pa.ChunkedArray, names: Mapping[str, str]) -> pa.ChunkedArray:
     """Labels (n,) with other names; a label with the name "" becomes null."""
-    if all(written == name for written, name in names.items()):
+    if all(name and written == name for written, name in names.items()):
         return labels
     new = pa.array([name or None for name in names.values()], pa.large_string())
     at = pc.index_in(labels, pa.array(list(names), labels.type))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import date, datetime, time
 from pathlib import Path
 from typing import Any
 
 from ballast.exceptions import UserError
+from stages.store.ids import EXACT
 from stages.tables.dialect import Dialect
+from stages.tables.parquet_rows import inexact
 from stages.tables.rows import Row, check_columns, picker
 
 
@@ -30,8 +33,9 @@ def cell_text(value: Any) -> str | None:
     return str(value)
 
 
-def sheet_rows(path: Path) -> tuple[str, Iterator[tuple[Any, ...]]]:
-    """The name of the first sheet, and its rows as values."""
+@contextmanager
+def first_sheet(path: Path) -> Iterator[tuple[str, Iterator[tuple[Any, ...]]]]:
+    """The name of the first sheet, and its rows as values; raises UserError for a file without one."""
     # Slow import, needed only for spreadsheets.
     import openpyxl
 
@@ -39,15 +43,19 @@ def sheet_rows(path: Path) -> tuple[str, Iterator[tuple[Any, ...]]]:
         # About styles and extensions that do not matter here.
         warnings.simplefilter("ignore")
         book = openpyxl.load_workbook(path, read_only=True, data_only=True)
+    try:
         if not book.worksheets:
             raise UserError(f"{path}: no sheet with cells")
         sheet = book.worksheets[0]
-        return sheet.title, sheet.iter_rows(values_only=True)
+        yield sheet.title, sheet.iter_rows(values_only=True)
+    finally:
+        book.close()
 
 
 def excel_dialect(path: Path) -> Dialect:
     """The dialect of a spreadsheet."""
-    return Dialect(format="xlsx", sheet=sheet_rows(path)[0])
+    with first_sheet(path) as (title, _):
+        return Dialect(format="xlsx", sheet=title)
 
 
 def excel_rows(path: Path, source: str, wanted: Mapping[str, str]) -> Iterator[Row]:
@@ -55,17 +63,29 @@ def excel_rows(path: Path, source: str, wanted: Mapping[str, str]) -> Iterator[R
     header: Sequence[str] | None = None
     number = 0
     pick = picker([0])
-    for line, values in enumerate(sheet_rows(path)[1], start=1):
-        texts = [cell_text(value) for value in values]
-        if all(text is None for text in texts):
-            continue
-        if header is None:
-            header = [text or "" for text in texts]
-            check_columns(source, header, wanted)
-            pick = picker([header.index(name) for name in wanted])
-            continue
-        number += 1
-        texts += [None] * (len(header) - len(texts))
-        yield Row(number, line, pick(texts))  # type: ignore[arg-type]
+    with first_sheet(path) as (_, rows):
+        for line, values in enumerate(rows, start=1):
+            texts = [cell_text(value) for value in values]
+            if all(text is None for text in texts):
+                continue
+            if header is None:
+                header = [text or "" for text in texts]
+                check_columns(source, header, wanted)
+                pick = picker([header.index(name) for name in wanted])
+                continue
+            number += 1
+            missing: list[Any] = [None] * (len(header) - len(texts))
+            cells: Sequence[Any] = pick([*values, *missing])
+            # Spreadsheets store numbers as floats, which do not hold all digits of a long id.
+            wrong = [(name, value) for name, value in zip(wanted, cells, strict=True) if is_inexact(value)]
+            if wrong:
+                yield Row(number, line, (), inexact(*wrong[0]), str(wrong[0][1]))
+            else:
+                yield Row(number, line, pick([*texts, *missing]))  # type: ignore[list-item]
     if header is None:
         check_columns(source, [], wanted)
+
+
+def is_inexact(value: Any) -> bool:
+    """Whether a value is a number that may have lost digits: 2^53 + 1 is stored as 2^53."""
+    return isinstance(value, int | float) and abs(value) >= EXACT
