@@ -103,7 +103,7 @@ def studied(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path, quick_
 
 def test_a_study_trains_its_variants_and_compares_them(studied: Project) -> None:
     assert studied.repro(path_of("ratio")) == {
-        "sources", "ingest", "validate", *stages_of("ratio", *on_folds("ratio_1", "ratio_10")),
+        "sources", "ingest", "validate", "encoder", *stages_of("ratio", *on_folds("ratio_1", "ratio_10")),
     }  # fmt: skip
     found = result(studied, "ratio")
     assert [row["variant"] for row in found["rows"]] == ["ratio_1", "ratio_10"]
