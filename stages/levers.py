@@ -130,7 +130,7 @@ def post_hoc(context: Context) -> Lever:
         " out of fold and measured on test.",
         None if best is None else best.gain,
         {"trainings": 0},
-        note=OF_DECISIONS if best is None else None,
+        note=OF_DECISIONS if best is None else f"It replaces the rule {context.protocol.rule.kind}; the gains do not add up.",
     )
 
 
