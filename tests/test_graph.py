@@ -229,7 +229,7 @@ def test_a_failed_stage_says_how_to_restore_its_outputs(built: Project) -> None:
     built.write("other.csv", corpus(COUNTS).rename(columns={"label": "class"}))
     built.edit({"ingest.path": "other.csv"})
     failed = built.run("dvc", "repro")
-    assert failed.code != 0 and ran(failed.stdout) == {"ingest"}
+    assert failed.code != 0 and ran(failed.stdout) == {"sources", "ingest"}
     assert "error: other.csv: no column 'label' (ingest.label_column)" in failed.stderr
     restored = " ".join(map(str, removed))
     assert f"ingest: or, for the last good ones, run `dvc checkout {restored}`" in failed.stderr

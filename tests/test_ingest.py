@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -15,10 +16,11 @@ import pytest
 import ballast
 from ballast.io.digest import file_sha256
 from stages.store import sms_spam
+from stages.store.data_path import check_no_pattern
 from stages.store.dropping import dropped_in_words
 from stages.store.files import read_json
 from stages.store.project import PROJECT
-from tests.project import OWN, ROOT, WORDS, Project, corpus
+from tests.project import OWN, ROOT, WORDS, Project, corpus, project_copy, ran
 
 GOOD = corpus({"ham": 20, "spam": 10}, twins=0)
 GOOD_CSV = GOOD.to_csv(index=False).encode()
@@ -407,6 +409,51 @@ def test_some_files_of_a_folder_and_a_preview(workspace: Project) -> None:
     found = messages(workspace)
     assert same(found) and found["id"].tolist() == [str(number) for number in range(1, ROWS + 1)]
     assert summary(workspace)["read"]["files"] == 3
+
+
+@pytest.mark.parametrize(
+    ("path", "advice"),
+    [
+        ("shelf/part*.csv", 'DVC tracks a file, a folder or a URL; set ingest.path: shelf and ingest.files: "part*.csv"'),
+        ("shelf/*/part[0-9].csv", 'set ingest.path: shelf and ingest.files: "*/part[0-9].csv"'),
+        (
+            "*.csv",
+            'move the files into a folder of their own, such as data/raw; then set ingest.path: data/raw and ingest.files: "*',
+        ),
+        ("data/*.csv", 'a folder of their own, such as data/raw; then set ingest.path: data/raw and ingest.files: "*.csv"'),
+    ],
+)
+def test_a_pattern_as_a_path_which_dvc_cannot_track_says_what_to_set(workspace: Project, path: str, advice: str) -> None:
+    workspace.edit({"ingest.path": path})
+    error = workspace.stage_here("store.sources").error
+    assert f"error: params.yaml: ingest.path: {path} is a pattern, but " in error and advice in error
+    workspace.write(path, GOOD_CSV)
+    with contextlib.chdir(workspace.folder):
+        check_no_pattern(path)
+
+
+@pytest.mark.slow
+def test_dvc_follows_the_advice_about_a_pattern_and_names_truth_values(tmp_path: Path) -> None:
+    """A folder of parts and labels True and False, whose settings DVC writes into its lock."""
+    project = project_copy(tmp_path)
+    labels = GOOD["label"].map({"ham": "False", "spam": "True"})
+    for number in range(3):
+        project.write(f"shelf/part{number}.csv", GOOD.assign(label=labels)[number * 10 : number * 10 + 10])
+    project.write("shelf/other.csv", b"text,label\nno message,False\n")
+    prior = {True: 0.33, False: 0.67}
+    settings = {"production.prior": prior, "validate.expected_prior": prior, "validate.minimum_count": 1}
+    project.edit({"ingest.source": "file", "ingest.path": "shelf/part*.csv", **settings})
+    failed = project.run("dvc", "repro", "validate")
+    assert failed.code != 0 and ran(failed.stdout) == {"sources"}
+    [line] = [line for line in failed.stderr.splitlines() if line.startswith("error: ")]
+    assert 'set ingest.path: shelf and ingest.files: "part*.csv"' in line
+    project.edit({"ingest.path": "shelf", "ingest.files": "part*.csv"})
+    assert project.repro("validate") == {"sources", "ingest", "validate"}
+    assert summary(project)["labels"] == {"False": 20, "True": 10} and summary(project)["read"]["files"] == 3
+    assert project.repro("validate") == set()
+    project.write("shelf/part3.csv", b"text,label\none more,True\n")
+    assert project.repro("validate") == {"ingest", "validate"}
+    assert summary(project)["labels"] == {"False": 20, "True": 11}
 
 
 def test_ids_are_kept(workspace: Project) -> None:

@@ -2,6 +2,8 @@
 
 A stage depends on this one file instead of on a list of modules. The files are found by reading import statements; nothing
 is imported. Stages that read the card of a technique leave out the files of techniques, because the card names them.
+
+The first stage also checks `ingest.path`, because DVC looks for that file before it runs `ingest`.
 """
 
 from __future__ import annotations
@@ -14,7 +16,9 @@ from pathlib import Path
 import ballast
 from ballast.cli import parser
 from ballast.io.digest import file_sha256
+from stages.store.data_path import check_no_pattern
 from stages.store.files import replaced_folder, write_json
+from stages.store.params import read_params
 from stages.store.project import PROJECT
 from stages.store.running import run
 
@@ -143,6 +147,7 @@ def sources_of(stage: str, root: Path = ROOT) -> set[str]:
 
 
 def main() -> None:
+    check_no_pattern(read_params(PROJECT.params).ingest.path)
     with replaced_folder(PROJECT.sources) as folder:
         for stage in stage_files(ROOT):
             write_json(folder / f"{stage}.json", {name: file_sha256(ROOT / name) for name in sources_of(stage)})
