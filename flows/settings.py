@@ -9,7 +9,7 @@ from typing import Any
 from ballast.cli import parser, run
 from ballast.exceptions import UserError
 from ballast.io.paths import check_folder, check_source, regular_file
-from ballast.io.urls import refusal, secrets_in
+from ballast.io.urls import redact, refusal, secrets_in
 from ballast.io.yaml_text import LARGEST_BYTES, yaml_mapping
 from ballast.parameters import YEAR_HOURS, check_number, quoted
 
@@ -61,6 +61,11 @@ def check_before_dvc() -> None:
         regular_file(file)
     ingest = params().get("ingest")
     source = ingest.get("path") if isinstance(ingest, dict) else None
+    if isinstance(source, str) and "::" in source and "://" in source:
+        raise UserError(
+            f"{PARAMS}: ingest.path: {redact(source)} is a URL that DVC cannot track; for a file in an archive, set ingest.path"
+            " to the archive and ingest.files to the name of the file in it"
+        )
     if isinstance(source, str) and "://" not in source:
         check_source(Path(source))
         if Path(source).is_dir():

@@ -10,7 +10,7 @@ import pytest
 
 from ballast.exceptions import UserError
 from flows import replay
-from flows.settings import window_name
+from flows.settings import check_before_dvc, window_name
 from tests.bad_inputs import as_yaml
 from tests.bad_settings import YAMLS
 
@@ -80,3 +80,15 @@ def test_settings_that_a_flow_cannot_read_are_one_line(
     with pytest.raises(UserError) as refused:
         window_name(datetime.now(UTC))
     assert said in str(refused.value) and str(refused.value).startswith("params.yaml: ")
+
+
+def test_a_url_that_dvc_cannot_track_says_what_to_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for source in ("zip://train.csv::data/raw/a.zip", "zip://a.csv::https://host/a.zip"):
+        (tmp_path / "params.yaml").write_bytes(as_yaml({"ingest": {"path": source}}).encode())
+        with pytest.raises(UserError) as refused:
+            check_before_dvc()
+        assert str(refused.value) == (
+            f"params.yaml: ingest.path: {source} is a URL that DVC cannot track; for a file in an archive, set ingest.path to"
+            " the archive and ingest.files to the name of the file in it"
+        )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import io
 import threading
+import zipfile
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -409,6 +411,29 @@ def test_some_files_of_a_folder_and_a_preview(workspace: Project) -> None:
     found = messages(workspace)
     assert same(found) and found["id"].tolist() == [str(number) for number in range(1, ROWS + 1)]
     assert summary(workspace)["read"]["files"] == 3
+
+
+@pytest.mark.parametrize("files", ["in/part0.csv", "in/part*.csv"])
+def test_a_zip_archive_is_read_as_the_error_advises(workspace: Project, files: str) -> None:
+    sink = io.BytesIO()
+    with zipfile.ZipFile(sink, "w") as archive:
+        for name, rows in (("part0", GOOD[:26]), ("part1", GOOD[26:]), ("other", GOOD[:1])):
+            archive.writestr(f"in/{name}.csv", rows.to_csv(index=False))
+    workspace.write("shelf/a.zip", sink.getvalue())
+    for path in ("shelf/a.zip", "shelf"):
+        workspace.edit({"ingest.path": path})
+        error = workspace.stage_here("ingest").error
+        assert (
+            'shelf/a.zip: is a zip archive; name a file in it: set ingest.path: shelf/a.zip and ingest.files: "in/part0'
+            in error
+        )
+    workspace.edit({"ingest.path": "shelf/a.zip", "ingest.files": files})
+    done = workspace.stage_here("ingest")
+    assert done.code == 0, done.stderr
+    assert same(messages(workspace), GOOD if "*" in files else GOOD[:26])
+    assert summary(workspace)["served_by"] == f"file zip://{files}::shelf/a.zip"
+    workspace.edit({"ingest.files": "gone.csv"})
+    assert "zip://gone.csv::shelf/a.zip: no such file" in workspace.stage_here("ingest").error
 
 
 @pytest.mark.parametrize(

@@ -345,7 +345,7 @@ def archive(**files: str) -> bytes:
     [
         ("a.csv", parquet_bytes(text=["a"]), "is a parquet file; rename it to end in .parquet, or set ingest.source: parquet"),
         ("a.csv", workbook([("text",)]), "is a zip archive or a spreadsheet; if Excel opens it, rename it to end in .xlsx"),
-        ("a.zip", archive(train=CSV), "is a zip archive; name a file in it, such as zip://train.csv::a.zip"),
+        ("a.zip", archive(train=CSV), 'is a zip archive; name a file in it: set ingest.path: a.zip and ingest.files: "tra'),
         ("a.xls", b"\xd0\xcf\x11\xe0", "is an old Excel file; save it as .xlsx or .csv"),
         ("a.csv.gz", gzip.compress(CSV.encode(), mtime=0)[:-10], "cannot be read as csv: Compressed file ended"),
         ("a.csv.gz", gzip.compress(CSV.encode(), mtime=0)[:30] + b"x" * 30, "cannot be read as csv: "),

@@ -98,7 +98,9 @@ FIXED_SPLITS = ("time", "column")
 class Ingest(Section):
     source: Literal["sms_spam", "file", "csv", "tsv", "jsonl", "json", "parquet", "xlsx", "hub"]
     path: Annotated[str, Field(pattern=r"\S", max_length=10_000)]
-    files: Annotated[Text | None, Field(description="a pattern of names in the folder `path`, such as `*.csv`")] = None
+    files: Annotated[
+        Text | None, Field(description="a name or pattern of files in the folder or zip archive `path`, such as `*.csv`")
+    ] = None
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
     hub: Hub = Hub()
     dialect: DialectSettings = DialectSettings()

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from ballast.data.blank_text import blank_rows
 from ballast.exceptions import UserError, short
-from ballast.io.urls import public_url
+from ballast.io.urls import file_path, public_url
 from stages.store import sms_spam
 from stages.store.columns import as_strings
 from stages.store.data_sections import COLUMN_KEYS, DialectSettings, Ingest, OfSplits
@@ -120,7 +120,7 @@ def read_part(settings: Ingest) -> Source:
             source=settings.source,
             dialect=settings.dialect,
         )
-        path = settings.path if settings.files is None else f"{settings.path.rstrip('/')}/{settings.files}"
+        path = path_of_files(settings)
         read = read_training(path, expected, rejects=settings.rejects, sha256=settings.sha256)
         source = Source(read.located, f"file {public_url(path)}", [read])
     if len(source.rows) == 0:
@@ -130,6 +130,15 @@ def read_part(settings: Ingest) -> Source:
         check_ids(source, wanted["id_column"], columns["id"])
     places = {"place": source.rows["place"]} if "place" in source.rows.column_names else {}
     return replace(source, rows=pa.table({**columns, **places}))
+
+
+def path_of_files(settings: Ingest) -> str:
+    """The path, pattern or URL of the files: `files` names those in the folder `path`, or in the zip archive."""
+    if settings.files is None:
+        return settings.path
+    if file_path(settings.path).lower().endswith(".zip") and not Path(settings.path).is_dir():
+        return f"zip://{settings.files}::{settings.path}"
+    return f"{settings.path.rstrip('/')}/{settings.files}"
 
 
 def of_hub(settings: Ingest, wanted: Mapping[str, str]) -> Source:

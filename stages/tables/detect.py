@@ -88,7 +88,7 @@ def format_of(source: str, path: Path, expected: Expected, head: bytes) -> Forma
         return "parquet"
     ending = (endings(source) or [""])[0]
     if head.startswith(ZIP) or ending == ".zip":
-        raise UserError(f"{source}: is a zip archive{members(source, path)}")
+        raise UserError(f"{source}: is a zip archive{members(source, path, expected)}")
     if head.startswith(OLD_EXCEL) or ending == ".xls":
         raise UserError(f"{source}: is an old Excel file; save it as .xlsx or .csv")
     raise UserError(
@@ -97,14 +97,19 @@ def format_of(source: str, path: Path, expected: Expected, head: bytes) -> Forma
     )
 
 
-def members(source: str, path: Path) -> str:
+def members(source: str, path: Path, expected: Expected) -> str:
     """The end of an error about an archive: how to name a file in it."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = [name for name in archive.namelist() if not name.endswith("/")]
     except (zipfile.BadZipFile, OSError):
         return "; unpack it first"
-    return f"; name a file in it, such as zip://{short(names[0])}::{source}" if names else " without a file"
+    if not names:
+        return " without a file"
+    # DVC tracks the archive; it has no URLs of files in archives.
+    if expected.setting.startswith("ingest."):
+        return f'; name a file in it: set ingest.path: {source} and ingest.files: "{short(names[0])}"'
+    return f"; name a file in it, such as zip://{short(names[0])}::{source}"
 
 
 def refuse_binary(source: str, path: Path, compression: str, format_name: str) -> None:
