@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import unicodedata
@@ -20,6 +21,7 @@ from ballast.data.label_names import clean_label, label_meant, look_alike, same_
 from ballast.exceptions import UserError
 from ballast.io.yaml_text import yaml_value
 from stages.pages.words import decision_rule, metric_name, natural_order, operating_point_rule
+from stages.production.feedback import read_labels
 from stages.store.files import read_json
 from stages.store.params import read_params
 from stages.store.project import PROJECT
@@ -167,15 +169,15 @@ def test_a_floating_point_nan_is_a_missing_label_or_text(workspace: Project) -> 
 
 
 def with_missing_labels(table: pd.DataFrame, ending: str) -> bytes:
-    """The table as each format writes it, where a label that is None is a floating-point NaN, or nothing if it has none."""
-    sink = io.BytesIO()
+    """A table of a column and labels as each format writes it: a label that is None is NaN, or an empty cell."""
+    sink, first = io.BytesIO(), table.columns[0]
     labels = [np.nan if label is None else label for label in table["label"]]
     if ending == "parquet":
         # In a column of text, NaN is null.
-        columns = pa.table({"text": list(table["text"]), "label": pa.array(labels, from_pandas=True)})
+        columns = pa.table({first: list(table[first]), "label": pa.array(labels, from_pandas=True)})
         parquet.write_table(columns, sink)
     elif ending in ("jsonl", "json"):
-        rows = [{"text": text, "label": label} for text, label in zip(table["text"], labels, strict=True)]
+        rows = [{first: value, "label": label} for value, label in zip(table[first], labels, strict=True)]
         written = [json.dumps(row) for row in rows]
         sink.write(("\n".join(written) if ending == "jsonl" else f"[{', '.join(written)}]").encode())
     elif ending == "xlsx":
@@ -216,6 +218,16 @@ def test_feedback_that_joins_the_data_may_have_the_labels_of_the_file(workspace:
     assert messages.loc[["f0", "f1", "f2"], "label"].tolist() == ["spam", "ham", "spam"]
     workspace.write(str(PROJECT.feedback), table.assign(label=["1", "0", "2"]))
     assert "data/feedback.parquet: row 3 has the label '2': known: ham, spam" in workspace.stage_here("ingest").error
+
+
+@pytest.mark.parametrize("ending", [*FORMATS, "json", "xlsx"])
+def test_labels_of_people_tell_a_missing_label_from_names_that_read_like_one(workspace: Project, ending: str) -> None:
+    names: list[str | None] = ["nan", "NA", None, "None", "null", None, "nan"]
+    table = pd.DataFrame({"id": [f"w-{row}" for row in range(len(names))], "label": pd.Series(names, dtype=object)})
+    workspace.write(f"production/labels/a.{ending}", with_missing_labels(table, ending))
+    with contextlib.chdir(workspace.folder):
+        found = read_labels(["NA", "None", "nan", "null"])
+    assert found.to_dict() == {"w-0": "nan", "w-1": "NA", "w-3": "None", "w-4": "null", "w-6": "nan"}
 
 
 def test_a_label_map_names_values_as_the_file_does_or_as_yaml_does(workspace: Project) -> None:

@@ -119,6 +119,18 @@ def test_what_a_spreadsheet_writes_is_read_and_how_is_stated(ingested: Project, 
     assert messages(ingested).loc[name, "label"] == label
 
 
+def test_a_correction_may_have_the_labels_of_the_file(workspace: Project) -> None:
+    workspace.write("messages.csv", TABLE.assign(label=TABLE["label"].map({"ham": 0, "spam": 1})))
+    workspace.edit({"ingest.source": "file", "ingest.path": "messages.csv", "ingest.label_map": {0: "ham", 1: "spam"}})
+    assert workspace.stage_here("ingest").code == 0
+    ham, spam = (messages(workspace).query(f"label == '{label}'").index[0] for label in ("ham", "spam"))
+    assert "1 of 2 labels differ" in relabel(workspace, {ham: "1", spam: "1.0"})
+    assert messages(workspace).loc[[ham, spam], "label"].tolist() == ["spam", "spam"]
+    workspace.write(EDITED, b"id,label\n1,2\n")
+    error = workspace.stage_here("production.relabel", path=Path(EDITED)).error
+    assert "edited.csv: row 1 (line 2) has the label '2': known: 0, 1, ham, spam" in error
+
+
 def test_no_cell_is_a_formula_and_none_hides_characters(tmp_path: Path) -> None:
     hostile = ["=cmd|' /C calc'!A0", "+1", "-1", "@sum(1)", "\t=1", "\r=1", "'=1", "a\u202eb", 'quote " and, comma\nline']
     rows = [{"id": text, "text": text, "label": "ham", "suggested": "spam", "quality": 0.1} for text in hostile]

@@ -7,15 +7,17 @@ Reads the edited file (csv, xlsx or another format with the columns id and label
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
 
 from ballast.cli import parser, run
-from ballast.data.label_names import same_label
+from ballast.data.label_names import label_meant, same_label
 from ballast.exceptions import UserError, suggestion
 from stages.store.checked import read_frame, write_table
 from stages.store.files import locked, replaced
+from stages.store.params import read_params
 from stages.store.project import PROJECT
 from stages.store.relabelled import cell
 from stages.tables.labels import read_labelled
@@ -33,8 +35,10 @@ def read_edited(path: Path) -> tuple[pd.DataFrame, Places]:
     return read.table.to_pandas().fillna(""), read.places
 
 
-def corrections(edited: pd.DataFrame, messages: pd.DataFrame, places: Places) -> pd.DataFrame:
-    """The messages (id, text, label, split) that have another label in the edited file.
+def corrections(
+    edited: pd.DataFrame, messages: pd.DataFrame, places: Places, label_map: Mapping[str, str] | None
+) -> pd.DataFrame:
+    """The messages (id, text, label, split) that have another label in the edited file, perhaps as a value of the label map.
 
     Raises UserError, with the row, for an unknown id or label, and for an id of several messages.
     """
@@ -51,9 +55,9 @@ def corrections(edited: pd.DataFrame, messages: pd.DataFrame, places: Places) ->
         if len(found) != 1:
             what = f"{len(found)} messages" if len(found) else "no message"
             raise UserError(f"{places.of(row)}: {PROJECT.messages} has {what} with the id {message_id!r}; expected one")
-        label = same_label(given, label_of)
+        label = same_label(given, label_of) or label_meant(given, labels, label_map)
         if label is None:
-            raise UserError(f"{places.of(row)} has the label {given!r}: {suggestion(given, labels)}")
+            raise UserError(f"{places.of(row)} has the label {given!r}: {suggestion(given, {*labels, *(label_map or {})})}")
         if label_of[label] != messages.loc[found[0], "label"]:
             chosen[found[0]] = label_of[label]
     changed = messages.loc[list(chosen)]
@@ -62,7 +66,7 @@ def corrections(edited: pd.DataFrame, messages: pd.DataFrame, places: Places) ->
 
 def main(path: Path) -> None:
     edited, places = read_edited(path)
-    changed = corrections(edited, read_frame(PROJECT.messages, COLUMNS), places)
+    changed = corrections(edited, read_frame(PROJECT.messages, COLUMNS), places, read_params().ingest.label_map)
     with locked(PROJECT.feedback):
         earlier = read_frame(PROJECT.feedback, required=False)[COLUMNS].astype("str")
         table = pd.concat([earlier, changed]).drop_duplicates(["id", "text"], keep="last")
