@@ -416,6 +416,59 @@ def test_folders_and_patterns(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "content"), [("b.csv", b""), ("b.csv.gz", gzip.compress(b"")), ("b.jsonl", b""), ("b.json", b"[]")]
+)
+def test_an_empty_part_has_no_rows_and_a_truncated_one_is_an_error(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / "a.csv").write_text(CSV)
+    (tmp_path / name).write_bytes(content)
+    read = training(tmp_path)
+    assert list(zip(*read.table.to_pydict().values(), strict=True)) == ROWS
+    assert read.dialects == ["csv, UTF-8, delimiter ',', quote '\"', header", "no rows"] and (
+        read.records,
+        len(read.places.files),
+    ) == (3, 2)
+    assert [(row.text, row.id) for row in read_rows(str(tmp_path), COLUMNS)] == ROWS
+    (tmp_path / "c.parquet").touch()
+    with pytest.raises(UserError, match=r"c\.parquet: cannot be read as parquet"):
+        training(tmp_path)
+    (tmp_path / "README.md").touch()
+    with pytest.raises(UserError, match=r"README\.md: unknown format '\.md'; .*; ingest\.files selects files$"):
+        training(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (json.dumps(OBJECTS), "it looks like JSON: rename it to end in .json, or set ingest.source: json"),
+        (LINES, "it looks like JSON: rename it to end in .json, or set ingest.source: json"),
+        ("<!DOCTYPE html>\n<html><body>404</body></html>\n", "it looks like a web page, such as an error page of a server"),
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "it is a pointer of Git LFS: `git lfs pull`"),
+    ],
+)
+def test_what_is_no_table_is_named_and_the_advice_works(tmp_path: Path, content: str, words: str) -> None:
+    (tmp_path / "a.csv").write_text(content)
+    with pytest.raises(UserError) as error:
+        training(tmp_path / "a.csv")
+    assert "a.csv: no column 'text' (ingest.text_column)" in str(error.value) and words in str(error.value)
+    assert "dialect" not in str(error.value) and len(str(error.value)) < 600
+    if "JSON" in words:
+        read = read_training(str(tmp_path / "a.csv"), Expected(wanted=WANTED, source="json"))
+        assert list(zip(*read.table.to_pydict().values(), strict=True)) == ROWS
+
+
+def test_leaving_out_every_row_is_no_advice(tmp_path: Path) -> None:
+    # R writes a column of row names that the header lacks.
+    (tmp_path / "a.csv").write_text(
+        '"text","label"\n' + "".join(f'"{at}","{text}","{label}"\n' for at, (text, label) in enumerate(MANY))
+    )
+    with pytest.raises(UserError) as error:
+        training(tmp_path / "a.csv")
+    assert "row 1 (line 2): malformed csv: 3 fields, expected 2" in str(error.value)
+    assert "and 357 more; correct them, or change ingest.dialect (read as csv" in str(error.value)
+    assert "rejects" not in str(error.value)
+
+
+@pytest.mark.parametrize(
     ("dialect", "content", "expected"),
     [
         ({"delimiter": "~"}, "text~label\na, b~ham\n", [("a, b", "ham")]),

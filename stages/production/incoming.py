@@ -23,23 +23,25 @@ def read_rows(source: str, columns: Columns, dialect: DialectSettings | None = N
     """
     system, files = files_at(source)
     for name, path in files.items():
-        yield from read_rows_of_file(system, name, path, columns, dialect)
+        yield from read_rows_of_file(system, name, path, columns, dialect, several=len(files) > 1)
 
 
 def read_rows_of_file(
-    system: Any, name: str, path: str, columns: Columns, dialect: DialectSettings | None = None, *, tell: bool = True
+    system: Any, name: str, path: str, columns: Columns, dialect: DialectSettings | None = None, *, several: bool = False
 ) -> Iterator[Row]:
     """The rows of a file of a file system; `name` is what errors show. Raises UserError.
 
-    tell : print the dialect that was detected.
+    several : whether it is one of several files, of which an empty one has no rows.
     """
     with local_copy(system, path, name) as local:
-        yield from local_rows(local, name, columns, dialect, tell=tell)
+        yield from local_rows(local, name, columns, dialect, tell=True, several=several)
 
 
-def local_rows(local: Path, name: str, columns: Columns, dialect: DialectSettings | None, *, tell: bool) -> Iterator[Row]:
-    """The rows of a local file, see `read_rows_of_file`."""
-    expected = Expected(wanted=columns.wanted, dialect=dialect or DialectSettings(), setting=SETTING)
+def local_rows(
+    local: Path, name: str, columns: Columns, dialect: DialectSettings | None, *, tell: bool, several: bool = False
+) -> Iterator[Row]:
+    """The rows of a local file, see `read_rows_of_file`; `tell` prints the dialect that was detected."""
+    expected = Expected(wanted=columns.wanted, dialect=dialect or DialectSettings(), setting=SETTING, several=several)
     table = open_table(local, name, expected)
     if tell:
         print(f"score: {name}: {table.dialect.in_words()}", file=sys.stderr)

@@ -46,12 +46,14 @@ class Expected:
     dialect : the settings that overrule detection.
     setting : the key of params.yaml with these settings; empty if there is none.
     wanted : the columns to read, and the setting that names each.
+    several : whether the file is one of several: an empty one then has no rows, as tools that write parts leave them.
     """
 
     wanted: Mapping[str, str]
     source: str = "file"
     dialect: DialectSettings = field(default_factory=DialectSettings)
     setting: str = "ingest.dialect"
+    several: bool = False
 
     def advice(self, key: str) -> str:
         """The end of an error: which setting helps, or what to do with a file that has no settings."""
@@ -91,9 +93,10 @@ def format_of(source: str, path: Path, expected: Expected, head: bytes) -> Forma
         raise UserError(f"{source}: is a zip archive{members(source, path, expected)}")
     if head.startswith(OLD_EXCEL) or ending == ".xls":
         raise UserError(f"{source}: is an old Excel file; save it as .xlsx or .csv")
+    select = "; ingest.files selects files" if expected.several and expected.setting.startswith("ingest.") else ""
     raise UserError(
         f"{source}: unknown format {ending!r}; expected a name that ends in {', '.join(FORMATS)}, compressed or not;"
-        f" rename it, or set ingest.source to {', '.join(BY_SOURCE)}"
+        f" rename it, or set ingest.source to {', '.join(BY_SOURCE)}{select}"
     )
 
 

@@ -33,6 +33,7 @@ class Table:
     """A file that is being read.
 
     source : its name in errors.
+    several : whether the file is one of several: then an empty one has no rows, and alone it lacks its columns.
     lines : what counts the lines of a text; `total_lines` is their number after the last row was read.
     """
 
@@ -41,6 +42,7 @@ class Table:
     dialect: Dialect
     wanted: Mapping[str, str]
     setting: str
+    several: bool = False
     lines: Lines | None = field(default=None, init=False)
 
     @property
@@ -71,25 +73,48 @@ class Table:
             with text_file(binary_file(self.path, dialect.compression), "\n", dialect.encoding) as file:
                 yield from json_values(file, self.source, Keys(self.source, self.wanted), names)
         else:
-            if dialect.format == "csv":
+            if dialect.format == "csv" and not (self.several and self.is_empty()):
                 check_columns(self.source, dialect.columns, self.wanted, self.hint())
             self.lines = lines_of(self.path, dialect)
             with self.lines.file:
                 if dialect.format == "csv":
-                    yield from delimited_parts(self.lines, dialect, names)
+                    yield from delimited_parts(self.lines, dialect, names) if dialect.columns else ()
                 else:
                     yield from json_lines(self.lines, Keys(self.source, self.wanted), names)
+
+    def is_empty(self) -> bool:
+        """Whether a text has no character."""
+        with binary_file(self.path, self.dialect.compression) as file:
+            return file.read(1) == b""
 
     def hint(self) -> str:
         """The end of an error about a missing column, if none of the columns is there."""
         if set(self.wanted) & set(self.dialect.columns):
             return ""
+        if words := disguised(self.dialect.columns[0] if self.dialect.columns else "", self.setting):
+            return words
         if not self.dialect.header:
             return "; without a header, the columns are named column1, column2, ..."
         if not self.setting:
             return ""
         words = f"; if the file has no header, set {self.setting}.header: false and name the columns column1, column2, ..."
         return words if len(self.dialect.columns) > 1 else f"{words}; {self.setting}.delimiter sets the delimiter"
+
+
+def disguised(first: str, setting: str) -> str:
+    """The end of an error about text that is no table, by the first field of its header; empty if it looks like one.
+
+    >>> disguised("<!DOCTYPE html>", "ingest.dialect")
+    '; it looks like a web page, such as an error page of a server: download the file again'
+    """
+    if first.lstrip().startswith(("{", "[")):
+        named = ", or set ingest.source: json" if setting.startswith("ingest.") else ""
+        return f"; it looks like JSON: rename it to end in .json{named}"
+    if first.lstrip().startswith("<"):
+        return "; it looks like a web page, such as an error page of a server: download the file again"
+    if first.startswith("version https://git-lfs"):
+        return "; it is a pointer of Git LFS: `git lfs pull` replaces it by the file"
+    return ""
 
 
 @contextmanager
@@ -108,4 +133,4 @@ def damage_as_user_error(source: str, format_name: str) -> Iterator[None]:
 def open_table(path: Path, source: str, expected: Expected) -> Table:
     """A local file with its dialect; `source` is the name that errors show. Raises UserError."""
     with damage_as_user_error(source, format_of_name(source) or expected.source):
-        return Table(source, path, detect(path, source, expected), expected.wanted, expected.setting)
+        return Table(source, path, detect(path, source, expected), expected.wanted, expected.setting, expected.several)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -221,6 +221,7 @@ def read_training(source: str, expected: Expected, *, rejects: int = 0, sha256: 
     system, files = files_at(source, "ingest.path" if expected.setting else "")
     if sha256 is not None and len(files) != 1:
         raise UserError(f"{source}: holds {len(files):,} files, but ingest.sha256 pins the bytes of one; remove it")
+    expected = replace(expected, several=len(files) > 1)
     collector = Collector(list(expected.wanted))
     dialects, lines = [], []
     for shown, path in files.items():
@@ -231,7 +232,7 @@ def read_training(source: str, expected: Expected, *, rejects: int = 0, sha256: 
                 raise UserError(f"{shown}: empty file; expected rows with the columns {', '.join(expected.wanted)}")
             table = open_table(local, shown, expected)
             collector.add(table)
-        dialects.append(table.dialect.in_words())
+        dialects.append(table.dialect.in_words() if collector.records[-1] or len(files) == 1 else "no rows")
         lines.append(table.total_lines)
     total = None if None in lines else sum(count or 0 for count in lines)
     read = Read(
@@ -257,6 +258,8 @@ def too_many(read: Read, count: int, rejects: int, *, advice: bool) -> UserError
     correct = f"{first}{more}; correct {'it' if count == 1 else 'them'}"
     if not advice:
         return UserError(correct)
+    if count == read.records:
+        return UserError(f"{correct}, or change ingest.dialect (read as {read.dialects[0]}); no row is left otherwise")
     return UserError(
         f"{correct}, change ingest.dialect (read as {read.dialects[0]}), or set"
         f" ingest.rejects: {count} to leave out {counted(count, 'row')} of {read.records:,} (ingest.rejects is {rejects})"
