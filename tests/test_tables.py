@@ -324,6 +324,12 @@ def test_types_of_parquet_and_of_spreadsheets_become_text(tmp_path: Path) -> Non
     rows = table_of(tmp_path, "a.xlsx", sheet)[1]
     assert values_of(rows) == [("5", "true"), ("1.5", None), ("x", "nan")]
     assert [(row.number, row.line) for row in rows] == [(1, 2), (2, 3), (3, 5)]
+    # Formulas that found no value, and one that failed.
+    sheet = workbook([("text", "label"), ("a", "#N/A"), ("b", "#REF!"), ("#N/A", "ham"), ("N/A", "NA")])
+    rows = table_of(tmp_path, "a.xlsx", sheet)[1]
+    assert values_of(rows) == [("a", None), (None, "ham"), ("N/A", "NA")]
+    failed = "the column 'label' holds #REF!, the error of a formula; correct it"
+    assert [(row.number, row.line, row.reason) for row in rows if row.reason] == [(2, 3, failed)]
     # A spreadsheet stores every number as a float, and another number may have the same one.
     sheet = workbook([("text", "label"), ("a", 2**53 - 1), ("b", 2**53 + 1), ("c", 2**63 + 5), ("d", str(2**63 + 5))])
     rows = table_of(tmp_path, "a.xlsx", sheet)[1]

@@ -16,6 +16,17 @@ from stages.tables.parquet_rows import inexact
 from stages.tables.rows import Row, check_columns, picker
 
 
+class FormulaError(str):
+    """The error that a formula gives instead of a value, such as #REF!."""
+
+
+def value_of(cell: Any) -> Any:
+    """The value of a cell; None for #N/A, with which a formula says that a value is missing."""
+    if cell.data_type != "e":
+        return cell.value
+    return None if cell.value == "#N/A" else FormulaError(cell.value)
+
+
 def cell_text(value: Any) -> str | None:
     """The value of a cell as text; an empty cell is a missing value.
 
@@ -47,7 +58,7 @@ def first_sheet(path: Path) -> Iterator[tuple[str, Iterator[tuple[Any, ...]]]]:
         if not book.worksheets:
             raise UserError(f"{path}: no sheet with cells")
         sheet = book.worksheets[0]
-        yield sheet.title, sheet.iter_rows(values_only=True)
+        yield sheet.title, (tuple(map(value_of, row)) for row in sheet.iter_rows())
     finally:
         book.close()
 
@@ -76,16 +87,18 @@ def excel_rows(path: Path, source: str, wanted: Mapping[str, str]) -> Iterator[R
             number += 1
             missing: list[Any] = [None] * (len(header) - len(texts))
             cells: Sequence[Any] = pick([*values, *missing])
-            # Spreadsheets store numbers as floats, which do not hold all digits of a long id.
-            wrong = [(name, value) for name, value in zip(wanted, cells, strict=True) if is_inexact(value)]
+            wrong = [(reason, str(value)) for name, value in zip(wanted, cells, strict=True) if (reason := fault(name, value))]
             if wrong:
-                yield Row(number, line, (), inexact(*wrong[0]), str(wrong[0][1]))
+                yield Row(number, line, (), *wrong[0])
             else:
                 yield Row(number, line, pick([*texts, *missing]))  # type: ignore[list-item]
     if header is None:
         check_columns(source, [], wanted)
 
 
-def is_inexact(value: Any) -> bool:
-    """Whether a value is a number that may have lost digits: 2^53 + 1 is stored as 2^53."""
-    return isinstance(value, int | float) and abs(value) >= EXACT
+def fault(name: str, value: Any) -> str | None:
+    """Why the value of a cell in a column is no text; None if it can be text."""
+    if isinstance(value, FormulaError):
+        return f"the column {name!r} holds {value}, the error of a formula; correct it"
+    # A spreadsheet stores numbers as floats: 2^53 + 1 becomes 2^53.
+    return inexact(name, value) if isinstance(value, int | float) and abs(value) >= EXACT else None
