@@ -31,7 +31,7 @@ def read_rows_of_file(
 ) -> Iterator[Row]:
     """The rows of a file of a file system; `name` is what errors show. Raises UserError.
 
-    several : whether it is one of several files, of which an empty one has no rows.
+    several : whether it is one of several files; an empty one then has no rows.
     """
     with local_copy(system, path, name) as local:
         yield from local_rows(local, name, columns, dialect, tell=True, several=several)
