@@ -204,7 +204,7 @@ def test_sentences_of_the_report_and_the_card() -> None:
     assert "Set train.max_length: 256" in of_data(lengths(6, 100)) and "Set" not in of_data(lengths(5, 100))
     assert of_model(None, lengths(6, 100)) == "This model reads texts of any length."
     assert of_model(128, lengths(1, 100)) == (
-        "Of a text, this model reads the first 128 tokens. 1 of 1,000 messages (0.10%) is longer than 128 tokens, and less than"
+        "This model reads a part of a longer text: the first 128 tokens. 1 of 1,000 messages (0.10%) is longer than 128 tokens, and less than"
         " 0.01% of all text is not read."
     )
 
@@ -213,7 +213,7 @@ def test_windows_read_more_of_a_text(tiny_encoder: Path) -> None:
     texts, labels = planted({"spam": [LIMIT, 3 * LIMIT, 16 * LIMIT, 17 * LIMIT]})
     measured = read_by_encoder(str(tiny_encoder), MAX_LENGTH, texts, labels, 0.05, "windows")
     assert (measured["limit"], measured["all"]["longer"]) == (16 * LIMIT + SPECIAL, 1)
-    assert "Of these messages, encoders read at most 16 windows of 32 tokens, spread evenly" in of_data(measured)
+    assert "Encoders read a part of each: at most 16 windows of 32 tokens, spread evenly" in of_data(measured)
     assert "set train.long_texts" not in of_data(measured).lower()
 
 

@@ -88,7 +88,7 @@ def of_data(lengths: Mapping[str, Any] | None) -> str:
     counts = lengths["by_class"][label]
     sentences = [
         f"{sentence} (train.max_length).",
-        f"Of these messages, encoders read {what_is_read(lengths['max_length'], lengths['long_texts'])} (train.long_texts);"
+        f"Encoders read a part of each: {what_is_read(lengths['max_length'], lengths['long_texts'])} (train.long_texts);"
         f" {share_in_words(lengths['all']['share_of_tokens_cut'])} of all text is not read.",
         f"The class {label} is affected most: {longer(counts)}, {share_in_words(counts['share_of_tokens_cut'])} of its text.",
     ]
@@ -106,6 +106,6 @@ def of_model(max_length: int | None, lengths: Mapping[str, Any] | None) -> str:
         return "This model reads texts of any length."
     if lengths is None:
         return f"This model reads at most {max_length:,} tokens of a text. The lengths of the messages are not counted."
-    sentence = f"Of a text, this model reads {what_is_read(lengths['max_length'], lengths['long_texts'])}."
+    sentence = f"This model reads a part of a longer text: {what_is_read(lengths['max_length'], lengths['long_texts'])}."
     cut = f", and {share_in_words(lengths['all']['share_of_tokens_cut'])} of all text is not read"
     return f"{sentence} {capitalize_first(longer_than_read(lengths))}{cut if lengths['all']['longer'] else ''}."
