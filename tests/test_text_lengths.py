@@ -204,8 +204,8 @@ def test_sentences_of_the_report_and_the_card() -> None:
     assert "Set train.max_length: 256" in of_data(lengths(6, 100)) and "Set" not in of_data(lengths(5, 100))
     assert of_model(None, lengths(6, 100)) == "This model reads texts of any length."
     assert of_model(128, lengths(1, 100)) == (
-        "This model reads a part of a longer text: the first 128 tokens. 1 of 1,000 messages (0.10%) is longer than 128 tokens, and less than"
-        " 0.01% of all text is not read."
+        "This model reads a part of a longer text: the first 128 tokens. 1 of 1,000 messages (0.10%) is longer than 128 tokens,"
+        " and less than 0.01% of all text is not read."
     )
 
 
