@@ -120,8 +120,9 @@ def rarity_sentence(across: Across) -> str:
     most = max(by_set, key=lambda name: by_set[name]["mean_gain"])
     gain = by_set[most]
     verdicts = gain["verdicts"]
+    begin = "gain most" if gain["mean_gain"] > 0 else "gain on no data set on average and lose least"
     first = (
-        f"With thresholds, the techniques gain most on {most}, which has {gain['rare']:,} training messages of the rarest"
+        f"With thresholds, the techniques {begin} on {most}, which has {gain['rare']:,} training messages of the rarest"
         f" class: {signed(gain['mean_gain'])} in F1 on average; {verdicts['better']} of {sum(verdicts.values())} are better."
     )
     related = across.rarity["correlation"]["rare"]
