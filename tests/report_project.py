@@ -118,7 +118,8 @@ def made_up_lengths(rows: pd.DataFrame) -> dict[str, Any]:
     rarest = by_class[counts.index[-1]]
     rarest |= {"longer": rarest["messages"] // 10, "share_of_tokens_cut": 0.05}
     all_classes = {"messages": len(rows), "longer": rarest["longer"], "share_of_tokens_cut": 0.003}
-    settings = {"encoder": "minilm", "max_length": 128, "positions": 512, "sufficient": 256}
+    settings = {"encoder": "minilm", "max_length": 128, "limit": 128, "positions": 512, "sufficient": 256}
+    settings |= {"long_texts": "truncate"}
     return {**settings, "all": all_classes, "by_class": by_class}
 
 

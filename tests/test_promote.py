@@ -64,6 +64,7 @@ def built(tmp_path_factory: pytest.TempPathFactory, quick_python: Path) -> Proje
     for stage in (
         "store.sources",
         "ingest",
+        "encoder",
         "search",
         "techniques",
         "resample",

@@ -180,13 +180,15 @@ def tables() -> dict[str, str]:
     """The content of each marked block, for the results that exist."""
     board = read_leaderboard()
     counted = {name: BENCHMARKS_FOLDER / f"{stem}.json" for name, stem in COUNTED.items()}
-    return {
+    made = {
         "results": results_table(board),
         "leaderboard": leaderboard_table(board),
         "watch": watch_table(read_json(CLASS_PRIOR)),
         "datasets": chapter(read_across()),
-        "frozen_layers": frozen_layers_table(read_json(FROZEN_LAYERS)),
-    } | {name: counts_table(read_json(path)) for name, path in counted.items() if path.exists()}
+    }
+    if FROZEN_LAYERS.exists():
+        made["frozen_layers"] = frozen_layers_table(read_json(FROZEN_LAYERS))
+    return made | {name: counts_table(read_json(path)) for name, path in counted.items() if path.exists()}
 
 
 def filled(text: str, content: Mapping[str, str]) -> str:
