@@ -96,10 +96,14 @@ def technique_sentence(across: Across) -> str:
         )
     else:
         harmful = sum(bool(counts[name]["worse"]) for name in names)
+        where = (
+            "on one data set without being worse on another"
+            if any(counts[name]["better"] for name in names)
+            else "on any data set"
+        )
         first = (
-            f"With a threshold for each, no technique is better than {across.reference} in {IN_WORDS} on one data set without"
-            f" being worse on another; {harmful} of {len(names)} {'is' if harmful == 1 else 'are'} worse on at least one of"
-            f" {n_data_sets(n)}."
+            f"With a threshold for each, no technique is shown to be better than {across.reference} in {IN_WORDS} {where};"
+            f" {harmful} of {len(names)} {'is' if harmful == 1 else 'are'} worse on at least one of {n_data_sets(n)}."
         )
     ranks = across.ranks["operating_point"].get(METRIC)
     if ranks is None:
