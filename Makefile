@@ -72,7 +72,7 @@ readme: setup browser   ## write the results of the last run into the documents
 
 clean:   ## delete the environment, caches and outputs, except data/raw and production
 	rm -rf $(VENV) .dvc/cache .dvc/tmp .pytest_cache .mypy_cache .ruff_cache .hypothesis build ballast.egg-info
-	rm -rf data/messages.parquet data/validation.json data/data_docs data/search.json
+	rm -rf data/messages.parquet data/validation.json data/data_docs data/search.json data/encoder.json
 	rm -rf data/techniques data/sources data/samples data/states
 	rm -rf models logits curves durations checkpoints evaluations metrics probes selected dvc_plots studies/*/variants
 	rm -rf reports/*.csv reports/*.html reports/metrics.json docs/_build

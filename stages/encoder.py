@@ -1,9 +1,9 @@
 """Choose the settings of the encoder that are `auto` in `train`: the learning rate by trial, the frozen layers by rule.
 
-`frozen_layers: auto` trains the highest layer only. `learning_rate: auto` fine-tunes the baseline without the first validation
-fold, at several rates, and compares their log loss on that fold; see `ballast.training.learning_rate`. Reads params and the
-messages outside the test split; writes `data/encoder.json`, which every training reads: the chosen
-values, and the mean log loss of each rate that was tried (null if it diverges).
+`frozen_layers: auto` trains the highest layer only. `learning_rate: auto` fine-tunes the baseline as seed 0 does, at several
+rates, and compares their log loss on the validation messages of that seed; see `ballast.training.learning_rate`. Reads params
+and the messages outside the test split; writes `data/encoder.json`, which every training reads: the chosen values, and the mean
+log loss of each rate that was tried (null if it diverges).
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from stages.store.project import PROJECT, Project
 from stages.store.running import run
 from stages.store.setting_errors import settings_from
 
-# The seed of the trials and its validation fold.
+# The seed of the trials.
 SEED = 0
 
 
-def trial(settings: Mapping[str, Any], project: Project) -> Losses:
-    """A function from a learning rate to the log loss of each message of the validation fold after a training with it."""
+def trial(settings: Mapping[str, Any], project: Project) -> tuple[Losses, np.ndarray]:
+    """A function from a learning rate to the log loss (n,) of each validation message, and the losses of the class shares."""
     # A slow import, needed only for `auto`.
     from ballast.training.fine_tune import fine_tune
 
@@ -60,7 +60,8 @@ def trial(settings: Mapping[str, Any], project: Project) -> Losses:
         print(f"encoder: learning rate {rate:g}: log loss {losses.mean():.4f}", file=sys.stderr, flush=True)
         return losses
 
-    return losses_of
+    shares = messages.counts(train) / len(train)
+    return losses_of, -np.log(shares[classes])
 
 
 def chosen(params: Params, project: Project) -> dict[str, Any]:
@@ -73,7 +74,7 @@ def chosen(params: Params, project: Project) -> dict[str, Any]:
 
         settings["frozen_layers"] = n_layers(section.model) - 1
     if "learning_rate" in section.auto:
-        found = climb(trial(settings, project))
+        found = climb(*trial(settings, project))
         settings["learning_rate"] = found.rate
         losses = {f"{rate:g}": loss if math.isfinite(loss) else None for rate, loss in found.losses.items()}
     return {**{key: settings[key] for key in section.AUTO}, "auto": section.auto, "log_loss": losses}

@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ballast
+from ballast.exceptions import UserError
 from ballast.training.learning_rate import FIRST, RATES, climb
-from stages.store.encoder_settings import choice_in_words
+from stages.store.encoder_settings import choice_in_words, encoder_settings
 from stages.store.files import read_json
 from stages.store.project import PROJECT
 from stages.store.studies import read_variants, settings_digest
@@ -27,7 +28,7 @@ NOISE = np.random.default_rng(0).normal(0, 1, 400)
 
 @given(st.sampled_from(RATES))
 def test_the_climb_finds_the_best_rate_of_a_valley_and_stops_behind_it(best: float) -> None:
-    found = climb(lambda rate: np.abs(np.log(rate / best)) + NOISE)
+    found = climb(lambda rate: np.abs(np.log(rate / best)) + NOISE, NOISE + 100)
     assert found.rate == best
     places = sorted(RATES.index(rate) for rate in found.losses)
     start, end = RATES.index(FIRST), RATES.index(best)
@@ -39,16 +40,17 @@ def test_the_climb_finds_the_best_rate_of_a_valley_and_stops_behind_it(best: flo
 def test_without_a_clear_gain_the_usual_rate_stays() -> None:
     rng = np.random.default_rng(1)
     noise = {rate: rng.normal(0, 1, 400) for rate in RATES}
-    found = climb(lambda rate: noise[rate] - noise[rate].mean() - (0.02 if rate > FIRST else 0))
+    found = climb(lambda rate: noise[rate] - noise[rate].mean() - (0.02 if rate > FIRST else 0), np.full(400, 9.0))
     assert found.rate == FIRST and min(found.losses, key=lambda rate: found.losses[rate]) != FIRST
     assert list(found.losses) == [FIRST, 5e-4, 1e-4]
 
 
-def test_a_rate_that_diverges_is_worse_than_any_other() -> None:
-    found = climb(lambda rate: np.full(10, np.inf) if rate > 5e-5 else np.ones(10))
-    assert (found.rate, list(found.losses)) == (FIRST, [FIRST, 5e-4, 1e-4])
-    found = climb(lambda rate: np.full(10, np.inf) if rate > 1e-4 else np.ones(10))
-    assert found.rate == 1e-4
+@pytest.mark.parametrize("useless", [np.inf, 2.0])
+def test_the_climb_goes_below_rates_with_which_nothing_is_learned(useless: float) -> None:
+    without_model = np.full(10, 2.0)
+    found = climb(lambda rate: np.full(10, useless if rate > 5e-5 else 1.0), without_model)
+    assert (found.rate, list(found.losses)) == (5e-5, [FIRST, 5e-4, 1e-4, 5e-5, 2e-5])
+    assert climb(lambda rate: np.full(10, useless), without_model).rate == FIRST
 
 
 @pytest.fixture
@@ -68,7 +70,7 @@ def test_every_training_has_the_rate_that_was_chosen_without_test_messages(inges
     # The tiny encoder has two layers, and random weights need large steps.
     assert (found["frozen_layers"], found["auto"]) == (1, ["learning_rate", "frozen_layers"])
     assert found["learning_rate"] > FIRST and losses[found["learning_rate"]] == min(losses.values())
-    assert f"learning_rate: {found['learning_rate']:g}, by log loss on the first validation fold" in done.stderr
+    assert f"learning_rate: {found['learning_rate']:g}, by log loss on the validation messages of seed 0" in done.stderr
     assert "frozen_layers: 1, all but the highest layer" in done.stderr
 
     for stage, arguments in (("techniques", {}), ("resample", {"name": "baseline", "seed": 0})):
@@ -105,7 +107,7 @@ def test_the_report_says_what_was_chosen_and_nothing_if_nothing_was_open(ingeste
     content = {"learning_rate": 0.001, "frozen_layers": 1, "auto": ["learning_rate"], "log_loss": {"0.001": 0.5}}
     ingested.write(str(PROJECT.encoder), content)
     with contextlib.chdir(ingested.folder):
-        assert choice_in_words() == "learning_rate: 0.001, by log loss on the first validation fold (0.001 0.5000)."
+        assert choice_in_words() == "learning_rate: 0.001, by log loss on the validation messages of seed 0 (0.001 0.5000)."
     ingested.edit({"train.learning_rate": 0.001, "train.frozen_layers": 1})
     with contextlib.chdir(ingested.folder):
         assert choice_in_words() == ""
@@ -135,6 +137,14 @@ def test_a_training_without_the_choice_names_the_file(ingested: Project) -> None
         assert ingested.stage_here(stage, **arguments).code == 0
     error = ingested.stage_here("train", name="baseline", seed=0).error
     assert f"{PROJECT.encoder}: no such file" in error
+
+
+def test_a_choice_that_was_made_for_other_params_is_not_used(ingested: Project) -> None:
+    ingested.edit({"train.learning_rate": 0.01, "train.frozen_layers": 0})
+    assert ingested.stage_here("encoder").code == 0
+    ingested.edit({"train.learning_rate": "auto"})
+    with contextlib.chdir(ingested.folder), pytest.raises(UserError, match=r"train.learning_rate is auto .* run `dvc repro`"):
+        encoder_settings()
 
 
 def test_an_encoder_that_cannot_be_loaded_is_named(ingested: Project) -> None:

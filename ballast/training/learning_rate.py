@@ -40,15 +40,18 @@ def clearly_lower(losses: np.ndarray, others: np.ndarray) -> bool:
     return bool(gain.mean() > gain.std(ddof=1) / np.sqrt(len(gain)))
 
 
-def climb(losses_of: Losses, first: float = FIRST) -> Climb:
+def climb(losses_of: Losses, without_model: np.ndarray, first: float = FIRST) -> Climb:
     """Move from `first` to larger rates, otherwise to smaller ones, as long as each is clearly better than the one before.
 
     A rate is clearly better if its mean log loss is lower by more than one standard error of the paired difference: without a
-    clear gain, the usual rate stays.
+    clear gain, the usual rate stays. The climb does not stop at a rate with which nothing
+    is learned: it goes on to smaller ones.
+
+    without_model : log loss (n,) of the class shares alone.
 
     Examples
     --------
-    >>> found = climb(lambda rate: np.abs(np.log(rate / 1e-3)) + np.zeros(10))
+    >>> found = climb(lambda rate: np.abs(np.log(rate / 1e-3)) + np.zeros(10), without_model=np.full(10, 9.0))
     >>> found.rate, list(found.losses)
     (0.001, [0.0002, 0.0005, 0.001, 0.002])
     """
@@ -59,7 +62,10 @@ def climb(losses_of: Losses, first: float = FIRST) -> Climb:
             break
         while 0 <= at + step < len(RATES):
             losses[at + step] = losses_of(RATES[at + step])
-            if not clearly_lower(losses[at + step], losses[at]):
+            learns = clearly_lower(losses[at], without_model)
+            if not clearly_lower(losses[at + step], losses[at]) and (step > 0 or learns):
                 break
             at += step
+    if at < start and not clearly_lower(losses[at], without_model):
+        at = start
     return Climb(rate=RATES[at], losses={RATES[tried]: float(each.mean()) for tried, each in losses.items()})

@@ -53,7 +53,7 @@ AS_IT_IS = PlainSerializer(lambda value: value)
 class Train(Section):
     # Keys for where and how a training runs. They change results only by rounding and by what dropout draws.
     PLACE: ClassVar[frozenset[str]] = frozenset({"processes", "checkpoint_minutes"})
-    # Keys that the stage `search` decides if they are `auto`.
+    # Keys that the stage `encoder` decides if they are `auto`.
     AUTO: ClassVar[tuple[str, ...]] = ("learning_rate", "frozen_layers")
 
     model: Annotated[Text, BeforeValidator(one_encoder)]

@@ -57,7 +57,7 @@ class Measured:
 
 def code_digest() -> str:
     """A digest of the files that decide the logits."""
-    files = sorted(sources_of("train") | sources_of("ingest") | sources_of("resample"))
+    files = sorted(sources_of("train") | sources_of("encoder") | sources_of("ingest") | sources_of("resample"))
     return hashlib.sha256(json.dumps({name: file_sha256(ROOT / name) for name in files}).encode()).hexdigest()
 
 
@@ -118,9 +118,9 @@ def run(name: str, content: Mapping[str, Any], source: str | None) -> Measured:
     project = Project(folder)
     params = read_params(project.params)
     start_over_if_changed(params, code, project)
+    techniques.main(project)
     if not project.encoder.is_file():
         encoder.main(project)
-    techniques.main(project)
     for entry in params.techniques:
         train_entry(entry, params, project)
     for entry in params.techniques:
