@@ -20,10 +20,11 @@ import numpy as np
 from scipy.special import log_softmax, softmax
 from sklearn.metrics import average_precision_score, f1_score
 
-from ballast.technique import Technique, TrainingData, TrainingSettings
+from ballast.technique import Technique, TrainingSettings
 from ballast.training.fine_tune import fine_tune
 from benchmarks.measuring import ROOT, read_result, surroundings, write_result
 from stages.store.across_data_sets import content_of, read_settings, with_place
+from stages.store.baseline_data import baseline_data
 from stages.store.frozen_states import cached_states
 from stages.store.messages import Messages, read_messages
 from stages.store.params import Params
@@ -50,13 +51,7 @@ Run = dict[str, Any]
 def measure(messages: Messages, params: Params, layers: int, rate: float, seed: int) -> Run:
     """Train the baseline once and measure it on the validation fold of its seed."""
     train, validation = messages.train(seed), messages.validation(seed)
-    data = TrainingData(
-        texts=train["text"].tolist(),
-        labels=train["class"].to_numpy(),
-        weights=np.ones(len(train)),
-        label_names=messages.names,
-        corpus=messages.table["text"].tolist(),
-    )
+    data = baseline_data(messages, train)
     section = {**params.train.settings(), "frozen_layers": layers, "learning_rate": rate}
     started = time.process_time()
     settings = TrainingSettings(**section, seed=seed, cache=partial(cached_states, ROOT / "data/states"))

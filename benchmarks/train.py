@@ -37,6 +37,7 @@ from ballast.models.pretrained import encoder_source
 from ballast.technique import Technique, TrainingData, TrainingSettings
 from ballast.training.fine_tune import fine_tune, set_dropout
 from benchmarks.measuring import read_result, surroundings, write_result
+from stages.store.baseline_data import baseline_data
 from stages.store.encoder_settings import encoder_settings
 from stages.store.messages import Messages, read_messages
 
@@ -222,13 +223,7 @@ def read_task(messages_used: int | None) -> Task:
     train, test = messages.train(0), messages.test()
     if messages_used is not None:
         train = train.sample(messages_used, random_state=0)
-    data = TrainingData(
-        texts=train["text"].tolist(),
-        labels=train["class"].to_numpy(),
-        weights=np.ones(len(train)),
-        label_names=messages.names,
-        corpus=messages.table["text"].tolist(),
-    )
+    data = baseline_data(messages, train)
     label = messages.names[int(messages.counts(train).argmin())]
     device = choose_device(params["device"])
     bf16 = use_bf16(params["precision"], device)

@@ -19,8 +19,9 @@ from scipy.special import log_softmax
 
 from ballast.cli import parser
 from ballast.exceptions import DivergedError
-from ballast.technique import Technique, TrainingData, TrainingSettings
+from ballast.technique import Technique, TrainingSettings
 from ballast.training.learning_rate import Losses, climb
+from stages.store.baseline_data import baseline_data
 from stages.store.encoder_settings import in_words
 from stages.store.files import write_json
 from stages.store.frozen_states import cached_states
@@ -42,13 +43,7 @@ def trial(settings: Mapping[str, Any], project: Project) -> tuple[Losses, np.nda
     messages = read_messages(["text"], project)
     train, validation = messages.train(SEED), messages.validation(SEED)
     texts, classes = validation["text"].tolist(), validation["class"].to_numpy()
-    data = TrainingData(
-        texts=train["text"].tolist(),
-        labels=train["class"].to_numpy(),
-        weights=np.ones(len(train)),
-        label_names=messages.names,
-        corpus=messages.table["text"].tolist(),
-    )
+    data = baseline_data(messages, train)
 
     def losses_of(rate: float) -> np.ndarray:
         own = {**settings, "learning_rate": rate, "seed": SEED, "cache": partial(cached_states, project.states)}

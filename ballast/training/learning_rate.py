@@ -44,8 +44,8 @@ def climb(losses_of: Losses, without_model: np.ndarray, first: float = FIRST) ->
     """Move from `first` to larger rates, otherwise to smaller ones, as long as each is clearly better than the one before.
 
     A rate is clearly better if its mean log loss is lower by more than one standard error of the paired difference: without a
-    clear gain, the usual rate stays. The climb does not stop at a rate with which nothing
-    is learned: it goes on to smaller ones.
+    clear gain, the usual rate stays. The climb does not stop at a rate with which nothing is learned: it goes on to smaller
+    ones.
 
     without_model : log loss (n,) of the class shares alone.
 

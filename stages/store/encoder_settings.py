@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ballast.exceptions import UserError
@@ -13,7 +13,11 @@ from stages.store.project import PROJECT, Project
 
 def chosen(project: Project = PROJECT) -> dict[str, Any]:
     """The values of the settings that are `auto`; empty if there are none. Raises UserError without `data/encoder.json`."""
-    auto = read_params(project.params).train.auto
+    return values_of(read_params(project.params).train.auto, project)
+
+
+def values_of(auto: Sequence[str], project: Project) -> dict[str, Any]:
+    """The chosen values of the settings `auto`; raises UserError if `data/encoder.json` lacks one of them."""
     found = read_json(project.encoder) if auto else {}
     if missing := [key for key in auto if key not in found.get("auto", ())]:
         raise UserError(
@@ -24,7 +28,8 @@ def chosen(project: Project = PROJECT) -> dict[str, Any]:
 
 def encoder_settings(project: Project = PROJECT) -> dict[str, Any]:
     """The settings that determine the result of a training, without the seed."""
-    return {**read_params(project.params).train.settings(), **chosen(project)}
+    train = read_params(project.params).train
+    return {**train.settings(), **values_of(train.auto, project)}
 
 
 def in_words(found: Mapping[str, Any]) -> str:

@@ -74,12 +74,13 @@ def read_by_encoder(
     special = int(count([""])[0])
     tokens = token_counts(texts, count)
     positions = positions_of(config)
+    limit = most_tokens(max_length, special, long_texts)
     return {
         "encoder": name,
         "max_length": max_length,
         "long_texts": long_texts,
-        "limit": most_tokens(max_length, special, long_texts),
+        "limit": limit,
         "positions": positions,
         "sufficient": sufficient_limit(tokens + special, labels, max_length, share, positions),
-        **cut_off_by_class(tokens, labels, most_tokens(max_length, special, long_texts) - special),
+        **cut_off_by_class(tokens, labels, limit - special),
     }

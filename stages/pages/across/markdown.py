@@ -42,8 +42,7 @@ def chapter(across: Across | None) -> str:
         *(f"{at}. {sentence}" for at, sentence in enumerate(sentences(across), start=1)),
         "",
         f"{counted['data_sets']} data sets, {counted['entries']} entries, {counted['seeds']} seeds, {counted['trainings']}"
-        " trainings. The learning rate is chosen for each data set with the baseline, without test messages, and is the same"
-        " for every entry; nothing else is tuned.",
+        f" trainings. {counted['tuned']}",
         "",
         "### The data sets",
         "",
