@@ -40,6 +40,7 @@ from benchmarks.measuring import read_result, surroundings, write_result
 from stages.store.baseline_data import baseline_data
 from stages.store.encoder_settings import encoder_settings
 from stages.store.messages import Messages, read_messages
+from stages.store.params import read_params
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95
@@ -218,7 +219,7 @@ class Task:
 
 def read_task(messages_used: int | None) -> Task:
     """Read the messages and settings of the project; train on all messages or on a sample."""
-    params = encoder_settings()
+    params = encoder_settings(read_params().train)
     messages = read_messages(["text", "group"])
     train, test = messages.train(0), messages.test()
     if messages_used is not None:

@@ -15,9 +15,9 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from scipy.special import log_softmax
 
 from ballast.cli import parser
+from ballast.evaluation.log_loss import log_losses
 from ballast.exceptions import DivergedError
 from ballast.technique import Technique, TrainingSettings
 from ballast.training.learning_rate import Losses, climb
@@ -51,7 +51,7 @@ def trial(settings: Mapping[str, Any], project: Project) -> tuple[Losses, np.nda
             logits = fine_tune(Technique(), data, TrainingSettings(**own)).logits(texts)
         except DivergedError:
             return np.full(len(classes), np.inf)
-        losses: np.ndarray = -log_softmax(logits.astype(float), axis=1)[np.arange(len(classes)), classes]
+        losses = log_losses(logits, classes)
         print(f"encoder: learning rate {rate:g}: log loss {losses.mean():.4f}", file=sys.stderr, flush=True)
         return losses
 

@@ -24,11 +24,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from dvclive import Live
-from scipy.special import log_softmax
 from scmrepo.exceptions import SCMError
 
 import ballast
 from ballast.cli import parser
+from ballast.evaluation.log_loss import log_losses
 from ballast.exceptions import UserError
 from ballast.io.digest import file_sha256
 from ballast.models import folder as models
@@ -142,16 +142,11 @@ def train_logits(model: Model, train: pd.DataFrame) -> dict[str, np.ndarray]:
     return scored(model, "train", rows) | {"train_classes": rows["class"].to_numpy()}
 
 
-def mean_log_loss(logits: np.ndarray, classes: np.ndarray) -> float:
-    """Mean log loss of logits (n, K) of messages of the given classes (n,)."""
-    return float(-log_softmax(logits.astype(float), axis=1)[np.arange(len(classes)), classes].mean())
-
-
 @settings_from("train")
 def main(name: str, seed: int, project: Project = PROJECT) -> None:
     check_number("the seed", seed, 0, SEEDS, whole=True)
     section, title = read_params(project.params).train, f"{name} seed {seed}"
-    chosen = encoder_settings(project)
+    chosen = encoder_settings(section, project)
     card, messages = read_card(name, project), read_messages(["text"], project)
     train, validation = messages.train(seed), messages.validation(seed)
     technique = card.build(messages.counts(train), messages.names)
@@ -186,7 +181,8 @@ def main(name: str, seed: int, project: Project = PROJECT) -> None:
         arrays |= train_logits(model, train)
         if not all(np.isfinite(values).all() for values in arrays.values()):
             raise UserError(f"{title}: the logits are not finite; lower train.learning_rate or the weights")
-        live.summary["validation_log_loss"] = mean_log_loss(arrays["validation"], validation["class"].to_numpy())
+        losses = log_losses(arrays["validation"], validation["class"].to_numpy())
+        live.summary["validation_log_loss"] = float(losses.mean())
     with replaced_folder(model_folder) as folder:
         shares = None if declared is None else dict(zip(messages.names, declared.tolist(), strict=True))
         params = {"technique": {**card.parameters}, "train": chosen}
@@ -204,10 +200,11 @@ def main(name: str, seed: int, project: Project = PROJECT) -> None:
         "scored": len(arrays["validation"]) + len(arrays["test"]),
     }
     write_json(project.durations / name / f"{seed}.json", durations)
+    said = f"train: {title}: {durations['training_seconds']:.1f} s"
     if settings.checkpoint is not None:
         settings.checkpoint.remove()
-    rate = durations["message_passes"] / durations["training_seconds"]
-    print(f"train: {title}: {durations['training_seconds']:.1f} s, {rate:,.0f} messages/s", file=sys.stderr)
+        said += f", {durations['message_passes'] / durations['training_seconds']:,.0f} messages/s"
+    print(said, file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -12,12 +12,16 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import AutoConfig, AutoModel
 
 import ballast
 from ballast.exceptions import UserError
+from ballast.models.encoder import n_layers
+from ballast.models.frozen_layers import freeze
 from ballast.training.learning_rate import FIRST, RATES, climb
 from stages.store.encoder_settings import choice_in_words, encoder_settings
 from stages.store.files import read_json
+from stages.store.params import read_params
 from stages.store.project import PROJECT
 from stages.store.studies import read_variants, settings_digest
 from tests.project import ROOT, TINY_TRAINING, Project, corpus
@@ -144,9 +148,19 @@ def test_a_choice_that_was_made_for_other_params_is_not_used(ingested: Project) 
     assert ingested.stage_here("encoder").code == 0
     ingested.edit({"train.learning_rate": "auto"})
     with contextlib.chdir(ingested.folder), pytest.raises(UserError, match=r"train.learning_rate is auto .* run `dvc repro`"):
-        encoder_settings()
+        encoder_settings(read_params().train)
 
 
 def test_an_encoder_that_cannot_be_loaded_is_named(ingested: Project) -> None:
     ingested.edit({"train.model": "nowhere"})
     assert "params.yaml: train.model 'nowhere' cannot be loaded" in ingested.stage_here("encoder").error
+
+
+def test_layers_that_share_their_weights_are_one_layer(tmp_path: Path) -> None:
+    sizes = {"hidden_size": 8, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 8, "embedding_size": 8}
+    network = AutoModel.from_config(AutoConfig.for_model("albert", **sizes, vocab_size=20))
+    network.save_pretrained(tmp_path)
+    assert n_layers(str(tmp_path)) == 1
+    freeze(network, n_layers(str(tmp_path)))
+    with pytest.raises(UserError, match="frozen_layers must be at most 1"):
+        freeze(network, 2)

@@ -72,6 +72,13 @@ def test_a_text_without_white_space_is_divided_too(rule: str) -> None:
     assert parts[-1].endswith(text[-1]) and (characters(parts) <= 64).all()
 
 
+@pytest.mark.parametrize("rule", [TRUNCATE, HEAD_AND_TAIL, WINDOWS])
+def test_blanks_that_are_tokens_are_one_part(rule: str) -> None:
+    blanks, texts = " " * 40, ["a b", " " * 40, "c"]
+    parts, rows = divided(texts, LIMIT, rule, lambda texts: np.array([len(text) for text in texts]))
+    assert (len(parts), rows.tolist()) == (3, [0, 1, 2]) and parts[1] in ("", blanks)
+
+
 def test_truncation_reads_the_same_tokens_as_the_tokenizer_of_the_whole_text() -> None:
     model = new_encoder_model("minilm", ["ham", "spam"], 16, CPU)
     for text in ("win a cash prize " * 10_000, "x" * 140_000 + " call now to win a prize"):

@@ -117,7 +117,10 @@ def windows(words: Sequence[str], limit: int, count: Count) -> list[str]:
 def parts_of(text: str, limit: int, rule: str, count: Count) -> list[str]:
     """The parts of a text with more than `limit` tokens, by the rule `head_and_tail` or `windows`."""
     words = WORD.findall(text)
-    return windows(words, limit, count) if rule == WINDOWS else [head_and_tail(words, limit, count)]
+    if rule == HEAD_AND_TAIL:
+        return [head_and_tail(words, limit, count)]
+    # Blanks alone are no words, but may be tokens.
+    return windows(words, limit, count) or [""]
 
 
 def divided(texts: Sequence[str], limit: int, rule: str, count: Count) -> tuple[list[str], np.ndarray]:

@@ -39,7 +39,7 @@ from ballast.models.shards import save_network
 FIRST_TOKEN_HEADS = frozenset({"bert", "camembert", "electra", "roberta", "xlm-roberta"})
 TOKENIZED_AT_ONCE = 10_000
 # Architectures that count positions from the padding token.
-COUNTED_FROM_PADDING = frozenset({"camembert", "roberta", "xlm-roberta"})
+COUNTED_FROM_PADDING = frozenset({"camembert", "mpnet", "roberta", "xlm-roberta"})
 
 
 def first_token_attention(
@@ -272,8 +272,10 @@ def check_positions(network: PreTrainedModel, max_length: int, name: str) -> Non
 
 
 def n_layers(name: str) -> int:
-    """Number of layers of the encoder `name`. Raises ArgumentError if it cannot be loaded."""
-    return int(load_pretrained(AutoConfig, encoder_source(name)).num_hidden_layers)
+    """Number of layers of the encoder `name` that have their own weights. Raises ArgumentError if it cannot be loaded."""
+    config = load_pretrained(AutoConfig, encoder_source(name))
+    # The layers of a group of ALBERT share their weights.
+    return int(getattr(config, "num_hidden_groups", config.num_hidden_layers))
 
 
 def new_encoder_model(

@@ -21,7 +21,7 @@ from ballast.io.digest import file_sha256
 from ballast.models.heads import SCALE
 
 # Architectures that consist of embeddings and a plain stack of layers.
-STACKED_ARCHITECTURES = frozenset({"bert", "camembert", "roberta", "xlm-roberta"})
+STACKED_ARCHITECTURES = frozenset({"bert", "camembert", "mpnet", "roberta", "xlm-roberta"})
 # Memory for the hidden states of texts; twice as much while parts are concatenated. If they need more, each text passes the
 # frozen layers in every epoch.
 MAXIMUM_BYTES = 2 * 2**30

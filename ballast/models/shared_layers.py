@@ -37,13 +37,16 @@ def same_weights(first: nn.Module, second: nn.Module) -> bool:
 
 
 def n_shared(first: PreTrainedModel, second: PreTrainedModel) -> int:
-    """Number of the lowest layers, below the last one, with the same weights; 0 if the embeddings differ."""
+    """Number of the lowest layers, below the last one, with the same weights; 0 if what they all read differs."""
     ours, theirs = first.base_model, second.base_model
     settings = [
         {key: value for key, value in network.config.to_dict().items() if key not in OF_NO_EFFECT}
         for network in (first, second)
     ]
-    if settings[0] != settings[1] or not same_weights(ours.embeddings, theirs.embeddings):
+    # Of MPNet, all layers read the position bias of the encoder.
+    beside = [name for name, _ in ours.encoder.named_children() if name != "layer"]
+    read = [same_weights(getattr(ours.encoder, name), getattr(theirs.encoder, name)) for name in beside]
+    if settings[0] != settings[1] or not same_weights(ours.embeddings, theirs.embeddings) or not all(read):
         return 0
     pairs = zip(ours.encoder.layer[:-1], theirs.encoder.layer[:-1], strict=True)
     return next((at for at, pair in enumerate(pairs) if not same_weights(*pair)), len(ours.encoder.layer) - 1)

@@ -9,6 +9,7 @@ from ballast.exceptions import UserError
 from stages.store.files import read_json
 from stages.store.params import read_params
 from stages.store.project import PROJECT, Project
+from stages.store.training_sections import Train
 
 
 def chosen(project: Project = PROJECT) -> dict[str, Any]:
@@ -26,9 +27,8 @@ def values_of(auto: Sequence[str], project: Project) -> dict[str, Any]:
     return {key: found[key] for key in auto}
 
 
-def encoder_settings(project: Project = PROJECT) -> dict[str, Any]:
-    """The settings that determine the result of a training, without the seed."""
-    train = read_params(project.params).train
+def encoder_settings(train: Train, project: Project = PROJECT) -> dict[str, Any]:
+    """The settings of the section `train` that determine the result of a training, without the seed."""
     return {**train.settings(), **values_of(train.auto, project)}
 
 

@@ -222,7 +222,7 @@ def value_at(content: Mapping[str, Any], key: str) -> float | None:
 def settings_digest() -> str:
     """A digest of the main settings that determine a study's result: training and the production prior."""
     params = read_params()
-    content = {"train": encoder_settings(), "production.prior": params.production.prior}
+    content = {"train": encoder_settings(params.train), "production.prior": params.production.prior}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
