@@ -17,9 +17,19 @@ from playwright.sync_api import Browser, sync_playwright
 
 from ballast.exceptions import UserError
 from ballast.techniques import build
+from stages.pages.report.studies_view import learning_rates
 from stages.store.files import read_json, write_json
 from stages.store.project import PROJECT
-from stages.store.studies import POOLED_NAME, known_studies, read_variants, result_path, study_results, variant_folder
+from stages.store.section import checked
+from stages.store.studies import (
+    POOLED_NAME,
+    Result,
+    known_studies,
+    read_variants,
+    result_path,
+    study_results,
+    variant_folder,
+)
 from tests.project import ROOT, TINY_TRAINING, Project, corpus, project_copy, ran, yaml
 
 COUNTS = {"ham": 1000, "spam": 100}
@@ -132,6 +142,7 @@ def test_logits_are_kept_and_weights_and_texts_are_not(studied: Project) -> None
     files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     assert files == {
         str(PROJECT.messages),
+        str(PROJECT.encoder),
         "training.json",
         str(PROJECT.logits / "downsample/1.npz"),
     }
@@ -203,8 +214,13 @@ def test_a_list_of_encoders_is_a_variant_for_each(studied: Project, tiny_encoder
     assert studied.repro(path_of("encoders")) == stages_of("encoders", str(tiny_encoder), "other/encoder")
     one, other = result(studied, "encoders")["rows"]
     assert [one["variant"], other["variant"]] == [str(tiny_encoder), "other/encoder"]
+    assert one["encoder"] == other["encoder"] == {key: TINY_TRAINING[key] for key in ("learning_rate", "frozen_layers")}
     # The same weights under another name.
     assert other["differences"]["corrected"]["spam.f1"]["difference"] == 0
+    shown = read_json(studied.folder / PROJECT.study_results / "encoders.json")
+    assert learning_rates(checked(Result, shown, "")) == ""
+    shown["rows"][1]["encoder"]["learning_rate"] = 0.0005
+    assert learning_rates(checked(Result, shown, "")) == f"Learning rates: {tiny_encoder} 0.003, other/encoder 0.0005."
 
 
 def test_a_learning_curve_keeps_the_test_set(studied: Project) -> None:

@@ -70,6 +70,8 @@ class Row(Section):
     at: float | None
     seeds: Annotated[list[Seed], Field(min_length=1)]
     training: dict[str, float]
+    # Results of earlier versions lack it.
+    encoder: dict[str, float] | None = None
     metrics: dict[str, dict[str, dict[str, float]]]
     compared_with: str | None
     differences: dict[str, dict[str, dict[str, Any]]] | None

@@ -20,6 +20,7 @@ Logits = dict[str, dict[str, list[np.ndarray]]]
 class Tested:
     """A variant's test set: rows (id, class, group), the protocol, and logits by family and technique, one array a training.
 
+    encoder : the learning rate and the frozen layers of the variant, or of its first fold.
     folds : (n,) fold of each row, one array for each repeat; empty if a single test set is not divided.
     """
 
@@ -27,6 +28,7 @@ class Tested:
     protocol: Protocol
     logits: Logits
     training: Mapping[str, dict[str, float]]
+    encoder: Mapping[str, float]
     folds: Sequence[np.ndarray] = ()
 
     @property
@@ -59,7 +61,7 @@ def together(folds: Sequence[Tested]) -> Tested:
     }
     fold_of = np.repeat(np.arange(len(folds)), [len(fold.rows) for fold in folds])[order]
     protocol = replace(folds[0].protocol, test=test)
-    return Tested(rows=rows, protocol=protocol, logits=logits, training=training, folds=[fold_of])
+    return replace(folds[0], rows=rows, protocol=protocol, logits=logits, training=training, folds=[fold_of])
 
 
 def repeats_as_one(study: str, folds: Mapping[str, Variant], tested: Mapping[str, Tested]) -> Tested:

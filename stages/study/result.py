@@ -39,7 +39,7 @@ from stages.store.studies import (
     value_at,
     variant_folder,
 )
-from stages.store.training_sections import Evaluate
+from stages.store.training_sections import Evaluate, Train
 from stages.store.units import read_with_units
 from stages.study.pooling import Logits, Tested, pooled
 from stages.study.variation import Entry, claim_names, name_of, varied_draws, with_claim_metrics
@@ -59,7 +59,14 @@ def read_tested(project: Project, variant: Variant) -> Tested:
         logits["raw"][name] = [scores.test.astype(np.float64) for scores in adjusted.scores]
         logits["corrected"][name] = list(adjusted.test)
     rows = messages.test()[["id", "class", "group"]].reset_index(drop=True)
-    return Tested(rows=rows, protocol=protocol, logits=logits, training=read_json(project.training))
+    encoder = read_json(project.encoder)
+    return Tested(
+        rows=rows,
+        protocol=protocol,
+        logits=logits,
+        training=read_json(project.training),
+        encoder={key: encoder[key] for key in Train.AUTO},
+    )
 
 
 def differences(
@@ -153,6 +160,7 @@ def result(study: str) -> Result:
             at=value_at(content[variant], settings.axis.key) if settings.axis else None,
             seeds=next(iter(variants.values())).params.train.seeds,
             training=tested[variant].training[name],
+            encoder=dict(tested[variant].encoder),
             metrics={family: {key: dict(of_technique.metrics[family][key]) for key in metrics} for family in FAMILIES},
             compared_with=name_of(compared_with[variant, name]) if (variant, name) in compared_with else None,
             differences=by_row.get((variant, name)),

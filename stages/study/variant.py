@@ -1,7 +1,8 @@
 """Train one variant of a study with the stages of the main pipeline, in a separate folder.
 
 Reads `params.yaml`, the study's `params.yaml` and the main data; writes `studies/<study>/variants/<variant>/`: the
-messages without their texts, the logits, and the counts of training messages. All variants are validated before one trains.
+messages without their texts, the logits, the settings of the encoder, and the counts of training messages. All variants are
+validated before one trains.
 """
 
 from __future__ import annotations
@@ -97,6 +98,7 @@ def main(study: str, variant: str) -> None:
             shutil.copytree(project.logits, written.logits)
             shutil.copy(project.training, written.training)
             written.messages.parent.mkdir()
+            shutil.copy(project.encoder, written.encoder)
             write_table(written.messages, messages)
 
 

@@ -130,6 +130,14 @@ def chart_lines(result: Result, key: str, across: Callable[[float], float]) -> t
     return corner, lines
 
 
+def learning_rates(result: Result) -> str:
+    """The learning rate of each variant, as a sentence; empty if all have the same, or if the result does not say."""
+    rates = {row.variant: row.encoder["learning_rate"] for row in result.rows if row.encoder is not None}
+    if len(set(rates.values())) < 2:
+        return ""
+    return "Learning rates: " + ", ".join(f"{variant} {rate:g}" for variant, rate in rates.items()) + "."
+
+
 def table(result: Result) -> dict[str, Any]:
     """Rows of each family: metrics of the rarest class with intervals, and the difference from the reference."""
     axes = {
@@ -186,6 +194,7 @@ def studies(results: Mapping[str, Result | None], board: Mapping[str, Any]) -> S
             "charts": charts(result),
             "techniques": list(dict.fromkeys(row.technique for row in result.rows)),
             "table": table(result),
+            "learning_rates": learning_rates(result),
         }
         for name, result in results.items()
         if result is not None
