@@ -43,6 +43,7 @@ READERS: dict[str, tuple[str, ...]] = {
     "data/feedback.parquet": ("ingest", "prepare"),
     "data/ingest.json": ("techniques", "evaluate", "select", "compare", "report", "promote"),
     "data/validation.json": ("select", "report"),
+    "data/encoder.json": ("train", "report"),
     "data/techniques/*.json": ("resample", "train", "evaluate"),
     "data/samples/*/*.parquet": ("train",),
     "models/*/*/*": ("probe", "promote"),
@@ -150,7 +151,8 @@ def built(folder: Path, python: Path) -> Project:
 
     # The technique takes no training steps, so this curve is simulated.
     project = selected_project(folder, python, COUNTS)
-    for stage in ("validate", "errors"):
+    project.edit({"train.frozen_layers": "auto"})
+    for stage in ("encoder", "validate", "errors"):
         done(project.stage_here(stage))
     for result in (ROOT / "studies/results").glob("*.json"):
         shutil.copy(result, project.folder / "studies/results")

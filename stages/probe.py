@@ -48,8 +48,8 @@ def check_lengths(name: str, model: Model, texts: list[str]) -> None:
     tokens, limit = counted
     at = int(np.argmax(tokens > limit))
     raise UserError(
-        f"params.yaml: probe.texts entry {at + 1} has {tokens[at]} tokens, but {name} reads {limit} (train.max_length);"
-        " shorten it"
+        f"params.yaml: probe.texts entry {at + 1} has {tokens[at]} tokens, but {name} reads {limit} (train.max_length and"
+        " train.long_texts); shorten it"
     )
 
 

@@ -97,7 +97,10 @@ def test_texts_that_would_be_cut_are_errors_and_perturbed_ones_are_left_out(work
     for name in ("baseline", "smote"):
         workspace.edit({"techniques": {name: {}}})
         error = workspace.stage_here("probe").error
-        assert f"probe.texts entry 2 has 16 tokens, but {name} reads 12 (train.max_length); shorten it" in error
+        assert (
+            f"probe.texts entry 2 has 16 tokens, but {name} reads 12 (train.max_length and train.long_texts); shorten it"
+            in error
+        )
     assert read_json(workspace.folder / PROJECT.probes / "baseline.json") == probe
     workspace.edit({"techniques": {"majority": {}}})
     assert workspace.stage_here("probe").code == 0, "it reads texts of any length"

@@ -193,6 +193,8 @@ def test_lines_of_the_terminal() -> None:
         " set train.max_length: 256 "
     )
     assert "the largest that the encoder can read" in length_lines(lengths(60, 100, sufficient=512))[1]
+    spread = lengths(0, 100) | {"long_texts": "windows", "limit": 2018}
+    assert length_lines(spread) == ["no message is longer than 2,018 tokens (train.max_length and train.long_texts)"]
     none_left = length_lines(lengths(60, 100, sufficient=128))[1]
     assert "the encoder cannot read more" in none_left and "set train.max_length" not in none_left
 

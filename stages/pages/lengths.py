@@ -38,6 +38,12 @@ def longer_than_read(lengths: Mapping[str, Any]) -> str:
     return f"{longer(counts)} {verb} longer than {limit}"
 
 
+def longer_than_set(lengths: Mapping[str, Any]) -> str:
+    """`longer_than_read` with the settings that set the limit."""
+    keys = "train.max_length and train.long_texts" if lengths["long_texts"] == WINDOWS else "train.max_length"
+    return f"{longer_than_read(lengths)} ({keys})"
+
+
 def most_affected(lengths: Mapping[str, Any]) -> str:
     """The label with the largest share of longer messages."""
     of_label = lengths["by_class"]
@@ -65,7 +71,7 @@ def advice(lengths: Mapping[str, Any]) -> str:
 
 def length_lines(lengths: Mapping[str, Any]) -> list[str]:
     """Lines for the terminal: how much is cut off, and advice if it is much."""
-    line = f"{longer_than_read(lengths)} (train.max_length)"
+    line = longer_than_set(lengths)
     if lengths["all"]["longer"]:
         line += f"; the encoder does not see the rest, {share_in_words(lengths['all']['share_of_tokens_cut'])} of all text"
     label = most_affected(lengths)
@@ -81,13 +87,13 @@ def of_data(lengths: Mapping[str, Any] | None) -> str:
     """What encoders read of the messages, for the report."""
     if lengths is None:
         return "The lengths of the messages are not counted, because the encoder could not be loaded."
-    sentence = capitalize_first(longer_than_read(lengths))
+    sentence = capitalize_first(longer_than_set(lengths))
     if not lengths["all"]["longer"]:
-        return f"{sentence} (train.max_length), so encoders read whole messages."
+        return f"{sentence}, so encoders read whole messages."
     label = most_affected(lengths)
     counts = lengths["by_class"][label]
     sentences = [
-        f"{sentence} (train.max_length).",
+        f"{sentence}.",
         f"Encoders read a part of each: {what_is_read(lengths['max_length'], lengths['long_texts'])} (train.long_texts);"
         f" {share_in_words(lengths['all']['share_of_tokens_cut'])} of all text is not read.",
         f"The class {label} is affected most: {longer(counts)}, {share_in_words(counts['share_of_tokens_cut'])} of its text.",
