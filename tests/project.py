@@ -108,6 +108,8 @@ TINY_TRAINING = {
     "frozen_layers": 0,
     "precision": "fp32",
 }
+# The numbers that the stage `encoder` chooses for the example, which takes a minute.
+NOT_AUTO = {"train.learning_rate": 5e-4, "train.frozen_layers": 5}
 
 
 def environment(**changes: str) -> dict[str, str]:
@@ -215,7 +217,7 @@ def workspace(folder: Path) -> Project:
         shutil.copy(ROOT / name, folder / name)
     (folder / "data/raw").mkdir()
     made = Project(folder, ROOT)
-    made.edit({"ingest.source": "file", "ingest.path": "messages.csv", "train.seeds": [0]})
+    made.edit({"ingest.source": "file", "ingest.path": "messages.csv", "train.seeds": [0], **NOT_AUTO})
     return made
 
 
@@ -231,7 +233,7 @@ def project_copy(folder: Path, python: Path | None = None) -> Project:
         if not any(fnmatch(name, pattern) for pattern in RESULTS) and (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
-    Project(folder, folder).edit({"train.seeds": [0]})
+    Project(folder, folder).edit({"train.seeds": [0], **NOT_AUTO})
     as_somebody = ["-c", "user.name=test", "-c", "user.email=test@localhost", "-c", "commit.gpgsign=false"]
     for command in (["init", "--quiet"], ["add", "."], [*as_somebody, "commit", "--quiet", "--no-verify", "-m", "A copy"]):
         subprocess.run(["git", *command], cwd=folder, check=True)

@@ -30,6 +30,7 @@ from stages.store.studies import (
     study_results,
     variant_folder,
 )
+from stages.store.training_sections import Train
 from tests.project import ROOT, TINY_TRAINING, Project, corpus, project_copy, ran, yaml
 
 COUNTS = {"ham": 1000, "spam": 100}
@@ -340,6 +341,7 @@ def test_the_studies_of_the_repository_are_read(workspace: Project) -> None:
     shutil.copytree(ROOT / PROJECT.studies, workspace.folder / PROJECT.studies)
     shutil.copy(ROOT / PROJECT.params, workspace.folder / PROJECT.params)
     write_json(workspace.folder / PROJECT.ingest, {"labels": COUNTS})
+    write_json(workspace.folder / PROJECT.encoder, {"learning_rate": 5e-4, "frozen_layers": 5, "auto": list(Train.AUTO)})
     with contextlib.chdir(workspace.folder):
         variants = {study: read_variants(study) for study in known_studies()}
     assert {study: len(each) for study, each in variants.items()} == {
