@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -24,6 +23,7 @@ from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, get_curre
 from ballast.cli import parser, run
 from ballast.exceptions import UserError
 from flows.failures import explained_api_errors
+from flows.ports import check_port
 from flows.prefect_server.auth import (
     ADDRESS_FILE,
     ANY_ADDRESS,
@@ -50,17 +50,6 @@ START_SECONDS = 180.0
 # Variables that the worker and its runs must not see: the server's database password and auth string.
 SERVER_ONLY = ("PREFECT_SERVER_DATABASE_", "PREFECT_API_DATABASE_", SERVER)
 WORKER = [sys.executable, "-m", "prefect", "--no-prompt", "worker", "start", "--pool", POOL, "--install-policy", "never"]
-
-
-def check_port(host: str, port: int) -> None:
-    """Raise UserError if this process cannot listen on a port."""
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except (OSError, OverflowError) as error:
-            reason = error.strerror if isinstance(error, OSError) else str(error)
-            raise UserError(f"cannot listen on {host}:{port} ({reason}); choose another port with --port") from error
 
 
 async def wait_until_ready(client: PrefectClient, server: Service | None) -> None:

@@ -42,6 +42,14 @@ class Score(Section):
     quarantine: Annotated[float, Field(ge=0, le=1)]
 
 
+class Endpoint(Section):
+    max_wait_ms: Annotated[float, Field(ge=0, le=1000)] = 5.0
+    batch: Annotated[int, Field(ge=1, le=100_000)] = 512
+    messages: Annotated[int, Field(ge=1, le=100_000)] = 1000
+    megabytes: Annotated[int, Field(ge=1, le=1000)] = 10
+    waiting: Annotated[int, Field(ge=1, le=10_000_000)] = 10_000
+
+
 class Watch(Section):
     confidence: Annotated[float, Field(ge=0.5, lt=1)]
     false_alarm: Share
@@ -74,6 +82,7 @@ class Production(Section):
     keep: Keep
     webhook: Annotated[str | None, BeforeValidator(elsewhere)]
     score: Score
+    endpoint: Endpoint = Endpoint()
     watch: Watch
     retrain: Retrain
 

@@ -193,6 +193,11 @@ class Project:
         return self.deployed / "current.json"
 
     @property
+    def answered(self) -> Path:
+        """The messages that the endpoint answered, by window."""
+        return self.production / "answered"
+
+    @property
     def scored(self) -> Path:
         return self.production / "scored"
 

@@ -29,6 +29,10 @@ REMEDIES = (
     ),
     (r"production/deployed/\.announced$", "delete it: the next `python -m flows.promote` announces all switches again"),
     (r"production/scored/(?P<window>[^/]+)\.parquet$", "run `python -m flows.score SOURCE --window {window}`"),
+    (
+        r"production/answered/(?P<window>[^/]+)\.sqlite$",
+        "stop the endpoint, save what `sqlite3 production/answered/{window}.sqlite .recover` can read, and delete the file",
+    ),
     (r"production/watch/(?P<window>[^/]+)\.json$", "delete it, then run `python -m flows.watch --window {window}`"),
     (
         r"production/feedback\.parquet$",

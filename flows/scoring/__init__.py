@@ -1,0 +1,1 @@
+"""The HTTP endpoint's parts: requests, batches, the process that scores, logs and metrics."""

@@ -1,0 +1,165 @@
+"""Requests to the endpoint: their form, the limits of a body, and one readable sentence for each error."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, ValidationError
+from starlette.requests import ClientDisconnect, Request
+
+from ballast.io.printable import one_line
+
+BODY_SECONDS = 30.0
+SHOWN_PROBLEMS, SHOWN_NAME = 20, 60
+EXPECTED = 'expected {"messages": [{"id": "1", "text": "..."}]}'
+WORDS = {
+    "id": "the id is not a string or an integer",
+    "text": "the text is not a string",
+}
+
+
+class Message(BaseModel):
+    """A message to score; the id names it in this window and the one before."""
+
+    model_config = ConfigDict(extra="forbid")
+    id: StrictStr | StrictInt
+    text: StrictStr
+
+
+class Messages(BaseModel):
+    """The body of a request."""
+
+    model_config = ConfigDict(extra="forbid")
+    messages: Annotated[list[Message], Field(min_length=1)]
+
+
+class Answer(BaseModel):
+    """The answer to a message."""
+
+    id: str | int
+    label: Annotated[str, Field(description="decision at the operating point")]
+    probabilities: Annotated[dict[str, float], Field(description="by label, on the production prior")]
+    review: Annotated[bool, Field(description="whether a person decides this message")]
+    version: Annotated[str, Field(description="the deployed version that answered")]
+
+
+class Answers(BaseModel):
+    """The answers in the order of the messages."""
+
+    answers: list[Answer]
+
+
+class Problem(BaseModel):
+    """What is wrong with a message; entries count from 0."""
+
+    entry: int
+    problem: str
+
+
+class Problems(BaseModel):
+    """Why a request was not answered; nothing of it was scored."""
+
+    detail: str
+    errors: list[Problem] = []
+
+
+class RequestError(Exception):
+    """A request that is not answered: the status, a sentence, and the entries that are wrong."""
+
+    def __init__(self, status: int, detail: str, errors: Sequence[Mapping[str, Any]] = ()) -> None:
+        super().__init__(detail)
+        self.status, self.detail, self.errors = status, detail, list(errors)
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """The body of the response."""
+        shown = [{**error, "problem": one_line(error["problem"])} for error in self.errors[:SHOWN_PROBLEMS]]
+        return {"detail": one_line(self.detail), "errors": shown}
+
+
+async def read_body(request: Request, megabytes: int) -> bytes:
+    """The body of a request; raises RequestError if it is no JSON by its header, too large or too slow."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise RequestError(415, f"the content type is {kind[:SHOWN_NAME] or 'missing'}; send Content-Type: application/json")
+    most = megabytes * 1_000_000
+    too_large = RequestError(
+        413, f"the body is larger than {megabytes} MB (production.endpoint.megabytes); send several requests"
+    )
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and len(declared) < 20 and int(declared) > most:
+        raise too_large
+    body = bytearray()
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > most:
+                    raise too_large
+    except TimeoutError as error:
+        raise RequestError(408, f"the body did not arrive within {BODY_SECONDS:g} s; send it again") from error
+    except ClientDisconnect as error:
+        raise RequestError(400, "the connection was closed before the body was complete") from error
+    return bytes(body)
+
+
+def parse_messages(body: bytes, most: int) -> list[dict[str, Any]]:
+    """The messages (id, text) in a body; raises RequestError that names each wrong entry.
+
+    >>> parse_messages(b'{"messages": [{"id": 1, "text": "hello"}]}', 10)
+    [{'id': 1, 'text': 'hello'}]
+    >>> parse_messages(b'{"messages": [{"id": 1, "text": null}]}', 10)
+    Traceback (most recent call last):
+    flows.scoring.requests.RequestError: entry 0: the text is not a string
+    """
+    try:
+        messages = Messages.model_validate_json(body).messages
+    except ValidationError as error:
+        raise request_error(error) from error
+    if len(messages) > most:
+        raise RequestError(
+            422, f"{len(messages):,} messages, more than {most:,} (production.endpoint.messages); send several requests"
+        )
+    return [{"id": message.id, "text": message.text} for message in messages]
+
+
+def request_error(error: ValidationError) -> RequestError:
+    """What is wrong with a body, in words that hold nothing of its texts."""
+    details = error.errors(include_input=False, include_url=False, include_context=False)
+    if details[0]["type"] == "json_invalid":
+        return RequestError(
+            400, f"the body is not JSON in UTF-8: {details[0]['msg'].removeprefix('Invalid JSON: ')}; {EXPECTED}"
+        )
+    problems: dict[int, str] = {}
+    for detail in details:
+        match detail["loc"]:
+            case ("messages", int(entry), *rest):
+                problems.setdefault(entry, entry_problem(detail["type"], [str(part) for part in rest]))
+    if problems:
+        return entries_error(422, [{"entry": entry, "problem": problem} for entry, problem in problems.items()])
+    name = str(details[0]["loc"][0])[:SHOWN_NAME] if details[0]["loc"] else ""
+    found = {
+        "missing": "no key 'messages'",
+        "extra_forbidden": f"unknown key {name!r}",
+        "too_short": "no messages",
+    }.get(details[0]["type"], "the messages are not a list of objects" if name else "the body is not an object")
+    return RequestError(422, f"{found}; {EXPECTED}")
+
+
+def entry_problem(kind: str, place: Sequence[str]) -> str:
+    """What is wrong with a message, from the kind of pydantic's error and its place within the message."""
+    if not place:
+        return "is not an object with id and text"
+    if kind == "missing":
+        return f"no {place[0]}"
+    if kind == "extra_forbidden":
+        return f"unknown key {place[0][:SHOWN_NAME]!r}; expected id and text"
+    return WORDS.get(place[0], "is invalid")
+
+
+def entries_error(status: int, errors: Sequence[Mapping[str, Any]]) -> RequestError:
+    """The error of a request with wrong entries; its sentence names the first."""
+    more = f" ({len(errors) - 1:,} more entries are wrong)" if len(errors) > 1 else ""
+    return RequestError(status, f"entry {errors[0]['entry']}: {errors[0]['problem']}{more}", errors)

@@ -1,0 +1,140 @@
+"""The messages that the endpoint answered, by window: an SQLite database that each batch is written to before it is answered.
+
+A batch is one transaction, and SQLite syncs it to the disk, so that a killed process leaves all of a batch or nothing. Each row
+holds the sha256 of its content, which is checked whenever the row is read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ballast.exceptions import UserError
+from stages.store.project import PROJECT
+from stages.store.remedies import damaged
+
+ENDING = ".sqlite"
+# What SQLite has beside a database while a process uses it.
+COMPANIONS = ("-wal", "-shm")
+TABLE = """
+CREATE TABLE IF NOT EXISTS answered (
+    number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, text TEXT NOT NULL, answer TEXT NOT NULL, version TEXT NOT NULL,
+    sha256 TEXT NOT NULL
+)"""
+COLUMNS = "id, text, answer, version, sha256"
+# SQLite's default limit of variables in a statement was 999 for many years.
+IDS_AT_ONCE = 900
+# A reader holds no lock for longer.
+BUSY_SECONDS = 30.0
+
+
+class Answer(NamedTuple):
+    """A message, its answer (label, probabilities, review, version), and the sha256 of the version's manifest."""
+
+    id: str
+    text: str
+    answer: dict[str, Any]
+    version: str
+
+
+def path_of(window: str) -> Path:
+    """The database of a window."""
+    return PROJECT.answered / f"{window}{ENDING}"
+
+
+def row_sha256(id_: str, text: str, answer: str, version: str) -> str:
+    """The sha256 of a row's content."""
+    return hashlib.sha256(json.dumps([id_, text, answer, version]).encode()).hexdigest()
+
+
+def row_of(answer: Answer) -> tuple[str, str, str, str, str]:
+    """The columns of an answer."""
+    content = (answer.id, answer.text, json.dumps(answer.answer, sort_keys=True, ensure_ascii=False), answer.version)
+    return (*content, row_sha256(*content))
+
+
+def answer_of(path: Path, row: Sequence[str]) -> Answer:
+    """The answer in the columns of a row; raises UserError if its sha256 is wrong."""
+    *content, sha256 = row
+    if not all(isinstance(value, str) for value in row) or row_sha256(*content) != sha256:
+        raise damaged(path, "the sha256 of a row is wrong")
+    return Answer(content[0], content[1], json.loads(content[2]), content[3])
+
+
+@contextmanager
+def readable_errors(path: Path) -> Iterator[None]:
+    """Raise SQLite's errors as UserError that names the file."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise UserError(f"{path}: cannot be used: {error}; check the disk's space and the file's permissions") from error
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+        raise damaged(path, error) from error
+
+
+class Answered:
+    """The open database of a window; it is created if it is missing."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with readable_errors(path):
+            self._database = sqlite3.connect(path, timeout=BUSY_SECONDS)
+            # Readers do not wait for the writer, and a commit syncs one file.
+            self._database.execute("PRAGMA journal_mode=WAL")
+            self._database.execute("PRAGMA synchronous=FULL")
+            self._database.execute(TABLE)
+
+    def add(self, answers: Iterable[Answer]) -> None:
+        """Write answers in one transaction; when this returns they are on the disk."""
+        values = ", ".join("?" for _ in COLUMNS.split(","))
+        with readable_errors(self.path), self._database:
+            self._database.executemany(f"INSERT INTO answered ({COLUMNS}) VALUES ({values})", map(row_of, answers))
+
+    def find(self, ids: Sequence[str]) -> dict[str, Answer]:
+        """The answers to those of the ids that have one, by id; raises UserError if a row is damaged."""
+        answers = {}
+        with readable_errors(self.path):
+            for start in range(0, len(ids), IDS_AT_ONCE):
+                some = ids[start : start + IDS_AT_ONCE]
+                query = f"SELECT {COLUMNS} FROM answered WHERE id IN ({', '.join('?' for _ in some)})"
+                answers.update({row[0]: answer_of(self.path, row) for row in self._database.execute(query, some)})
+        return answers
+
+    def close(self) -> None:
+        """Close the database; SQLite then removes the files beside it."""
+        self._database.close()
+
+
+def read_answered(path: Path) -> Iterator[Answer]:
+    """The answers in a window's database, in the order in which they were given; raises UserError if it is damaged."""
+    with readable_errors(path), closing(sqlite3.connect(path, timeout=BUSY_SECONDS)) as database:
+        for row in database.execute(f"SELECT {COLUMNS} FROM answered ORDER BY number"):
+            yield answer_of(path, row)
+
+
+def check_answered(path: Path) -> None:
+    """Raise UserError unless a database is whole and each row has the content that was written."""
+    with readable_errors(path), closing(sqlite3.connect(path, timeout=BUSY_SECONDS)) as database:
+        ((result,),) = database.execute("PRAGMA integrity_check(1)")
+    if result != "ok":
+        raise damaged(path, result)
+    for _ in read_answered(path):
+        pass
+
+
+def window_before(window: str) -> str | None:
+    """The newest window with answers before a window; None if there is none. The names of windows sort by time."""
+    names = [path.name.removesuffix(ENDING) for path in PROJECT.answered.glob(f"*{ENDING}")]
+    return max((name for name in names if name < window), default=None)
+
+
+def remove_answered(path: Path) -> None:
+    """Delete a database and the files that SQLite has beside it."""
+    for name in (path.name, *(f"{path.name}{ending}" for ending in COMPANIONS)):
+        path.with_name(name).unlink(missing_ok=True)

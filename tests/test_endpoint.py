@@ -1,0 +1,362 @@
+"""The endpoint: answers as in a window, what is written, invalid requests, promotions and kills under load."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ballast.exceptions import UserError
+from flows.scoring.guard import token_for
+from stages.production.answered import read_answered
+from stages.store.project import PROJECT
+from tests.deployed import deploy, prior_model, tfidf
+from tests.endpoint_fixtures import Endpoint, children, endpoint, gone, switch
+from tests.flow_fixtures import eventually
+from tests.project import Project, corpus, workspace
+
+MESSAGES = corpus({"ham": 60, "spam": 30})
+COSTS = {"ham": {"ham": 0.0, "spam": 1.0}, "spam": {"ham": 7.0, "spam": 0.0}}
+REVIEW = {"kind": "cost", "limit": 0.1, "cut": 0.1, "share": None, "thresholds": {"low": 0.05, "high": 0.9}}
+CHANGES = {
+    "effective_prior": {"ham": 0.6, "spam": 0.4},
+    "production_prior": {"ham": 0.9, "spam": 0.1},
+    "operating_point": {"costs": COSTS, "review": REVIEW},
+}
+# A year, so that no test runs over the end of a window.
+WINDOW = {"production.score.id_column": "id", "production.score.window": "w%Y"}
+
+
+def made(folder: Path) -> Project:
+    """A workspace with a deployed linear model, and a second version of another model."""
+    folder.mkdir(exist_ok=True)
+    project = workspace(folder)
+    project.edit(WINDOW)
+    deploy(folder, prior_model({"ham": 0.8, "spam": 0.2}), "0002")
+    deploy(folder, tfidf(MESSAGES), "0001", **CHANGES)
+    return project
+
+
+def as_messages(texts: Sequence[str], name: str = "m") -> list[dict[str, Any]]:
+    return [{"id": f"{name}{at}", "text": text} for at, text in enumerate(texts)]
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
+    with endpoint(made(tmp_path_factory.mktemp("endpoint"))) as started:
+        yield started
+
+
+def written(project: Project) -> list[str]:
+    """The ids in the databases of all windows."""
+    paths = sorted((project.folder / PROJECT.answered).glob("*.sqlite"))
+    return [answer.id for path in paths for answer in read_answered(path)]
+
+
+def test_the_answers_are_those_of_a_window(running: Endpoint) -> None:
+    messages = as_messages(list(MESSAGES["text"]), "same")
+    answers = running.answers(messages)
+    running.project.write("messages.jsonl", pd.DataFrame(messages))
+    done = running.project.stage_here("score", source="messages.jsonl", window="other")
+    assert done.code == 0, done.stderr
+    table = pd.read_parquet(running.project.folder / PROJECT.scored / "other.parquet")
+    assert [answer["id"] for answer in answers] == list(table["id"])
+    assert [answer["label"] for answer in answers] == list(table["label"])
+    assert {answer["label"] for answer in answers} == {"ham", "spam"}
+    assert [answer["review"] for answer in answers] == list(table["review"])
+    assert 0 < sum(answer["review"] for answer in answers) < len(answers)
+    assert {answer["version"] for answer in answers} == set(table["model"]) == {"0001"}
+    got = [[answer["probabilities"][label] for label in ("ham", "spam")] for answer in answers]
+    np.testing.assert_allclose(got, table[["p_ham", "p_spam"]], rtol=1e-6)
+
+
+def test_requests_that_are_scored_together_get_the_answers_that_they_get_alone(running: Endpoint) -> None:
+    texts = list(MESSAGES["text"][:40])
+    alone = [running.answers([{"id": f"alone{at}", "text": text}])[0] for at, text in enumerate(texts)]
+    together: list[Any] = [None] * len(texts)
+
+    def ask(at: int) -> None:
+        together[at] = running.answers([{"id": f"together{at}", "text": texts[at]}])[0]
+
+    threads = [threading.Thread(target=ask, args=[at]) for at in range(len(texts))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for one, other in zip(alone, together, strict=True):
+        assert (one["label"], one["review"]) == (other["label"], other["review"])
+        assert one["probabilities"] == pytest.approx(other["probabilities"], rel=1e-6)
+    metrics = running.client.get("/metrics").text
+    (count,) = (float(line.split()[1]) for line in metrics.splitlines() if line.startswith("ballast_batch_messages_count"))
+    assert count < len([line for line in running.events("request") if line["status"] == 200]), "some were scored together"
+
+
+def test_a_message_that_is_sent_again_is_answered_from_what_was_written(running: Endpoint) -> None:
+    first = running.answers([{"id": "again", "text": "call to claim"}, {"id": 7, "text": "seven"}])
+    assert running.answers([{"id": 7, "text": "seven"}, {"id": "again", "text": "call to claim"}]) == first[::-1]
+    assert running.answers([{"id": "7", "text": "seven"}])[0] == {**first[1], "id": "7"}
+    assert written(running.project).count("again") == written(running.project).count("7") == 1
+    conflict = running.score([{"id": "new one", "text": "new"}, {"id": "again", "text": "another text"}])
+    problem = "another text was answered under this id; send it under a new id"
+    assert (conflict.status_code, conflict.json()["errors"]) == (409, [{"entry": 1, "problem": problem}])
+    assert conflict.json()["detail"] == f"entry 1: {problem}"
+    assert "new one" not in written(running.project), "nothing of such a request is scored"
+
+
+def body(*messages: object) -> bytes:
+    return json.dumps({"messages": messages}).encode()
+
+
+WORD = "a-token-of-many-characters"
+OK = {"id": "fine", "text": "fine"}
+INVALID: dict[str, tuple[bytes, int, str]] = {
+    "no JSON": (b"hello", 400, "the body is not JSON in UTF-8: "),
+    "nothing": (b"", 400, "the body is not JSON in UTF-8: "),
+    "half a body": (body(OK)[:-3], 400, "the body is not JSON in UTF-8: "),
+    "Latin-1": ('{"messages": [{"id": "é", "text": "é"}]}'.encode("latin-1"), 400, "the body is not JSON in UTF-8: "),
+    "UTF-16": (body(OK).decode().encode("utf-16"), 400, "the body is not JSON in UTF-8: "),
+    "a lone surrogate": (b'{"messages": [{"id": "1", "text": "a\\ud800"}]}', 400, "the body is not JSON in UTF-8: "),
+    "deep nesting": (b"[" * 100_000, 400, "the body is not JSON in UTF-8: "),
+    "a list": (json.dumps([OK]).encode(), 422, "the body is not an object; expected "),
+    "null": (b"null", 422, "the body is not an object; expected "),
+    "no messages": (b"{}", 422, "no key 'messages'; expected "),
+    "an empty list": (body(), 422, "no messages; expected "),
+    "an unknown key": (json.dumps({"messages": [OK], "model": "x"}).encode(), 422, "unknown key 'model'; expected "),
+    "an object of messages": (b'{"messages": {"1": "a"}}', 422, "the messages are not a list of objects; expected "),
+    "a text for a message": (body(OK, "text"), 422, "entry 1: is not an object with id and text"),
+    "an unknown key of a message": (body({**OK, "lang": "en"}), 422, "entry 0: unknown key 'lang'; expected id and text"),
+    "no id": (body(OK, {"text": "a"}), 422, "entry 1: no id"),
+    "no text": (body({"id": "1"}), 422, "entry 0: no text"),
+    "null as text": (body({"id": "1", "text": None}), 422, "entry 0: the text is not a string"),
+    "a number as text": (body({"id": "1", "text": 1}), 422, "entry 0: the text is not a string"),
+    "true as id": (body({"id": True, "text": "a"}), 422, "entry 0: the id is not a string or an integer"),
+    "a fraction as id": (body({"id": 1.5, "text": "a"}), 422, "entry 0: the id is not a string or an integer"),
+    "NaN as id": (b'{"messages": [{"id": NaN, "text": "a"}]}', 422, "entry 0: the id is not a string or an integer"),
+    "NaN as text": (b'{"messages": [{"id": 1, "text": NaN}]}', 422, "entry 0: the text is not a string"),
+    "the word NaN as id": (body({"id": "NaN", "text": "a"}), 422, "entry 0: the id is NaN"),
+    "an empty id": (body({"id": "", "text": "a"}), 422, "entry 0: no id"),
+    "an id beyond 64 bits": (body({"id": 10**30, "text": "a"}), 422, "entry 0: the id is a number beyond 64 bits"),
+    "an empty text": (body(OK, {"id": "1", "text": ""}), 422, "entry 1: the text is blank"),
+    "a blank text": (body({"id": "1", "text": " \n\u00a0"}), 422, "entry 0: the text is blank"),
+    "a NUL": (body({"id": "1", "text": "a\0b"}), 422, "entry 0: the text has a NUL character"),
+    "a long text": (
+        body({"id": "1", "text": "a" * 100_001}),
+        422,
+        "entry 0: the text has 100,001 characters, more than 100,000",
+    ),
+    "an id twice": (body(OK, OK), 422, "entry 1: has the id of entry 0; expected different ids in a request"),
+    "a number and its text": (body({"id": 1, "text": "a"}, {"id": "1", "text": "b"}), 422, "entry 1: has the id of entry 0"),
+    "several": (body("a", "b", OK), 422, "entry 0: is not an object with id and text (1 more entries are wrong)"),
+    "too many": (body(*as_messages(["a"] * 1001)), 422, "1,001 messages, more than 1,000 (production.endpoint.messages)"),
+    "10 MB": (b'{"messages": ["' + b"a" * 10_000_000 + b'"]}', 413, "the body is larger than 10 MB (production.endpoint."),
+}
+
+
+@pytest.mark.parametrize("name", INVALID)
+def test_an_invalid_request_gets_one_readable_sentence_and_writes_nothing(running: Endpoint, name: str) -> None:
+    content, status, detail = INVALID[name]
+    response = running.client.post("/score", content=content, headers={"content-type": "application/json"})
+    assert (response.status_code, response.json()["detail"][: len(detail)]) == (status, detail)
+    assert "fine" not in written(running.project)
+    assert all(set(error) == {"entry", "problem"} for error in response.json()["errors"])
+
+
+def test_a_body_of_unknown_length_is_limited_too(running: Endpoint) -> None:
+    chunks = (b"a" * 1_000_000 for _ in range(11))
+    response = running.client.post("/score", content=chunks, headers={"content-type": "application/json"})
+    assert response.status_code == 413
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""])
+def test_pages_of_other_origins_cannot_send_messages(running: Endpoint, kind: str) -> None:
+    """A browser sends these types without asking; JSON needs the permission of the server, which gives none."""
+    response = running.client.post("/score", content=body(OK), headers={"content-type": kind})
+    assert response.status_code == 415
+    preflight = {"origin": "https://elsewhere.example", "access-control-request-method": "POST"}
+    assert running.client.options("/score", headers=preflight).status_code == 405
+
+
+def test_other_host_names_are_refused_without_a_token(running: Endpoint) -> None:
+    assert running.client.get("/version", headers={"host": "elsewhere.example"}).status_code == 421
+    assert running.client.get("/version", headers={"host": f"localhost:{running.port}"}).status_code == 200
+
+
+def test_oversized_headers_close_the_connection(running: Endpoint) -> None:
+    with socket.create_connection(("127.0.0.1", running.port), timeout=30) as connection:
+        connection.sendall(b"GET /health HTTP/1.1\r\nhost: localhost\r\nx-long: ")
+        received = b""
+        try:
+            for _ in range(1000):
+                connection.sendall(b"a" * 10_000)
+            received = connection.recv(100)
+        except ConnectionError:
+            pass
+        assert received == b"" or received.startswith(b"HTTP/1.1 431 ")
+    assert running.client.get("/health").json() == {"status": "ok"}
+
+
+def test_its_state_and_its_description_are_pages(running: Endpoint) -> None:
+    assert running.client.get("/version").json() == {"version": "0001", "labels": ["ham", "spam"], "problem": None}
+    assert 'ballast_version_info{version="0001"} 1.0' in running.client.get("/metrics").text
+    description = running.client.get("/openapi.json").json()
+    assert set(description["paths"]) == {"/score", "/health", "/ready", "/version", "/metrics"}
+    page = running.client.get("/docs")
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    assert "POST /score" in page.text and "src=" not in page.text and "https:" not in page.text
+    assert running.client.get("/nowhere").status_code == 404
+    assert running.client.get("/score").status_code == 405
+
+
+def test_the_log_is_json_without_texts(running: Endpoint) -> None:
+    secret = "the quick secret of a message"
+    running.answers([{"id": "logged", "text": secret}])
+    running.score([{"id": "logged", "text": f"another {secret}"}])
+    running.client.post("/score", content=body({"id": [secret], "text": secret}), headers={"content-type": "application/json"})
+    content = running.log.read_text(encoding="utf-8")
+    assert "secret" not in content
+    statuses = [line["status"] for line in running.events("request")]
+    assert statuses[-3:] == [200, 409, 422]
+
+
+@pytest.mark.parametrize(
+    ("host", "token", "words"),
+    [
+        ("0.0.0.0", None, "BALLAST_ENDPOINT_TOKEN is not set, but 0.0.0.0 accepts connections from other machines"),
+        ("127.0.0.1", "short", "BALLAST_ENDPOINT_TOKEN: expected 16 to 1,000 printable ASCII characters without spaces"),
+        ("127.0.0.1", "", "BALLAST_ENDPOINT_TOKEN: expected 16 to 1,000 printable ASCII characters without spaces"),
+    ],
+)
+def test_a_start_that_others_could_use_is_refused(
+    monkeypatch: pytest.MonkeyPatch, host: str, token: str | None, words: str
+) -> None:
+    monkeypatch.delenv("BALLAST_ENDPOINT_TOKEN", raising=False)
+    if token is not None:
+        monkeypatch.setenv("BALLAST_ENDPOINT_TOKEN", token)
+    with pytest.raises(UserError, match=f"^{re.escape(words)}"):
+        token_for(host)
+
+
+class Load:
+    """Clients that send messages until they are stopped: what was answered, by id."""
+
+    def __init__(self, started: Endpoint, clients: int = 4) -> None:
+        self.started, self.stopped = started, threading.Event()
+        self.answered: dict[str, dict[str, Any]] = {}
+        self.failures: list[str] = []
+        self.threads = [threading.Thread(target=self.send, args=[at]) for at in range(clients)]
+        for thread in self.threads:
+            thread.start()
+
+    def send(self, client: int) -> None:
+        number = 0
+        while not self.stopped.is_set():
+            number += 1
+            messages = as_messages([f"{number} {client}"] * 2, f"load{client}-{number}-")
+            try:
+                response = self.started.score(messages)
+            except Exception as error:
+                self.failures.append(type(error).__name__)
+                return
+            if response.status_code != 200:
+                self.failures.append(response.text)
+                return
+            self.answered |= {answer["id"]: answer for answer in response.json()["answers"]}
+
+    def stop(self) -> None:
+        self.stopped.set()
+        for thread in self.threads:
+            thread.join()
+
+
+@pytest.mark.slow
+def test_a_promotion_under_load_loses_no_request(tmp_path: Path) -> None:
+    with endpoint(made(tmp_path / "site")) as started:
+        load = Load(started)
+        for version in ("0002", "0001"):
+            switch(started.project.folder, version)
+            eventually(lambda version=version: started.version == version)  # type: ignore[misc]
+            before = len(load.answered)
+            eventually(lambda before=before: len(load.answered) > before + 20)  # type: ignore[misc]
+        load.stop()
+        assert load.failures == []
+        assert {answer["version"] for answer in load.answered.values()} == {"0001", "0002"}
+        assert sorted(written(started.project)) == sorted(load.answered)
+        eventually(lambda: len(children(started.process.pid)) == 1)
+
+
+@pytest.mark.slow
+def test_a_model_may_come_later_and_one_that_cannot_be_loaded_changes_nothing(workspace: Project) -> None:
+    workspace.edit(WINDOW)
+    with endpoint(workspace, wait=False, BALLAST_ENDPOINT_TOKEN=WORD) as started:
+        eventually(lambda: (workspace.folder / "endpoint.log").exists() and started.events("load_failed"))
+        ready = started.client.get("/ready")
+        assert (ready.status_code, ready.headers["retry-after"]) == (503, "1")
+        assert "so no model is deployed" in ready.json()["detail"]
+        assert started.client.get("/health").status_code == 200
+        assert started.score([OK]).status_code == 503
+        deploy(workspace.folder, tfidf(MESSAGES), "0002")
+        deploy(workspace.folder, prior_model({"ham": 0.8, "spam": 0.2}))
+        eventually(lambda: started.ready)
+        assert started.answers([OK])[0]["label"] == "ham"
+        check_token(started)
+
+        (workspace.folder / PROJECT.deployed / "0002/model/manifest.json").write_text("{}")
+        switch(workspace.folder, "0002")
+        problem = eventually(lambda: started.client.get("/version").json()["problem"])
+        assert "0002/model/manifest.json" in problem
+        assert started.answers([{"id": "1", "text": "hello"}])[0]["version"] == "0001"
+        switch(workspace.folder, "0001")
+        eventually(lambda: started.client.get("/version").json()["problem"] is None)
+
+
+def check_token(started: Endpoint) -> None:
+    """All paths but probes ask for the token, and a second start names what is in its way."""
+    for given in ("", "Bearer", f"Bearer {WORD[:-1]}", WORD, f"Basic {WORD}", "Bearer \xe9"):
+        headers = {"authorization": given.encode("latin-1"), "host": "elsewhere.example"}
+        for path in ("/version", "/metrics", "/openapi.json", "/docs", "/nowhere"):
+            refused = started.client.get(path, headers=headers)
+            assert (refused.status_code, refused.headers["www-authenticate"]) == (401, "Bearer")
+        assert started.client.post("/score", json={"messages": [OK]}, headers=headers).status_code == 401
+        assert [started.client.get(path, headers=headers).status_code for path in ("/health", "/ready")] == [200, 200]
+    assert written(started.project) == ["fine"]
+    assert WORD not in started.log.read_text(encoding="utf-8")
+    second = started.project.run("python", "-m", "flows.endpoint", "--port", "0")
+    assert second.error.endswith("another process holds this lock; wait until it has ended")
+    taken = started.project.run("python", "-m", "flows.endpoint", "--port", str(started.port))
+    assert taken.error.endswith("(Address already in use); choose another port with --port")
+
+
+@pytest.mark.slow
+def test_what_was_answered_survives_kills_and_nothing_is_written_twice(tmp_path: Path) -> None:
+    project = made(tmp_path / "site")
+    with endpoint(project) as started:
+        load = Load(started)
+        eventually(lambda: len(load.answered) > 20)
+        # The process that scores: it is replaced, and no request fails.
+        os.kill(children(started.process.pid)[0], signal.SIGKILL)
+        before = len(load.answered)
+        eventually(lambda: len(load.answered) > before + 20)
+        assert load.failures == []
+        scorer = children(started.process.pid)[0]
+        os.kill(started.process.pid, signal.SIGKILL)
+        load.stop()
+        started.process.wait()
+        assert gone(scorer)
+    ids = written(project)
+    assert len(ids) == len(set(ids))
+    assert set(load.answered) <= set(ids)
+    with endpoint(project) as again:
+        for id_, answer in list(load.answered.items())[:5] + list(load.answered.items())[-5:]:
+            client, number, _ = id_.removeprefix("load").split("-")
+            assert again.answers([{"id": id_, "text": f"{number} {client}"}]) == [answer]
+    assert written(project) == ids
