@@ -33,6 +33,7 @@ DOCUMENTED = [
     "ballast/evaluation/statistic.py",
     "ballast/evaluation/thresholds.py",
     "ballast/evaluation/uncertainty.py",
+    "ballast/monitoring/probability_sampling.py",
     "ballast/monitoring/quantification.py",
     "ballast/sampling.py",
 ]

@@ -29,6 +29,9 @@ MODULES = (
     "ballast.evaluation.review",
     "ballast.evaluation.review_curve",
     "ballast.evaluation.cost_curve",
+    "ballast.monitoring.labelled_quality",
+    "ballast.monitoring.labelling_queue",
+    "ballast.monitoring.probability_sampling",
     "ballast.monitoring.quantification",
     "ballast.monitoring.label_shift",
 )
