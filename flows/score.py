@@ -1,7 +1,8 @@
 """Score a window of messages with the deployed model.
 
-Without a window, the run's scheduled start determines it; without a source, params.yaml says where its messages are. With the
-source -, Prefect is not involved: each line of standard input is a message, and each line of standard output a JSON object.
+Without a window, the run's scheduled start determines it; without a source, params.yaml says where its messages are. The
+messages that the endpoint answered in the window are part of it. With the source -, Prefect is not involved: each line of
+standard input is a message, and each line of standard output a JSON object.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
 
 from prefect import flow, get_run_logger
 from prefect.events import emit_event
@@ -25,6 +27,7 @@ from flows.settings import PARAMS, scoring, window_name
 
 STAGE = [sys.executable, "-m", "stages.production.score"]
 SETTING = "production.score.source"
+ANSWERED = Path("production/answered")
 
 
 def window_of(source: str | None, window: str | None, start: datetime) -> tuple[str, str]:
@@ -35,6 +38,11 @@ def window_of(source: str | None, window: str | None, start: datetime) -> tuple[
         for key, url in secrets_in({SETTING: scoring()["source"]}).items():
             raise UserError(f"{PARAMS}: {refusal(key, url)}")
     return source, window
+
+
+def only_answered(source: str, window: str) -> bool:
+    """Whether the endpoint answered messages in a window, and there is no local file with more."""
+    return "://" not in source and not Path(source).exists() and (ANSWERED / f"{window}.sqlite").exists()
 
 
 def no_secrets(source: str | None) -> None:
@@ -60,9 +68,10 @@ def score(source: str | None = None, window: str | None = None, announce: bool =
     Raises StageFailed, and UserError for invalid settings.
     """
     no_secrets(source)
-    source, window = window_of(source, window, flow_run.scheduled_start_time or datetime.now(UTC))
+    configured, window = window_of(source, window, flow_run.scheduled_start_time or datetime.now(UTC))
+    sources = [] if source is None and only_answered(configured, window) else ["--", configured]
     with stopping_commands():
-        run_with_retries("score", [*STAGE, "--window", window, "--", source], get_run_logger().info)
+        run_with_retries("score", [*STAGE, "--window", window, *sources], get_run_logger().info)
     if announce:
         emit_event("window.scored", {"prefect.resource.id": f"ballast.window.{window}"}, payload={"window": window})
 

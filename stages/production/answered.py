@@ -118,6 +118,16 @@ def read_answered(path: Path) -> Iterator[Answer]:
             yield answer_of(path, row)
 
 
+def last_version(path: Path) -> tuple[str, str] | None:
+    """The name and sha256 of the version that gave the last answer in a window's database; None if it has no answers."""
+    with readable_errors(path), closing(sqlite3.connect(path, timeout=BUSY_SECONDS)) as database:
+        row = database.execute(f"SELECT {COLUMNS} FROM answered ORDER BY number DESC LIMIT 1").fetchone()
+    if row is None:
+        return None
+    answer = answer_of(path, row)
+    return str(answer.answer["version"]), answer.version
+
+
 def check_answered(path: Path) -> None:
     """Raise UserError unless a database is whole and each row has the content that was written."""
     with readable_errors(path), closing(sqlite3.connect(path, timeout=BUSY_SECONDS)) as database:
@@ -132,9 +142,3 @@ def window_before(window: str) -> str | None:
     """The newest window with answers before a window; None if there is none. The names of windows sort by time."""
     names = [path.name.removesuffix(ENDING) for path in PROJECT.answered.glob(f"*{ENDING}")]
     return max((name for name in names if name < window), default=None)
-
-
-def remove_answered(path: Path) -> None:
-    """Delete a database and the files that SQLite has beside it."""
-    for name in (path.name, *(f"{path.name}{ending}" for ending in COMPANIONS)):
-        path.with_name(name).unlink(missing_ok=True)

@@ -7,17 +7,24 @@ from pathlib import Path
 
 from ballast.exceptions import UserError
 from ballast.io.paths import real_folder, regular_file
+from stages.production.answered import COMPANIONS, ENDING
 from stages.store.checked import read_frame
 from stages.store.project import PROJECT
 from stages.tables.labels import read_labelled
 
 # The time line over all windows.
 INDEX = "index"
-OF_WINDOWS = ((PROJECT.scored, ".parquet"), (PROJECT.quarantine, ".jsonl"), (PROJECT.watch, ".json"), (PROJECT.watch, ".html"))
+OF_WINDOWS = (
+    (PROJECT.scored, ".parquet"),
+    (PROJECT.quarantine, ".jsonl"),
+    (PROJECT.watch, ".json"),
+    (PROJECT.watch, ".html"),
+    *((PROJECT.answered, f"{ENDING}{companion}") for companion in ("", *COMPANIONS)),
+)
 
 
 def prune_windows(keep: int, spared: str | None = None) -> list[str]:
-    """Delete the scored messages, quarantine and watch files of all windows except the newest `keep`; returns their names.
+    """Delete all files of windows except the newest `keep`; returns their names.
 
     The names of windows sort by time. The window `spared` stays, as does a window with labelled messages that
     `production/feedback.parquet` does not contain yet.

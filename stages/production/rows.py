@@ -8,7 +8,10 @@ from typing import NamedTuple
 
 
 class Row(NamedTuple):
-    """A row of a source: `number` counts the rows of its file from 1, and a malformed row has a `reason`."""
+    """A row of a source: `number` counts the rows of its file from 1, and a malformed row has a `reason`.
+
+    answer : for a message that was answered already, the sha256 of the version, and the probabilities by label.
+    """
 
     source: str
     number: int
@@ -16,6 +19,7 @@ class Row(NamedTuple):
     text: str | None
     reason: str | None = None
     line: int | None = None
+    answer: tuple[str, Mapping[str, float]] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

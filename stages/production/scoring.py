@@ -142,9 +142,17 @@ def without_repeated_ids(chunk: list[Row], seen: Seen, quarantine: Quarantine) -
 
 
 def numbered(rows: Iterable[Row], window: str) -> Iterator[Row]:
-    """The rows with an id that is unique over all windows: the window's name and the row's number in the window."""
-    for number, row in enumerate(rows, 1):
-        yield row._replace(id=f"{window}-{number}")
+    """The rows with an id that is unique over all windows: the window's name and the row's number in the window.
+
+    Rows of messages that were answered already keep their ids, and do not count.
+    """
+    number = 0
+    for row in rows:
+        if row.answer is None:
+            number += 1
+            yield row._replace(id=f"{window}-{number}")
+        else:
+            yield row
 
 
 def columns_of(params: Params) -> Columns:
@@ -181,10 +189,28 @@ def schema(version: Version) -> pa.Schema:
     )
 
 
+def probabilities_of(chunk: list[Row], model: Model, version: Version) -> np.ndarray:
+    """Probabilities (n, K) of the rows of a chunk; those that this version answered already keep theirs."""
+    answered = np.array([row.answer is not None and row.answer[0] == version.sha256 for row in chunk], dtype=bool)
+    probabilities = np.empty((len(chunk), len(version.labels)))
+    given = [
+        [row.answer[1][label] for label in version.labels]
+        for row, has in zip(chunk, answered, strict=True)
+        if has and row.answer
+    ]
+    if given:
+        probabilities[answered] = given
+    if not answered.all():
+        texts = [row.text or "" for row, has in zip(chunk, answered, strict=True) if not has]
+        probabilities[~answered] = version.score(model, texts)[0]
+    return probabilities
+
+
 def scored_table(chunk: list[Row], model: Model, version: Version) -> pa.Table:
     """The rows of a chunk with their probabilities and labels."""
     texts = [row.text or "" for row in chunk]
-    probabilities, classes = version.score(model, texts)
+    probabilities = probabilities_of(chunk, model, version)
+    classes = version.decisions(probabilities)
     groups = groups_of(texts)
     columns = [
         [str(row.id) for row in chunk],
@@ -239,7 +265,7 @@ def score_rows(
         ):
             quarantine = Quarantine(file)
             for chunk in chunks(messages(rows, quarantine, settings.longest_text)):
-                fresh = chunk if columns.id is None else without_repeated_ids(chunk, seen, quarantine)
+                fresh = without_repeated_ids(chunk, seen, quarantine)
                 if fresh:
                     writer.write_table(scored_table(fresh, scoring.model, version))
                     of_chunk = count_longer([row.text or "" for row in fresh], scoring.model.token_counts)

@@ -20,6 +20,7 @@ from tqdm import tqdm
 from ballast.cli import parser, run
 from ballast.exceptions import UserError
 from stages.production.adopt import adopt_all
+from stages.production.answered import ENDING, check_answered
 from stages.production.candidate import locked_stages
 from stages.production.deployed import read_version
 from stages.production.home import few_of
@@ -113,6 +114,8 @@ def production() -> dict[Path, Check]:
         *sorted(PROJECT.production.glob("replay/*.parquet")),
     ):
         checks[path] = partial(check_table, path)
+    for path in sorted(PROJECT.answered.glob(f"*{ENDING}")):
+        checks[path] = partial(check_answered, path)
     checks[PROJECT.feedback] = partial(check_table, PROJECT.feedback, required=False)
     checks = {path: check for path, check in checks.items() if path.is_file()}
     return checks | {PROJECT.deployed / name: partial(read_version, name) for name in version_names()}
