@@ -52,6 +52,7 @@ KEYS = {
     "confidence",
     "to_label",
     "recall_fell",
+    "estimated_performance",
 }
 USUAL = {"ham": 300, "spam": 50}
 FEEDBACK = PROJECT.production / "feedback.parquet"
@@ -157,12 +158,55 @@ def test_two_at_once_agree(project: Project) -> None:
     assert list((project.folder / PROJECT.watch).glob(".*.partial")) == []
 
 
+def test_quality_is_estimated_without_labels_and_agrees_with_them(project: Project) -> None:
+    """Also after the prior moved, and beside what the labels of the window show."""
+    project.edit({"operating_point.costs": {"ham": {"spam": 10}, "spam": {"ham": 1}}})
+    precision = []
+    for seed, (window, counts) in enumerate({"w1": USUAL, "w2": {"ham": 250, "spam": 250}}.items(), start=3):
+        messages = traffic(counts, seed=seed)
+        score(project, window, messages)
+        without = watch(project, window)
+        assert without["estimated_performance"]["withheld"] is None and without["feedback"] is None
+        label(project, window, messages)
+        found = watch(project, window)
+        metrics, shown = found["estimated_performance"]["metrics"], found["feedback"]["classes"]
+        assert metrics == without["estimated_performance"]["metrics"], "labels do not change it"
+        assert set(metrics) == {
+            "cost",
+            *(
+                f"{name}.{metric}"
+                for name in ("ham", "spam")
+                for metric in ("precision", "recall", "f1", "share", "wrongly_assigned_per_10000")
+            ),
+        }
+        for metric in metrics.values():
+            assert 0 <= metric["low"] <= metric["value"] <= metric["high"]
+        for name in ("ham", "spam"):
+            for metric in ("precision", "recall", "f1"):
+                # The interval is that of the traffic, and the window is a sample of it.
+                estimate, chance = metrics[f"{name}.{metric}"], 3 * np.sqrt(0.1 * 0.9 / counts["spam"])
+                assert estimate["low"] - chance <= shown[name][metric] <= estimate["high"] + chance, (window, name, metric)
+        precision.append(metrics["spam.precision"])
+    assert precision[0]["high"] < precision[1]["low"], "more spam, fewer false alarms among the messages called spam"
+
+
+def test_costs_of_other_labels_are_refused(project: Project) -> None:
+    project.edit({"operating_point.costs": {"ham": {"spa": 10}, "spam": {"ham": 1}}})
+    assert "params.yaml: operating_point.costs: names the label 'spa': did you mean 'spam'?" in refused(project)
+
+
 # Odd windows
+
+
+def withheld(found: dict[str, Any]) -> str:
+    assert found["estimated_performance"]["metrics"] is None
+    return str(found["estimated_performance"]["withheld"])
 
 
 def test_a_window_without_a_message_is_looked_into(project: Project) -> None:
     score(project, "w2", traffic(USUAL)[:0])
     found = watch(project, "w2")
+    assert withheld(found) == "the window has no messages"
     assert (found["n"], found["decision"], found["reasons"]) == (0, "investigate", ["the window has no messages"])
     assert found["estimated_prior"] is found["low"] is found["methods"] is None and found["to_label"] == []
     assert "no messages" in watch_page(project, "w2") and "no messages" in watch_page(project)
@@ -181,6 +225,8 @@ def test_a_window_of_one_class_or_one_message(project: Project, counts: dict[str
     score(project, "w2", traffic(counts))
     found = watch(project, "w2")
     assert set(found) == KEYS and found["decision"] in decisions, found["reasons"]
+    if sum(counts.values()) == 1:
+        assert withheld(found).startswith("1 messages are too few")
     share = counts["spam"] / sum(counts.values())
     # The reference has 45 spam messages only, so the noise among them moves the estimates of all windows.
     assert found["low"]["spam"] <= max(share, 0.01) and found["high"]["spam"] >= min(share, 0.9)
@@ -203,6 +249,7 @@ def test_texts_of_another_kind_are_escaped_and_listed_to_be_labelled(project: Pr
     score(project, "w2", pd.DataFrame({"id": [f"<i>{at}" for at in range(len(odd))], "text": odd}))
     found = watch(project, "w2")
     assert found["decision"] == "investigate" and not found["assumption_holds"]
+    assert withheld(found) == "; ".join(found["reasons"])
     assert any(each["rejects"] for each in found["findings"])
     listed = [each["id"] for each in found["to_label"]]
     assert 0 < len(listed) <= 20 and len(set(listed)) == len(listed)

@@ -84,6 +84,7 @@ class WindowDecision:
 
     estimate, findings : None and empty for a window without messages.
     unexplained : names of the findings that no shift of the prior explains.
+    withheld : why the quality of the decisions cannot be estimated; None if it can.
     """
 
     decision: Decision
@@ -91,6 +92,7 @@ class WindowDecision:
     estimate: PriorEstimate | None
     findings: list[Finding]
     unexplained: list[str]
+    withheld: str | None = None
 
 
 def shifted_classes(
@@ -214,7 +216,9 @@ def assess_window(
     """
     if len(window.groups) == 0:
         reason = "the window has no messages"
-        return WindowDecision(decision="investigate", reasons=[reason], estimate=None, findings=[], unexplained=[])
+        return WindowDecision(
+            decision="investigate", reasons=[reason], estimate=None, findings=[], unexplained=[], withheld=reason
+        )
     conditionals = posterior_conditionals(reference.posteriors, classes, reference.groups)
     shift = prior_shift(window, conditionals, prior, np.zeros(len(prior)) if deviation is None else deviation, policy)
     tests = [] if shift.too_few else findings(reference, classes, window, shift.estimate.prior)
@@ -227,7 +231,21 @@ def assess_window(
         estimate=shift.estimate,
         findings=tests,
         unexplained=[test.name for test in unexplained],
+        withheld=why_withheld(decision, reasons, shift, feedback),
     )
+
+
+def why_withheld(decision: Decision, reasons: list[str], shift: PriorShift, feedback: Feedback) -> str | None:
+    """Why the quality of the decisions on a window cannot be estimated without labels; None if it can.
+
+    The estimate takes the rates of the model's decisions in each class from the held-out messages. They are the same in the
+    window only under label shift.
+    """
+    if decision == "investigate" or feedback.drops:
+        return "; ".join(reasons)
+    if shift.too_few:
+        return f"{shift.size} messages are too few to test for label shift; at least {MINIMUM_MESSAGES} are needed"
+    return None
 
 
 def describe(finding: Finding) -> str:

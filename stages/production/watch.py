@@ -1,4 +1,4 @@
-"""Watch a scored window: estimate its class prior, test whether label shift explains it, and decide what to do.
+"""Watch a scored window: estimate its class prior and its quality, test for label shift, and decide what to do.
 
 Reads `production/scored/<window>.parquet`, the version that scored it, and `production/feedback.parquet`. Writes
 `production/watch/<window>.json`, the Evidently page of the window, and the time line over all windows.
@@ -27,6 +27,7 @@ from stages.pages.evidently import with_shares
 from stages.pages.watch.evidently import Columns, window_page
 from stages.production.deployed import VOCABULARY, Version, indices
 from stages.production.feedback import read_feedback
+from stages.production.performance import performance_as_json, performance_of, protocol_of
 from stages.production.reference import by_deployed_model, logits_of, read_held_out
 from stages.production.timeline import ids_to_label, write_timeline
 from stages.production.watch_results import by_label, decision_as_json, feedback_metrics, policy_of, shares
@@ -149,7 +150,7 @@ def watched(window: str, params: Params) -> tuple[dict[str, Any], str]:
     policy = policy_of(params.production)
     table, metadata = read_window(window)
     version = version_of(window, metadata)
-    labels = version.labels
+    labels, protocol = version.labels, protocol_of(version, params)
     reference, scored, feedback = read_reference(version), window_of(version, table), read_feedback()
     drops, new_labels = fallen_recall(version, reference, feedback, policy), new_label_counts(version, feedback)
     verdict = assess_window(
@@ -162,6 +163,7 @@ def watched(window: str, params: Params) -> tuple[dict[str, Any], str]:
         feedback=Feedback(new_labels=new_labels, drops=drops),
         deviation=np.array([version.manifest.get("prior_deviation", {}).get(label, 0.0) for label in labels]),
     )
+    estimated = performance_of(version, reference.messages, reference.classes, scored, verdict, protocol)
     rows = np.empty(0, dtype=int)
     if verdict.decision == "investigate" and len(table):
         rows = most_atypical(reference.messages, scored, params.production.watch.messages)
@@ -180,6 +182,7 @@ def watched(window: str, params: Params) -> tuple[dict[str, Any], str]:
         "feedback": feedback_metrics(feedback[feedback["window"] == window], labels),
         "to_label": table.iloc[rows][["id", "group"]].to_dict("records"),
         "recall_fell": [labels[drop.label] for drop in drops],
+        "estimated_performance": performance_as_json(estimated, verdict.withheld),
         **decision_as_json(verdict, labels),
     }
     return result, evidently_page(result, version, reference, scored, params.report.sample)

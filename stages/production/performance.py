@@ -1,0 +1,65 @@
+"""The estimated performance of the deployed model on a window without labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from ballast.models.deployed import manifest_costs
+from ballast.monitoring.decision import WindowDecision
+from ballast.monitoring.estimated_performance import Estimated, HeldOut, PerformanceProtocol, estimate_performance
+from ballast.monitoring.label_shift import ScoredMessages
+from stages.production.deployed import Version
+from stages.store.params import Params
+from stages.store.project import PROJECT
+
+
+def protocol_of(version: Version, params: Params) -> PerformanceProtocol:
+    """What the watch estimates of a version; raises UserError for costs of other labels."""
+    costs = params.operating_point.costs
+    where = f"{PROJECT.params}: operating_point.costs"
+    return PerformanceProtocol(
+        names=version.labels,
+        costs=None if costs is None else manifest_costs(costs, version.labels, where),
+        resamples=params.evaluate.resamples,
+        confidence=params.production.watch.confidence,
+        seed=params.evaluate.seed,
+    )
+
+
+def performance_of(
+    version: Version,
+    reference: ScoredMessages,
+    classes: np.ndarray,
+    window: ScoredMessages,
+    verdict: WindowDecision,
+    protocol: PerformanceProtocol,
+) -> dict[str, Estimated] | None:
+    """The estimated metrics of a version's decisions on a window; None if they are withheld.
+
+    reference, classes : held-out messages that the deployed model has scored, and their classes (m,).
+    """
+    if verdict.withheld is not None or verdict.estimate is None:
+        return None
+    held_out = HeldOut(
+        posteriors=reference.posteriors,
+        decisions=version.decisions(reference.posteriors),
+        classes=classes,
+        groups=reference.groups,
+    )
+    return estimate_performance(held_out, window, verdict.estimate.prior, protocol)
+
+
+def performance_as_json(estimated: Mapping[str, Estimated] | None, withheld: str | None) -> dict[str, Any]:
+    """What the file of a window holds: `metrics` by name, or why they are `withheld`.
+
+    Examples
+    --------
+    >>> performance_as_json({"spam.recall": Estimated(value=0.9, low=0.8, high=0.95)}, None)
+    {'metrics': {'spam.recall': {'value': 0.9, 'low': 0.8, 'high': 0.95}}, 'withheld': None}
+    """
+    metrics = None if estimated is None else {name: asdict(metric) for name, metric in estimated.items()}
+    return {"metrics": metrics, "withheld": withheld}
