@@ -20,6 +20,7 @@ from flows.scoring.guard import Guard, LimitedHead, token_for
 from flows.scoring.logs import log, log_as_json
 from flows.settings import PARAMS
 
+# As in flows/serve.py, which takes seconds to import.
 PORT = 8300
 ANSWERED = Path("production/answered")
 # A client may use a connection again within this time, and requests at work may end within it when the server stops.

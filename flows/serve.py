@@ -1,8 +1,9 @@
-"""Run production on this machine until Ctrl-C: a Prefect server, a worker, and the deployments of infra/prefect.yaml.
+"""Run production on this machine until Ctrl-C: a Prefect server, a worker, the deployments of infra/prefect.yaml, the endpoint.
 
 The server stores its data in an SQLite file in production/prefect, or in the database that
-PREFECT_SERVER_DATABASE_CONNECTION_URL names. With PREFECT_API_URL, no server is started: worker and deployments use that one.
-Every request needs the auth string in production/prefect/auth_string, or the one in PREFECT_SERVER_API_AUTH_STRING.
+PREFECT_SERVER_DATABASE_CONNECTION_URL names. With PREFECT_API_URL, neither server nor endpoint is started: worker and
+deployments use that server. Every request to the server needs the auth string in production/prefect/auth_string, or the one in
+PREFECT_SERVER_API_AUTH_STRING.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ from flows.prefect_server.zombie_runs import restart_monitoring
 START_SECONDS = 180.0
 # Variables that the worker and its runs must not see: the server's database password and auth string.
 SERVER_ONLY = ("PREFECT_SERVER_DATABASE_", "PREFECT_API_DATABASE_", SERVER)
+ENDPOINT_PORT = 8300
 WORKER = [sys.executable, "-m", "prefect", "--no-prompt", "worker", "start", "--pool", POOL, "--install-policy", "never"]
 
 
@@ -79,7 +81,7 @@ def interrupt(number: int, frame: object) -> None:
     raise KeyboardInterrupt
 
 
-def main(host: str, port: int, name: Sequence[str]) -> None:
+def main(host: str, port: int, name: Sequence[str], endpoint_port: int) -> None:
     for needed in (DEPLOYMENTS, TEMPLATE):
         if not needed.is_file():
             raise UserError(f"{needed}: no such file; run this command in the root of the repository")
@@ -95,12 +97,16 @@ def main(host: str, port: int, name: Sequence[str]) -> None:
         remove_temporary_server_settings()
         for variable in OWN:
             environment.pop(variable, None)
-        serve_with_own_server(host, port, name, environment, mark)
+        serve_with_own_server(host, port, name, endpoint_port, environment, mark)
 
 
-def serve_with_own_server(host: str, port: int, names: Sequence[str], environment: dict[str, str], mark: str) -> None:
-    """Start a server and a worker, and supervise both until Ctrl-C."""
+def serve_with_own_server(
+    host: str, port: int, names: Sequence[str], endpoint_port: int, environment: dict[str, str], mark: str
+) -> None:
+    """Start a server, a worker and, unless its port is 0, the endpoint; supervise them until Ctrl-C."""
     check_port(host, port)
+    if endpoint_port:
+        check_port(LOOPBACK[0], endpoint_port, "--endpoint-port")
     home = server_home()
     with locked_home(home) as lock:
         origin = f"http://{'127.0.0.1' if host in ANY_ADDRESS else url_host(host)}:{port}"
@@ -112,6 +118,9 @@ def serve_with_own_server(host: str, port: int, names: Sequence[str], environmen
         for_server = environment | client | server_settings(settings, auth_string, origins)
         for_worker = {name: value for name, value in environment.items() if not name.startswith(SERVER_ONLY)} | client
         services = [own_server(host, port, names, home, lock, for_server), Service("worker", WORKER, for_worker, lock)]
+        if endpoint_port:
+            services.append(own_endpoint(endpoint_port, home, lock, for_worker))
+            login += f"\nEndpoint: http://{LOOPBACK[0]}:{endpoint_port}/docs"
         if url_host(host) not in LOOPBACK:
             show(f"warning: {host} accepts unencrypted connections from other machines; infra/README.md has safer ways")
         with temporary_settings({PREFECT_API_URL: url, PREFECT_API_AUTH_STRING: auth_string}):
@@ -129,6 +138,13 @@ def own_server(host: str, port: int, names: Sequence[str], home: Path, lock: int
         "PREFECT_SERVER_UI_API_URL": "/api",
     }
     return Service("server", command, pages | dict(environment), lock, home / "server.log", umask=0o077)
+
+
+def own_endpoint(port: int, home: Path, lock: int, environment: Mapping[str, str]) -> Service:
+    """The endpoint as a service, for this machine only; it needs nothing of Prefect."""
+    command = [sys.executable, "-m", "flows.endpoint", "--port", str(port)]
+    without_prefect = {name: value for name, value in environment.items() if not name.startswith("PREFECT_")}
+    return Service("endpoint", command, without_prefect, lock, home / "endpoint.log", umask=0o077)
 
 
 def auth_string_and_login(home: Path, url: str) -> tuple[str, str]:
@@ -151,15 +167,16 @@ def remove_temporary_server_settings() -> None:
 
 def supervise(services: Sequence[Service], home: Path | None, environment: Mapping[str, str], mark: str, login: str) -> None:
     """Start the services, deploy, and restart services that end, until Ctrl-C."""
-    *servers, worker = services
-    server = servers[0] if servers else None
+    server = next((service for service in services if service.name == "server"), None)
     try:
         if server is not None:
             server.start()
             record_processes(home, services)
         with explained_api_errors():
             asyncio.run(set_up(server, environment, login))
-        worker.start()
+        for service in services:
+            if service is not server:
+                service.start()
         record_processes(home, services)
         show("Press Ctrl-C to stop.")
         while True:
@@ -176,4 +193,11 @@ def supervise(services: Sequence[Service], home: Path | None, environment: Mappi
 if __name__ == "__main__":
     arguments = parser(__doc__)
     add_server_options(arguments)
+    arguments.add_argument(
+        "--endpoint-port",
+        type=int,
+        default=ENDPOINT_PORT,
+        metavar="PORT",
+        help=f"port of the endpoint on 127.0.0.1 (default {ENDPOINT_PORT}; 0: no endpoint)",
+    )
     run(main, arguments.parse_args())

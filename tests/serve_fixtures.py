@@ -164,11 +164,11 @@ def serve_environment(**changes: str) -> dict[str, str]:
 
 
 @contextmanager
-def served(folder: Path, *, port: int | None = None, **changes: str) -> Iterator[Served]:
+def served(folder: Path, *, port: int | None = None, endpoint_port: int = 0, **changes: str) -> Iterator[Served]:
     """Run `flows.serve` in a repository, as soon as it says that all is there; ends whatever it leaves."""
     port = port or free_port()
     env = serve_environment(**changes)
-    command = [sys.executable, "-m", "flows.serve", "--port", str(port)]
+    command = [sys.executable, "-m", "flows.serve", "--port", str(port), "--endpoint-port", str(endpoint_port)]
     with (folder / "serve.log").open("wb") as log:
         process = subprocess.Popen(command, cwd=folder, env=env, stdout=log, stderr=log, start_new_session=True)
     running = Served(folder, port, process, env)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import sqlite3
+import stat
 import subprocess
 import sys
 import time
@@ -13,9 +15,11 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
+from tests.deployed import deploy, prior_model
 from tests.flow_fixtures import Server, eventually, free_port, prefect_server
 from tests.project import ROOT
 from tests.serve_fixtures import Served, belonging, every, kill, listed, serve_environment, served, site, wait_for
@@ -26,7 +30,10 @@ SLEEP = "echo $$ > pid; exec sleep 600"
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with served(site(tmp_path_factory.mktemp("site"))) as started:
+    folder = site(tmp_path_factory.mktemp("site"))
+    shutil.copy(ROOT / "params.yaml", folder)
+    deploy(folder, prior_model({"ham": 0.8, "spam": 0.2}))
+    with served(folder, endpoint_port=free_port()) as started:
         yield started
 
 
@@ -106,8 +113,9 @@ def test_a_cancelled_run_ends_its_command(running: Served) -> None:
 
 
 def test_a_second_start_is_refused(running: Served) -> None:
-    error = refused(running.folder, "--port", str(free_port()))
-    pids = f"serve {running.process.pid}, server {running.pid('server')}, worker {running.pid('worker')}"
+    error = refused(running.folder, "--port", str(free_port()), "--endpoint-port", "0")
+    names = ("server", "worker", "endpoint")
+    pids = ", ".join([f"serve {running.process.pid}", *(f"{name} {running.pid(name)}" for name in names)])
     assert error == f"error: {running.folder}/production/prefect: already in use by {pids}; end it first"
 
 
@@ -116,6 +124,26 @@ def test_a_taken_port_is_named(running: Served, tmp_path: Path) -> None:
     assert error == (
         f"error: cannot listen on 127.0.0.1:{running.port} (Address already in use); choose another port with --port"
     )
+
+
+def test_the_endpoint_answers_and_is_restarted(running: Served) -> None:
+    (address,) = re.findall(r"^Endpoint: (http://127\.0\.0\.1:\d+)/docs$", running.output, re.MULTILINE)
+
+    def label(id_: int) -> str:
+        try:
+            response = httpx.post(f"{address}/score", json={"messages": [{"id": id_, "text": "hello"}]}, timeout=30)
+        except httpx.TransportError:
+            return ""
+        return str(response.json()["answers"][0]["label"]) if response.status_code == 200 else ""
+
+    assert wait_for(running, lambda: label(1)) == "ham"
+    before = running.pid("endpoint")
+    assert "PREFECT_API_AUTH_STRING" not in psutil.Process(before).environ()
+    os.kill(before, signal.SIGKILL)
+    wait_for(running, lambda: running.pid("endpoint") != before)
+    assert wait_for(running, lambda: label(1)) == "ham"
+    log = running.folder / "production/prefect/endpoint.log"
+    assert stat.S_IMODE(log.stat().st_mode) == 0o600
 
 
 def test_outside_a_repository_it_says_so(tmp_path: Path) -> None:

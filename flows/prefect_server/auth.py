@@ -91,7 +91,13 @@ def make_private(home: Path) -> None:
         # A folder that PREFECT_HOME names may contain files of other users.
         if home == HOME.resolve():
             home.chmod(0o700)
-        for path in (*home.glob("prefect.db*"), home / "server.log", home / LOCK_FILE, home / ADDRESS_FILE):
+        for path in (
+            *home.glob("prefect.db*"),
+            home / "server.log",
+            home / "endpoint.log",
+            home / LOCK_FILE,
+            home / ADDRESS_FILE,
+        ):
             if path.is_file() and path.stat().st_mode & OTHERS:
                 path.chmod(0o600)
     except OSError as error:

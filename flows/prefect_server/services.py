@@ -1,4 +1,4 @@
-"""Server and worker as supervised child processes: restarted when they end, stopped in order."""
+"""Server, worker and endpoint as supervised child processes: restarted when they end, stopped in order."""
 
 from __future__ import annotations
 
@@ -120,16 +120,15 @@ def record_processes(home: Path | None, services: Sequence[Service]) -> None:
 
 
 def stop_services(services: Sequence[Service], mark: str) -> None:
-    """End the running flows, then worker and server, so that the server learns how the flows ended."""
+    """End the running flows, then the services, the server last, so that it learns how the flows ended."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    *servers, worker = services
     # First, because a worker that is terminated kills its runs, which then report nothing; a terminated run ends its commands.
     runs = [process for process in marked_processes(mark) if is_run(process)]
     for run in runs:
         with suppress(psutil.NoSuchProcess):
             run.terminate()
     psutil.wait_procs(runs, STOP_SECONDS)
-    for service in (worker, *servers):
+    for service in reversed(services):
         service.stop()
     for left in marked_processes(mark):
         with suppress(psutil.NoSuchProcess):
