@@ -13,8 +13,11 @@ from prefect._internal.schemas.validators import validate_cron_string
 from prefect.cli.deploy._models import DeploymentConfig, PrefectYamlModel, RawScheduleConfig
 from prefect.cli.deploy._triggers import _initialize_deployment_triggers
 
+from flows.endpoint import PORT, SECONDS
 from flows.prefect_server.work_pool import POOL, QUEUES
 from flows.prefect_server.zombie_runs import zombie_run_automations
+from flows.scoring.guard import OPEN, TOKEN
+from flows.scoring.scorer import STOP_SECONDS
 from tests.project import ROOT, yaml
 
 INFRA = ROOT / "infra"
@@ -110,7 +113,7 @@ def test_a_run_that_was_killed_or_never_begins_has_crashed() -> None:
 
 
 def test_services_are_complete() -> None:
-    assert set(SERVICES) == {"database", "store", "bucket", "server", "worker"}
+    assert set(SERVICES) == {"database", "store", "bucket", "server", "worker", "endpoint"}
     for name, service in SERVICES.items():
         assert service["restart"] == ("on-failure" if name == "bucket" else "unless-stopped")
         assert "build" in service or re.fullmatch(r".+:v?\d+\.\d+[\w.-]*(@sha256:[0-9a-f]{64})?", service["image"]), (
@@ -131,10 +134,20 @@ def test_services_are_complete() -> None:
             assert config["source"] in COMPOSE["configs"]
 
 
-def test_only_prefects_pages_leave_the_containers_and_only_to_this_machine() -> None:
+def test_only_prefects_pages_and_the_endpoint_leave_the_containers_and_only_to_this_machine() -> None:
     assert {name: service["ports"] for name, service in SERVICES.items() if "ports" in service} == {
-        "server": ["127.0.0.1:${PREFECT_PORT:-4200}:4200"]
+        "server": ["127.0.0.1:${PREFECT_PORT:-4200}:4200"],
+        "endpoint": [f"127.0.0.1:${{ENDPOINT_PORT:-{PORT}}}:{PORT}"],
     }
+
+
+def test_the_endpoint_of_the_containers_starts_with_its_token_and_answers_their_health_check() -> None:
+    service = SERVICES["endpoint"]
+    assert service["command"] == ["python", "-m", "flows.endpoint", "--host", "0.0.0.0"]
+    assert set(service["environment"]) == {TOKEN}, "it needs no other secret"
+    (*_, script) = service["healthcheck"]["test"]
+    assert f"http://127.0.0.1:{PORT}/health" in script and "/health" in OPEN
+    assert int(service["stop_grace_period"].removesuffix("m")) * 60 > SECONDS + STOP_SECONDS
 
 
 def test_the_server_of_the_containers_asks_who_is_there() -> None:
@@ -159,7 +172,7 @@ def test_what_comes_from_the_environment_is_explained_and_no_secret_has_a_defaul
             assert example[name] == rest, "the example shows the default"
     assert set(used) == set(example)
     secrets = {name for name in used if re.search("PASSWORD|KEY|SECRET|TOKEN|AUTH", name)}
-    assert secrets == {"POSTGRES_PASSWORD", "PREFECT_API_AUTH_STRING", "S3_ACCESS_KEY", "S3_SECRET_KEY"}
+    assert secrets == {TOKEN, "POSTGRES_PASSWORD", "PREFECT_API_AUTH_STRING", "S3_ACCESS_KEY", "S3_SECRET_KEY"}
     for name in secrets:
         assert used[name] == {"?"}, "without it nothing starts"
         assert example[name] == ""

@@ -20,6 +20,9 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.workers.base import BaseJobConfiguration
 
 from flows import HEARTBEAT, HEARTBEAT_SECONDS
+from flows.endpoint import PORT, SECONDS
+from flows.scoring.guard import OPEN, TOKEN
+from flows.scoring.scorer import STOP_SECONDS
 from tests.project import ROOT, yaml
 
 INFRA = ROOT / "infra"
@@ -62,6 +65,7 @@ def job(configuration: Any) -> dict[str, Any]:
 def pods() -> Iterator[tuple[str, dict[str, Any]]]:
     """All pod templates, with the name of what holds them."""
     yield "worker", named("Deployment")["prefect-worker"]["spec"]["template"]
+    yield "endpoint", named("Deployment")["endpoint"]["spec"]["template"]
     yield "head", RAY["spec"]["headGroupSpec"]["template"]
     for group in RAY["spec"]["workerGroupSpecs"]:
         yield group["groupName"], group["template"]
@@ -183,7 +187,7 @@ def test_secrets_are_named_in_kubernetes_and_written_nowhere() -> None:
     assert generated == {"name": "ballast", "envs": ["secrets.env"]}
     assert KUSTOMIZATION["generatorOptions"] == {"disableNameSuffixHash": True}
     example = dict(re.findall(r"^(\w+)=(.*)$", (KUBERNETES / "secrets.env.example").read_text(encoding="utf-8"), re.MULTILINE))
-    secrets = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "PREFECT_API_AUTH_STRING", "RAY_AUTH_TOKEN"]
+    secrets = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "PREFECT_API_AUTH_STRING", TOKEN, "RAY_AUTH_TOKEN"]
     assert example == dict.fromkeys(secrets, "")
     assert named("Secret") == {}
     for pod in PODS.values():
@@ -272,6 +276,25 @@ def test_nobody_speaks_to_the_worker_and_its_runs() -> None:
     assert (chosen["operator"], set(chosen["values"])) == ("In", labels)
     assert PODS["job"]["spec"]["automountServiceAccountToken"] is False
     assert PODS["gpu"]["spec"]["automountServiceAccountToken"] is False
+
+
+def test_the_endpoint_is_one_pod_that_probes_reach_and_others_need_a_label_for() -> None:
+    deployment = named("Deployment")["endpoint"]["spec"]
+    assert (deployment["replicas"], deployment["strategy"]) == (1, {"type": "Recreate"}), "one process writes"
+    pod = PODS["endpoint"]["spec"]
+    (container,) = pod["containers"]
+    assert container["command"] == ["python", "-m", "flows.endpoint", "--host", "0.0.0.0"]
+    assert [variable["name"] for variable in container["env"]] == [TOKEN], "it sees no other secret"
+    assert "envFrom" not in container
+    assert container["ports"] == [{"name": "http", "containerPort": PORT}]
+    assert {container[probe]["httpGet"]["path"] for probe in ("livenessProbe", "readinessProbe")} == OPEN
+    assert pod["terminationGracePeriodSeconds"] > SECONDS + STOP_SECONDS
+    assert pod["automountServiceAccountToken"] is False
+    service, policy = named("Service")["endpoint"]["spec"], named("NetworkPolicy")["endpoint"]["spec"]
+    assert service["selector"] == policy["podSelector"]["matchLabels"] == PODS["endpoint"]["metadata"]["labels"]
+    assert policy["policyTypes"] == ["Ingress", "Egress"] and "egress" not in policy
+    (rule,) = policy["ingress"]
+    assert rule["from"] == [{"podSelector": {"matchLabels": {"ballast-client": "true"}}}]
 
 
 @needs_nodes
