@@ -53,8 +53,9 @@ def notify(
     url = webhook(production().get("webhook"))
     if url is None:
         return
-    # Chat programs show `text`.
-    summary = ", ".join(f"{key} {value if isinstance(value, str) else json.dumps(value)}" for key, value in payload.items())
+    # Chat programs show `text`. Tables would fill the screen, and the payload has them.
+    lines = {key: value for key, value in payload.items() if not is_table(value)}
+    summary = ", ".join(f"{key} {value if isinstance(value, str) else json.dumps(value)}" for key, value in lines.items())
     message = {"text": f"{event}: {summary}", "event": event, "resource": resource, "labels": labels or {}, "payload": payload}
     try:
         # A redirect would send the payload to another address.
@@ -64,6 +65,15 @@ def notify(
         logger().warning("the webhook did not accept %s: status %d", event, error.response.status_code)
     except (httpx.HTTPError, httpx.InvalidURL, TypeError, ValueError) as error:
         logger().warning("the webhook could not be notified of %s: %s", event, type(error).__name__)
+
+
+def is_table(value: Any) -> bool:
+    """Whether a JSON value is a mapping that holds other mappings.
+
+    >>> is_table({"metrics": {"spam.recall": 0.9}}), is_table({"ham": 0.9, "spam": 0.1})
+    (True, False)
+    """
+    return isinstance(value, Mapping) and any(isinstance(item, Mapping) for item in value.values())
 
 
 def webhook(setting: str | None) -> str | None:

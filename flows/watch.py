@@ -1,7 +1,8 @@
 """Watch a scored window: estimate its class prior, decide, notify, and correct the deployed model if that is the decision.
 
-New labels are read first. Every decision except *steady* emits `class-prior.shifted`; the deployment of retrain listens for
-*retrain*. A window without scores emits `window.missing`.
+New labels are read first. Every decision except *steady* and *below_floor* emits `class-prior.shifted`; the deployment of
+retrain listens for *retrain*. Metrics below `production.watch.floor` emit `performance.below_floor`, whatever the decision. A
+window without scores emits `window.missing`.
 """
 
 from __future__ import annotations
@@ -27,7 +28,12 @@ from flows.settings import window_name
 from flows.state import read_state
 
 SCORED, WATCH = Path("production/scored"), Path("production/watch")
-PAYLOAD = ("window", "n", "model", "labels", "reference_prior", "estimated_prior", "low", "high", "decision", "reasons")
+PRIOR = ("reference_prior", "estimated_prior", "low", "high")
+PAYLOAD = ("window", "n", "model", "labels", *PRIOR, "estimated_performance", "decision", "reasons")
+# Decisions without the event of a shift.
+NO_SHIFT = ("steady", "below_floor")
+PER_CLASS = {"precision": "precision", "recall": "recall", "f1": "F1", "share": "share assigned"}
+PER_CLASS |= {"wrongly_assigned_per_10000": "wrongly assigned per 10,000"}
 
 
 def run_name() -> str:
@@ -61,14 +67,24 @@ def watch(window: str | None = None, occasion: str = "") -> str:
     create_link_artifact((WATCH / f"{name}.html").resolve().as_uri(), link_text=f"drift of {name}", key="drift")
     create_link_artifact((WATCH / "index.html").resolve().as_uri(), link_text="all windows", key="time-line")
     decision = str(result["decision"])
-    if decision != "steady":
-        labels = {"ballast.window": name, "ballast.decision": decision}
-        payload = {key: result[key] for key in PAYLOAD}
-        event = uuid5(NAMESPACE, f"{name}/{result['model']}/{decision}/{occasion}")
-        notify("class-prior.shifted", f"ballast.window.{name}", payload, labels=labels, id=event)
+    labels = {"ballast.window": name, "ballast.decision": decision}
+    payload = {key: result[key] for key in PAYLOAD}
+    for event, about in events_of(result).items():
+        key = uuid5(NAMESPACE, f"{name}/{result['model']}/{about}/{occasion}")
+        notify(event, f"ballast.window.{name}", payload, labels=labels, id=key)
     if decision == "reprior":
         correct_deployed(name, result["model"])
     return decision
+
+
+def events_of(result: dict[str, Any]) -> dict[str, str]:
+    """The events that a watched window emits, each with what its id is made of besides the window."""
+    decision, events = str(result["decision"]), {}
+    if decision not in NO_SHIFT:
+        events["class-prior.shifted"] = decision
+    if result["estimated_performance"]["below_floor"]:
+        events["performance.below_floor"] = "below_floor"
+    return events
 
 
 def correct_deployed(window: str, model: str) -> None:
@@ -82,18 +98,52 @@ def correct_deployed(window: str, model: str) -> None:
         )
 
 
+def cell(text: str) -> str:
+    """A text as a cell of a Markdown table."""
+    return text.replace("|", "\\|")
+
+
 def decision_markdown(result: dict[str, Any]) -> str:
-    """The decision, its reasons, and a table of the estimates, as Markdown."""
+    """The decision, its reasons, and tables of the estimates, as Markdown."""
     lines = [f"**{result['decision']}**: {'; '.join(result['reasons'])}", ""]
     if result["estimated_prior"] is not None:
         lines += ["| class | deployed prior | estimate (interval) | EMQ | classify and count |", "|---|---|---|---|---|"]
         lines += [
-            f"| {label.replace('|', chr(92) + '|')} | {result['reference_prior'][label]:.3f} |"
+            f"| {cell(label)} | {result['reference_prior'][label]:.3f} |"
             f" {result['estimated_prior'][label]:.3f} ({result['low'][label]:.3f} to {result['high'][label]:.3f}) |"
             f" {result['methods']['emq'][label]:.3f} | {result['methods']['classify_and_count'][label]:.3f} |"
             for label in result["labels"]
         ]
-    return "\n".join(lines)
+    return "\n".join([*lines, "", *performance_lines(result)])
+
+
+def performance_lines(result: dict[str, Any]) -> list[str]:
+    """The estimated performance of a window as lines of Markdown, beside what its labelled messages show."""
+    performance, feedback = result["estimated_performance"], result["feedback"] or {}
+    if performance["metrics"] is None:
+        return [f"The estimated performance is withheld: {performance['withheld']}"]
+    shown = f"; in brackets: {feedback['n']:,} labelled messages" if feedback else ""
+    lines = [f"Performance, estimated without labels (interval{shown})", ""]
+    lines += [f"| class | {' | '.join(PER_CLASS.values())} |", "|---" * (len(PER_CLASS) + 1) + "|"]
+    for label in result["labels"]:
+        measured = feedback.get("classes", {}).get(label, {})
+        cells = [estimate_cell(performance["metrics"][f"{label}.{metric}"], measured.get(metric)) for metric in PER_CLASS]
+        lines.append(f"| {cell(label)} | {' | '.join(cells)} |")
+    cost = performance["metrics"].get("cost")
+    return lines if cost is None else [*lines, "", f"Expected cost of a message: {estimate_cell(cost, None)}"]
+
+
+def estimate_cell(estimate: dict[str, float], measured: float | None) -> str:
+    """An estimate with its interval and, in brackets, the measured value.
+
+    >>> estimate_cell({"value": 0.9, "low": 0.85, "high": 0.94}, 0.91)
+    '0.900 (0.850 to 0.940) [0.910]'
+    >>> estimate_cell({"value": 52.31, "low": 20.0, "high": 81.2}, None)
+    '52.3 (20.0 to 81.2)'
+    """
+    digits = 3 if estimate["high"] <= 1 else 1
+    value, low, high = (f"{estimate[key]:.{digits}f}" for key in ("value", "low", "high"))
+    return f"{value} ({low} to {high})" + ("" if measured is None else f" [{measured:.{digits}f}]")
 
 
 def main(window: str | None) -> None:

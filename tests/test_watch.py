@@ -190,6 +190,23 @@ def test_quality_is_estimated_without_labels_and_agrees_with_them(project: Proje
     assert precision[0]["high"] < precision[1]["low"], "more spam, fewer false alarms among the messages called spam"
 
 
+def test_a_floor_that_is_crossed_is_a_decision(project: Project) -> None:
+    estimate = watch(project, "w1")["estimated_performance"]["metrics"]["spam.precision"]
+    project.edit({"production.watch.floor": {"spam.precision": estimate["high"] - 0.001}})
+    reached = watch(project, "w1")
+    assert (reached["decision"], reached["estimated_performance"]["below_floor"]) == ("steady", {})
+    floor = {"spam.precision": estimate["high"] + 0.001, "ham.recall": 0.1}
+    project.edit({"production.watch.floor": floor})
+    crossed = watch(project, "w1")
+    assert crossed["decision"] == "below_floor" and "the estimated spam.precision is " in crossed["reasons"][0]
+    assert crossed["estimated_performance"]["below_floor"] == {"spam.precision": floor["spam.precision"]}
+    assert "w1: below_floor" in watch_page(project)
+    messages = traffic(USUAL, seed=5)
+    score(project, "w0", messages)
+    label(project, "w0", messages)
+    assert watch(project, "w1")["decision"] == "retrain"
+
+
 def test_costs_of_other_labels_are_refused(project: Project) -> None:
     project.edit({"operating_point.costs": {"ham": {"spa": 10}, "spam": {"ham": 1}}})
     assert "params.yaml: operating_point.costs: names the label 'spa': did you mean 'spam'?" in refused(project)
@@ -346,6 +363,14 @@ REFUSED: dict[str, tuple[Callable[[Project], Any], str]] = {
     "another version of the name": (
         lambda project: noted(project, sha256="0" * 64),
         "w1: was scored by a version 0001 that differs from that of production/deployed; score it again",
+    ),
+    "a floor of no metric": (
+        lambda project: project.edit({"production.watch.floor": {"spam.precison": 0.9}}),
+        "params.yaml: production.watch.floor: no metric 'spam.precison' can have a floor: did you mean 'spam.precision'?",
+    ),
+    "a floor above 1": (
+        lambda project: project.edit({"production.watch.floor": {"spam.precision": 95}}),
+        "params.yaml: production.watch.floor.spam.precision: ",
     ),
     "a wrong setting": (
         lambda project: project.edit({"production.watch.tolerance": 2}),

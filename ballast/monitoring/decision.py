@@ -16,7 +16,7 @@ from ballast.monitoring.quantification import ClassConditionals, PriorEstimate, 
 MINIMUM_MESSAGES = 50
 # Kinds of false alarms, which share the allowed rate: a moved prior, messages that fit no prior, a drop of recall.
 KINDS = 3
-Decision = Literal["steady", "reprior", "retrain", "investigate"]
+Decision = Literal["steady", "reprior", "retrain", "investigate", "below_floor"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,13 +162,19 @@ def prior_shift(
     )
 
 
+def missing_labels(feedback: Feedback, policy: Policy, labels: list[str]) -> list[str]:
+    """The reason against a retraining if there are too few new labels; empty if there are enough."""
+    if (feedback.new_labels >= policy.minimum_labels).all():
+        return []
+    counts = ", ".join(f"{count} of {name}" for name, count in zip(labels, feedback.new_labels, strict=True))
+    return [f"a retraining needs {policy.minimum_labels} new labels of each class, but there are {counts}"]
+
+
 def choose_decision(
     shift: PriorShift, unexplained: list[Finding], feedback: Feedback, prior: np.ndarray, policy: Policy, labels: list[str]
 ) -> tuple[Decision, list[str]]:
     """The decision and its reasons, given what the window and the feedback show."""
-    enough = bool((feedback.new_labels >= policy.minimum_labels).all())
-    counts = ", ".join(f"{count} of {name}" for name, count in zip(labels, feedback.new_labels, strict=True))
-    lacking = [] if enough else [f"a retraining needs {policy.minimum_labels} new labels of each class, but there are {counts}"]
+    lacking = missing_labels(feedback, policy, labels)
     if unexplained:
         return "investigate", [f"no shift of the class prior explains the {describe(finding)}" for finding in unexplained]
     if not shift.too_few and not shift.moved.any() and shift.moved_by_message.any():
@@ -179,14 +185,14 @@ def choose_decision(
             f"recall of {labels[drop.label]} on {drop.support} labelled messages is {drop.found:.3f}, was {drop.expected:.3f}"
             for drop in feedback.drops
         ]
-        return "retrain" if enough else "investigate", reasons + lacking
+        return "investigate" if lacking else "retrain", reasons + lacking
     if shift.moved.any():
         shares = zip(labels, prior, shift.estimate.prior, strict=True)
         change = ", ".join(f"{name} from {before:.3f} to {now:.3f}" for name, before, now in shares)
         if not (np.abs(shift.estimate.prior - prior)[shift.moved] > policy.tolerance).any():
             return "reprior", [f"the class prior moved ({change})"]
         moved = f"the class prior moved ({change}) by more than {policy.tolerance:g}"
-        return "retrain" if enough else "reprior", [moved, *lacking]
+        return "reprior" if lacking else "retrain", [moved, *lacking]
     if shift.too_few:
         return "steady", [f"{shift.size} messages are too few to tell; at least {MINIMUM_MESSAGES} are needed"]
     return "steady", ["the class prior does not differ significantly from that of the deployed model"]

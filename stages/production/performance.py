@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 from ballast.models.deployed import manifest_costs
 from ballast.monitoring.decision import WindowDecision
 from ballast.monitoring.estimated_performance import Estimated, HeldOut, PerformanceProtocol, estimate_performance
+from ballast.monitoring.floors import BelowFloor, check_floors
 from ballast.monitoring.label_shift import ScoredMessages
 from stages.production.deployed import Version
 from stages.store.params import Params
@@ -28,6 +29,13 @@ def protocol_of(version: Version, params: Params) -> PerformanceProtocol:
         confidence=params.production.watch.confidence,
         seed=params.evaluate.seed,
     )
+
+
+def floors_of(version: Version, params: Params) -> dict[str, float]:
+    """The floors of params.yaml; raises UserError for one of another class or metric."""
+    floors = params.production.watch.floor or {}
+    check_floors(f"{PROJECT.params}: production.watch.floor", floors, version.labels)
+    return floors
 
 
 def performance_of(
@@ -53,13 +61,15 @@ def performance_of(
     return estimate_performance(held_out, window, verdict.estimate.prior, protocol)
 
 
-def performance_as_json(estimated: Mapping[str, Estimated] | None, withheld: str | None) -> dict[str, Any]:
-    """What the file of a window holds: `metrics` by name, or why they are `withheld`.
+def performance_as_json(
+    estimated: Mapping[str, Estimated] | None, withheld: str | None, below: Sequence[BelowFloor]
+) -> dict[str, Any]:
+    """What the file of a window holds: `metrics` by name, or why they are `withheld`; the floors of the metrics `below_floor`.
 
     Examples
     --------
-    >>> performance_as_json({"spam.recall": Estimated(value=0.9, low=0.8, high=0.95)}, None)
-    {'metrics': {'spam.recall': {'value': 0.9, 'low': 0.8, 'high': 0.95}}, 'withheld': None}
+    >>> performance_as_json({"spam.recall": Estimated(value=0.9, low=0.8, high=0.95)}, None, [])
+    {'below_floor': {}, 'metrics': {'spam.recall': {'value': 0.9, 'low': 0.8, 'high': 0.95}}, 'withheld': None}
     """
     metrics = None if estimated is None else {name: asdict(metric) for name, metric in estimated.items()}
-    return {"metrics": metrics, "withheld": withheld}
+    return {"below_floor": {item.metric: item.floor for item in below}, "metrics": metrics, "withheld": withheld}

@@ -21,13 +21,14 @@ from ballast.data.descriptors import NAMES, descriptors
 from ballast.evaluation.calibration import Calibration
 from ballast.exceptions import UserError
 from ballast.monitoring.decision import Feedback, Policy, RecallDrop, assess_window, recall_drops
+from ballast.monitoring.floors import metrics_below, with_floors
 from ballast.monitoring.label_shift import ScoredMessages, most_atypical
 from ballast.monitoring.quantification import adjusted_count, classify_and_count, emq, posterior_conditionals
 from stages.pages.evidently import with_shares
 from stages.pages.watch.evidently import Columns, window_page
 from stages.production.deployed import VOCABULARY, Version, indices
 from stages.production.feedback import read_feedback
-from stages.production.performance import performance_as_json, performance_of, protocol_of
+from stages.production.performance import floors_of, performance_as_json, performance_of, protocol_of
 from stages.production.reference import by_deployed_model, logits_of, read_held_out
 from stages.production.timeline import ids_to_label, write_timeline
 from stages.production.watch_results import by_label, decision_as_json, feedback_metrics, policy_of, shares
@@ -150,9 +151,10 @@ def watched(window: str, params: Params) -> tuple[dict[str, Any], str]:
     policy = policy_of(params.production)
     table, metadata = read_window(window)
     version = version_of(window, metadata)
-    labels, protocol = version.labels, protocol_of(version, params)
+    labels, protocol, floors = version.labels, protocol_of(version, params), floors_of(version, params)
     reference, scored, feedback = read_reference(version), window_of(version, table), read_feedback()
     drops, new_labels = fallen_recall(version, reference, feedback, policy), new_label_counts(version, feedback)
+    labelled = Feedback(new_labels=new_labels, drops=drops)
     verdict = assess_window(
         reference.messages,
         reference.classes,
@@ -160,10 +162,12 @@ def watched(window: str, params: Params) -> tuple[dict[str, Any], str]:
         version.production_prior,
         policy,
         labels=labels,
-        feedback=Feedback(new_labels=new_labels, drops=drops),
+        feedback=labelled,
         deviation=np.array([version.manifest.get("prior_deviation", {}).get(label, 0.0) for label in labels]),
     )
     estimated = performance_of(version, reference.messages, reference.classes, scored, verdict, protocol)
+    below = metrics_below(estimated or {}, floors if estimated else {})
+    verdict = with_floors(verdict, below, labelled, policy, labels)
     rows = np.empty(0, dtype=int)
     if verdict.decision == "investigate" and len(table):
         rows = most_atypical(reference.messages, scored, params.production.watch.messages)
@@ -182,7 +186,7 @@ def watched(window: str, params: Params) -> tuple[dict[str, Any], str]:
         "feedback": feedback_metrics(feedback[feedback["window"] == window], labels),
         "to_label": table.iloc[rows][["id", "group"]].to_dict("records"),
         "recall_fell": [labels[drop.label] for drop in drops],
-        "estimated_performance": performance_as_json(estimated, verdict.withheld),
+        "estimated_performance": performance_as_json(estimated, verdict.withheld, below),
         **decision_as_json(verdict, labels),
     }
     return result, evidently_page(result, version, reference, scored, params.report.sample)

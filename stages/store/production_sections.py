@@ -56,6 +56,7 @@ class Watch(Section):
     negligible: Annotated[float, Field(ge=0, lt=1)]
     tolerance: Share
     messages: Few
+    floor: dict[str, Annotated[float, Field(gt=0, le=1)]] | None = None
 
 
 class Retrain(Section):

@@ -21,6 +21,7 @@ DECISIONS = {
     "steady": "No action is needed.",
     "reprior": "The model is corrected to the estimated prior. Nothing is trained.",
     "retrain": "A challenger is trained on the new labels. It replaces the model only if it is not worse.",
+    "below_floor": "The estimated quality is too low. Label messages for a retraining, or change the operating point.",
     "investigate": "A correction of the prior is not enough. Read messages of this window.",
 }
 NO_MESSAGES = "Find out why no messages arrived."
