@@ -83,6 +83,11 @@ def watch_page(project: Project, window: str = "index") -> str:
     return (project.folder / PROJECT.watch / f"{window}.html").read_text(encoding="utf-8")
 
 
+def queue_file(project: Project, window: str = "w1") -> pd.DataFrame:
+    """The file of messages to label, as a spreadsheet would show it."""
+    return pd.read_csv(project.folder / PROJECT.to_label / f"{window}.csv", dtype=str, keep_default_na=False)
+
+
 def refused(project: Project, window: str = "w1") -> str:
     """The error of a window that cannot be watched, which leaves no half of anything."""
     error = project.stage_here("watch", window=window).error
@@ -117,7 +122,12 @@ def test_a_usual_window_is_steady_and_all_is_written(project: Project) -> None:
         assert sum(shares.values()) == pytest.approx(1)
     assert {each["name"] for each in found["findings"]} > {"scores", "length", "unseen_words"}
     assert set(found["findings"][0]) == {"name", "p", "effect", "rejects"}
-    assert (found["feedback"], found["to_label"], found["new_labels"]) == (None, [], {"ham": 0, "spam": 0})
+    assert (found["feedback"], found["new_labels"]) == (None, {"ham": 0, "spam": 0})
+    assert len(found["to_label"]) == 50 and {each["stratum"] for each in found["to_label"]} >= {
+        "common-1",
+        "rare-1",
+        "neighbour",
+    }
     assert "Evidently" in watch_page(project, "w1") and "w1: steady" in watch_page(project)
 
 
@@ -269,8 +279,12 @@ def test_texts_of_another_kind_are_escaped_and_listed_to_be_labelled(project: Pr
     assert withheld(found) == "; ".join(found["reasons"])
     assert any(each["rejects"] for each in found["findings"])
     listed = [each["id"] for each in found["to_label"]]
-    assert 0 < len(listed) <= 20 and len(set(listed)) == len(listed)
+    unusual = [each for each in found["to_label"] if each["stratum"] == "unusual"]
+    assert 0 < len(unusual) <= 20 and len(set(listed)) == len(listed) <= 50
     assert len({each["group"] for each in found["to_label"]}) == len(listed)
+    sheet = queue_file(project, "w2")
+    assert sheet["id"].tolist() == listed
+    assert not sheet["text"].str.startswith(("=", "+", "-", "@", "\t", "\r")).any()
     for page in (watch_page(project), watch_page(project, "w2")):
         for raw in ("<script>alert", "<img src=x", "<i>"):
             assert raw not in page, page[page.index(raw) - 300 :][:600]
@@ -295,6 +309,49 @@ def test_of_old_windows_the_one_just_watched_stays(project: Project) -> None:
     assert sorted(path.stem for path in (project.folder / PROJECT.scored).glob("*.parquet")) == ["w0", "w2", "w3"]
     assert watch(project, "w3")["decision"] == "steady"
     assert sorted(path.stem for path in (project.folder / PROJECT.watch).glob("*.json")) == ["w3"]
+
+
+# The messages to label
+
+
+def test_the_queue_of_a_window_is_a_sample_that_stays(project: Project) -> None:
+    score(project, "w2", traffic({"ham": 400, "spam": 60}, seed=2))
+    found = watch(project, "w2")["to_label"]
+    sheet = queue_file(project, "w2")
+    assert list(sheet) == ["id", "text", "predicted", "probability", "why", "stratum", "inclusion_probability", "label"]
+    assert len(sheet) == len(found) == 50 and sheet["id"].tolist() == [row["id"] for row in found]
+    assert sum(1 / row["inclusion_probability"] for row in found) == pytest.approx(460)
+    assert all(0 < row["inclusion_probability"] <= 1 and sum(row["posteriors"].values()) == pytest.approx(1) for row in found)
+    # Labels, and a file that people have begun to fill in, change nothing.
+    path = project.folder / PROJECT.to_label / "w2.csv"
+    path.write_text(path.read_text() + "\n")
+    before = path.read_bytes()
+    label(project, "w2", traffic({"ham": 400, "spam": 60}, seed=2)[:300])
+    assert watch(project, "w2")["to_label"] == found and path.read_bytes() == before
+    # Another window has other messages at the same places, and other scores of the same window another queue.
+    score(project, "w2", traffic({"ham": 400, "spam": 60}, seed=3))
+    assert watch(project, "w2")["to_label"] != found and path.read_bytes() != before
+
+
+def test_without_a_budget_there_is_no_queue(project: Project) -> None:
+    project.edit({"production.labelling.budget": 0})
+    assert watch(project, "w1")["to_label"] == []
+    assert not (project.folder / PROJECT.to_label / "w1.csv").exists()
+
+
+def test_the_file_to_label_comes_back_with_its_ids_as_they_are(project: Project) -> None:
+    ids = ["=1+1", "-7", "'q", "plain", "\u202eabc", "0012", "1e5"]
+    texts = ['=HYPERLINK("http://example.com";"x")', "+call me", "a\nb, c", 'say "no"', "x\u202ey", "@now", "dabe mo kato"]
+    score(project, "w2", pd.DataFrame({"id": ids, "text": texts}))
+    watch(project, "w2")
+    sheet = queue_file(project, "w2")
+    assert len(sheet) == 7 and "'=1+1" in sheet["id"].tolist() and sheet["text"].str.contains("u202e").any()
+    sheet["label"] = "spam"
+    sheet.loc[sheet["id"] == "plain", "label"] = ""
+    project.write(f"{PROJECT.labels}/w2.csv", sheet)
+    found = feedback(project)
+    assert set(found.index) == set(ids) - {"plain"} and (found["label"] == "spam").all()
+    assert found.loc["=1+1", "text"] == texts[0] and found.loc["'q", "text"] == texts[2]
 
 
 # What is refused

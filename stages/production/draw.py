@@ -63,7 +63,7 @@ def remove_earlier() -> None:
     real = [path for path in PROJECT.scored.glob("*.parquet") if not path.name.startswith(PREFIX)]
     if real:
         raise UserError(f"{real[0]}: a window of real traffic; a replay writes into the same folders, so run it in a clone")
-    for folder in (PROJECT.scored, PROJECT.watch, PROJECT.quarantine, PROJECT.labels):
+    for folder in (PROJECT.scored, PROJECT.watch, PROJECT.quarantine, PROJECT.labels, PROJECT.to_label):
         for left in folder.glob(f"{PREFIX}*"):
             left.unlink()
     with locked(PROJECT.labelled), replaced(PROJECT.labelled) as temporary:

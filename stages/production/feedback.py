@@ -22,6 +22,7 @@ from ballast.data.label_names import label_meant, same_label
 from ballast.data.splitting import SPLITS
 from ballast.exceptions import UserError, suggestion
 from ballast.io.paths import real_folder, regular_file
+from stages.production.labelling import spelled_for_people
 from stages.store.checked import read_frame, read_table, write_table
 from stages.store.files import locked, replaced
 from stages.store.groups import fingerprints_of
@@ -72,7 +73,7 @@ def read_labels(names: list[str], label_map: Mapping[str, str] | None = None) ->
     reads = [read_labelled(path) for path in paths if not path.name.startswith(".")]
     for words in dialects_in_words(reads):
         print(f"feedback: {words}", file=sys.stderr)
-    parts = [pd.Series(dtype="str")]
+    parts, spelled = [pd.Series(dtype="str")], spelled_for_people()
     for read in reads:
         if unnamed := first_wrong_id(read.table["id"]):
             raise UserError(f"{read.places.of(unnamed[0])}: {unnamed[1]}; expected the id of a scored message")
@@ -85,6 +86,7 @@ def read_labels(names: list[str], label_map: Mapping[str, str] | None = None) ->
         meant = labels_meant(read.places, labels[given], names, label_map)
         parts.append(pd.Series(labels[given].map(meant).to_numpy(dtype=object), index=ids[given].to_numpy(dtype=object)))
     every = pd.concat(parts)
+    every.index = every.index.map(lambda identifier: spelled.get(identifier, identifier))
     return every[~every.index.duplicated(keep="last")]
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from ballast.exceptions import UserError
 from ballast.io.paths import real_folder, regular_file
 from stages.production.answered import COMPANIONS, ENDING
+from stages.production.labelling import spelled_for_people
 from stages.store.checked import read_frame
 from stages.store.project import PROJECT
 from stages.tables.labels import read_labelled
@@ -20,6 +21,7 @@ OF_WINDOWS = (
     (PROJECT.watch, ".json"),
     (PROJECT.watch, ".html"),
     *((PROJECT.answered, f"{ENDING}{companion}") for companion in ("", *COMPANIONS)),
+    (PROJECT.to_label, ".csv"),
 )
 
 
@@ -54,8 +56,9 @@ def labelled_ids() -> set[str]:
     there = PROJECT.labels.iterdir() if real_folder(PROJECT.labels) else ()
     paths = sorted(path for path in there if not path.name.startswith(".") and regular_file(path))
     tables = [read_labelled(path).table for path in paths]
+    spelled = spelled_for_people()
     return {
-        str(row["id"])
+        spelled.get(str(row["id"]), str(row["id"]))
         for table in tables
         for row in table.to_pylist()
         if row["label"] is not None and str(row["label"]).strip()

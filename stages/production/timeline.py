@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 from ballast.exceptions import UserError
+from stages.pages.watch.investigate_view import unusual_ids
 from stages.pages.watch.view import timeline_page
 from stages.production.feedback import read_feedback
 from stages.production.prune import prune_windows
@@ -39,12 +40,12 @@ def write_timeline(params: Params, window: str) -> list[str]:
 
 
 def texts_to_label(windows: list[dict[str, Any]]) -> dict[str, str]:
-    """Texts by id of the messages to label in the last window that has any."""
+    """Texts by id of the unusual messages to label in the last window that has any."""
     paths = {watched["window"]: PROJECT.scored / f"{watched['window']}.parquet" for watched in windows}
-    asking = [watched for watched in windows if watched["to_label"] and paths[watched["window"]].is_file()]
+    asking = [watched for watched in windows if unusual_ids(watched) and paths[watched["window"]].is_file()]
     if not asking:
         return {}
-    path, ids = paths[asking[-1]["window"]], [message["id"] for message in asking[-1]["to_label"]]
+    path, ids = paths[asking[-1]["window"]], unusual_ids(asking[-1])
     try:
         table = read_table(path, ["id", "text"], [("id", "in", ids)])
     except UserError as error:
@@ -52,10 +53,3 @@ def texts_to_label(windows: list[dict[str, Any]]) -> dict[str, str]:
         print(f"watch: the texts of a window cannot be read: {error}", file=sys.stderr)
         return {}
     return dict(zip(table["id"].to_pylist(), table["text"].to_pylist(), strict=True))
-
-
-def ids_to_label() -> set[str]:
-    """The ids of all messages that a watched window asked to label."""
-    # Under the lock under which windows are deleted.
-    with locked(PAGE):
-        return {message["id"] for path in PROJECT.watch.glob("*.json") for message in read_json(path)["to_label"]}

@@ -1,7 +1,7 @@
 """Watch a scored window: estimate its class prior and its quality, test for label shift, and decide what to do.
 
 Reads `production/scored/<window>.parquet`, the version that scored it, and `production/feedback.parquet`. Writes
-`production/watch/<window>.json`, the Evidently page of the window, and the time line over all windows.
+`production/watch/<window>.json`, the Evidently page of the window, the messages to label, and the time line over all windows.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from scipy.special import softmax
 from ballast.cli import parser, run
 from ballast.data.descriptors import NAMES, descriptors
 from ballast.evaluation.calibration import Calibration
+from ballast.evaluation.priors import correct_prior
 from ballast.exceptions import UserError
-from ballast.monitoring.decision import Feedback, Policy, RecallDrop, assess_window, recall_drops
+from ballast.monitoring.decision import Feedback, Policy, RecallDrop, WindowDecision, assess_window, recall_drops
 from ballast.monitoring.floors import metrics_below, with_floors
 from ballast.monitoring.label_shift import ScoredMessages, most_atypical
 from ballast.monitoring.quantification import adjusted_count, classify_and_count, emq, posterior_conditionals
@@ -28,9 +29,10 @@ from stages.pages.evidently import with_shares
 from stages.pages.watch.evidently import Columns, window_page
 from stages.production.deployed import VOCABULARY, Version, indices
 from stages.production.feedback import read_feedback
+from stages.production.labelling import Row, drawn_before, ids_to_label, new_queue, write_queue
 from stages.production.performance import floors_of, performance_as_json, performance_of, protocol_of
 from stages.production.reference import by_deployed_model, logits_of, read_held_out
-from stages.production.timeline import ids_to_label, write_timeline
+from stages.production.timeline import write_timeline
 from stages.production.watch_results import by_label, decision_as_json, feedback_metrics, policy_of, shares
 from stages.production.windows import WINDOW, quoted_name, read_window, version_of
 from stages.store.files import locked, replaced, write_json
@@ -95,7 +97,7 @@ def fallen_recall(version: Version, reference: Reference, feedback: pd.DataFrame
     labels = version.labels
     # Another version with the same weights has another operating point, and so another recall.
     rows = feedback[(feedback["model"] == version.name) & feedback["label"].isin(labels)]
-    # Messages that a window asked to label are the most atypical ones. Messages of one group are right or wrong together.
+    # Messages that a window asked to label are no random sample. Messages of one group are right or wrong together.
     rows = rows[~rows["id"].isin(ids_to_label())].drop_duplicates("group")
     once = ~pd.Series(reference.messages.groups).duplicated().to_numpy()
     decided = version.decisions(reference.messages.posteriors)
@@ -146,8 +148,32 @@ def evidently_page(result: Mapping[str, Any], version: Version, reference: Refer
     return window_page(result, columns(reference.messages, drawn), columns(window, rows), EVIDENTLY_THRESHOLD)
 
 
+def queue_of(
+    window: str,
+    table: pd.DataFrame,
+    scored: ScoredMessages,
+    reference: Reference,
+    version: Version,
+    verdict: WindowDecision,
+    params: Params,
+) -> list[Row]:
+    """The messages of a window to label: those of an earlier watch, or a new draw, which is then written for people."""
+    rows = drawn_before(window, table, version)
+    again = not rows
+    if again and len(table):
+        unusual = np.empty(0, dtype=int)
+        if verdict.decision == "investigate":
+            unusual = most_atypical(reference.messages, scored, params.production.watch.messages)
+        prior = version.production_prior if verdict.estimate is None else verdict.estimate.prior
+        logits = np.log(np.maximum(calibrated(version, scored.posteriors), LEAST))
+        posteriors = softmax(correct_prior(logits, reference.validation_shares, prior), axis=1)
+        rows = new_queue(window, table, posteriors, version, read_feedback(), params.production.labelling, unusual)
+    write_queue(window, rows, dict(zip(table["id"], table["text"], strict=True)), again=again)
+    return rows
+
+
 def watched(window: str, params: Params) -> tuple[dict[str, Any], str]:
-    """The result of a window, and its Evidently page."""
+    """The result of a window, and its Evidently page. Writes the messages to label."""
     policy = policy_of(params.production)
     table, metadata = read_window(window)
     version = version_of(window, metadata)
@@ -168,9 +194,6 @@ def watched(window: str, params: Params) -> tuple[dict[str, Any], str]:
     estimated = performance_of(version, reference.messages, reference.classes, scored, verdict, protocol)
     below = metrics_below(estimated or {}, floors if estimated else {})
     verdict = with_floors(verdict, below, labelled, policy, labels)
-    rows = np.empty(0, dtype=int)
-    if verdict.decision == "investigate" and len(table):
-        rows = most_atypical(reference.messages, scored, params.production.watch.messages)
     predicted = reference.messages.posteriors.argmax(axis=1)
     result = {
         "window": window,
@@ -184,7 +207,7 @@ def watched(window: str, params: Params) -> tuple[dict[str, Any], str]:
         "rates": {label: shares(predicted[reference.classes == at], labels) for at, label in enumerate(labels)},
         "new_labels": dict(zip(labels, new_labels.tolist(), strict=True)),
         "feedback": feedback_metrics(feedback[feedback["window"] == window], labels),
-        "to_label": table.iloc[rows][["id", "group"]].to_dict("records"),
+        "to_label": queue_of(window, table, scored, reference, version, verdict, params),
         "recall_fell": [labels[drop.label] for drop in drops],
         "estimated_performance": performance_as_json(estimated, verdict.withheld, below),
         **decision_as_json(verdict, labels),

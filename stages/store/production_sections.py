@@ -59,6 +59,12 @@ class Watch(Section):
     floor: dict[str, Annotated[float, Field(gt=0, le=1)]] | None = None
 
 
+class Labelling(Section):
+    budget: Annotated[int, Field(ge=0, le=100_000, description="messages to label in each window; 0 is off")]
+    random: Annotated[float, Field(gt=0, le=1, description="share of the labels that all messages get alike")]
+    neighbours: Annotated[float, Field(ge=0, le=0.5, description="share of the labels for neighbours of known rare messages")]
+
+
 class Retrain(Section):
     techniques: Literal["deployed", "all"]
     minimum_labels: Count
@@ -85,6 +91,7 @@ class Production(Section):
     score: Score
     endpoint: Endpoint = Endpoint()
     watch: Watch
+    labelling: Labelling
     retrain: Retrain
 
     @model_validator(mode="after")

@@ -206,6 +206,11 @@ class Project:
         return self.production / "quarantine"
 
     @property
+    def to_label(self) -> Path:
+        """The messages of each window that people should label."""
+        return self.production / "to_label"
+
+    @property
     def labels(self) -> Path:
         return self.production / "labels"
 

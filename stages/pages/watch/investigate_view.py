@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ballast.monitoring.labelling_queue import UNUSUAL
 from stages.pages.report.errors_view import SHOWN_CHARACTERS
 from stages.pages.watch.windows import Window, link
 from stages.pages.words import join_words, shortened
@@ -26,11 +25,13 @@ def finding_row(finding: Mapping[str, Any]) -> dict[str, str]:
     return {"name": finding["name"].replace("_", " "), "effect": effect, "p": f"{finding['p']:.2g}"}
 
 
-def label_sheet(identifiers: Sequence[str]) -> str:
-    """A CSV table with the ids of messages and an empty column for their labels."""
-    sheet = io.StringIO()
-    csv.writer(sheet, lineterminator="\n").writerows([("id", "label"), *((identifier, "") for identifier in identifiers)])
-    return sheet.getvalue()
+def unusual_ids(window: Window) -> list[str]:
+    """The ids of the most unusual messages that a window asks to label.
+
+    >>> unusual_ids({"to_label": [{"id": "1", "stratum": "unusual"}, {"id": "2", "stratum": "rare-1"}]})
+    ['1']
+    """
+    return [message["id"] for message in window["to_label"] if message.get("stratum", UNUSUAL) == UNUSUAL]
 
 
 def unexplained(windows: Sequence[Window], texts: Mapping[str, str]) -> dict[str, Any] | None:
@@ -47,8 +48,8 @@ def unexplained(windows: Sequence[Window], texts: Mapping[str, str]) -> dict[str
         }
         for window in to_investigate[:N_EXPLAINED]
     ]
-    chosen = next((window for window in to_investigate if window.get("to_label")), None)
-    identifiers = [message["id"] for message in chosen["to_label"]] if chosen else []
+    chosen = next((window for window in to_investigate if unusual_ids(window)), None)
+    identifiers = unusual_ids(chosen) if chosen else []
     messages = [
         {"id": identifier, "text": shortened(texts[identifier], SHOWN_CHARACTERS) if identifier in texts else None}
         for identifier in identifiers
@@ -59,7 +60,7 @@ def unexplained(windows: Sequence[Window], texts: Mapping[str, str]) -> dict[str
         "of": chosen["window"] if chosen else None,
         "messages": messages,
         "any_text": any(message["text"] is not None for message in messages),
-        "sheet": label_sheet(identifiers),
-        "file": f"{PROJECT.labels / chosen['window']}.csv" if chosen else None,
+        "queue": f"{PROJECT.to_label / chosen['window']}.csv" if chosen else None,
+        "folder": str(PROJECT.labels),
         "labels": join_words([f"“{label}”" for label in chosen["labels"]]) if chosen else "",
     }

@@ -1,0 +1,179 @@
+"""The labelling queue of a window: which messages people should label, and why, as csv for people and as rows for the watch.
+
+The rows of the watch hold the probabilities with which the messages were chosen. People only ever hand back ids and labels, so
+no edit of the csv file changes an estimate.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ballast.exceptions import UserError
+from ballast.monitoring.labelling_queue import (
+    ANY,
+    NEIGHBOUR,
+    PREDICTED_COMMON,
+    PREDICTED_RARE,
+    UNUSUAL,
+    Scores,
+    Wanted,
+    draw_queue,
+)
+from ballast.monitoring.similarity import largest_similarity
+from stages.production.deployed import Version, indices
+from stages.store.checked import read_table
+from stages.store.files import locked, read_json, replaced
+from stages.store.production_sections import Labelling
+from stages.store.project import PROJECT
+from stages.store.relabelled import cell
+
+COLUMNS = ["id", "text", "predicted", "probability", "why", "stratum", "inclusion_probability", "label"]
+WHY = {
+    UNUSUAL: "differs most from the labelled messages",
+    NEIGHBOUR: "similar to labelled messages of a rare class",
+    ANY: "chosen at random",
+}
+# Bounds the time for the similarities.
+MOST_LABELLED = 2000
+
+Row = dict[str, Any]
+
+
+def queue_path(window: str) -> Path:
+    """The file for people."""
+    return PROJECT.to_label / f"{window}.csv"
+
+
+def members_of_rare_classes(feedback: pd.DataFrame, labels: Sequence[str]) -> list[str]:
+    """Texts of labelled messages of some classes: those of production, the latest first, then those of the training split."""
+    texts = feedback.loc[feedback["label"].isin(labels), "text"].tolist()[::-1]
+    if len(texts) < MOST_LABELLED and PROJECT.messages.is_file():
+        table = read_table(PROJECT.messages, ["text", "label", "split"]).to_pandas()
+        texts += table.loc[table["label"].isin(labels) & (table["split"] == "train"), "text"].tolist()
+    return texts[:MOST_LABELLED]
+
+
+def reason(stratum: str, predicted: str, probability: float) -> str:
+    """Why a message is in the queue, for the person who labels it.
+
+    >>> reason("common-2", "ham", 0.7), reason("unusual", "ham", 0.7)
+    ('a message predicted as ham with probability 0.70', 'differs most from the labelled messages')
+    """
+    kind = stratum.partition("-")[0]
+    if kind in (PREDICTED_COMMON, PREDICTED_RARE):
+        return f"a message predicted as {predicted} with probability {probability:.2f}"
+    return WHY[kind]
+
+
+def new_queue(
+    window: str,
+    table: pd.DataFrame,
+    posteriors: np.ndarray,
+    version: Version,
+    feedback: pd.DataFrame,
+    settings: Labelling,
+    unusual: np.ndarray,
+) -> list[Row]:
+    """Draw the queue of a window; the same window and feedback give the same queue.
+
+    posteriors : (n, K) calibrated, on the prior of the window.
+    unusual : rows of the messages that differ most from the labelled ones.
+    """
+    if not settings.budget or table.empty:
+        return []
+    common = int(version.production_prior.argmax())
+    rare = [label for at, label in enumerate(version.labels) if at != common]
+    similarity = None
+    if settings.neighbours and (labelled := members_of_rare_classes(feedback, rare)):
+        similarity = largest_similarity(table["text"].tolist(), labelled, 1 - posteriors[:, common])
+    scores = Scores(
+        posteriors=posteriors,
+        predicted=indices(table["label"], version.labels),
+        groups=table["group"].to_numpy(),
+        common=common,
+    )
+    wanted = Wanted(budget=settings.budget, random=settings.random, neighbours=settings.neighbours)
+    seed = int.from_bytes(hashlib.sha256(window.encode()).digest()[:8])
+    queue = draw_queue(scores, wanted, seed, unusual=unusual, similarity=similarity)
+    rows = []
+    for row, stratum, inclusion, size in zip(queue.rows, queue.strata, queue.inclusion, queue.sizes, strict=True):
+        message = table.iloc[row]
+        probability = float(message[f"p_{message['label']}"])
+        rows.append(
+            {
+                "id": message["id"],
+                "group": int(message["group"]),
+                "predicted": message["label"],
+                "probability": probability,
+                "posteriors": dict(zip(version.labels, map(float, posteriors[row]), strict=True)),
+                "why": reason(str(stratum), message["label"], probability),
+                "stratum": str(stratum),
+                "inclusion_probability": float(inclusion),
+                "size": int(size),
+            }
+        )
+    return rows
+
+
+def drawn_before(window: str, table: pd.DataFrame, version: Version) -> list[Row]:
+    """The queue of an earlier watch of the same scores; empty if there is none.
+
+    It stays, because labels that people gave since would change the next one, and because they label this one.
+    """
+    path = PROJECT.watch / f"{window}.json"
+    try:
+        earlier = read_json(path) if path.is_file() else {}
+    except UserError:
+        # The watch writes it again.
+        return []
+    rows: list[Row] = [row for row in earlier.get("to_label", []) if "inclusion_probability" in row]
+    decided = dict(zip(table["id"], table["label"], strict=True))
+    same = earlier.get("model") == version.name and earlier.get("n") == len(table)
+    return rows if same and all(decided.get(row["id"]) == row["predicted"] for row in rows) else []
+
+
+def write_queue(window: str, rows: Sequence[Row], texts: Mapping[str, str], *, again: bool) -> None:
+    """Write the file for people, with an empty column for labels, unless it exists and is not to be written again.
+
+    People may have filled it in. Spreadsheets show the texts and run none of them.
+    """
+    path = queue_path(window)
+    if path.is_file() and not again:
+        return
+    if not rows:
+        path.unlink(missing_ok=True)
+        return
+    filled = [{**row, "text": texts[row["id"]], "label": "", "probability": round(row["probability"], 4)} for row in rows]
+    table = pd.DataFrame(filled, columns=COLUMNS)
+    for name in ("id", "text", "predicted", "why"):
+        table[name] = table[name].map(cell)
+    with replaced(path) as temporary:
+        table.to_csv(temporary, index=False, lineterminator="\n")
+    print(f"watch: {window}: {len(rows)} messages to label in {path}", file=sys.stderr)
+
+
+def ids_to_label() -> set[str]:
+    """The ids of all messages that a watched window asked to label."""
+    # Under the lock under which windows are deleted.
+    with locked(PROJECT.watch / "index.html"):
+        return {row["id"] for path in PROJECT.watch.glob("*.json") for row in read_json(path)["to_label"]}
+
+
+def spelled_for_people() -> dict[str, str]:
+    """Ids by their spelling in the files for people, of those that a spreadsheet would run or not show.
+
+    Files of the watch that are missing or damaged name no ids; the watch reports them.
+    """
+    ids: dict[str, str] = {}
+    for path in PROJECT.watch.glob("*.json"):
+        with suppress(UserError):
+            ids |= {cell(row["id"]): row["id"] for row in read_json(path).get("to_label", []) if cell(row["id"]) != row["id"]}
+    return ids
