@@ -51,6 +51,7 @@ KEYS = {
     "feedback",
     "confidence",
     "to_label",
+    "labelled_performance",
     "recall_fell",
     "estimated_performance",
 }
@@ -331,6 +332,36 @@ def test_the_queue_of_a_window_is_a_sample_that_stays(project: Project) -> None:
     # Another window has other messages at the same places, and other scores of the same window another queue.
     score(project, "w2", traffic({"ham": 400, "spam": 60}, seed=3))
     assert watch(project, "w2")["to_label"] != found and path.read_bytes() != before
+
+
+def test_labels_of_the_queue_show_precision_and_recall_over_windows(project: Project) -> None:
+    project.edit({"production.labelling.budget": 120})
+    hits, of_class, decided = 0, 0, 0
+    for window, seed in (("w2", 2), ("w3", 3)):
+        messages = traffic({"ham": 500, "spam": 120}, seed=seed)
+        # A kind of spam that the model takes for ham.
+        hidden = messages.index[messages["label"] == "ham"][:30]
+        messages.loc[hidden, "label"] = "spam"
+        score(project, window, messages)
+        queue = watch(project, window)["to_label"]
+        assert len(queue) == 120
+        label(project, window, messages[messages["id"].isin([row["id"] for row in queue])])
+        called = pd.read_parquet(project.folder / PROJECT.scored / f"{window}.parquet")["label"].to_numpy() == "spam"
+        true = (messages["label"] == "spam").to_numpy()
+        hits, of_class, decided = hits + int((true & called).sum()), of_class + int(true.sum()), decided + int(called.sum())
+    found = watch(project, "w3")["labelled_performance"]
+    assert (found["n"], found["windows"]) == (240, ["w2", "w3"]) and sum(found["labelled"].values()) == 240
+    for name, truth in (("spam.recall", hits / of_class), ("spam.precision", hits / decided)):
+        assert found["metrics"][name]["low"] <= truth <= found["metrics"][name]["high"], name
+    assert found["metrics"]["spam.recall"]["high"] < 0.98
+    page = watch_page(project)
+    assert "Quality in production" in page and "240 labels" in page
+    # Another version decides differently.
+    score(project, "w4", traffic(USUAL, seed=4))
+    assert watch(project, "w4")["labelled_performance"]["n"] == 240
+    assert promote(project, reprior="w4") == "0002"
+    score(project, "w5", traffic(USUAL, seed=5))
+    assert watch(project, "w5")["labelled_performance"] is None
 
 
 def test_without_a_budget_there_is_no_queue(project: Project) -> None:

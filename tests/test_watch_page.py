@@ -170,6 +170,15 @@ def words(shown: Page, selector: str) -> str:
     return " ".join(shown.locator(selector).inner_text().split())
 
 
+def of_labels(labels: Sequence[str], **changes: Any) -> dict[str, Any]:
+    """What the labels of two windows show; no label shows the precision of the first class."""
+    metric = {"value": 0.9123, "low": 0.85, "high": 0.95}
+    metrics: dict[str, Any] = {f"{label}.{name}": metric for label in labels for name in ("precision", "recall")}
+    metrics[f"{labels[0]}.precision"] = None
+    counts = dict.fromkeys(labels, 40)
+    return {"n": 80, "windows": ["a", "b"], "labelled": counts, "metrics": metrics, "disagrees": [], **changes}
+
+
 def hostile() -> list[Window]:
     """Two windows whose names, labels, reasons, ids and descriptors would act."""
     windows = [
@@ -180,6 +189,7 @@ def hostile() -> list[Window]:
         window["findings"][1]["name"] = HOSTILE_TEXT
         window["to_label"] = [{"id": HOSTILE[1], "group": 1}, {"id": 'a,"b"', "group": 2}]
         window["feedback"] = fed(window["n"], HOSTILE, (0.9, 0.8))
+        window["labelled_performance"] = of_labels(HOSTILE, disagrees=[f"{HOSTILE[0]}.recall"])
     return windows
 
 
@@ -446,6 +456,22 @@ def test_what_does_not_fit_and_what_to_label(desktop: Watched, tmp_path: Path) -
     hidden = written(tmp_path, windows).read_text(encoding="utf-8")
     assert "Their texts are hidden" in hidden and "parcel" not in hidden and "2026-01-02-0" in hidden
     assert "Windows to investigate" not in timeline_page(windows[3:], {}, 0.95)
+
+
+def test_what_labels_show_is_beside_the_estimate_without_labels(tmp_path: Path) -> None:
+    window = made("a", (0.8, 0.2), (0.8, 0.2), labelled_performance=of_labels(HAM_SPAM), estimated_performance=None)
+    page = written(tmp_path, [window]).read_text(encoding="utf-8")
+    assert "Quality in production" in page and "80 labels" in page and "2 windows" in page
+    assert "0.912" in page and "0.850 to 0.950" in page and "without labels</th>" not in page and "contradict" not in page
+    estimated = {"metrics": {"spam.recall": {"value": 0.777, "low": 0.7, "high": 0.8}}, "withheld": None}
+    labelled = of_labels(HAM_SPAM, disagrees=["spam.recall"])
+    page = timeline_page([{**window, "labelled_performance": labelled, "estimated_performance": estimated}], {}, 0.95)
+    assert (
+        "0.777" in page
+        and "without labels</th>" in page
+        and "contradict the estimate without labels of the recall of spam" in page
+    )
+    assert "Quality in production" not in timeline_page([{**window, "labelled_performance": None}], {}, 0.95)
 
 
 def test_feedback_is_shown_by_class(desktop: Watched, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from ballast.exceptions import UserError
 from stages.pages.watch.investigate_view import unusual_ids
 from stages.pages.watch.view import timeline_page
 from stages.production.feedback import read_feedback
+from stages.production.labelled import add_labelled_performance
 from stages.production.prune import prune_windows
 from stages.production.watch_results import feedback_metrics
 from stages.store.checked import read_table
@@ -32,6 +33,7 @@ def write_timeline(params: Params, window: str) -> list[str]:
         for watched in windows:
             of_window = feedback[feedback["window"] == watched["window"]]
             watched["feedback"] = feedback_metrics(of_window, watched["labels"])
+        add_labelled_performance(max(windows, key=lambda watched: str(watched["window"])), windows, feedback)
         texts = texts_to_label(windows) if params.report.show_texts else {}
         page = timeline_page(windows, texts, params.production.watch.confidence)
         with replaced(PAGE) as temporary:

@@ -29,6 +29,7 @@ from stages.pages.evidently import with_shares
 from stages.pages.watch.evidently import Columns, window_page
 from stages.production.deployed import VOCABULARY, Version, indices
 from stages.production.feedback import read_feedback
+from stages.production.labelled import add_labelled_performance, other_windows
 from stages.production.labelling import Row, drawn_before, ids_to_label, new_queue, write_queue
 from stages.production.performance import floors_of, performance_as_json, performance_of, protocol_of
 from stages.production.reference import by_deployed_model, logits_of, read_held_out
@@ -212,6 +213,7 @@ def watched(window: str, params: Params) -> tuple[dict[str, Any], str]:
         "estimated_performance": performance_as_json(estimated, verdict.withheld, below),
         **decision_as_json(verdict, labels),
     }
+    add_labelled_performance(result, [*other_windows(window), result], feedback)
     return result, evidently_page(result, version, reference, scored, params.report.sample)
 
 

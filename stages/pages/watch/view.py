@@ -12,6 +12,7 @@ from stages.pages.html import STYLE, environment, script_hash, trusted_source
 from stages.pages.watch.counting_view import counting
 from stages.pages.watch.feedback_view import METRICS, feedback_panels
 from stages.pages.watch.investigate_view import unexplained
+from stages.pages.watch.labelled_view import labelled_quality
 from stages.pages.watch.timeline_view import share_scale, timeline, times
 from stages.pages.watch.windows import Window, by_prior, link, share, share_by
 from stages.pages.words import join_words, percent, percent_or_dash
@@ -113,6 +114,7 @@ def timeline_page(windows: Sequence[Window], texts: Mapping[str, str], confidenc
             rows=[row(window, shown) for window in reversed(ordered)],
             newest=NEWEST,
             unexplained=unexplained(ordered, texts),
+            labelled=labelled_quality(last),
             feedback=feedback_panels(ordered, last["labels"]),
             metrics=METRICS,
             units=CURVE_UNITS,
