@@ -28,6 +28,7 @@ from ballast.monitoring.labelling_queue import (
     draw_queue,
 )
 from ballast.monitoring.similarity import largest_similarity
+from stages.pages.labelling.view import labelling_page
 from stages.production.deployed import Version, indices
 from stages.store.checked import read_table
 from stages.store.files import locked, read_json, replaced
@@ -45,11 +46,6 @@ WHY = {
 MOST_LABELLED = 2000
 
 Row = dict[str, Any]
-
-
-def queue_path(window: str) -> Path:
-    """The file for people."""
-    return PROJECT.to_label / f"{window}.csv"
 
 
 def members_of_rare_classes(feedback: pd.DataFrame, labels: Sequence[str]) -> list[str]:
@@ -140,24 +136,32 @@ def drawn_before(window: str, table: pd.DataFrame, version: Version) -> list[Row
     return rows if same and all(decided.get(row["id"]) == row["predicted"] for row in rows) else []
 
 
-def write_queue(window: str, rows: Sequence[Row], texts: Mapping[str, str], *, again: bool) -> None:
-    """Write the file for people, with an empty column for labels, unless it exists and is not to be written again.
+def write_queue(window: str, rows: Sequence[Row], texts: Mapping[str, str], labels: Sequence[str], *, again: bool) -> None:
+    """Write the files for people: a sheet with an empty column for labels, and a page to label on.
 
-    People may have filled it in. Spreadsheets show the texts and run none of them.
+    again : whether to replace an existing sheet, which people may have filled in.
     """
-    path = queue_path(window)
-    if path.is_file() and not again:
-        return
+    sheet, page = (PROJECT.to_label / f"{window}.{ending}" for ending in ("csv", "html"))
     if not rows:
-        path.unlink(missing_ok=True)
+        if again:
+            sheet.unlink(missing_ok=True)
+            page.unlink(missing_ok=True)
         return
+    with replaced(page) as temporary:
+        temporary.write_text(labelling_page(window, rows, texts, labels), encoding="utf-8")
+    if again or not sheet.is_file():
+        write_sheet(sheet, rows, texts)
+        print(f"watch: {window}: {len(rows)} messages to label in {page} and {sheet}", file=sys.stderr)
+
+
+def write_sheet(path: Path, rows: Sequence[Row], texts: Mapping[str, str]) -> None:
+    """Write the messages to label for a spreadsheet, which shows the texts and runs none of them."""
     filled = [{**row, "text": texts[row["id"]], "label": "", "probability": round(row["probability"], 4)} for row in rows]
     table = pd.DataFrame(filled, columns=COLUMNS)
     for name in ("id", "text", "predicted", "why"):
         table[name] = table[name].map(cell)
     with replaced(path) as temporary:
         table.to_csv(temporary, index=False, lineterminator="\n")
-    print(f"watch: {window}: {len(rows)} messages to label in {path}", file=sys.stderr)
 
 
 def ids_to_label() -> set[str]:

@@ -21,7 +21,7 @@ OF_WINDOWS = (
     (PROJECT.watch, ".json"),
     (PROJECT.watch, ".html"),
     *((PROJECT.answered, f"{ENDING}{companion}") for companion in ("", *COMPANIONS)),
-    (PROJECT.to_label, ".csv"),
+    *((PROJECT.to_label, ending) for ending in (".csv", ".html", ".label_studio.json", ".label_studio.xml")),
 )
 
 

@@ -169,7 +169,7 @@ def queue_of(
         logits = np.log(np.maximum(calibrated(version, scored.posteriors), LEAST))
         posteriors = softmax(correct_prior(logits, reference.validation_shares, prior), axis=1)
         rows = new_queue(window, table, posteriors, version, read_feedback(), params.production.labelling, unusual)
-    write_queue(window, rows, dict(zip(table["id"], table["text"], strict=True)), again=again)
+    write_queue(window, rows, dict(zip(table["id"], table["text"], strict=True)), version.labels, again=again)
     return rows
 
 

@@ -14,7 +14,7 @@ from stages.pages.watch.feedback_view import METRICS, feedback_panels
 from stages.pages.watch.investigate_view import unexplained
 from stages.pages.watch.labelled_view import labelled_quality
 from stages.pages.watch.timeline_view import share_scale, timeline, times
-from stages.pages.watch.windows import Window, by_prior, link, share, share_by
+from stages.pages.watch.windows import Window, by_prior, label_link, link, share, share_by
 from stages.pages.words import join_words, percent, percent_or_dash
 
 HERE = Path(__file__).parent
@@ -115,6 +115,7 @@ def timeline_page(windows: Sequence[Window], texts: Mapping[str, str], confidenc
             newest=NEWEST,
             unexplained=unexplained(ordered, texts),
             labelled=labelled_quality(last),
+            to_label=label_link(last),
             feedback=feedback_panels(ordered, last["labels"]),
             metrics=METRICS,
             units=CURVE_UNITS,

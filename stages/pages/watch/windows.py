@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
+from stages.store.project import PROJECT
+
 Window = Mapping[str, Any]
 
 
@@ -36,6 +38,12 @@ def true_share(window: Window, label: str) -> float | None:
 def link(window: Window) -> str:
     """Address of a window's own page, relative to the time line."""
     return f"{quote(window['window'], safe='')}.html"
+
+
+def label_link(window: Window) -> str | None:
+    """Address of the page to label a window's messages on, relative to the time line; None if it asks for no labels."""
+    asks = any("inclusion_probability" in message for message in window["to_label"])
+    return f"../{PROJECT.to_label.name}/{link(window)}" if asks else None
 
 
 def by_prior(labels: Sequence[str], prior: Mapping[str, float]) -> list[str]:
