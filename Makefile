@@ -63,7 +63,7 @@ docs: setup $(VENV)/docs   ## build the manual, with warnings as errors: docs/_b
 	@echo "The manual: $(CURDIR)/docs/_build/html/index.html"
 
 bench: setup nodes   ## run the benchmarks after make repro: two hours, and one more for class_prior
-	@failed=; for each in train score score_folder "overhead --full" growth evaluate reading protocol; do \
+	@failed=; for each in train score score_folder endpoint "overhead --full" growth evaluate reading protocol; do \
 	  echo "benchmarks.$$each"; python -m benchmarks.$$each || failed="$$failed $${each%% *}"; done; \
 	  [ -z "$$failed" ] || { echo "error: failed:$$failed" >&2; exit 1; }
 

@@ -7,6 +7,7 @@ must send that token.
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
 import uvicorn
@@ -27,10 +28,17 @@ ANSWERED = Path("production/answered")
 SECONDS = 30
 
 
+def allow_many_connections() -> None:
+    """Raise the limit of open files as far as this user may: each connection is one."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 def main(host: str, port: int) -> None:
     if not PARAMS.is_file():
         raise UserError(f"{PARAMS}: no such file; run this command in the root of the repository")
     token = token_for(host)
+    allow_many_connections()
     check_port(host, port)
     # Two processes would not know each other's answers while they score.
     with single_instance(ANSWERED / ".lock"):

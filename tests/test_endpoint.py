@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from ballast.exceptions import UserError
 from flows.scoring.guard import token_for
@@ -205,6 +207,45 @@ def test_oversized_headers_close_the_connection(running: Endpoint) -> None:
     assert running.client.get("/health").json() == {"status": "ok"}
 
 
+def test_many_idle_and_slow_connections_stop_nobody(running: Endpoint) -> None:
+    connections = [socket.create_connection(("127.0.0.1", running.port), timeout=30) for _ in range(500)]
+    try:
+        for connection in connections[::2]:
+            connection.sendall(b"POST /score HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n")
+        for connection in connections[1::4]:
+            connection.sendall(b"POST /score HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n")
+            connection.sendall(b"content-length: 100\r\n\r\n{")
+        assert running.answers([{"id": "among many", "text": "hello"}])[0]["id"] == "among many"
+    finally:
+        for connection in connections:
+            connection.close()
+
+
+# What JSON can be, and what is nearly a request.
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+WORDS = st.text(max_size=8)
+NEARLY = st.fixed_dictionaries({"id": WORDS | VALUES, "text": WORDS | VALUES}, optional={"x": VALUES})
+BODIES = st.one_of(VALUES, st.fixed_dictionaries({"messages": st.lists(NEARLY, max_size=3) | VALUES}, optional={"x": VALUES}))
+
+
+@pytest.fixture(scope="module")
+def documented(running: Endpoint) -> set[str]:
+    """The statuses of /score in the description."""
+    return set(running.client.get("/openapi.json").json()["paths"]["/score"]["post"]["responses"])
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+@given(content=st.binary(max_size=50) | BODIES.map(lambda value: json.dumps(value).encode()))
+def test_every_body_gets_a_documented_response(running: Endpoint, documented: set[str], content: bytes) -> None:
+    response = running.client.post("/score", content=content, headers={"content-type": "application/json"})
+    assert str(response.status_code) in documented and response.status_code < 500, response.text
+    assert set(response.json()) == ({"answers"} if response.status_code == 200 else {"detail", "errors"})
+
+
 def test_its_state_and_its_description_are_pages(running: Endpoint) -> None:
     assert running.client.get("/version").json() == {"version": "0001", "labels": ["ham", "spam"], "problem": None}
     assert 'ballast_version_info{version="0001"} 1.0' in running.client.get("/metrics").text
@@ -321,8 +362,8 @@ def test_a_model_may_come_later_and_one_that_cannot_be_loaded_changes_nothing(wo
 
 def check_token(started: Endpoint) -> None:
     """All paths but probes ask for the token, and a second start names what is in its way."""
-    for given in ("", "Bearer", f"Bearer {WORD[:-1]}", WORD, f"Basic {WORD}", "Bearer \xe9"):
-        headers = {"authorization": given.encode("latin-1"), "host": "elsewhere.example"}
+    for sent in ("", "Bearer", f"Bearer {WORD[:-1]}", WORD, f"Basic {WORD}", "Bearer \xe9"):
+        headers = {"authorization": sent.encode("latin-1"), "host": "elsewhere.example"}
         for path in ("/version", "/metrics", "/openapi.json", "/docs", "/nowhere"):
             refused = started.client.get(path, headers=headers)
             assert (refused.status_code, refused.headers["www-authenticate"]) == (401, "Bearer")

@@ -158,11 +158,30 @@ def reading(result: Result) -> list[str]:
     ]
 
 
+def endpoint(result: Result) -> list[str]:
+    """The endpoint beside a plain application around transformers' pipeline, by the number of clients."""
+    rows = [
+        [name, clients, *(f"{measured[key]:,.1f}" for key in ("requests_per_second", "p50_ms", "p99_ms", "processor_ms"))]
+        for title, of_model in (("encoder", result["encoder"]), ("linear model", result["linear"]))
+        for clients, sides in sorted(of_model.items(), key=lambda item: int(item[0]))
+        for side, measured in sides.items()
+        for name in [f"Ballast, {title}" if side == "endpoint" else f"FastAPI around transformers' pipeline, {title}"]
+    ]
+    return [
+        "Each client sends one message at a time and waits for the answer. The endpoint scores waiting messages together and"
+        " writes them to the disk before it answers. The plain application does neither. The processor time is that of all"
+        f" processes of the server. When the encoder was measured, {result['load']:.0f} processes waited for the processor.",
+        "",
+        *table(["server", "clients", "requests per second", "p50 (ms)", "p99 (ms)", "processor (ms per request)"], rows),
+    ]
+
+
 # The file of each section, its heading and its writer.
 SECTIONS: dict[str, tuple[str, Callable[[Result], list[str]]]] = {
     "train": ("Training", training),
     "score": ("Scoring", scoring),
     "score_folder": ("Scoring a folder", folder),
+    "endpoint": ("The endpoint", endpoint),
     "overhead": ("A whole run", whole_run),
     "growth": ("A million messages more", growth),
     "evaluate": ("Evaluation", evaluation),
