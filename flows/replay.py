@@ -6,6 +6,7 @@ a Prefect server has one, and otherwise retrains itself.
 
 from __future__ import annotations
 
+import csv
 import shutil
 import time
 from collections.abc import Sequence
@@ -30,7 +31,8 @@ from flows.locks import single_instance
 from flows.promote import promote
 from flows.retrain import RETRAIN, decision_of, finish, is_deployed, retrain, waits_to_be_brought_home
 from flows.score import no_secrets, score
-from flows.watch import watch
+from flows.state import read_state
+from flows.watch import WATCH, watch
 
 REPLAY, LABELS = Path("production/replay"), Path("production/labels")
 DEPLOYMENT = "retrain/retrain"
@@ -52,7 +54,8 @@ def replay(
     ----------
     schedule : share of the rare class in each window, between 0 and 1.
     size : messages in a window.
-    labelled : share of a window's messages that are labelled one window later; 0 for none.
+    labelled : share of a window's messages that are labelled one window later, beside those that the watch asks to label; 0
+        for no labels.
     source : a file of labelled messages; by default the held-out messages of the data.
     """
     no_secrets(source)
@@ -101,11 +104,22 @@ def delete_retraining(folder: Path) -> None:
 
 
 def deliver_labels(window: str) -> None:
-    """Copy the labels of a window to where the watch reads them."""
-    labels = REPLAY / "labels" / f"{window}.csv"
-    if labels.exists():
+    """Write the labels of a window to where the watch reads them: of random messages, and of those that the watch asked for."""
+    truth = dict(csv_rows(REPLAY / "truth" / f"{window}.csv"))
+    wanted = {identifier for identifier, _ in csv_rows(REPLAY / "labels" / f"{window}.csv")}
+    wanted |= {str(message["id"]) for message in read_state(WATCH / f"{window}.json")["to_label"]}
+    if rows := [row for row in truth.items() if row[0] in wanted]:
         LABELS.mkdir(parents=True, exist_ok=True)
-        shutil.copy(labels, LABELS / labels.name)
+        with (LABELS / f"{window}.csv").open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerows([("id", "label"), *rows])
+
+
+def csv_rows(path: Path) -> list[tuple[str, str]]:
+    """Ids and labels of a csv file with a header; none if the file does not exist."""
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return [(identifier, label) for identifier, label in csv.reader(file)][1:]
 
 
 def deployment() -> UUID | None:

@@ -11,6 +11,7 @@ import pytest
 from ballast.exceptions import UserError
 from flows import replay
 from flows.settings import check_before_dvc, window_name
+from stages.store.files import write_json
 from tests.bad_inputs import as_yaml
 from tests.bad_settings import YAMLS
 
@@ -35,6 +36,21 @@ def test_what_cannot_be_replayed_is_refused_before_prefect_begins(given: dict[st
     with pytest.raises(UserError) as refused:
         replay.main(**usual | given)
     assert said in str(refused.value)
+
+
+def test_a_replay_labels_random_messages_and_those_that_the_watch_asks_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder, rows in (("truth", 'a,ham\n"b,""1",spam\nc,ham\n'), ("labels", "a,ham\n")):
+        (tmp_path / "production/replay" / folder).mkdir(parents=True)
+        (tmp_path / "production/replay" / folder / "w1.csv").write_text(f"id,label\n{rows}")
+    write_json(tmp_path / "production/watch/w1.json", {"to_label": [{"id": 'b,"1'}, {"id": "elsewhere"}]})
+    write_json(tmp_path / "production/watch/w2.json", {"to_label": [{"id": "a"}]})
+    replay.deliver_labels("w1")
+    assert (tmp_path / "production/labels/w1.csv").read_text() == 'id,label\na,ham\n"b,""1",spam\n'
+    replay.deliver_labels("w2")
+    assert [path.name for path in (tmp_path / "production/labels").iterdir()] == ["w1.csv"]
 
 
 SCORE = {"source": "in/{window}", "window": "%Y", "hours": 24}

@@ -1,7 +1,8 @@
 """Draw windows of simulated traffic from labelled messages that the deployed model was neither trained nor calibrated on.
 
 Reads the source that `ingest` names, or another file; writes each window to `production/replay/<window>.parquet` (id and
-text) and, in `production/replay/labels/`, the labels that arrive for it later. The windows of an earlier replay are removed.
+text) and, in `production/replay/labels/`, the labels that arrive for it later. `production/replay/truth/` has the labels of all
+messages, for the messages that the watch asks to label. The windows of an earlier replay are removed.
 """
 
 from __future__ import annotations
@@ -99,7 +100,8 @@ def main(schedule: Sequence[float], size: int, labelled: float, seed: int, sourc
         )
     remove_earlier()
     with replaced_folder(PROJECT.replay) as folder:
-        (folder / "labels").mkdir()
+        for name in ("labels", "truth"):
+            (folder / name).mkdir()
         for at, share in enumerate(schedule, start=1):
             window = f"{PREFIX}{at:02d}"
             rows = []
@@ -112,6 +114,8 @@ def main(schedule: Sequence[float], size: int, labelled: float, seed: int, sourc
             renamed = drawn[["id", "text"]].set_axis([columns.id or "id", columns.text], axis=1)
             write_table(folder / f"{window}.parquet", renamed)
             given = drawn[rng.random(size) < labelled]
+            if labelled:
+                drawn[["id", "label"]].to_csv(folder / "truth" / f"{window}.csv", index=False)
             if len(given):
                 given[["id", "label"]].to_csv(folder / "labels" / f"{window}.csv", index=False)
     of_each = ", ".join(f"{count:,} {class_name(label)}" for label, count in counts.items())
