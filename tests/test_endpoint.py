@@ -256,6 +256,7 @@ def test_its_state_and_its_description_are_pages(running: Endpoint) -> None:
     assert "POST /score" in page.text and "src=" not in page.text and "https:" not in page.text
     assert running.client.get("/nowhere").status_code == 404
     assert running.client.get("/score").status_code == 405
+    assert running.client.post("/score/", json={"messages": [OK]}).status_code == 404
 
 
 def test_the_log_is_json_without_texts(running: Endpoint) -> None:
@@ -385,9 +386,11 @@ def test_what_was_answered_survives_kills_and_nothing_is_written_twice(tmp_path:
         eventually(lambda: len(load.answered) > 20)
         # The process that scores: it is replaced, and no request fails.
         os.kill(children(started.process.pid)[0], signal.SIGKILL)
+        assert started.answers([{"id": "while it is replaced", "text": "hello"}])[0]["version"] == "0001"
         before = len(load.answered)
         eventually(lambda: len(load.answered) > before + 20)
         assert load.failures == []
+        assert [line["code"] for line in started.events("scorer_ended")] == [-signal.SIGKILL]
         scorer = children(started.process.pid)[0]
         os.kill(started.process.pid, signal.SIGKILL)
         load.stop()

@@ -22,8 +22,6 @@ from flows.scoring.requests import Answers, Messages, Problems, RequestError, en
 from flows.scoring.supervisor import Supervisor, Unavailable
 
 DESCRIPTION = "Labels of messages from the deployed model. Each error says what is wrong and what to do."
-# Before the settings are read, no body is.
-DEFAULT_MEGABYTES = 1
 ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"model": Problems, "description": "The body is not JSON in UTF-8."},
     401: {"model": Problems, "description": "The token is missing or wrong."},
@@ -53,10 +51,12 @@ def json_response(content: Mapping[str, Any], status: int = 200) -> Response:
 
 async def answers_to(request: Request, supervisor: Supervisor, batcher: Batcher) -> dict[str, Any]:
     """The answers to a request; raises RequestError."""
-    settings = (supervisor.ready or {}).get("settings", {})
-    body = await read_body(request, settings.get("megabytes", DEFAULT_MEGABYTES))
+    settings = supervisor.settings
+    if not settings:
+        raise RequestError(503, f"no model is ready: {supervisor.problem}")
+    body = await read_body(request, settings["megabytes"])
     try:
-        messages = parse_messages(body, settings.get("messages", 1))
+        messages = parse_messages(body, settings["messages"])
         request.state.messages = len(messages)
         result = await batcher.answer(messages)
     except Overloaded as error:
@@ -94,6 +94,8 @@ def application() -> FastAPI:
 
     # FastAPI's own pages load scripts from another host.
     app = FastAPI(title="Ballast", version="1", description=DESCRIPTION, lifespan=lifespan, docs_url=None, redoc_url=None)
+    # A redirection would name the host that the request names.
+    app.router.redirect_slashes = False
     add_score(app, metrics)
     add_state(app, metrics)
     return app

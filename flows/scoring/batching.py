@@ -51,9 +51,11 @@ class Batcher:
 
     async def answer(self, messages: Sequence[Message]) -> dict[str, Any]:
         """The result of a request: {answers}, {malformed} or {conflicts}; raises Overloaded, Unavailable and BatchError."""
-        if (ready := self.supervisor.ready) is None:
-            raise Unavailable(self.supervisor.problem or "the model is loading")
-        if self._messages and self._messages + len(messages) > ready["settings"]["waiting"]:
+        supervisor = self.supervisor
+        # While a process that ended is replaced, requests wait.
+        if supervisor.ready is None and supervisor.problem is not None:
+            raise Unavailable(supervisor.problem)
+        if self._messages and self._messages + len(messages) > supervisor.settings["waiting"]:
             raise Overloaded
         waiting = Waiting(messages, asyncio.get_running_loop().time())
         self._queue.append(waiting)
@@ -81,10 +83,10 @@ class Batcher:
         while not self._queue:
             self._arrived.clear()
             await self._arrived.wait()
-        settings = (self.supervisor.ready or {}).get("settings", {})
-        due = self._queue[0].since + settings.get("max_wait_ms", 0) / 1000
+        settings = self.supervisor.settings
+        due = self._queue[0].since + settings["max_wait_ms"] / 1000
         loop = asyncio.get_running_loop()
-        while self._messages < settings.get("batch", 0) and (left := due - loop.time()) > 0:
+        while self._messages < settings["batch"] and (left := due - loop.time()) > 0:
             self._arrived.clear()
             try:
                 async with asyncio.timeout(left):
@@ -96,7 +98,7 @@ class Batcher:
         while self._queue:
             count += len(self._queue[0].messages)
             characters += self._queue[0].characters
-            if count > settings.get("batch", 0) or characters > CHARACTERS:
+            if count > settings["batch"] or characters > CHARACTERS:
                 break
             batch.append(self._queue.popleft())
         self._messages -= sum(len(waiting.messages) for waiting in batch)
@@ -105,9 +107,7 @@ class Batcher:
 
     async def _score(self, batch: Sequence[Waiting]) -> None:
         """Score requests together and hand out the results; if that fails, score each alone, so that one harms no other."""
-        # With one batch at work, a version is only replaced between batches.
-        ready = self.supervisor.ready
-        window = datetime.now(UTC).strftime(ready["settings"]["window"]) if ready else ""
+        window = datetime.now(UTC).strftime(self.supervisor.settings["window"])
         requests = [waiting.messages for waiting in batch]
         reply = await self.supervisor.ask({"window": window, "requests": requests})
         if "error" in reply:

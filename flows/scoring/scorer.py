@@ -18,6 +18,8 @@ COMMAND = ("-m", "stages.production.answer")
 LENGTH = struct.Struct(">I")
 # A batch at work may end within this time, and the rest of the process.
 STOP_SECONDS = 20.0
+# Threads that wait for each other must not keep cores busy, which clients and trainings on this machine need.
+DEFAULTS = {"OMP_WAIT_POLICY": "PASSIVE"}
 LAST_LINES = 20
 
 
@@ -45,7 +47,7 @@ class Scorer:
             stdin=pipe,
             stdout=pipe,
             stderr=pipe,
-            env={**os.environ, "TQDM_DISABLE": "1", "PYTHONUNBUFFERED": "1"},
+            env=DEFAULTS | os.environ | {"TQDM_DISABLE": "1", "PYTHONUNBUFFERED": "1"},
             # Ctrl-C must reach only this process, which first lets the other one finish.
             start_new_session=True,
         )
@@ -79,6 +81,12 @@ class Scorer:
                 raise ScorerEnded from error
             return await self._read()
 
+    async def killed(self) -> int:
+        """Make sure that the process has ended; returns its exit code."""
+        with suppress(ProcessLookupError):
+            self.process.kill()
+        return await self.process.wait()
+
     async def stop(self) -> None:
         """Let the process finish its batch and end; kill it if it does not."""
         try:
@@ -88,9 +96,7 @@ class Scorer:
                         self.process.stdin.close()
                     await self.process.wait()
         except TimeoutError:
-            with suppress(ProcessLookupError):
-                self.process.kill()
-            await self.process.wait()
+            await self.killed()
         await self._reading
 
     async def _read(self) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from flows.scoring.scorer import Scorer, ScorerEnded
 
 CURRENT = "production/deployed/current.json"
 CHECK_SECONDS = 0.25
+REPLACED_SECONDS = 0.02
 LONGEST_DELAY = 30.0
 # A batch that ended two processes may end the next one, too.
 TRIES = 2
@@ -38,11 +39,16 @@ def signature() -> Signature:
 
 
 class Supervisor:
-    """The current process, and why there is none or no newer one."""
+    """The current process, and why there is none or no newer one.
+
+    settings : those of the last process that was ready; empty before the first one.
+    problem : why the deployed version cannot be loaded; None if it is, or while a process that ended is replaced.
+    """
 
     def __init__(self, metrics: Metrics) -> None:
         self.metrics = metrics
         self.current: Scorer | None = None
+        self.settings: dict[str, Any] = {}
         self.problem: str | None = "the model is loading"
         self._signature: Signature = None
         self._wake = asyncio.Event()
@@ -58,13 +64,17 @@ class Supervisor:
         That is safe: what the ended process wrote is found by its id.
         """
         for _ in range(TRIES):
+            while self.current is None and self.problem is None:
+                await asyncio.sleep(REPLACED_SECONDS)
             if (scorer := self.current) is None:
                 break
             try:
                 return await scorer.ask(batch)
             except ScorerEnded:
-                log("scorer_ended", code=await scorer.process.wait())
-                await self._replaced(scorer)
+                log("scorer_ended", code=await scorer.killed())
+                if self.current is scorer:
+                    self.current, self.problem = None, None
+                    self._wake.set()
         raise Unavailable(self.problem or "the process that scores ended twice with these messages")
 
     async def run(self) -> None:
@@ -96,20 +106,13 @@ class Supervisor:
             log("load_failed", error=str(error), version=self.ready and self.ready["version"])
             return False
         old, self.current, self.problem = self.current, scorer, None
+        self.settings = scorer.ready["settings"]
         self.metrics.loads.labels("loaded").inc()
         self.metrics.deployed(scorer.ready["version"])
         log("loaded", version=scorer.ready["version"])
         if old is not None:
             await old.stop()
         return True
-
-    async def _replaced(self, ended: Scorer) -> None:
-        """Wait until a process that ended is replaced, or until that failed."""
-        if self.current is ended:
-            self.current, self.problem = None, None
-            self._wake.set()
-        while self.current is None and self.problem is None:
-            await asyncio.sleep(0.02)
 
     async def _sleep(self, seconds: float, now: Signature) -> None:
         """Wait, at most until a process ends or another version is deployed."""

@@ -111,16 +111,21 @@ class Answered:
         self._database.close()
 
 
+def opened(path: Path) -> sqlite3.Connection:
+    """An existing database, to read; a writer does not wait for it."""
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=BUSY_SECONDS)
+
+
 def read_answered(path: Path) -> Iterator[Answer]:
     """The answers in a window's database, in the order in which they were given; raises UserError if it is damaged."""
-    with readable_errors(path), closing(sqlite3.connect(path, timeout=BUSY_SECONDS)) as database:
+    with readable_errors(path), closing(opened(path)) as database:
         for row in database.execute(f"SELECT {COLUMNS} FROM answered ORDER BY number"):
             yield answer_of(path, row)
 
 
 def last_version(path: Path) -> tuple[str, str] | None:
     """The name and sha256 of the version that gave the last answer in a window's database; None if it has no answers."""
-    with readable_errors(path), closing(sqlite3.connect(path, timeout=BUSY_SECONDS)) as database:
+    with readable_errors(path), closing(opened(path)) as database:
         row = database.execute(f"SELECT {COLUMNS} FROM answered ORDER BY number DESC LIMIT 1").fetchone()
     if row is None:
         return None
@@ -130,7 +135,7 @@ def last_version(path: Path) -> tuple[str, str] | None:
 
 def check_answered(path: Path) -> None:
     """Raise UserError unless a database is whole and each row has the content that was written."""
-    with readable_errors(path), closing(sqlite3.connect(path, timeout=BUSY_SECONDS)) as database:
+    with readable_errors(path), closing(opened(path)) as database:
         ((result,),) = database.execute("PRAGMA integrity_check(1)")
     if result != "ok":
         raise damaged(path, result)
