@@ -19,6 +19,8 @@ from ballast.monitoring.labelling_queue import (
     draw_queue,
 )
 from ballast.monitoring.probability_sampling import proportional_probabilities, systematic_rows
+from benchmarks.measuring import result_path
+from stages.store.files import read_json
 
 WANTED = Wanted(budget=50, random=0.2, neighbours=0.2)
 
@@ -178,6 +180,17 @@ def test_intervals_cover_precision_and_recall_over_windows_and_are_narrower_than
     assert of_queue < 0.8 * of_random_labels
     weighted, unweighted = np.mean(errors, axis=0)
     assert abs(weighted) < 0.01 and abs(unweighted) > 0.04
+
+
+def test_the_measured_queue_is_unbiased_covers_and_halves_the_interval_of_recall() -> None:
+    for name, setting in read_json(result_path("labelling"))["settings"].items():
+        for metric in ("queue.precision", "queue.recall"):
+            measured, repeats = setting[metric], setting["repeats"]
+            assert abs(measured["bias"]) < 0.01, (name, metric)
+            # Three standard errors around 92% and 98%.
+            low, high = (end + sign * 3 * np.sqrt(end * (1 - end) / repeats) for end, sign in ((0.92, -1), (0.98, 1)))
+            assert low <= measured["coverage"] <= high, (name, metric)
+        assert setting["width_of_recall_against_random"] <= 0.5, name
 
 
 def test_with_all_messages_labelled_the_estimates_are_exact() -> None:

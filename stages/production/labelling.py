@@ -122,18 +122,14 @@ def new_queue(
 def drawn_before(window: str, table: pd.DataFrame, version: Version) -> list[Row]:
     """The queue of an earlier watch of the same scores; empty if there is none.
 
-    It stays, because labels that people gave since would change the next one, and because they label this one.
+    It stays, because people may have labelled some of it, and their labels would change a new draw.
     """
     path = PROJECT.watch / f"{window}.json"
-    try:
-        earlier = read_json(path) if path.is_file() else {}
-    except UserError:
-        # The watch writes it again.
-        return []
+    earlier = read_json(path) if path.is_file() else {}
     rows: list[Row] = [row for row in earlier.get("to_label", []) if "inclusion_probability" in row]
-    decided = dict(zip(table["id"], table["label"], strict=True))
+    scored = dict(zip(table["id"], zip(table["group"], table["label"], strict=True), strict=True))
     same = earlier.get("model") == version.name and earlier.get("n") == len(table)
-    return rows if same and all(decided.get(row["id"]) == row["predicted"] for row in rows) else []
+    return rows if same and all(scored.get(row["id"]) == (row["group"], row["predicted"]) for row in rows) else []
 
 
 def write_queue(window: str, rows: Sequence[Row], texts: Mapping[str, str], labels: Sequence[str], *, again: bool) -> None:
