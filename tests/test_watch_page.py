@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page
 
+from ballast.monitoring.estimated_performance import performance
 from stages.pages.watch.counting_view import counting, predicted_share, with_share
 from stages.pages.watch.feedback_view import line
 from stages.pages.watch.timeline_view import share_scale
@@ -44,6 +45,20 @@ def rates_of(labels: Sequence[str], right: float) -> dict[str, dict[str, float]]
     return {label: shares_of(labels, row) for label, row in zip(labels, table, strict=True)}
 
 
+def quality_of(
+    labels: Sequence[str], rates: Mapping[str, Mapping[str, float]], estimate: np.ndarray, count: int
+) -> dict[str, Any]:
+    """The estimated performance of a window, with intervals of a plausible width."""
+    table = np.array([[rates[true][label] for label in labels] for true in labels])
+    values = {name: float(value) for name, (value,) in performance(estimate[None], table[None], labels).items()}
+    metrics = {}
+    for name, value in values.items():
+        scale = 10_000 if name.endswith("10000") else 1
+        deviation = 2 * scale * np.sqrt(max(value / scale * (1 - value / scale), 1e-4) / count * 4)
+        metrics[name] = {"value": value, "low": max(0.0, value - deviation), "high": min(float(scale), value + deviation)}
+    return {"metrics": metrics, "withheld": None, "below_floor": {}}
+
+
 def made(
     name: str,
     prior: Sequence[float],
@@ -67,6 +82,7 @@ def made(
         "steady": "the class prior does not differ significantly from that of the deployed model",
         "reprior": f"the class prior moved ({shift})",
         "retrain": f"the class prior moved ({shift}) by more than 0.15",
+        "below_floor": "the estimated spam.precision is 0.900 (0.850 to 0.940), below its floor of 0.95",
         "investigate": "no shift of the class prior explains the scores: 7.4% of the messages have others than any mixture",
     }
     naive = [predicted_share(rates, shares_of(labels, estimate), label) for label in labels]
@@ -98,6 +114,9 @@ def made(
         "new_labels": dict.fromkeys(labels, 0),
         "rates": rates,
         "feedback": None,
+        "estimated_performance": {"metrics": None, "withheld": reasons[decision], "below_floor": {}}
+        if odd
+        else quality_of(labels, rates, estimate, count),
         "to_label": [{"id": f"{name}-{at}", "group": at} for at in range(6)] if odd else [],
         **changes,
     }
@@ -107,6 +126,7 @@ def empty(name: str, **changes: Any) -> Window:
     """A window without messages."""
     nothing = {"n": 0, "estimated_prior": None, "low": None, "high": None, "methods": None, "findings": []}
     reasons = ["the window has no messages"]
+    nothing["estimated_performance"] = {"metrics": None, "withheld": reasons[0], "below_floor": {}}
     window = made(name, (0.874, 0.126), (0.874, 0.126), decision="investigate")
     return {**window, **nothing, "reasons": reasons, "to_label": [], **changes}
 
@@ -139,6 +159,8 @@ def history(count: int, labels: Sequence[str] = HAM_SPAM) -> list[Window]:
             decision = "investigate"
         if at % 61 == 11:
             decision = "retrain"
+        if at % 29 == 15:
+            decision = "below_floor"
         window = made(
             day,
             deployed,
@@ -262,10 +284,18 @@ def test_the_first_sentence_says_what_the_last_window_said(desktop: Watched, tmp
     windows = [last, *history(12)]
     shown = desktop.open(written(tmp_path, windows))
     sentence = words(shown, ".answer")
+
+    def quality(metric: str) -> str:
+        of_metric = last["estimated_performance"]["metrics"][f"spam.{metric}"]
+        value, low, high = (percent(of_metric[key]) for key in ("value", "low", "high"))
+        what = "of the messages assigned to spam are correct" if metric == "precision" else "of spam is detected"
+        return f"{value} {what} ({low} to {high})"
+
     estimate, low, high = (percent(last[key]["spam"]) for key in ("estimated_prior", "low", "high"))
     assert sentence == (
         f"In the last window, 2026-09-01, an estimated {estimate} of 1,000 messages are spam (95% interval {low} to {high}). "
-        "Version 0001, which scored it, expected 12.6%. Decision: retrain."
+        f"Version 0001, which scored it, expected 12.6%. At this share, an estimated {quality('precision')}, and"
+        f" {quality('recall')}. Decision: retrain."
     )
     because = words(shown, ".because")
     assert all(reason in because for reason in last["reasons"])
@@ -338,7 +368,7 @@ figure => {
   const value = (y) => first + (y - low) / (high - low) * (last - first);
   const marks = (name) => [...figure.querySelectorAll(name)].map(middle).sort((a, b) => a[0] - b[0]).map(([, y]) => value(y));
   const bars = box(figure.querySelector(".interval-bars"));
-  const decided = ["steady", "reprior", "retrain", "investigate"].map(kind => `use[href="#${kind}"]`).join(", ");
+  const decided = ["steady", "reprior", "retrain", "below_floor", "investigate"].map(kind => `use[href="#${kind}"]`).join(", ");
   return {
     estimates: marks(decided), counts: marks('use[href="#counted"]'), truth: marks('use[href="#truth"]'),
     highest: value(bars.top), lowest: value(bars.bottom),
@@ -367,7 +397,7 @@ def test_decisions_differ_in_shape_and_stand_in_words(pages: dict[str, Path], de
     shown = desktop.open(pages["month"])
     kinds = {window["decision"] for window in CASES["month"]}
     legend = shown.locator("#timeline .signs").inner_text()
-    assert len(kinds) == 4 and all(kind in legend for kind in kinds)
+    assert len(kinds) == 5 and all(kind in legend for kind in kinds)
     shapes = shown.locator(".marks .shape").evaluate_all(
         "all => all.map(each => (each.getAttribute('d') ?? 'circle') + each.r?.baseVal.value)"
     )
@@ -472,6 +502,44 @@ def test_what_labels_show_is_beside_the_estimate_without_labels(tmp_path: Path) 
         and "contradict the estimate without labels of the recall of spam" in page
     )
     assert "Quality in production" not in timeline_page([{**window, "labelled_performance": None}], {}, 0.95)
+
+
+def test_quality_is_shown_beside_labels_and_floors(desktop: Watched, tmp_path: Path) -> None:
+    windows = history(12)
+    windows[3]["feedback"] = fed(100, HAM_SPAM, (0.9, 0.8))
+    page = timeline_page(windows, {}, 0.95, {"spam.precision": 0.9, "ham.recall": 0.5})
+    path = tmp_path / "index.html"
+    path.write_text(page, encoding="utf-8")
+    shown = desktop.open(path)
+    [figure] = shown.locator("#quality figure").all()
+    assert "spam" in figure.locator("figcaption").inner_text()
+    estimated = [window for window in windows if window["estimated_performance"]["metrics"]]
+    assert 0 < len(estimated) < len(windows)
+    assert figure.locator("use.tone-0").count() == figure.locator("use.tone-1").count() == len(estimated)
+    assert figure.locator("use.truth").count() >= 2 and figure.locator("path.floor").count() == 1
+    tips = [area.get_attribute("data-tip") or "" for area in figure.locator(".area").all()]
+    for window, tip in zip(windows, tips, strict=True):
+        quality = window["estimated_performance"]
+        if quality["metrics"] is None:
+            assert tip == f"{window['window']}: spam\nno estimate: {quality['withheld']}"
+        else:
+            value = quality["metrics"]["spam.precision"]["value"]
+            assert f"Precision {value:.3f} (" in tip
+    assert "labels show 0.800" in tips[3]
+    figure.locator("summary").click()
+    rows = [row.inner_text() for row in figure.locator("tbody tr").all()]
+    assert len(rows) == 12 and "labels 0.800" in rows[-4]
+    assert any("No estimate: no shift" in row for row in rows)
+
+
+def test_windows_of_an_earlier_release_have_no_quality() -> None:
+    windows = history(3)
+    for window in windows:
+        del window["estimated_performance"]
+    page = timeline_page(windows, {}, 0.95, {"spam.precision": 0.9})
+    assert "Quality without labels" not in page and "assigned to spam are correct" not in page
+    mixed = timeline_page([*windows, made("2026-04-01", (0.8, 0.2), (0.8, 0.2))], {}, 0.95)
+    assert "an earlier release watched this window" in mixed
 
 
 def test_feedback_is_shown_by_class(desktop: Watched, tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def write_timeline(params: Params, window: str) -> list[str]:
             watched["feedback"] = feedback_metrics(of_window, watched["labels"])
         add_labelled_performance(max(windows, key=lambda watched: str(watched["window"])), windows, feedback)
         texts = texts_to_label(windows) if params.report.show_texts else {}
-        page = timeline_page(windows, texts, params.production.watch.confidence)
+        page = timeline_page(windows, texts, params.production.watch.confidence, params.production.watch.floor)
         with replaced(PAGE) as temporary:
             temporary.write_text(page, encoding="utf-8")
     return deleted

@@ -32,7 +32,11 @@ def metric_axis(feedback: Sequence[Mapping[str, Any]], labels: Sequence[str]) ->
     """One axis for the metrics of all labels: round, from a margin below the lowest value up to 1."""
     by_label = [entry["classes"].get(label) or {} for entry in feedback for label in labels]
     values = [metrics[metric] for metrics in by_label for metric in METRICS if metrics.get(metric) is not None]
-    lowest = min(values, default=0.0)
+    return axis_from(min(values, default=0.0))
+
+
+def axis_from(lowest: float) -> Axis:
+    """A round axis from a margin below the lowest value up to 1."""
     ends = [{"value": end, "low": end, "high": end} for end in (max(0.0, lowest - 0.02), 1.0)]
     return shared_axis(ends, loss=True, limit=1)
 

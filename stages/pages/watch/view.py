@@ -13,8 +13,9 @@ from stages.pages.watch.counting_view import counting
 from stages.pages.watch.feedback_view import METRICS, feedback_panels
 from stages.pages.watch.investigate_view import unexplained
 from stages.pages.watch.labelled_view import labelled_quality
+from stages.pages.watch.quality_view import quality_panels
 from stages.pages.watch.timeline_view import share_scale, timeline, times
-from stages.pages.watch.windows import Window, by_prior, label_link, link, share, share_by
+from stages.pages.watch.windows import Window, by_prior, estimate_of, label_link, link, share, share_by
 from stages.pages.words import join_words, percent, percent_or_dash
 
 HERE = Path(__file__).parent
@@ -54,6 +55,7 @@ def answer(window: Window) -> dict[str, Any]:
     decision = window["decision"]
     content = {"window": window["window"], "link": link(window), "messages": window["n"], "label": label}
     content |= {"decision": decision, "meaning": DECISIONS[decision], "reasons": window["reasons"]}
+    content |= {metric: estimate_of(window, f"{label}.{metric}") for metric in ("precision", "recall")}
     if estimate is None:
         return {**content, "share": None, "meaning": NO_MESSAGES}
     ends = {key: percent(window[key][label]) for key in ("low", "high")}
@@ -79,7 +81,9 @@ def row(window: Window, shown: Sequence[str]) -> dict[str, Any]:
     return {**{key: window[key] for key in keys}, "link": link(window), "shares": shares}
 
 
-def timeline_page(windows: Sequence[Window], texts: Mapping[str, str], confidence: float) -> str:
+def timeline_page(
+    windows: Sequence[Window], texts: Mapping[str, str], confidence: float, floors: Mapping[str, float] | None = None
+) -> str:
     """The page over all windows.
 
     Parameters
@@ -87,6 +91,7 @@ def timeline_page(windows: Sequence[Window], texts: Mapping[str, str], confidenc
     windows : at least one window as the watch writes it, in any order.
     texts : id -> text of messages to label; empty if the texts are hidden.
     confidence : of the windows' intervals.
+    floors : metric, such as spam.precision -> its floor.
     """
     ordered = sorted(windows, key=lambda window: str(window["window"]))
     last = ordered[-1]
@@ -116,6 +121,7 @@ def timeline_page(windows: Sequence[Window], texts: Mapping[str, str], confidenc
             unexplained=unexplained(ordered, texts),
             labelled=labelled_quality(last),
             to_label=label_link(last),
+            quality=quality_panels(ordered, shown, floors or {}),
             feedback=feedback_panels(ordered, last["labels"]),
             metrics=METRICS,
             units=CURVE_UNITS,

@@ -29,6 +29,19 @@ def feedback_of(window: Window) -> Mapping[str, Any] | None:
     return feedback if feedback and feedback["n"] else None
 
 
+def estimate_of(window: Window, metric: str) -> Mapping[str, float] | None:
+    """The estimate of a metric without labels: value, low and high; None if it is withheld. Older windows have none."""
+    metrics = (window.get("estimated_performance") or {}).get("metrics") or {}
+    estimate: Mapping[str, float] | None = metrics.get(metric)
+    return estimate
+
+
+def withheld_because(window: Window) -> str:
+    """Why a window has no estimated performance; empty if it has."""
+    performance = window.get("estimated_performance")
+    return str(performance["withheld"] or "") if performance else "an earlier release watched this window"
+
+
 def true_share(window: Window, label: str) -> float | None:
     """A label's share if every message has a label. A few labels are not a random sample of the window."""
     feedback = feedback_of(window)
