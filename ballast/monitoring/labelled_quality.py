@@ -69,7 +69,7 @@ def response_weights(sample: LabelledSample) -> np.ndarray:
     """How many messages each labelled message stands for (n,); 0 for one without a label.
 
     The labels of a stratum stand for its chosen messages without a label, too. People label the messages in random order, so
-    that those with a label are a random part.
+    that those with a label are a random part. Each stratum needs a label: nothing stands for the messages of one without any.
 
     Examples
     --------

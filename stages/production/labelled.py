@@ -14,6 +14,10 @@ from stages.production.deployed import indices
 from stages.store.files import locked, read_json
 from stages.store.project import PROJECT
 
+# The share of a window's messages to label that need a label for the window to count. Fewer labels may be of messages that
+# someone noticed, such as complaints, and these are no random part.
+LEAST_ANSWERED = 0.5
+
 
 def other_windows(window: str) -> list[dict[str, Any]]:
     """What the watch wrote about all windows except one."""
@@ -25,9 +29,11 @@ def other_windows(window: str) -> list[dict[str, Any]]:
 def labelled_performance(
     model: str, labels: list[str], windows: Sequence[Mapping[str, Any]], feedback: pd.DataFrame, confidence: float
 ) -> dict[str, Any] | None:
-    """Precision and recall of each class, from all windows that a version scored and that have a label; None without any.
+    """Precision and recall of each class, from the windows that a version scored and people labelled.
 
-    Windows of other versions are left out, because those versions decide differently. A metric is None if no label shows it.
+    Windows of other versions are left out, because those versions decide differently. So are windows with labels of less than
+    half of the messages to label. Returns None without any window, or if a stratum has no label, because nothing then stands
+    for its messages. A metric is None if no label shows it.
     """
     given = dict(zip(feedback["id"], feedback["label"], strict=True))
     queues = {
@@ -35,9 +41,13 @@ def labelled_performance(
         for window in windows
         if window["model"] == model
     }
-    labelled = {name: rows for name, rows in queues.items() if any(given.get(row["id"]) in labels for row in rows)}
+    labelled = {
+        name: rows
+        for name, rows in queues.items()
+        if rows and np.mean([given.get(row["id"]) in labels for row in rows]) >= LEAST_ANSWERED
+    }
     rows = [row for name in sorted(labelled) for row in labelled[name]]
-    if not rows:
+    if {row["stratum"] for row in rows if given.get(row["id"]) in labels} != {row["stratum"] for row in rows} or not rows:
         return None
     classes = indices(pd.Series([given.get(row["id"]) for row in rows], dtype="str"), labels)
     sample = LabelledSample(
