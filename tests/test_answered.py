@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,11 @@ import pandas as pd
 import pytest
 
 from ballast.exceptions import UserError
+from ballast.models.base import Model
+from ballast.models.deployed import Version
 from flows.score import only_answered
 from stages.production.answer import LENGTH, answer_all, read_frame
-from stages.production.answered import Answer, Answered, check_answered, path_of, read_answered
+from stages.production.answered import Answer, Answered, check_answered, last_version, path_of, read_answered
 from stages.production.prune import prune_windows
 from stages.production.verify import production
 from stages.store.project import PROJECT
@@ -148,6 +151,31 @@ def test_a_batch_that_fails_leaves_the_next_one_its_chance(project: Project) -> 
     assert replies[0]["error"].startswith("production/answered/w1.sqlite: file is not a database; stop the endpoint, save what")
     assert replies[1]["error"].startswith("production.score.window gives the name '../w'")
     assert replies[2]["scored"] == 1
+
+
+def test_an_error_of_the_model_fails_its_batch_only_and_shows_no_text(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def score(version: Version, model: Model, texts: list[str]) -> Any:
+        if "poison" in texts:
+            raise RuntimeError(f"cannot read {texts}")
+        return scored_texts(version, model, texts)
+
+    scored_texts = Version.score
+    monkeypatch.setattr(Version, "score", score)
+    replies = answered(*(frame("w1", [{"id": text, "text": text}]) for text in ("poison", "fine")))
+    assert replies[0] == {"error": "RuntimeError of the model or of its libraries"}
+    assert replies[1]["scored"] == 1
+    assert [answer.id for answer in read_answered(path_of("w1"))] == ["fine"]
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir])
+def test_what_is_no_file_is_named(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    path = tmp_path / "w.sqlite"
+    make(path)
+    for read in (Answered, check_answered, lambda path: list(read_answered(path)), last_version):
+        with pytest.raises(UserError, match=r"w\.sqlite: is a (FIFO|folder); expected a regular file"):
+            read(path)
 
 
 def test_a_frame_that_breaks_off_is_the_end(project: Project) -> None:

@@ -176,6 +176,9 @@ def answer_all(incoming: IO[bytes], outgoing: IO[bytes]) -> None:
                 reply = answer_batch(scorer, windows.of(batch["window"]), batch["requests"])
             except UserError as error:
                 reply = {"error": str(error)}
+            except Exception as error:
+                # The words of other errors may hold a text.
+                reply = {"error": f"{type(error).__name__} of the model or of its libraries"}
             write_frame(outgoing, reply)
     except BrokenPipeError:
         print("answer: the endpoint has ended", file=sys.stderr)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ballast.exceptions import UserError
+from ballast.io.paths import regular_file
 from stages.store.project import PROJECT
 from stages.store.remedies import damaged
 
@@ -83,6 +84,7 @@ class Answered:
     def __init__(self, path: Path) -> None:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
+        regular_file(path)
         with readable_errors(path):
             self._database = sqlite3.connect(path, timeout=BUSY_SECONDS)
             # Readers do not wait for the writer, and a commit syncs one file.
@@ -113,6 +115,7 @@ class Answered:
 
 def opened(path: Path) -> sqlite3.Connection:
     """An existing database, to read; a writer does not wait for it."""
+    regular_file(path)
     return sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=BUSY_SECONDS)
 
 
