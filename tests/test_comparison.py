@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -147,6 +148,18 @@ def test_enough_messages_and_seeds_make_the_difference_the_smallest_that_can_be_
     unmeasured = DifferenceError(messages=0.01, seeds=0.07)
     assert needed(0.03, unmeasured, rare=131, seeds=1, level=0.05).seeds == 3
     assert "how much trainings vary" in smallest_in_words("spam F1", "spam", unmeasured, rare=131, seeds=1, level=0.05)
+
+
+def test_what_does_not_lower_the_smallest_difference_is_not_said_to_lower_it() -> None:
+    def words(error: DifferenceError) -> str:
+        return smallest_in_words("spam F1", "spam", error, rare=131, seeds=3, level=0.0025)
+
+    # Few trainings vary much: with more messages, the quantile of few degrees of freedom grows faster than the error falls.
+    of_trainings = words(DifferenceError(messages=0.002, seeds=0.0025, degrees=4))
+    assert "test messages would not lower it noticeably" in of_trainings
+    assert re.search("as many seeds would lower this to 0.00", of_trainings)
+    of_messages = words(DifferenceError(messages=0.01, seeds=0.0, degrees=4))
+    assert "test messages would lower this to 0.0" in of_messages and "seeds would not lower it noticeably" in of_messages
 
 
 def test_the_error_of_a_difference_has_the_parts_of_its_sources() -> None:

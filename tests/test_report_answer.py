@@ -266,7 +266,8 @@ def test_the_levers_are_ranked_by_gain_and_unmeasured_ones_name_their_command(tw
     assert used["cost"] == "in use" and not used["helps"], "what is in use already cannot help more"
     assert (first["gain"], first["ends"], first["helps"]) == ("+0.006", "+0.001 to +0.011", True)
     assert first["cost"] == "4,518 labels" and last["gain"] is None and last["measured_by"] == "make study NAME=encoders"
-    assert help_most(LEVERS[:2], "")["headline"] == "No measured lever is shown to help."
+    too_small = lever("Twice as many labels", (0.0004, 0.0001, 0.011))
+    assert help_most([*LEVERS[:2], too_small], "")["headline"] == "No measured lever is shown to help."
     html = page(dataclasses.replace(two.results(), levers=LEVERS))
     assert "not measured: <code>make study NAME=encoders</code>" in html
     assert "Average the seeds &lt;i&gt;" in html and "seeds <i>" not in html

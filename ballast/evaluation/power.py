@@ -43,9 +43,9 @@ class DifferenceError:
         return math.hypot(self.messages, self.seeds)
 
     def scaled(self, *, messages: float, seeds: float) -> DifferenceError:
-        """The standard error with so many times the test messages and the seeds."""
+        """The standard error with so many times the test messages and the seeds. Its degrees of freedom grow with the seeds."""
         return DifferenceError(
-            messages=self.messages / math.sqrt(messages), seeds=self.seeds / math.sqrt(seeds), degrees=self.degrees
+            messages=self.messages / math.sqrt(messages), seeds=self.seeds / math.sqrt(seeds), degrees=self.degrees * seeds
         )
 
     def quantiles(self, level: float, power: float) -> float:
@@ -135,10 +135,10 @@ def smallest_in_words(
     --------
     >>> error = DifferenceError(messages=0.008, seeds=0.003, degrees=40)
     >>> print(smallest_in_words("spam F1", "spam", error, rare=131, seeds=3, level=0.05))
-    With 131 spam test messages and 3 seeds, differences in spam F1 below 0.024 cannot be shown reliably (power 80%). 4 times as many test messages would lower this to 0.014, 4 times as many seeds to 0.023.
+    With 131 spam test messages and 3 seeds, differences in spam F1 below 0.024 cannot be shown reliably (power 80%). 4 times as many test messages would lower this to 0.014, 4 times as many seeds would lower this to 0.023.
     >>> error = DifferenceError(messages=0.008, seeds=0.0, degrees=40)
     >>> print(smallest_in_words("spam F1", "spam", error, rare=131, seeds=3, level=0.05))
-    With 131 spam test messages and 3 seeds, differences in spam F1 below 0.022 cannot be shown reliably (power 80%). 4 times as many test messages would lower this to 0.011; more seeds would not lower it noticeably.
+    With 131 spam test messages and 3 seeds, differences in spam F1 below 0.022 cannot be shown reliably (power 80%). 4 times as many test messages would lower this to 0.011, 4 times as many seeds would not lower it noticeably.
     """  # noqa: E501
     now, messages, more = (
         smallest_difference(error.scaled(messages=messages, seeds=seeds), level)
@@ -151,10 +151,12 @@ def smallest_in_words(
     if error.degrees == 0 and error.seeds:
         measured = smallest_difference(DifferenceError(messages=error.messages, seeds=0.0), level)
         return f"{start} One seed does not measure how much trainings vary. If it is little, the limit is {measured:.2g}."
-    by_messages = f"{times} times as many test messages would lower this to {messages:.2g}"
-    if f"{more:.2g}" == f"{now:.2g}":
-        return f"{start} {by_messages}; more seeds would not lower it noticeably."
-    return f"{start} {by_messages}, {times} times as many seeds to {more:.2g}."
+    # If the variation between few trainings is nearly all that is left, more messages leave fewer degrees of freedom.
+    effects = [
+        f"lower this to {value:.2g}" if float(f"{value:.2g}") < float(f"{now:.2g}") else "not lower it noticeably"
+        for value in (messages, more)
+    ]
+    return f"{start} {times} times as many test messages would {effects[0]}, {times} times as many seeds would {effects[1]}."
 
 
 def error_as_json(error: DifferenceError) -> Mapping[str, float]:

@@ -9,6 +9,8 @@ from ballast.io.printable import counted
 from stages.pages.report.comparison_view import centred_axis
 from stages.pages.words import metric_name, signed
 
+# Digits of a gain on the page.
+DIGITS = 3
 # Units of a cost, in the order in which they are shown.
 UNITS = ("trainings", "labels", "minutes")
 
@@ -67,8 +69,8 @@ def lever_rows(levers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def helps(lever: Mapping[str, Any]) -> bool:
-    """Whether a lever that is not in use is shown to help."""
-    return not lever["in_use"] and lever["gain"] is not None and lever["gain"]["low"] > 0
+    """Whether a lever that is not in use is shown to help, by more than the digits on the page."""
+    return not lever["in_use"] and lever["gain"] is not None and round(lever["gain"]["low"], DIGITS) > 0
 
 
 def help_most(levers: Sequence[Mapping[str, Any]] | None, command: str) -> dict[str, Any]:
