@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pandas as pd
 import pytest
 
 from ballast.models import folder as models
-from benchmarks import score_folder
+from benchmarks import estimated_performance, score_folder
 from benchmarks.growth import FASTEST, exponent, write_csv
 from benchmarks.measuring import logged, measured, recording_python
 from benchmarks.overhead import families
@@ -76,6 +77,36 @@ def test_a_python_that_records_runs_as_ours_and_says_what_failed(tmp_path: Path)
     ]
     assert [each.returncode for each in codes] == [0, 1]
     assert [each["command"][-2] for each in logged(tmp_path / "log")] == ["-c", "-c"]
+
+
+PEER = """
+import pandas as pd
+class CBPE:
+    def __init__(self, **settings): self.settings = settings
+    def fit(self, held_out): assert list(held_out) == ["probability", "decided", "true"]
+    def estimate(self, window): self.n = len(window); return self
+    def filter(self, period): return self
+    def to_df(self): return pd.DataFrame({(metric, "value"): [self.n] for metric in self.settings["metrics"]})
+"""
+
+
+def test_estimates_and_those_of_a_peer_are_of_the_same_windows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "nannyml.py").write_text(PEER)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(estimated_performance, "MANY", 20_000)
+    monkeypatch.setattr(estimated_performance, "JOBS", 1)
+    population = estimated_performance.made_up(estimated_performance.TWO)
+    assert population.shifted(0.3) == pytest.approx([0.7, 0.3])
+    first, again = (estimated_performance.drawn(population, 0.3, 500, seed=1)[1] for _ in range(2))
+    assert np.array_equal(first.posteriors, again.posteriors) and abs(first.classes.mean() - 0.3) < 0.1
+    [peer] = estimated_performance.by_peer(population, [(0.3, 500)], 2, sys.executable)
+    assert set(peer) == {"precision", "recall", "f1"} and all(values == [500.0, 500.0] for values in peer.values())
+    row = estimated_performance.cell(population, 0.3, 500, 12, peer)
+    recall = row["metrics"]["recall"]
+    assert recall["truth"] == pytest.approx(population.rates[1, 1]) and recall["coverage"] > 0.5
+    assert recall["error_of_cbpe"] > 400 and recall["error"] < 0.1
+    summary = estimated_performance.summary([row], population)
+    assert summary["recall"]["error"] == recall["error"] and summary["share"]["lowest"] == row["metrics"]["share"]["coverage"]
 
 
 @pytest.mark.slow
