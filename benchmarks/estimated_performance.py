@@ -42,7 +42,7 @@ METRICS = ("precision", "recall", "f1", "share", "wrongly_assigned_per_10000")
 RESAMPLES, CONFIDENCE, JOBS = 400, 0.95, 2
 TWO = (0.87, 0.13)
 EIGHT = (0.25, 0.2, 0.15, 0.1, 0.07, 0.06, 0.04, 0.13)
-# Of the labelled messages, as many as the example holds out; and of each class for the true rates.
+# Labelled messages, as many as the example holds out, and messages of each class for the true rates.
 LABELLED, MANY = 1500, 200_000
 # A share this close to the labelled one has not moved.
 NEAR = 0.01

@@ -31,7 +31,7 @@ from stages.store.groups import groups_of
 
 JOBS = 2
 CONFIDENCE, BUDGET = 0.95, 50
-# Of the streams: labels at the start and of each window, windows, messages of a window and of the test set.
+# The streams have labels at the start and of each window, windows, and messages of a window and of the test set.
 START, PER_WINDOW, WINDOWS, WINDOW, TEST = 300, 100, 5, 1500, 3000
 STREAMS = {"hate_speech": "hate", "clinc_out_of_scope": "out_of_scope"}
 SAMPLERS = ("queue", "random", "uncertainty")
