@@ -14,7 +14,7 @@ from typing import Any
 
 from ballast.cli import parser, run
 from stages.pages.across.markdown import chapter
-from stages.pages.words import magnitude, signed
+from stages.pages.words import magnitude, metric_name, signed
 from stages.store.across_data_sets import read_across
 from stages.store.files import read_json, replaced
 from stages.store.leaderboard import read_leaderboard
@@ -29,6 +29,7 @@ MARKDOWN = (
     Path("docs/how_we_judge.md"),
     Path("docs/which_technique_helps_when.md"),
     Path("docs/guides/own_encoder.md"),
+    Path("docs/guides/labelling.md"),
 )
 PICTURES = {
     PROJECT.reports / "index.html": PROJECT.reports / "screenshot.png",
@@ -36,6 +37,8 @@ PICTURES = {
 }
 CLASS_PRIOR = Path("benchmarks/class_prior.json")
 FROZEN_LAYERS = Path("benchmarks/frozen_layers.json")
+LABELLING = Path("benchmarks/labelling.json")
+ESTIMATED_PERFORMANCE = Path("benchmarks/estimated_performance.json")
 BENCHMARKS_FOLDER = Path("benchmarks")
 # No line break within an interval, however narrow the column.
 INTERVAL = "{value:.3f} [{low:.3f},\N{NO-BREAK SPACE}{high:.3f}]"
@@ -176,6 +179,53 @@ def frozen_layers_table(benchmark: dict[str, Any]) -> str:
     return "\n".join([*lines, "", f"{note} ({benchmark['device']}, {benchmark['date']})."])
 
 
+def labelling_table(benchmark: dict[str, Any]) -> str:
+    """Bias, coverage and width of the interval of recall by share of the rare class, as a Markdown table."""
+    lines = [
+        "| rare class | labels | simulations | bias of recall | coverage of recall | width of its interval | at random |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, row in benchmark["settings"].items():
+        queue, random = row["queue.recall"], row["random.recall"]
+        # Without the sign of a negative zero.
+        bias = round(queue["bias"], 3) + 0.0
+        measured = f"{bias:.1%} | {queue['coverage']:.0%} | {queue['width']:.2f} | {random['width']:.2f}"
+        lines.append(f"| {name} | {row['labels']:,} | {row['repeats']:,} | {measured} |")
+    return "\n".join(lines)
+
+
+def streams_table(benchmark: dict[str, Any]) -> str:
+    """Members of the rare class among 100 labels by data set and choice of messages, as a Markdown table."""
+    choices = {"queue": "queue", "random": "random", "uncertainty": "most uncertain"}
+    ends = ", ".join(choices.values())
+    lines = [
+        f"| data set | rare class | {' | '.join(choices.values())} | average precision: {ends} |",
+        "|---|---|---|---|---|---|",
+    ]
+    data_sets = {name: row for name, row in benchmark["streams"].items() if isinstance(row, dict)}
+    for name, row in data_sets.items():
+        rows = [row[choice] for choice in choices]
+        found = [f"{each['found_per_100_labels']:.1f} ± {each['found_per_100_labels_deviation']:.1f}" for each in rows]
+        last = ", ".join(f"{each['average_precision'][-1]:.2f}" for each in rows)
+        lines.append(f"| {name} | {row['share']:.1%} | {' | '.join(found)} | {last} |")
+    return "\n".join(lines)
+
+
+def estimated_performance_table(benchmark: dict[str, Any]) -> str:
+    """Coverage and error of the estimated performance beside CBPE's error, as a Markdown table."""
+    lines = [
+        "| population | metric | coverage | lowest and highest of a cell | error where the prior moved | error of CBPE |",
+        "|---|---|---|---|---|---|",
+    ]
+    for population, metrics in benchmark["summary"].items():
+        for name, row in metrics.items():
+            errors = [f"{row[key]:.3f}" if key in row else "–" for key in ("error", "error_of_cbpe")]
+            covered = f"{row['coverage']:.1%} | {row['lowest']:.0%}, {row['highest']:.0%}"
+            lines.append(f"| {population} | {metric_name(name)} | {covered} | {' | '.join(errors)} |")
+    note = f"{benchmark['draws']} windows a cell, {benchmark['peer_draws']} of them for CBPE; 95% intervals"
+    return "\n".join([*lines, "", f"{note}. `python -m benchmarks.estimated_performance` ({benchmark['where']['date']})."])
+
+
 def tables() -> dict[str, str]:
     """The content of each marked block, for the results that exist."""
     board = read_leaderboard()
@@ -188,6 +238,11 @@ def tables() -> dict[str, str]:
     }
     if FROZEN_LAYERS.exists():
         made["frozen_layers"] = frozen_layers_table(read_json(FROZEN_LAYERS))
+    if LABELLING.exists():
+        benchmark = read_json(LABELLING)
+        made |= {"labelling": labelling_table(benchmark), "streams": streams_table(benchmark)}
+    if ESTIMATED_PERFORMANCE.exists():
+        made["estimated_performance"] = estimated_performance_table(read_json(ESTIMATED_PERFORMANCE))
     return made | {name: counts_table(read_json(path)) for name, path in counted.items() if path.exists()}
 
 
