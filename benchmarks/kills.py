@@ -61,7 +61,7 @@ SCENES = (
 # States that undisturbed commands make from another state.
 STEPS = {
     "ran": ("fresh", [("dvc", "repro", "select")]),
-    "sampled": ("fresh", [("dvc", "repro", "resample")]),
+    "sampled": ("fresh", [("dvc", "repro", "resample", "encoder")]),
     "estimated": ("scored", [(*PYTHON, "stages.production.watch", "--window", "w1")]),
     "due": ("fed", [(*PYTHON, "stages.production.watch", "--window", "w1")]),
 }
