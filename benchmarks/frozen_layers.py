@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.special import log_softmax, softmax
+from scipy.special import softmax
 from sklearn.metrics import average_precision_score, f1_score
 
+from ballast.evaluation.log_loss import log_losses
 from ballast.technique import Technique, TrainingSettings
 from ballast.training.fine_tune import fine_tune
 from benchmarks.measuring import ROOT, read_result, surroundings, write_result
@@ -69,7 +70,7 @@ def measure(messages: Messages, params: Params, layers: int, rate: float, seed: 
         "macro_f1": float(f1_score(classes, logits.argmax(axis=1), average="macro", zero_division=0)),
         "rare_f1": float(f1_score(classes == rare, logits.argmax(axis=1) == rare, zero_division=0)),
         "rare_pr_auc": float(average_precision_score(classes == rare, softmax(logits, axis=1)[:, rare])),
-        "log_loss": float(-log_softmax(logits, axis=1)[np.arange(len(classes)), classes].mean()),
+        "log_loss": float(log_losses(logits, classes).mean()),
         "processor_seconds": round(seconds, 1),
     }
 

@@ -32,8 +32,13 @@ PRIOR = ("reference_prior", "estimated_prior", "low", "high")
 PAYLOAD = ("window", "n", "model", "labels", *PRIOR, "estimated_performance", "decision", "reasons")
 # Decisions without the event of a shift.
 NO_SHIFT = ("steady", "below_floor")
-PER_CLASS = {"precision": "precision", "recall": "recall", "f1": "F1", "share": "share assigned"}
-PER_CLASS |= {"wrongly_assigned_per_10000": "wrongly assigned per 10,000"}
+PER_CLASS = {
+    "precision": "precision",
+    "recall": "recall",
+    "f1": "F1",
+    "share": "share assigned",
+    "wrongly_assigned_per_10000": "wrongly assigned per 10,000",
+}
 
 
 def run_name() -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,17 +36,12 @@ PICTURES = {
     PROJECT.watch / "index.html": PROJECT.reports / "time_line.png",
 }
 CLASS_PRIOR = Path("benchmarks/class_prior.json")
-FROZEN_LAYERS = Path("benchmarks/frozen_layers.json")
-LABELLING = Path("benchmarks/labelling.json")
-ESTIMATED_PERFORMANCE = Path("benchmarks/estimated_performance.json")
 BENCHMARKS_FOLDER = Path("benchmarks")
 # No line break within an interval, however narrow the column.
 INTERVAL = "{value:.3f} [{low:.3f},\N{NO-BREAK SPACE}{high:.3f}]"
 BLOCK = re.compile(
     r"(?P<begin><!-- (?P<name>\w+): made by `?make readme`? -->)\n.*?(?P<end><!-- end of (?P=name) -->)", re.DOTALL
 )
-# Blocks with counts of a benchmark, and the names of their files.
-COUNTED = {"kills": "kills", "flips": "flips", "inputs": "bad_inputs"}
 BROWSERS = ("chromium", "google-chrome", "chromium-browser")
 
 
@@ -226,24 +221,32 @@ def estimated_performance_table(benchmark: dict[str, Any]) -> str:
     return "\n".join([*lines, "", f"{note}. `python -m benchmarks.estimated_performance` ({benchmark['where']['date']})."])
 
 
+# Blocks with the results of a benchmark: the name of its file, and what makes the block.
+BENCHMARKS: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
+    "frozen_layers": ("frozen_layers", frozen_layers_table),
+    "labelling": ("labelling", labelling_table),
+    "streams": ("labelling", streams_table),
+    "estimated_performance": ("estimated_performance", estimated_performance_table),
+    "kills": ("kills", counts_table),
+    "flips": ("flips", counts_table),
+    "inputs": ("bad_inputs", counts_table),
+}
+
+
 def tables() -> dict[str, str]:
     """The content of each marked block, for the results that exist."""
     board = read_leaderboard()
-    counted = {name: BENCHMARKS_FOLDER / f"{stem}.json" for name, stem in COUNTED.items()}
     made = {
         "results": results_table(board),
         "leaderboard": leaderboard_table(board),
         "watch": watch_table(read_json(CLASS_PRIOR)),
         "datasets": chapter(read_across()),
     }
-    if FROZEN_LAYERS.exists():
-        made["frozen_layers"] = frozen_layers_table(read_json(FROZEN_LAYERS))
-    if LABELLING.exists():
-        benchmark = read_json(LABELLING)
-        made |= {"labelling": labelling_table(benchmark), "streams": streams_table(benchmark)}
-    if ESTIMATED_PERFORMANCE.exists():
-        made["estimated_performance"] = estimated_performance_table(read_json(ESTIMATED_PERFORMANCE))
-    return made | {name: counts_table(read_json(path)) for name, path in counted.items() if path.exists()}
+    for name, (stem, table) in BENCHMARKS.items():
+        path = BENCHMARKS_FOLDER / f"{stem}.json"
+        if path.exists():
+            made[name] = table(read_json(path))
+    return made
 
 
 def filled(text: str, content: Mapping[str, str]) -> str:
