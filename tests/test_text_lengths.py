@@ -25,9 +25,11 @@ from ballast.data.text_lengths import (
     sufficient_limit,
     token_counts,
 )
+from ballast.models import encoder
 from ballast.models.encoder import count_tokens, new_encoder_model, tokenize
 from ballast.models.pretrained import encoder_source, minilm_folder
 from stages.pages.lengths import length_lines, of_data, of_model
+from stages.store import token_lengths
 from stages.store.files import read_json
 from stages.store.project import PROJECT
 from stages.store.token_lengths import counter_of_folder, counter_of_hub, positions_of, read_by_encoder
@@ -258,3 +260,8 @@ def test_a_scored_window_counts_the_messages_that_the_model_does_not_read_to_the
     assert "score: w: 5 messages scored with version 0001, 3 of them longer than the model reads" in done.stderr
     schema = parquet.read_schema(workspace.folder / PROJECT.scored / "w.parquet")
     assert json.loads(schema.metadata[b"ballast"])["cut_off"] == 3
+
+
+def test_training_and_validation_count_positions_of_the_same_architectures_from_the_padding_token() -> None:
+    assert token_lengths.COUNTED_FROM_PADDING == encoder.COUNTED_FROM_PADDING
+    assert positions_of({"model_type": "mpnet", "max_position_embeddings": 514, "pad_token_id": 1}) == 512

@@ -17,7 +17,7 @@ from ballast.models.pretrained import encoder_source
 
 Count = Callable[[list[str]], np.ndarray]
 # Architectures that count positions from the padding token.
-COUNTED_FROM_PADDING = frozenset({"camembert", "roberta", "xlm-roberta"})
+COUNTED_FROM_PADDING = frozenset({"camembert", "mpnet", "roberta", "xlm-roberta"})
 
 
 def counter_of_folder(folder: Path) -> tuple[Count, dict[str, Any]]:
