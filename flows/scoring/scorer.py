@@ -18,8 +18,6 @@ COMMAND = ("-m", "stages.production.answer")
 LENGTH = struct.Struct(">I")
 # A batch at work may end within this time, and the rest of the process.
 STOP_SECONDS = 20.0
-# Threads that wait for each other must not keep cores busy, which clients and trainings on this machine need.
-DEFAULTS = {"OMP_WAIT_POLICY": "PASSIVE"}
 LAST_LINES = 20
 
 
@@ -47,7 +45,7 @@ class Scorer:
             stdin=pipe,
             stdout=pipe,
             stderr=pipe,
-            env=DEFAULTS | os.environ | {"TQDM_DISABLE": "1", "PYTHONUNBUFFERED": "1"},
+            env=os.environ | {"TQDM_DISABLE": "1", "PYTHONUNBUFFERED": "1"},
             # Ctrl-C must reach only this process, which first lets the other one finish.
             start_new_session=True,
         )

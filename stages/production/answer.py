@@ -28,6 +28,9 @@ from stages.store.project import PROJECT
 LENGTH = struct.Struct(">I")
 # The first pass through a model is slow, and no request should wait for it.
 WARM_UP = "warm-up"
+# Padded tokens of a batch on the processor. Requests have few messages: with small batches, each core gets some of them, and
+# short messages are not padded to the length of the longest.
+TOKENS = 128
 
 Message = dict[str, Any]
 
@@ -161,12 +164,23 @@ def write_frame(file: IO[bytes], value: Any) -> None:
     file.flush()
 
 
+def load_model(version: Version) -> Model:
+    """The model of a version, with small batches if it has a network, after a first pass."""
+    model = version.load()
+    if model.token_counts([WARM_UP]) is not None:
+        # A slow import, which the linear model does not need.
+        from ballast.compute.parallel import TOKENS_PER_BATCH
+
+        TOKENS_PER_BATCH["cpu"] = TOKENS
+    version.score(model, [WARM_UP])
+    return model
+
+
 def answer_all(incoming: IO[bytes], outgoing: IO[bytes]) -> None:
     """Answer frames until there are no more; a batch that cannot be answered gets an error, and the next one its own chance."""
     params = read_params()
     version = read_version(current_version())
-    scorer = Scorer(version=version, model=version.load(), longest_text=params.production.score.longest_text)
-    version.score(scorer.model, [WARM_UP])
+    scorer = Scorer(version=version, model=load_model(version), longest_text=params.production.score.longest_text)
     settings = {**params.production.endpoint.model_dump(), "window": params.production.score.window}
     write_frame(outgoing, {"version": version.name, "labels": version.labels, "settings": settings})
     windows = Windows()
