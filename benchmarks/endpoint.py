@@ -73,14 +73,19 @@ def free_port() -> int:
 
 @dataclass(frozen=True)
 class Side:
-    """A running server."""
+    """A running server, and the folder that it runs in."""
 
+    folder: Path
     port: int
     process: psutil.Process
 
+    def processes(self) -> list[psutil.Process]:
+        """The server and its children."""
+        return [self.process, *self.process.children(recursive=True)]
+
     def processor_seconds(self) -> float:
         """Seconds of the processor that the server and its children have used."""
-        times = [process.cpu_times() for process in (self.process, *self.process.children(recursive=True))]
+        times = [process.cpu_times() for process in self.processes()]
         return float(sum(each.user + each.system for each in times))
 
 
@@ -96,7 +101,7 @@ def server(command: list[str], folder: Path, port: int) -> Iterator[Side]:
             if process.poll() is not None or time.monotonic() > deadline:
                 raise SystemExit(f"error: no server: {(folder / f'{port}.log').read_text()[-2000:]}")
             time.sleep(0.2)
-        yield Side(port, psutil.Process(process.pid))
+        yield Side(folder, port, psutil.Process(process.pid))
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait()
@@ -121,16 +126,18 @@ async def exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, r
     return int(head.split()[1]), await reader.readexactly(length)
 
 
+def request(id_: str, text: str) -> bytes:
+    """A request to score a message."""
+    body = json.dumps({"messages": [{"id": id_, "text": text}]}).encode()
+    head = f"POST /score HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
 async def client(port: int, texts: Iterator[tuple[str, str]], end: float, seconds: list[float]) -> None:
     """Send one message after the other until the end; raises SystemExit for a failed request."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     while (started := time.perf_counter()) < end:
-        id_, text = next(texts)
-        body = json.dumps({"messages": [{"id": id_, "text": text}]}).encode()
-        head = (
-            f"POST /score HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
-        )
-        code, answer = await exchange(reader, writer, head.encode() + body)
+        code, answer = await exchange(reader, writer, request(*next(texts)))
         if code != 200:
             raise SystemExit(f"error: status {code}: {answer!r}")
         seconds.append(time.perf_counter() - started)
@@ -181,6 +188,12 @@ def plain(model: Path) -> Iterator[Side]:
             yield side
 
 
+def new_messages(path: str) -> Iterator[tuple[str, str]]:
+    """Messages (id, text) without end. Each id is new to the endpoint, which would not score the message again."""
+    distinct = pd.unique(np.array(list(texts_of(path)), dtype=object))
+    return ((str(number), str(distinct[number % len(distinct)])) for number in count())
+
+
 def compare(sides: dict[str, Side], texts: Iterator[tuple[str, str]], duration: float, times: int) -> dict[str, Any]:
     """The best round of each side, by the number of clients."""
     found: dict[str, Any] = {}
@@ -198,9 +211,7 @@ def compare(sides: dict[str, Side], texts: Iterator[tuple[str, str]], duration: 
 
 def main(encoder: Path, linear: Path, messages: str, duration: float, times: int) -> None:
     """Measure both models, write and print."""
-    distinct = pd.unique(np.array(list(texts_of(messages)), dtype=object))
-    # Each message is new to the endpoint, which would not score it again.
-    texts = ((str(number), str(distinct[number % len(distinct)])) for number in count())
+    texts = new_messages(messages)
     result = read_result("endpoint") | {"duration": duration, "times": times, **surroundings()}
     with endpoint(encoder) as ours, plain(encoder) as theirs:
         result["encoder"] = compare({"endpoint": ours, "pipeline": theirs}, texts, duration, times)

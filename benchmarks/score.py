@@ -33,9 +33,9 @@ REPEATS = 0.07
 LEAST_AGREEMENT = 0.999
 
 
-def deploy(folder: Path, model: Path) -> None:
-    """Deploy a model's folder in a project, with even priors and costs."""
-    made = folder / "production/deployed/0001"
+def deploy(folder: Path, model: Path, version: str = "0001") -> None:
+    """Deploy a model's folder in a project as a new version, with even priors and costs."""
+    made = folder / "production/deployed" / version
     shutil.copytree(model, made / "model")
     labels = json.loads((model / "manifest.json").read_text())["labels"]
     even = dict.fromkeys(labels, 1 / len(labels))
@@ -47,7 +47,7 @@ def deploy(folder: Path, model: Path) -> None:
         "files": {str(path.relative_to(made)): file_sha256(path) for path in made.rglob("*") if path.is_file()},
     }
     write_json(made / "manifest.json", manifest)
-    write_json(folder / "production/deployed/current.json", {"version": "0001", "history": []})
+    write_json(folder / "production/deployed/current.json", {"version": version, "history": []})
 
 
 def write_window(path: Path, rows: int, words: np.ndarray) -> None:

@@ -66,19 +66,19 @@ def threshold_sentence(across: Across) -> str:
     gain, n = across.threshold[METRIC], len(across.data_sets)
     first = (
         f"A threshold alone changes {IN_WORDS} by {mean_in_words(gain['mean'])} for {across.reference}, on average over"
-        f" {n_data_sets(n)}; it is {verdicts_in_words(gain['verdicts'])}."
+        f" {n_data_sets(n)}; the threshold is {verdicts_in_words(gain['verdicts'])}."
     )
     over = {name: across.techniques[name]["over_threshold"][METRIC]["verdicts"] for name in against_imbalance(across)}
     better = {name: counts["better"] for name, counts in over.items() if counts["better"]}
     if not over:
         return first
     if not better:
-        return f"{first} No technique without a threshold is shown to be better than that on any of them."
+        return f"{first} No technique without a threshold is shown to be better than the threshold on any of them."
     most = max(better.values())
     best = [name for name, count in better.items() if count == most]
     return (
-        f"{first} Without a threshold, {listed(best)} {'is' if len(best) == 1 else 'are'} shown to be better than that on"
-        f" {most} of {n}, and no technique on more."
+        f"{first} Without a threshold, {listed(best)} {'is' if len(best) == 1 else 'are'} shown to be better than the threshold"
+        f" on {most} of {n}, and no technique on more."
     )
 
 
@@ -128,10 +128,11 @@ def rarity_sentence(across: Across) -> str:
     most = max(by_set, key=lambda name: by_set[name]["mean_gain"])
     gain = by_set[most]
     verdicts = gain["verdicts"]
-    begin = "gain most" if gain["mean_gain"] > 0 else "gain on no data set on average and lose least"
+    shown = "is shown" if verdicts["better"] == 1 else "are shown"
     first = (
-        f"With thresholds, the techniques {begin} on {most}, which has {gain['rare']:,} training messages of the rarest"
-        f" class: {signed(gain['mean_gain'])} in F1 on average; {verdicts['better']} of {sum(verdicts.values())} are better."
+        f"With thresholds, the mean difference of the techniques in F1 is largest on {most}, which has {gain['rare']:,}"
+        f" training messages of the rarest class: {signed(gain['mean_gain'])}; {verdicts['better']} of"
+        f" {sum(verdicts.values())} {shown} to be better there."
     )
     related = across.rarity["correlation"]["rare"]
     if related is None:
