@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -11,9 +12,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pandas as pd
 import psutil
 
 from tests.project import project_with_window
+
+# The finished tasks of Label Studio, and the pattern of the windows of the endpoint: a year, so that no window ends meanwhile.
+TASKS, WINDOW = "project-1.json", "w%Y"
 
 
 @dataclass
@@ -71,6 +76,11 @@ class Ground:
         return " | ".join((self.folder / "output.log").read_text(errors="replace").splitlines()[-8:])
 
 
+def patience(undisturbed: float) -> float:
+    """The seconds after which a rerun counts as blocked."""
+    return 10 * undisturbed + 60
+
+
 def copied(folder: Path, target: Path) -> None:
     """Copy a folder; hard links stay hard links."""
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -115,5 +125,9 @@ def small_project(folder: Path, python: Path | None) -> None:
             "train.seeds": [0, 1],
             "production.retrain.margin": 0.3,
             "report.sample": 200,
+            "production.score.window": WINDOW,
         }
     )
+    labels = pd.read_csv(folder / "labels.csv")
+    tasks = [{"id": at, "message_id": row.id, "text": "", "label": row.label} for at, row in enumerate(labels.itertuples(), 1)]
+    (folder / TASKS).write_text(json.dumps(tasks))

@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.killing import Ground, kill_everything, kill_groups, small_project
+from benchmarks.killed_endpoint import BEFORE, NAME, endpoint_kill, undisturbed_endpoint
+from benchmarks.killing import TASKS, Ground, kill_everything, kill_groups, patience, small_project
 from benchmarks.measuring import surroundings, write_result
 from benchmarks.snapshots import KINDS, differences, snapshot
 from flows.prepared_python import prepared_python
@@ -29,8 +30,6 @@ from tests.prepared_python import IN_TESTS
 from tests.project import Project
 
 COMMAND = "make test-kills"
-# A rerun that takes this many times the undisturbed run, plus a minute, counts as blocked.
-PATIENCE = 10
 # The command that a flow runs for each of several trainings.
 TRAIN = "python -m flows.recovery.cleanup && exec dvc --wait-for-lock repro --single-item train@tfidf-{seed}"
 
@@ -53,10 +52,15 @@ SCENES = (
     Scene("repro, two side by side", "sampled", [("sh", "-c", TRAIN.format(seed=seed)) for seed in (0, 1)], "", 1),
     Scene("promote", "ran", [(*PYTHON, "stages.production.promote")], "deployed", 2),
     Scene("score", "deployed", [(*PYTHON, "stages.production.score", "incoming/w1.csv", "--window", "w1")], "scored", 2),
+    # Writes the messages to label, too.
     Scene("watch", "scored", [(*PYTHON, "flows.watch", "--window", "w1")], "", 1),
+    Scene("export to Label Studio", "estimated", [(*PYTHON, "stages.production.label_studio", "export", "w1")], "", 1),
+    Scene("import from Label Studio", "estimated", [(*PYTHON, "stages.production.label_studio", "import", TASKS)], "", 1),
     Scene("reprior", "estimated", [(*PYTHON, "stages.production.promote", "--reprior", "w1")], "", 2),
     Scene("feedback", "labelled", [(*PYTHON, "stages.production.feedback")], "fed", 2),
     Scene("retrain", "due", [(*PYTHON, "flows.retrain", "--window", "w1")], "", 1),
+    # Its commands are those of `killed_endpoint`, because clients belong to it.
+    Scene(NAME, BEFORE, [], "", 3),
 )
 # States that undisturbed commands make from another state.
 STEPS = {
@@ -75,6 +79,9 @@ def undisturbed(ground: Ground, scenes: Sequence[Scene]) -> None:
         if scene.name not in wanted and (not scene.after or scene.after in STEPS):
             continue
         make(ground, scene.before)
+        if scene.name == NAME:
+            undisturbed_endpoint(ground)
+            continue
         ground.restore(scene.before)
         began = time.monotonic()
         if wrong := ground.run(scene.commands):
@@ -138,7 +145,7 @@ def one_kill(ground: Ground, scene: Scene, rng: random.Random) -> dict[str, list
     """Kill and repeat; return the problems afterwards, by kind."""
     how, spared = killed(ground, scene, rng)
     again = scene.commands[: len(scene.commands) - len(spared)]
-    limit = PATIENCE * ground.seconds[scene.name] + 60
+    limit = patience(ground.seconds[scene.name])
     wrong = ground.run(again, limit)
     for child in spared:
         wrong = wrong or ended(child, limit)
@@ -179,7 +186,8 @@ def try_kills(
                 rng.shuffle(drawn)
             scene = drawn[number % len(drawn)]
             print(f"{number + 1} of {kills}: ", end="", file=sys.stderr, flush=True)
-            counts[scene.name].update(["kills", *one_kill(ground, scene, rng)])
+            harm = endpoint_kill(ground, rng) if scene.name == NAME else one_kill(ground, scene, rng)
+            counts[scene.name].update(["kills", *harm])
             yield counts
 
 

@@ -17,7 +17,8 @@ from ballast.exceptions import UserError
 from flows.locks import single_instance
 from flows.ports import check_port
 from flows.scoring.app import application
-from flows.scoring.guard import Guard, LimitedHead, token_for
+from flows.scoring.connections import Connection
+from flows.scoring.guard import Guard, token_for
 from flows.scoring.logs import log, log_as_json
 from flows.settings import PARAMS
 
@@ -48,7 +49,7 @@ def main(host: str, port: int) -> None:
             Guard(application(), token, host),
             host=host,
             port=port,
-            http=LimitedHead,
+            http=Connection,
             ws="none",
             log_config=None,
             access_log=False,

@@ -19,8 +19,16 @@ from ballast.exceptions import UserError
 from ballast.models.base import Model
 from ballast.models.deployed import Version
 from flows.score import only_answered
-from stages.production.answer import LENGTH, answer_all, read_frame
-from stages.production.answered import Answer, Answered, check_answered, last_version, path_of, read_answered
+from stages.production.answer import LENGTH, Scorer, answer_all, read_frame
+from stages.production.answered import (
+    Answer,
+    Answered,
+    AnsweredMeanwhileError,
+    check_answered,
+    last_version,
+    path_of,
+    read_answered,
+)
 from stages.production.prune import prune_windows
 from stages.production.verify import production
 from stages.store.project import PROJECT
@@ -169,6 +177,27 @@ def test_an_error_of_the_model_fails_its_batch_only_and_shows_no_text(
     assert [answer.id for answer in read_answered(path_of("w1"))] == ["fine"]
 
 
+@pytest.mark.parametrize("text", [TEXTS[0], "another text"])
+def test_an_answer_that_another_process_writes_meanwhile_counts(
+    project: Project, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    own = Scorer.answers
+
+    def answers(scorer: Scorer, messages: list[tuple[str, str]]) -> list[Answer]:
+        given = own(scorer, messages)
+        if not list(read_answered(path_of("w1"))):
+            with contextlib.closing(Answered(path_of("w1"))) as other:
+                other.add(own(scorer, [("m0", text)]))
+        return given
+
+    monkeypatch.setattr(Scorer, "answers", answers)
+    (reply,) = answered(frame("w1", [{"id": "m0", "text": TEXTS[0]}], [{"id": "m1", "text": TEXTS[1]}]))
+    first, second = reply["results"]
+    assert list(first) == (["answers"] if text == TEXTS[0] else ["conflicts"])
+    assert [answer["id"] for answer in second["answers"]] == ["m1"]
+    assert [(answer.id, answer.text) for answer in read_answered(path_of("w1"))] == [("m0", text), ("m1", TEXTS[1])]
+
+
 @pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir])
 def test_what_is_no_file_is_named(tmp_path: Path, make: Callable[[Path], None]) -> None:
     path = tmp_path / "w.sqlite"
@@ -190,7 +219,7 @@ def answers_of(texts: list[str]) -> list[Answer]:
 def test_a_transaction_is_whole_or_nothing(tmp_path: Path) -> None:
     database = Answered(tmp_path / "w.sqlite")
     database.add(answers_of(TEXTS[:3]))
-    with pytest.raises(UserError):
+    with pytest.raises(AnsweredMeanwhileError):
         database.add([Answer("new", "text", {}, "sha"), *answers_of(TEXTS[:1])])
     assert list(database.find(["new", "id 0", "id 2"])) == ["id 0", "id 2"]
     assert len(database.find([f"id {at}" for at in range(5000)])) == 3

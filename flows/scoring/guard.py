@@ -1,8 +1,7 @@
-"""Who may ask: a token where there is one, else only clients that name this machine; and the limit of a request's headers."""
+"""Who may ask: a token where there is one, else only clients that name this machine."""
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 import json
 import os
@@ -10,7 +9,6 @@ import re
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ballast.exceptions import UserError
 
@@ -19,8 +17,6 @@ FORM = re.compile(r"[!-~]{16,1000}")
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 # Probes come from the node and know no token.
 OPEN = frozenset({"/health", "/ready"})
-HEAD_BYTES, HEAD_SECONDS = 1 << 16, 30.0
-TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 HEADERS = [
     (b"content-type", b"application/json"),
     (b"x-content-type-options", b"nosniff"),
@@ -91,45 +87,3 @@ async def respond(send: Send, status: int, detail: str) -> None:
         headers.append((b"www-authenticate", b"Bearer"))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
-
-
-class LimitedHead(HttpToolsProtocol):
-    """Uvicorn's protocol with limits on the head of a request, its size and the time that it takes; uvicorn has none."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Wait for the first request."""
-        super().connection_made(transport)
-        self.in_head, self.head_bytes = True, 0
-        self.deadline = self.loop.call_later(HEAD_SECONDS, self.close)
-
-    def on_message_begin(self) -> None:
-        """Begin the head of a request."""
-        super().on_message_begin()
-        self.deadline.cancel()
-        self.in_head, self.head_bytes = True, 0
-        self.deadline = self.loop.call_later(HEAD_SECONDS, self.close)
-
-    def on_headers_complete(self) -> None:
-        """End the head of a request."""
-        self.deadline.cancel()
-        self.in_head = False
-        super().on_headers_complete()
-
-    def data_received(self, data: bytes) -> None:
-        """Parse more bytes, and close the connection if the head has too many."""
-        super().data_received(data)
-        if self.in_head:
-            self.head_bytes += len(data)
-            if self.head_bytes > HEAD_BYTES:
-                self.transport.write(TOO_LARGE)
-                self.close()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Stop waiting."""
-        self.deadline.cancel()
-        super().connection_lost(exc)
-
-    def close(self) -> None:
-        """Close the connection."""
-        if not self.transport.is_closing():
-            self.transport.close()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
@@ -13,11 +16,15 @@ from ballast.io.printable import one_line
 
 BODY_SECONDS = 30.0
 SHOWN_PROBLEMS, SHOWN_NAME = 20, 60
+CHARSET = re.compile(r'charset\s*=\s*"?([^\s;"]+)')
 EXPECTED = 'expected {"messages": [{"id": "1", "text": "..."}]}'
 WORDS = {
     "id": "the id is not a string or an integer",
     "text": "the text is not a string",
 }
+
+# A JSON object with all its keys.
+Pairs = list[tuple[str, Any]]
 
 
 class Message(BaseModel):
@@ -79,11 +86,27 @@ class RequestError(Exception):
         return {"detail": one_line(self.detail), "errors": shown}
 
 
+def check_headers(headers: Mapping[str, str]) -> None:
+    """Raise RequestError if a body is no JSON in UTF-8 by the headers of its request.
+
+    >>> check_headers({"content-type": "application/json; charset=latin-1"})
+    Traceback (most recent call last):
+    flows.scoring.requests.RequestError: the charset is latin-1; send the body in UTF-8
+    """
+    kind, _, parameters = headers.get("content-type", "").lower().partition(";")
+    if kind.strip() != "application/json":
+        shown = kind.strip()[:SHOWN_NAME] or "missing"
+        raise RequestError(415, f"the content type is {shown}; send Content-Type: application/json")
+    charset = CHARSET.search(parameters)
+    if charset and charset[1] not in ("utf-8", "utf8", "us-ascii"):
+        raise RequestError(415, f"the charset is {charset[1][:SHOWN_NAME]}; send the body in UTF-8")
+    if (coding := headers.get("content-encoding", "identity").strip().lower()) != "identity":
+        raise RequestError(415, f"the content encoding is {coding[:SHOWN_NAME]}; send the body uncompressed")
+
+
 async def read_body(request: Request, megabytes: int) -> bytes:
     """The body of a request; raises RequestError if it is no JSON by its header, too large or too slow."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
-        raise RequestError(415, f"the content type is {kind[:SHOWN_NAME] or 'missing'}; send Content-Type: application/json")
+    check_headers(request.headers)
     most = megabytes * 1_000_000
     too_large = RequestError(
         413, f"the body is larger than {megabytes} MB (production.endpoint.megabytes); send several requests"
@@ -122,7 +145,26 @@ def parse_messages(body: bytes, most: int) -> list[dict[str, Any]]:
         raise RequestError(
             422, f"{len(messages):,} messages, more than {most:,} (production.endpoint.messages); send several requests"
         )
+    check_keys(json.loads(body, object_pairs_hook=list))
     return [{"id": message.id, "text": message.text} for message in messages]
+
+
+def check_keys(content: Pairs) -> None:
+    """Raise RequestError if an object of a valid body, as a list of pairs, has a key twice: pydantic takes the last.
+
+    >>> check_keys([("messages", [[("id", 1), ("text", "one"), ("text", "other")]])])
+    Traceback (most recent call last):
+    flows.scoring.requests.RequestError: entry 0: the key 'text' occurs twice
+    """
+    if len(content) > 1:
+        raise RequestError(422, f"the key {content[0][0]!r} occurs twice; {EXPECTED}")
+    problems = [
+        {"entry": entry, "problem": f"the key {next(name for name, number in names.items() if number > 1)!r} occurs twice"}
+        for entry, message in enumerate(content[0][1])
+        if (names := Counter(name for name, _ in message)).total() > len(names)
+    ]
+    if problems:
+        raise entries_error(422, problems)
 
 
 def request_error(error: ValidationError) -> RequestError:

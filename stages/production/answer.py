@@ -18,7 +18,7 @@ from typing import IO, Any
 from ballast.cli import parser, run
 from ballast.exceptions import UserError
 from ballast.models.base import Model
-from stages.production.answered import Answer, Answered, path_of, window_before
+from stages.production.answered import Answer, Answered, AnsweredMeanwhileError, path_of, window_before
 from stages.production.deployed import Version, current_version, read_version
 from stages.production.malformed import malformed_id, malformed_text
 from stages.production.windows import WINDOW, quoted_name
@@ -187,7 +187,12 @@ def answer_all(incoming: IO[bytes], outgoing: IO[bytes]) -> None:
     try:
         while (batch := read_frame(incoming)) is not None:
             try:
-                reply = answer_batch(scorer, windows.of(batch["window"]), batch["requests"])
+                databases = windows.of(batch["window"])
+                try:
+                    reply = answer_batch(scorer, databases, batch["requests"])
+                except AnsweredMeanwhileError:
+                    # The second time, the ids are found.
+                    reply = answer_batch(scorer, databases, batch["requests"])
             except UserError as error:
                 reply = {"error": str(error)}
             except Exception as error:

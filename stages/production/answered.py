@@ -67,6 +67,10 @@ def answer_of(path: Path, row: Sequence[str]) -> Answer:
     return Answer(content[0], content[1], json.loads(content[2]), content[3])
 
 
+class AnsweredMeanwhileError(UserError):
+    """Another process has written an answer under the same id: a killed endpoint may leave one that finishes a batch."""
+
+
 @contextmanager
 def readable_errors(path: Path) -> Iterator[None]:
     """Raise SQLite's errors as UserError that names the file."""
@@ -93,10 +97,16 @@ class Answered:
             self._database.execute(TABLE)
 
     def add(self, answers: Iterable[Answer]) -> None:
-        """Write answers in one transaction; when this returns they are on the disk."""
+        """Write answers in one transaction; when this returns they are on the disk.
+
+        Raises AnsweredMeanwhileError if the database has one of the ids.
+        """
         values = ", ".join("?" for _ in COLUMNS.split(","))
         with readable_errors(self.path), self._database:
-            self._database.executemany(f"INSERT INTO answered ({COLUMNS}) VALUES ({values})", map(row_of, answers))
+            try:
+                self._database.executemany(f"INSERT INTO answered ({COLUMNS}) VALUES ({values})", map(row_of, answers))
+            except sqlite3.IntegrityError as error:
+                raise AnsweredMeanwhileError(str(damaged(self.path, error))) from error
 
     def find(self, ids: Sequence[str]) -> dict[str, Answer]:
         """The answers to those of the ids that have one, by id; raises UserError if a row is damaged."""
