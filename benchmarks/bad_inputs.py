@@ -16,10 +16,15 @@ from pathlib import Path
 from tqdm import tqdm
 
 from benchmarks.measuring import surroundings, write_result
+from stages.production.answered import ENDING, read_answered
 from stages.store import places
+from stages.store.project import PROJECT
 from tests.bad_inputs import Case, base, tried, wrong
+from tests.bad_labels import labels
+from tests.bad_requests import BAD_REQUESTS, BODIES, wrong_body, wrong_response
 from tests.bad_settings import settings
 from tests.bad_tables import ANSWERS, of_server, server, tables
+from tests.endpoint_fixtures import Endpoint, endpoint
 from tests.project import Project
 
 COMMAND = "make test-inputs"
@@ -27,25 +32,41 @@ COMMAND = "make test-inputs"
 SILENT_SECONDS = 0.3
 
 
-def problems(project: Project) -> Iterator[tuple[Case, list[str]]]:
-    """Yield each case with the problems of its outcome."""
-    for case in [*settings(), *tables()]:
-        yield case, wrong(case, *tried(project, case))
+def problems(project: Project) -> Iterator[tuple[str, str, list[str]]]:
+    """Yield the kind and the name of each bad input with the problems of its outcome."""
+    for case in [*settings(), *tables(), *labels()]:
+        yield outcome(project, case)
     for name, (answer, _) in ANSWERS.items():
         with server(answer) as port:
             for case in of_server(name, port):
-                yield case, wrong(case, *tried(project, case))
+                yield outcome(project, case)
+    with endpoint(project) as running:
+        for name in BODIES:
+            yield "bodies of requests", name, wrong_body(running, name) + answered(running)
+        for name in BAD_REQUESTS:
+            yield "requests", name, wrong_response(running, name) + answered(running)
+
+
+def outcome(project: Project, case: Case) -> tuple[str, str, list[str]]:
+    """The kind, the name and the problems of a case."""
+    return case.kind, case.name, wrong(case, *tried(project, case))
+
+
+def answered(running: Endpoint) -> list[str]:
+    """The messages that were answered: none, if only bad requests were sent."""
+    folder = running.project.folder / PROJECT.answered
+    return [f"answered {answer.id}" for path in folder.glob(f"*{ENDING}") for answer in read_answered(path)]
 
 
 def main() -> None:
     places.SILENT_SECONDS = SILENT_SECONDS
     began, kinds, failed = time.perf_counter(), Counter[str](), 0
     with tempfile.TemporaryDirectory() as folder:
-        for case, found in tqdm(problems(base(Path(folder))), desc="bad inputs", unit="input"):
-            kinds[case.kind] += 1
+        for kind, name, found in tqdm(problems(base(Path(folder))), desc="bad inputs", unit="input"):
+            kinds[kind] += 1
             failed += bool(found)
             for problem in found:
-                print(ascii(f"{case.id}: {problem}"), file=sys.stderr)
+                print(ascii(f"{kind}: {name}: {problem}"), file=sys.stderr)
     counts = {"tried": kinds.total(), "kinds": dict(kinds), "wrong": failed}
     seconds = round(time.perf_counter() - began, 1)
     write_result("bad_inputs", {"counts": counts, "command": COMMAND, "seconds": seconds, **surroundings()})

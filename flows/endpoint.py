@@ -46,7 +46,7 @@ def main(host: str, port: int) -> None:
         log_as_json()
         log("started", host=host, port=port, token=token is not None)
         uvicorn.run(
-            Guard(application(), token, host),
+            Guard(application(token=token is not None), token, host),
             host=host,
             port=port,
             http=Connection,

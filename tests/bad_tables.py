@@ -348,24 +348,6 @@ def tables() -> list[Case]:
         cases.append(of_ingest("URLs", name, url, said, source, files=files))
         there = not said[-1].startswith("gone")
         cases.append(of_score("URLs", name, url, said if there else ("no such file",), files=files))
-    feedback = {
-        "NaN as ids": (b"id,label\nNaN,ham\n", ("row 1 (line 2)", "the id is NaN")),
-        "an unknown label": (b"id,label\nm1,\x1b[31mham\n", ("row 1", "'\\x1b[31mham'", "known: ham, spam")),
-        "no column": (b"id,\x1b[31mlabel\nm1,ham\n", ("no column 'label'", "\\x1b[31mlabel")),
-        "column twice": (b"id,label,label\nm1,ham,spam\n", ("more than one column 'label'",)),
-        "no id": (b"id,label\n,ham\n", ("row 1 (line 2) has no id",)),
-        "bytes": (bytes(range(256)), ("production/labels/a.csv",)),
-    }
-    for name, (content, said) in feedback.items():
-        cases.append(
-            Case(
-                kind="labels that came",
-                name=name,
-                stage="feedback",
-                said=("a.csv", *said),
-                files={"production/labels/a.csv": content},
-            )
-        )
     return cases
 
 

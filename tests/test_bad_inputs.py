@@ -20,11 +20,12 @@ from stages.production.incoming import read_rows
 from stages.production.rows import Columns
 from stages.store import places
 from tests.bad_inputs import Case, base, tried, wrong
+from tests.bad_labels import labels
 from tests.bad_settings import YAMLS, settings
 from tests.bad_tables import ANSWERS, of_server, server, tables
 from tests.project import Project
 
-CASES = [*settings(), *tables()]
+CASES = [*settings(), *tables(), *labels()]
 COLUMNS = Columns(text="text", id=None, settings={"text": "ingest.text_column"})
 EVERY = "".join(map(chr, range(sys.maxunicode + 1)))
 

@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import APIRouter, Depends, FastAPI
+from fastapi.security import HTTPBearer
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
@@ -24,14 +25,18 @@ from flows.scoring.supervisor import Supervisor, Unavailable
 DESCRIPTION = "Labels of messages from the deployed model. Each error says what is wrong and what to do."
 ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"model": Problems, "description": "The body is not JSON in UTF-8."},
-    401: {"model": Problems, "description": "The token is missing or wrong."},
     408: {"model": Problems, "description": "The body arrives too slowly."},
     409: {"model": Problems, "description": "Another text was answered under the same id."},
     413: {"model": Problems, "description": "The body is too large."},
     415: {"model": Problems, "description": "The content type is not application/json."},
-    421: {"model": Problems, "description": "The host name is not that of the server, and there is no token."},
     422: {"model": Problems, "description": "A message or a key is invalid; nothing was scored."},
+    500: {"model": Problems, "description": "An error of the endpoint."},
     503: {"model": Problems, "description": "No model is ready, or too many messages wait; send the request again."},
+}
+# What `Guard` answers, with a token and without one.
+WITH_TOKEN: dict[int | str, dict[str, Any]] = {401: {"model": Problems, "description": "The token is missing or wrong."}}
+WITHOUT_TOKEN: dict[int | str, dict[str, Any]] = {
+    421: {"model": Problems, "description": "The host name is not of this server."}
 }
 
 
@@ -74,8 +79,11 @@ async def answers_to(request: Request, supervisor: Supervisor, batcher: Batcher)
     return result
 
 
-def application() -> FastAPI:
-    """The application; its lifespan runs the process that scores."""
+def application(*, token: bool) -> FastAPI:
+    """The application; its lifespan runs the process that scores.
+
+    token : whether clients need a token, for the description; `Guard` checks it.
+    """
     metrics = Metrics()
 
     @asynccontextmanager
@@ -93,18 +101,30 @@ def application() -> FastAPI:
                     await task
 
     # FastAPI's own pages load scripts from another host.
-    app = FastAPI(title="Ballast", version="1", description=DESCRIPTION, lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="Ballast",
+        version="1",
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        responses={} if token else WITHOUT_TOKEN,
+    )
     # A redirection would name the host that the request names.
     app.router.redirect_slashes = False
-    add_score(app, metrics)
-    add_state(app, metrics)
+    guarded = APIRouter(
+        dependencies=[Depends(HTTPBearer(auto_error=False))] if token else [], responses=WITH_TOKEN if token else {}
+    )
+    add_score(app, guarded, metrics)
+    add_state(app, guarded, metrics)
+    app.include_router(guarded)
     return app
 
 
-def add_score(app: FastAPI, metrics: Metrics) -> None:
+def add_score(app: FastAPI, guarded: APIRouter, metrics: Metrics) -> None:
     """Add the path that scores."""
 
-    @app.post("/score", response_model=Answers, responses=ERRORS, openapi_extra={"requestBody": request_body()})
+    @guarded.post("/score", response_model=Answers, responses=ERRORS, openapi_extra={"requestBody": request_body()})
     async def score(request: Request) -> Response:
         """Label messages. Nothing is scored unless every message is valid; the same id and text get the same answer."""
         started = time.perf_counter()
@@ -125,7 +145,7 @@ def add_score(app: FastAPI, metrics: Metrics) -> None:
         return json_response(content, status)
 
 
-def add_state(app: FastAPI, metrics: Metrics) -> None:
+def add_state(app: FastAPI, guarded: APIRouter, metrics: Metrics) -> None:
     """Add the paths that show the state of the endpoint."""
 
     @app.get("/health")
@@ -141,7 +161,7 @@ def add_state(app: FastAPI, metrics: Metrics) -> None:
             return json_response({"detail": supervisor.problem or "the model is loading", "errors": []}, 503)
         return json_response({"status": "ready"})
 
-    @app.get("/version", response_model=None, responses={200: {"model": dict[str, Any]}, 503: {"model": Problems}})
+    @guarded.get("/version", response_model=None, responses={200: {"model": dict[str, Any]}, 503: {"model": Problems}})
     async def version() -> Response:
         """The version that answers, its labels, and why no newer one does (`problem`)."""
         supervisor: Supervisor = app.state.supervisor
@@ -149,7 +169,9 @@ def add_state(app: FastAPI, metrics: Metrics) -> None:
             return json_response({"detail": supervisor.problem or "the model is loading", "errors": []}, 503)
         return json_response({"version": state["version"], "labels": state["labels"], "problem": supervisor.problem})
 
-    @app.get("/metrics", response_model=None, responses={200: {"content": {"text/plain": {}}}})
+    @guarded.get(
+        "/metrics", response_class=Response, responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
+    )
     async def prometheus() -> Response:
         """The metrics of this process, in Prometheus' text format."""
         return Response(metrics.text(), media_type=CONTENT_TYPE_LATEST)

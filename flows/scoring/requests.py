@@ -23,6 +23,9 @@ WORDS = {
     "text": "the text is not a string",
 }
 
+# As in `stages.store.ids`, rounded towards 0, because FastAPI writes floats.
+WITHIN_64_BITS = Field(json_schema_extra={"minimum": -9.223372036854775e18, "maximum": 1.844674407370955e19})
+DESCRIBED = Field(json_schema_extra={"minLength": 1, "pattern": r"\S"})
 # A JSON object with all its keys.
 Pairs = list[tuple[str, Any]]
 
@@ -31,8 +34,9 @@ class Message(BaseModel):
     """A message to score; the id names it in this window and the one before."""
 
     model_config = ConfigDict(extra="forbid")
-    id: StrictStr | StrictInt
-    text: StrictStr
+    # The process that scores checks these as it checks the messages of a window; here they are for the description.
+    id: Annotated[StrictStr, DESCRIBED] | Annotated[StrictInt, WITHIN_64_BITS]
+    text: Annotated[StrictStr, DESCRIBED]
 
 
 class Messages(BaseModel):

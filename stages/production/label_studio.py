@@ -18,6 +18,7 @@ import pandas as pd
 from ballast.cli import parser, run
 from ballast.exceptions import UserError
 from ballast.io.paths import regular_file
+from stages.production.malformed import malformed_id, malformed_text
 from stages.production.windows import WINDOW, quoted_name, read_window
 from stages.store.files import locked, read_json, replaced, write_plain_json
 from stages.store.project import PROJECT
@@ -86,6 +87,15 @@ def choice(task: Mapping[str, Any]) -> str | None:
     return chosen[0] if chosen else None
 
 
+def check_values(identifier: str, label: str | None) -> None:
+    """Raise ValueError for an id or a label that no file of labels may hold: all files would be rejected with it."""
+    reason = malformed_id(identifier, LONGEST)
+    if reason is None and label is not None and (reason := malformed_text(label, LONGEST)):
+        reason = reason.replace("text", "label", 1)
+    if reason:
+        raise ValueError(reason)
+
+
 def read_tasks(path: Path) -> pd.DataFrame:
     """Ids and labels of the finished tasks of a file; raises UserError, with the number of the task, for a malformed one."""
     expected = "expected the tasks that Label Studio exports as JSON or JSON-MIN"
@@ -105,6 +115,7 @@ def read_tasks(path: Path) -> pd.DataFrame:
             identifier, label = task.get("data", task)[ID], choice(task)
             if not isinstance(identifier, str):
                 raise ValueError(f"{ID} is not text")
+            check_values(identifier, label)
         except (AttributeError, KeyError, TypeError, IndexError, ValueError) as error:
             reason = f"no {error}" if isinstance(error, KeyError) else str(error)
             raise UserError(f"{path}: task {number}: {reason}; {expected}, of a project with the exported interface") from error
