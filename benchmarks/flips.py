@@ -18,16 +18,20 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from tqdm import tqdm
 
 from ballast.exceptions import UserError
 from ballast.io.digest import file_sha256
 from benchmarks.measuring import ROOT, surroundings, write_result
 from flows.prepared_python import prepared_python
+from stages.production.answer import answer_all, write_frame
+from stages.production.verify import failures, production
 from stages.store.remedies import remedy
 from tests.deployed import label, promote, score, selected_project, traffic, watch
 from tests.prepared_python import IN_TESTS
@@ -67,6 +71,9 @@ READERS: dict[str, tuple[str, ...]] = {
     f"{DEPLOYED}/0002/manifest.json": ("score", "deployed", "correct", "prepare"),
     f"{DEPLOYED}/0002/*": ("score", "correct"),
     f"{DEPLOYED}/0002/model/*": ("score",),
+    "production/answered/w3.sqlite": ("answered", "verify"),
+    "production/to_label/*": ("verify",),
+    "production/labels/project-1.parquet": ("feedback", "verify"),
     "production/scored/w1.parquet": ("watch", "feedback"),
     "production/watch/w1.json": ("correct", "watch", "prepare", "decided"),
     "production/feedback.parquet": ("feedback", "watch", "prepare"),
@@ -106,6 +113,12 @@ def called(function: Callable[[], object], folder: Path) -> Outcome:
             return Outcome(1, f"error: {error}\n")
 
 
+def verified() -> None:
+    """Raise the first error that `make verify` prints for the files in `production/`."""
+    for failure in failures(production()):
+        raise UserError(failure)
+
+
 def commands() -> dict[str, Callable[[Project], Outcome]]:
     """The commands that read files, by name. Only the reading functions of the flows run, without a server."""
     from flows.deployed import deployed_manifest, n_announced
@@ -132,6 +145,8 @@ def commands() -> dict[str, Callable[[Project], Outcome]]:
         "correct": stage("promote", **deploying | {"dry_run": True, "reprior": "w1"}),
         "list": stage("promote", **deploying | {"listing": True}),
         "score": stage("score", source="incoming/w1.parquet", window="w2"),
+        "answered": stage("score", source=None, window="w3"),
+        "verify": of_flows(verified),
         "watch": stage("watch", window="w1"),
         "prepare": stage("retrain", step="prepare", key="again", window="w1", version=None),
         "conclude": stage("retrain", step="conclude", key="w1", window="w1", version="0001"),
@@ -167,6 +182,12 @@ def built(folder: Path, python: Path) -> Project:
     score(project, "w1", traffic(SHIFTED))
     label(project, "w1", traffic(SHIFTED))
     watch(project, "w1")
+    tasks = [{"message_id": row.id, "text": "", "label": row.label} for row in traffic(SHIFTED).itertuples()]
+    project.write("project-1.json", json.dumps(tasks).encode())
+    done(project.stage_here("label_studio", action="export", name="w1"))
+    done(project.stage_here("label_studio", action="import", name="project-1.json"))
+    with contextlib.chdir(project.folder):
+        answer_messages("w3", traffic(SHIFTED, seed=2))
     promote(project, reprior="w1")
     prepared = {"window": "w1", "prior": {"ham": 0.6, "spam": 0.4}, "shifted": True, "feedback": 400, "champion": "0001"}
     project.write("production/retrain/w1/challenge.json", {**prepared, "not_worse": True})
@@ -174,6 +195,14 @@ def built(folder: Path, python: Path) -> Project:
     with contextlib.chdir(project.folder):
         write_state(ANNOUNCED, {"announced": 2})
     return project
+
+
+def answer_messages(window: str, messages: pd.DataFrame) -> None:
+    """Answer messages as the process behind the endpoint does."""
+    frames = BytesIO()
+    write_frame(frames, {"window": window, "requests": [messages[["id", "text"]].to_dict("records")]})
+    frames.seek(0)
+    answer_all(frames, BytesIO())
 
 
 def done(outcome: Outcome) -> None:

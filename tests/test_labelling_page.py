@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from playwright.sync_api import Browser, Page
 
@@ -104,7 +105,8 @@ def test_finished_tasks_of_label_studio_become_labels(tmp_path: Path) -> None:
     assert read_tasks(path).to_numpy().tolist() == [["m1", "spam"], ["=2", "ham"], ["m3", "ham"]]
     with contextlib.chdir(tmp_path):
         import_tasks(path)
-    assert (tmp_path / PROJECT.labels / "project.csv").read_text() == "id,label\nm1,spam\n'=2,ham\nm3,ham\n"
+    labels = pd.read_parquet(tmp_path / PROJECT.labels / "project.parquet")
+    assert labels.to_numpy().tolist() == [["m1", "spam"], ["=2", "ham"], ["m3", "ham"]]
     assert "&lt;script" in interface(["<script>", "ham"])
 
 

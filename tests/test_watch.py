@@ -51,6 +51,7 @@ KEYS = {
     "feedback",
     "confidence",
     "to_label",
+    "page_sha256",
     "labelled_performance",
     "recall_fell",
     "estimated_performance",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -58,6 +59,12 @@ def read_feedback() -> pd.DataFrame:
     return read_frame(PROJECT.labelled)
 
 
+def check_labels(path: Path) -> None:
+    """Raise UserError if a parquet file of labels is damaged; that of an import has a digest, and others may have none."""
+    if path.suffix == ".parquet":
+        read_table(path, required=False)
+
+
 def blank(values: pd.Series) -> np.ndarray:
     """Whether each of the values (n,) is missing or blank."""
     return blank_rows(pa.array(values, pa.large_string()))
@@ -70,7 +77,10 @@ def read_labels(names: list[str], label_map: Mapping[str, str] | None = None) ->
     UserError that names the file, and the row of an unknown label.
     """
     paths = sorted(PROJECT.labels.iterdir()) if real_folder(PROJECT.labels) else []
-    reads = [read_labelled(path) for path in paths if not path.name.startswith(".")]
+    paths = [path for path in paths if not path.name.startswith(".")]
+    for path in paths:
+        check_labels(path)
+    reads = [read_labelled(path) for path in paths]
     for words in dialects_in_words(reads):
         print(f"feedback: {words}", file=sys.stderr)
     parts, spelled = [pd.Series(dtype="str")], spelled_for_people()

@@ -1,7 +1,7 @@
 """Label a window's messages in Label Studio: write its messages to label as tasks, and read the finished tasks back.
 
 `export` writes `production/to_label/<window>.label_studio.json` (tasks) and `.label_studio.xml` (the labelling interface).
-`import` reads a file that Label Studio exported as JSON or JSON-MIN, and writes `production/labels/<file>.csv`.
+`import` reads a file that Label Studio exported as JSON or JSON-MIN, and writes `production/labels/<file>.parquet`.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ from ballast.exceptions import UserError
 from ballast.io.paths import regular_file
 from stages.production.malformed import malformed_id, malformed_text
 from stages.production.windows import WINDOW, quoted_name, read_window
+from stages.store.checked import write_table
 from stages.store.files import locked, read_json, replaced, write_plain_json
 from stages.store.project import PROJECT
-from stages.store.relabelled import cell
 
 # Names in the interface. The id of a message is not named id, because that is the id of the task in JSON-MIN.
 CONTROL, ID = "label", "message_id"
+ENDING = ".label_studio"
 LONGEST = 1 << 28
 
 
@@ -46,6 +47,11 @@ def interface(labels: list[str]) -> str:
     return "\n".join(["<View>", '  <Text name="text" value="$text"/>', head, *choices, "  </Choices>", "</View>"])
 
 
+def tasks_of(watched: Mapping[str, Any], texts: Mapping[str, str]) -> list[dict[str, Any]]:
+    """The tasks for the messages to label of a watched window."""
+    return [{"data": {ID: row["id"], "text": texts[row["id"]]}} for row in watched["to_label"]]
+
+
 def export(window: str) -> None:
     """Write the tasks and the interface of a window; raises UserError if it is not watched or asks for no labels."""
     path = PROJECT.watch / f"{window}.json"
@@ -58,8 +64,8 @@ def export(window: str) -> None:
     texts = dict(zip(table["id"], table["text"], strict=True))
     if missing := [row["id"] for row in watched["to_label"] if row["id"] not in texts]:
         raise UserError(f"{path}: {window} was scored again and has no message {missing[0]!r}; watch it again")
-    tasks = [{"data": {ID: row["id"], "text": texts[row["id"]]}} for row in watched["to_label"]]
-    written = PROJECT.to_label / f"{window}.label_studio.json"
+    tasks = tasks_of(watched, texts)
+    written = PROJECT.to_label / f"{window}{ENDING}.json"
     with locked(written):
         write_plain_json(written, tasks)
         with replaced(written.with_suffix(".xml")) as temporary:
@@ -127,10 +133,9 @@ def read_tasks(path: Path) -> pd.DataFrame:
 def import_tasks(path: Path) -> None:
     """Write the labels of finished tasks to where the watch reads them."""
     table = read_tasks(path)
-    table["id"] = table["id"].map(cell)
-    target = PROJECT.labels / f"{path.stem}.csv"
+    target = PROJECT.labels / f"{path.stem}.parquet"
     with locked(target), replaced(target) as temporary:
-        table.to_csv(temporary, index=False, lineterminator="\n")
+        write_table(temporary, table)
     print(f"label_studio: {len(table)} labels in {target}", file=sys.stderr)
 
 

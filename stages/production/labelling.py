@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from ballast.exceptions import UserError
+from ballast.io.digest import file_sha256
 from ballast.monitoring.labelling_queue import (
     ANY,
     NEIGHBOUR,
@@ -148,6 +149,12 @@ def write_queue(window: str, rows: Sequence[Row], texts: Mapping[str, str], labe
     if again or not sheet.is_file():
         write_sheet(sheet, rows, texts)
         print(f"watch: {window}: {len(rows)} messages to label in {page} and {sheet}", file=sys.stderr)
+
+
+def page_sha256(window: str) -> str | None:
+    """The sha256 of the page on which people label a window; None if there is no page."""
+    page = PROJECT.to_label / f"{window}.html"
+    return file_sha256(page) if page.is_file() else None
 
 
 def write_sheet(path: Path, rows: Sequence[Row], texts: Mapping[str, str]) -> None:

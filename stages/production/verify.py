@@ -23,7 +23,9 @@ from stages.production.adopt import adopt_all
 from stages.production.answered import ENDING, check_answered
 from stages.production.candidate import locked_stages
 from stages.production.deployed import read_version
+from stages.production.feedback import check_labels
 from stages.production.home import few_of
+from stages.production.verify_labelling import labelling_checks
 from stages.production.versions import version_names
 from stages.store.checked import opened
 from stages.store.files import read_json
@@ -116,6 +118,9 @@ def production() -> dict[Path, Check]:
         checks[path] = partial(check_table, path)
     for path in sorted(PROJECT.answered.glob(f"*{ENDING}")):
         checks[path] = partial(check_answered, path)
+    for path in sorted(PROJECT.labels.glob("*.parquet")):
+        checks[path] = partial(check_labels, path)
+    checks |= labelling_checks()
     checks[PROJECT.feedback] = partial(check_table, PROJECT.feedback, required=False)
     checks = {path: check for path, check in checks.items() if path.is_file()}
     return checks | {PROJECT.deployed / name: partial(read_version, name) for name in version_names()}

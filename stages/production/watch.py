@@ -30,7 +30,7 @@ from stages.pages.watch.evidently import Columns, window_page
 from stages.production.deployed import VOCABULARY, Version, indices
 from stages.production.feedback import read_feedback
 from stages.production.labelled import add_labelled_performance, other_windows
-from stages.production.labelling import Row, drawn_before, ids_to_label, new_queue, write_queue
+from stages.production.labelling import Row, drawn_before, ids_to_label, new_queue, page_sha256, write_queue
 from stages.production.performance import floors_of, performance_as_json, performance_of, protocol_of
 from stages.production.reference import by_deployed_model, logits_of, read_held_out
 from stages.production.timeline import write_timeline
@@ -209,6 +209,7 @@ def watched(window: str, params: Params) -> tuple[dict[str, Any], str]:
         "new_labels": dict(zip(labels, new_labels.tolist(), strict=True)),
         "feedback": feedback_metrics(feedback[feedback["window"] == window], labels),
         "to_label": queue_of(window, table, scored, reference, version, verdict, params),
+        "page_sha256": page_sha256(window),
         "recall_fell": [labels[drop.label] for drop in drops],
         "estimated_performance": performance_as_json(estimated, verdict.withheld, below),
         **decision_as_json(verdict, labels),

@@ -33,6 +33,12 @@ REMEDIES = (
         r"production/answered/(?P<window>[^/]+)\.sqlite$",
         "stop the endpoint, save what `sqlite3 production/answered/{window}.sqlite .recover` can read, and delete the file",
     ),
+    (
+        r"production/to_label/(?P<window>[^/]+)\.label_studio\.[a-z]+$",
+        "run `python -m stages.production.label_studio export {window}`",
+    ),
+    (r"production/to_label/(?P<window>[^/]+)\.[a-z]+$", "delete it, then run `python -m flows.watch --window {window}`"),
+    (r"production/labels/", "delete it, and bring the labels again"),
     (r"production/watch/(?P<window>[^/]+)\.json$", "delete it, then run `python -m flows.watch --window {window}`"),
     (
         r"production/feedback\.parquet$",
