@@ -18,22 +18,19 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from tqdm import tqdm
 
 from ballast.exceptions import UserError
 from ballast.io.digest import file_sha256
 from benchmarks.measuring import ROOT, surroundings, write_result
 from flows.prepared_python import prepared_python
-from stages.production.answer import answer_all, write_frame
 from stages.production.verify import failures, production
 from stages.store.remedies import remedy
-from tests.deployed import label, promote, score, selected_project, traffic, watch
+from tests.deployed import answer, label, promote, score, selected_project, traffic, watch
 from tests.prepared_python import IN_TESTS
 from tests.project import Outcome, Project
 
@@ -186,8 +183,7 @@ def built(folder: Path, python: Path) -> Project:
     project.write("project-1.json", json.dumps(tasks).encode())
     done(project.stage_here("label_studio", action="export", name="w1"))
     done(project.stage_here("label_studio", action="import", name="project-1.json"))
-    with contextlib.chdir(project.folder):
-        answer_messages("w3", traffic(SHIFTED, seed=2))
+    answer(project, "w3", traffic(SHIFTED, seed=2))
     promote(project, reprior="w1")
     prepared = {"window": "w1", "prior": {"ham": 0.6, "spam": 0.4}, "shifted": True, "feedback": 400, "champion": "0001"}
     project.write("production/retrain/w1/challenge.json", {**prepared, "not_worse": True})
@@ -195,14 +191,6 @@ def built(folder: Path, python: Path) -> Project:
     with contextlib.chdir(project.folder):
         write_state(ANNOUNCED, {"announced": 2})
     return project
-
-
-def answer_messages(window: str, messages: pd.DataFrame) -> None:
-    """Answer messages as the process behind the endpoint does."""
-    frames = BytesIO()
-    write_frame(frames, {"window": window, "requests": [messages[["id", "text"]].to_dict("records")]})
-    frames.seek(0)
-    answer_all(frames, BytesIO())
 
 
 def done(outcome: Outcome) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
+from io import BytesIO
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from ballast.models import folder as models
 from ballast.models.base import Model
 from ballast.models.prior import PriorModel
 from ballast.models.tfidf import fit_tfidf
+from stages.production.answer import answer_all, write_frame
 from stages.store.files import read_json, write_json
 from stages.store.project import PROJECT
 from tests.project import Project, corpus, project_copy
@@ -97,6 +100,15 @@ def score(project: Project, window: str, messages: pd.DataFrame) -> None:
     project.write(f"incoming/{window}.parquet", messages[["id", "text"]])
     done = project.stage_here("production.score", source=f"incoming/{window}.parquet", window=window)
     assert done.code == 0, done.stderr
+
+
+def answer(project: Project, window: str, messages: pd.DataFrame) -> None:
+    """Answer messages (id, text) in a window, as the process behind the endpoint does."""
+    frames = BytesIO()
+    write_frame(frames, {"window": window, "requests": [messages[["id", "text"]].to_dict("records")]})
+    frames.seek(0)
+    with contextlib.chdir(project.folder):
+        answer_all(frames, BytesIO())
 
 
 def watch(project: Project, window: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Verify files at rest: DVC's cache, the outputs in dvc.lock, and the versions, windows, decisions and feedback of production.
+"""Verify files at rest: DVC's cache, the outputs in dvc.lock, and in production/ the versions, windows, decisions and labels.
 
 Prints a line for each damaged file with the command that restores it, and then fails. With --adopt it lists the files in
 production/ that an earlier version wrote without a digest, and adds the digests.
