@@ -23,7 +23,8 @@ from sklearn.metrics import average_precision_score
 from tqdm import tqdm
 
 from ballast.models.tfidf import fit_tfidf
-from ballast.monitoring.labelled_quality import Estimate, LabelledSample, labelled_quality
+from ballast.monitoring.estimated_performance import Estimated
+from ballast.monitoring.labelled_quality import LabelledSample, labelled_quality
 from ballast.monitoring.labelling_queue import Scores, Wanted, draw_queue
 from ballast.monitoring.similarity import largest_similarity
 from benchmarks.measuring import surroundings, write_result
@@ -103,7 +104,7 @@ def redraw(setting: Setting, seed: int) -> dict[str, list[float]]:
         sample = LabelledSample(**{key: np.concatenate([part[key] for part in parts]) for key in parts[0]})
         quality = labelled_quality(sample, confidence=CONFIDENCE, draws=2000)[1]
         for metric, true in truth.items():
-            estimate: Estimate = getattr(quality, metric) or Estimate(value=float("nan"), low=0.0, high=1.0)
+            estimate: Estimated = getattr(quality, metric) or Estimated(value=float("nan"), low=0.0, high=1.0)
             found[f"{name}.{metric}"] = [true, estimate.value, estimate.low, estimate.high]
     return found
 

@@ -135,7 +135,11 @@ def performance_lines(result: dict[str, Any]) -> list[str]:
         cells = [estimate_cell(performance["metrics"][f"{label}.{metric}"], measured.get(metric)) for metric in PER_CLASS]
         lines.append(f"| {cell(label)} | {' | '.join(cells)} |")
     cost = performance["metrics"].get("cost")
-    return lines if cost is None else [*lines, "", f"Expected cost of a message: {estimate_cell(cost, None)}"]
+    lines += [] if cost is None else ["", f"Expected cost of a message: {estimate_cell(cost, None)}"]
+    labelled = result.get("labelled_performance") or {"disagrees": []}
+    for name in labelled["disagrees"]:
+        lines += ["", f"Labels of the queue contradict {cell(name)}: {estimate_cell(labelled['metrics'][name], None)}"]
+    return lines
 
 
 def estimate_cell(estimate: dict[str, float], measured: float | None) -> str:

@@ -13,9 +13,10 @@ from scipy.special import softmax
 
 from ballast.data.descriptors import NAMES, descriptors, vocabulary
 from ballast.monitoring.challenge import ChallengeProtocol, Contender, challenge
-from ballast.monitoring.decision import Feedback, Policy, RecallDrop, WindowDecision, assess_window, recall_drops
+from ballast.monitoring.decision import Feedback, Policy, RecallDrop, WindowDecision, assess_window
 from ballast.monitoring.label_shift import ScoredMessages, findings, most_atypical, score_finding
 from ballast.monitoring.quantification import classify_and_count, design_effect, emq, estimate_prior, posterior_conditionals
+from ballast.monitoring.recall_drops import recall_drops
 
 POLICY = Policy(confidence=0.95, false_alarm=0.005, negligible=0.01, tolerance=0.15, minimum_labels=20, margin=0.01)
 PRIOR = np.array([0.87, 0.13])
@@ -219,6 +220,8 @@ def test_a_drop_of_recall_asks_for_labels_or_a_retraining() -> None:
     steady = window(0.13, 1000, 5)
     assert verdict(steady, drops=drops).decision == "investigate"
     assert verdict(steady, drops=drops, labels=(20, 20)).decision == "retrain"
+    of_queue = verdict(steady, drops=[replace(drops[0], by_queue=True)])
+    assert of_queue.reasons[0] == "recall of 1 on 60 labelled messages of the queue, weighted, is 0.667, was 0.985"
 
 
 def test_what_is_least_alike_comes_first_and_once_a_group() -> None:

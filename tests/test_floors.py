@@ -31,6 +31,17 @@ def test_only_a_whole_interval_below_the_floor_is_evidence(floor: float, below: 
     assert bool(metrics_below({"spam.precision": PRECISION}, {"spam.precision": floor})) == below
 
 
+def test_labels_replace_the_estimate_without_them() -> None:
+    floors = {"spam.precision": 0.95, "spam.recall": 0.8}
+    assert metrics_below({}, floors) == []
+    fine, low = Estimated(value=0.97, low=0.94, high=0.99), Estimated(value=0.6, low=0.5, high=0.7)
+    assert metrics_below({"spam.precision": PRECISION}, floors, {"spam.precision": fine}) == []
+    below = metrics_below({"spam.precision": fine, "spam.recall": fine}, floors, {"spam.recall": low})
+    assert [(item.metric, item.by_labels) for item in below] == [("spam.recall", True)]
+    decided = with_floors(verdict("steady"), below, Feedback(new_labels=np.array([0, 0]), drops=[]), POLICY, LABELS)
+    assert decided.reasons[0] == "spam.recall by labels of the queue is 0.600 (0.500 to 0.700), below its floor of 0.8"
+
+
 @pytest.mark.parametrize(
     ("decision", "labels", "expected"),
     [
@@ -117,6 +128,9 @@ def test_the_artifact_shows_estimates_beside_labels_or_why_there_are_none() -> N
     assert "| spam | 0.900 (0.850 to 0.940) [0.910] | 0.900 (0.850 to 0.940) |" in text
     assert "52.3 (20.0 to 81.2)" in text and "Expected cost" not in text
     assert "[" not in decision_markdown(result("steady"))
+    contradicted = {"disagrees": ["spam.recall"], "metrics": {"spam.recall": {"value": 0.7, "low": 0.6, "high": 0.8}}}
+    window = result("steady") | {"labelled_performance": contradicted}
+    assert decision_markdown(window).endswith("Labels of the queue contradict spam.recall: 0.700 (0.600 to 0.800)")
     withheld = decision_markdown(result("investigate", withheld="the window has no messages"))
     assert withheld.endswith("The estimated performance is withheld: the window has no messages")
 

@@ -341,7 +341,7 @@ def test_labels_of_the_queue_show_precision_and_recall_over_windows(project: Pro
     for window, seed in (("w2", 2), ("w3", 3)):
         messages = traffic({"ham": 500, "spam": 120}, seed=seed)
         # A kind of spam that the model takes for ham.
-        hidden = messages.index[messages["label"] == "ham"][:30]
+        hidden = messages.index[messages["label"] == "ham"][:150]
         messages.loc[hidden, "label"] = "spam"
         score(project, window, messages)
         queue = watch(project, window)["to_label"]
@@ -356,7 +356,11 @@ def test_labels_of_the_queue_show_precision_and_recall_over_windows(project: Pro
         assert found["metrics"][name]["low"] <= truth <= found["metrics"][name]["high"], name
     assert found["metrics"]["spam.recall"]["high"] < 0.98
     page = watch_page(project)
-    assert "Quality in production" in page and "240 labels" in page
+    assert "Quality in production" in page and "240 labels" in page and "Recall of spam" in page
+    # The labels decide, because they are more than chance away from the held-out recall.
+    fallen = watch(project, "w3")
+    assert (fallen["decision"], fallen["recall_fell"]) == ("retrain", ["spam"])
+    assert "of the queue, weighted, is " in fallen["estimated_performance"]["withheld"]
     # Another version decides differently.
     score(project, "w4", traffic(USUAL, seed=4))
     assert watch(project, "w4")["labelled_performance"]["n"] == 240

@@ -497,9 +497,7 @@ def test_what_labels_show_is_beside_the_estimate_without_labels(tmp_path: Path) 
     labelled = of_labels(HAM_SPAM, disagrees=["spam.recall"])
     page = timeline_page([{**window, "labelled_performance": labelled, "estimated_performance": estimated}], {}, 0.95)
     assert (
-        "0.777" in page
-        and "without labels</th>" in page
-        and "contradict the estimate without labels of the recall of spam" in page
+        "0.777" in page and "without labels</th>" in page and "contradict the estimate without labels: Recall of spam." in page
     )
     assert "Quality in production" not in timeline_page([{**window, "labelled_performance": None}], {}, 0.95)
 

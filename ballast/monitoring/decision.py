@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 from scipy.special import ndtri
-from scipy.stats import binomtest, fisher_exact
+from scipy.stats import binomtest
 
 from ballast.monitoring.label_shift import Finding, ScoredMessages, findings
 from ballast.monitoring.quantification import ClassConditionals, PriorEstimate, estimate_prior, posterior_conditionals
@@ -41,12 +41,16 @@ class Policy:
 
 @dataclass(frozen=True, kw_only=True)
 class RecallDrop:
-    """Recall of a class on `support` messages of labelled feedback, and the expected recall on the held-out messages."""
+    """Recall of a class by `support` labelled messages, and the expected recall on the held-out messages.
+
+    by_queue : whether these messages are of the labelling queue; `found` is then weighted.
+    """
 
     label: int
     expected: float
     found: float
     support: int
+    by_queue: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,34 +115,6 @@ def shifted_classes(
     return ((prior < low) | (prior > high)) & np.array(exact) & (np.abs(estimate.prior - prior) > negligible)
 
 
-def recall_drops(
-    classes: np.ndarray,
-    predicted: np.ndarray,
-    feedback_classes: np.ndarray,
-    feedback_predicted: np.ndarray,
-    policy: Policy,
-    count: int,
-) -> list[RecallDrop]:
-    """The classes with a recall on labelled feedback that fell by more than the margin (Fisher's exact test, Bonferroni).
-
-    Recall does not depend on the class prior.
-
-    classes, predicted : (m,) of the held-out messages.
-    feedback_classes, feedback_predicted : (n,) of the feedback.
-    count : number of classes.
-    """
-    drops = []
-    for label in range(count):
-        before, now = predicted[classes == label] == label, feedback_predicted[feedback_classes == label] == label
-        if len(now) < policy.minimum_labels or len(before) == 0:
-            continue
-        table = [[now.sum(), (~now).sum()], [before.sum(), (~before).sum()]]
-        p = fisher_exact(table, alternative="less").pvalue
-        if p < policy.false_alarm / KINDS / count and before.mean() - now.mean() > policy.margin:
-            drops.append(RecallDrop(label=label, expected=float(before.mean()), found=float(now.mean()), support=len(now)))
-    return drops
-
-
 def prior_shift(
     window: ScoredMessages, conditionals: ClassConditionals, prior: np.ndarray, deviation: np.ndarray, policy: Policy
 ) -> PriorShift:
@@ -182,7 +158,8 @@ def choose_decision(
         return "investigate", [f"near duplicates move the class prior: {template}"]
     if feedback.drops:
         reasons = [
-            f"recall of {labels[drop.label]} on {drop.support} labelled messages is {drop.found:.3f}, was {drop.expected:.3f}"
+            f"recall of {labels[drop.label]} on {drop.support} labelled messages{' of the queue, weighted,' * drop.by_queue}"
+            f" is {drop.found:.3f}, was {drop.expected:.3f}"
             for drop in feedback.drops
         ]
         return "investigate" if lacking else "retrain", reasons + lacking

@@ -12,11 +12,15 @@ from ballast.monitoring.estimated_performance import Estimated, floor_names
 
 @dataclass(frozen=True, kw_only=True)
 class BelowFloor:
-    """A metric whose whole interval lies below its floor."""
+    """A metric whose whole interval lies below its floor.
+
+    by_labels : whether the estimate is from labels of the labelling queue.
+    """
 
     metric: str
     floor: float
     estimated: Estimated
+    by_labels: bool = False
 
 
 def check_floors(name: str, floors: Mapping[str, float], labels: Sequence[str]) -> None:
@@ -34,10 +38,15 @@ def check_floors(name: str, floors: Mapping[str, float], labels: Sequence[str]) 
             raise UserError(f"{name}: no metric {metric!r} can have a floor: {suggestion(metric, valid)}")
 
 
-def metrics_below(estimated: Mapping[str, Estimated], floors: Mapping[str, float]) -> list[BelowFloor]:
+def metrics_below(
+    estimated: Mapping[str, Estimated], floors: Mapping[str, float], by_labels: Mapping[str, Estimated] | None = None
+) -> list[BelowFloor]:
     """The metrics whose whole interval lies below their floors.
 
     An estimate below the floor is no evidence if the interval reaches the floor.
+
+    estimated : without labels.
+    by_labels : estimates that replace those without labels.
 
     Examples
     --------
@@ -47,10 +56,12 @@ def metrics_below(estimated: Mapping[str, Estimated], floors: Mapping[str, float
     >>> metrics_below(estimated, {"spam.precision": 0.93})
     []
     """
+    labelled = by_labels or {}
+    best = {**estimated, **labelled}
     return [
-        BelowFloor(metric=metric, floor=floor, estimated=estimated[metric])
+        BelowFloor(metric=metric, floor=floor, estimated=best[metric], by_labels=metric in labelled)
         for metric, floor in floors.items()
-        if estimated[metric].high < floor
+        if metric in best and best[metric].high < floor
     ]
 
 
@@ -64,7 +75,8 @@ def with_floors(
     if not below:
         return verdict
     reasons = [
-        f"the estimated {item.metric} is {item.estimated.value:.3f} ({item.estimated.low:.3f} to {item.estimated.high:.3f}),"
+        f"{f'{item.metric} by labels of the queue' if item.by_labels else f'the estimated {item.metric}'} is"
+        f" {item.estimated.value:.3f} ({item.estimated.low:.3f} to {item.estimated.high:.3f}),"
         f" below its floor of {item.floor:g}"
         for item in below
     ]

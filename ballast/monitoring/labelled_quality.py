@@ -1,4 +1,4 @@
-"""Precision and recall in production from a sample of labelled messages with known inclusion probabilities.
+"""Precision, recall and F1 in production from a sample of labelled messages with known inclusion probabilities.
 
 A label counts with the inverse of its message's inclusion probability, so that the sample stands for all messages of the
 windows: Horvitz-Thompson totals, and their ratios. The messages of one template have the same class.
@@ -12,6 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+
+from ballast.monitoring.estimated_performance import Estimated
 
 # Draws for an interval, and the pseudo-label of the Jeffreys prior.
 DRAWS = 4000
@@ -45,23 +47,15 @@ class LabelledSample:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Estimate:
-    """An estimate with the ends of its interval."""
-
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True, kw_only=True)
 class ClassQuality:
     """The quality of the decisions on one class; None where no labelled message shows it.
 
     labelled : messages with a label of the class.
     """
 
-    precision: Estimate | None
-    recall: Estimate | None
+    precision: Estimated | None
+    recall: Estimated | None
+    f1: Estimated | None
     labelled: int
 
 
@@ -165,7 +159,7 @@ def class_draws(
     return ClassDraws(hits=hits, misses=misses, false_alarms=false_alarms)
 
 
-def ratio(above: float, below: float, pessimistic: np.ndarray, optimistic: np.ndarray, confidence: float) -> Estimate | None:
+def ratio(above: float, below: float, pessimistic: np.ndarray, optimistic: np.ndarray, confidence: float) -> Estimated | None:
     """A ratio with its equal-tailed interval, from draws of it; None if nothing that is labelled is below the line.
 
     As in the interval of Clopper and Pearson (1934), the lower end assumes more mistakes than the upper end does.
@@ -174,13 +168,13 @@ def ratio(above: float, below: float, pessimistic: np.ndarray, optimistic: np.nd
     --------
     >>> draws = np.linspace(0.5, 0.9, 101)
     >>> ratio(8, 10, draws, draws + 0.1, confidence=0.9)
-    Estimate(value=0.8, low=0.52, high=0.98)
+    Estimated(value=0.8, low=0.52, high=0.98)
     """
     if below <= 0:
         return None
     value, tail = above / below, (1 - confidence) / 2
     low, high = (float(np.nanquantile(draws, at)) for draws, at in ((pessimistic, tail), (optimistic, 1 - tail)))
-    return Estimate(value=value, low=min(low, value), high=max(high, value))
+    return Estimated(value=value, low=min(low, value), high=max(high, value))
 
 
 def share_of(part: np.ndarray, rest: np.ndarray) -> np.ndarray:
@@ -194,8 +188,27 @@ def share_of(part: np.ndarray, rest: np.ndarray) -> np.ndarray:
     return np.divide(part, part + rest, out=np.full(len(part), np.nan), where=part + rest > 0)
 
 
+def class_quality(
+    sample: LabelledSample, label: int, *, confidence: float, rng: np.random.Generator, draws: int = DRAWS
+) -> ClassQuality:
+    """Precision, recall and F1 of one class, with intervals."""
+    weights = response_weights(sample)
+    member, predicted = sample.classes == label, sample.predicted == label
+    drawn = [class_draws(sample, weights, label, mistakes, draws, rng) for mistakes in (1.0, OPTIMISM)]
+    hit, assigned, of_class = (float(weights @ rows) for rows in (member & predicted, predicted, member))
+    precisions = [share_of(of.hits, of.false_alarms) for of in drawn]
+    recalls = [share_of(of.hits, of.misses) for of in drawn]
+    f1s = [share_of(2 * of.hits, of.misses + of.false_alarms) for of in drawn]
+    return ClassQuality(
+        precision=ratio(hit, assigned, *precisions, confidence=confidence),
+        recall=ratio(hit, of_class, *recalls, confidence=confidence),
+        f1=ratio(2 * hit, assigned + of_class, *f1s, confidence=confidence),
+        labelled=int(member.sum()),
+    )
+
+
 def labelled_quality(sample: LabelledSample, *, confidence: float, seed: int = 0, draws: int = DRAWS) -> list[ClassQuality]:
-    """Precision and recall of each of the K classes, in their order, with intervals.
+    """Precision, recall and F1 of each of the K classes, in their order, with intervals.
 
     Notes
     -----
@@ -216,19 +229,5 @@ def labelled_quality(sample: LabelledSample, *, confidence: float, seed: int = 0
     (0.9, 0.818)
     """
     rng = np.random.default_rng(seed)
-    weights = response_weights(sample)
-    results = []
-    for label in range(sample.posteriors.shape[1]):
-        member, predicted = sample.classes == label, sample.predicted == label
-        worse, better = (class_draws(sample, weights, label, mistakes, draws, rng) for mistakes in (1.0, OPTIMISM))
-        hit, assigned, of_class = (float(weights @ rows) for rows in (member & predicted, predicted, member))
-        precisions = [share_of(drawn.hits, drawn.false_alarms) for drawn in (worse, better)]
-        recalls = [share_of(drawn.hits, drawn.misses) for drawn in (worse, better)]
-        results.append(
-            ClassQuality(
-                precision=ratio(hit, assigned, precisions[0], precisions[1], confidence),
-                recall=ratio(hit, of_class, recalls[0], recalls[1], confidence),
-                labelled=int(member.sum()),
-            )
-        )
-    return results
+    labels = range(sample.posteriors.shape[1])
+    return [class_quality(sample, label, confidence=confidence, rng=rng, draws=draws) for label in labels]

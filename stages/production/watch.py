@@ -7,7 +7,7 @@ Reads `production/scored/<window>.parquet`, the version that scored it, and `pro
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,15 +21,16 @@ from ballast.data.descriptors import NAMES, descriptors
 from ballast.evaluation.calibration import Calibration
 from ballast.evaluation.priors import correct_prior
 from ballast.exceptions import UserError
-from ballast.monitoring.decision import Feedback, Policy, RecallDrop, WindowDecision, assess_window, recall_drops
+from ballast.monitoring.decision import Feedback, Policy, RecallDrop, WindowDecision, assess_window
 from ballast.monitoring.floors import metrics_below, with_floors
 from ballast.monitoring.label_shift import ScoredMessages, most_atypical
 from ballast.monitoring.quantification import adjusted_count, classify_and_count, emq, posterior_conditionals
+from ballast.monitoring.recall_drops import recall_drops, recall_drops_of_queue
 from stages.pages.evidently import with_shares
 from stages.pages.watch.evidently import Columns, window_page
 from stages.production.deployed import VOCABULARY, Version, indices
 from stages.production.feedback import read_feedback
-from stages.production.labelled import add_labelled_performance, other_windows
+from stages.production.labelled import add_labelled_performance, decided_by_labels, labelled_sample, other_windows
 from stages.production.labelling import Row, drawn_before, ids_to_label, new_queue, page_sha256, write_queue
 from stages.production.performance import floors_of, performance_as_json, performance_of, protocol_of
 from stages.production.reference import by_deployed_model, logits_of, read_held_out
@@ -93,16 +94,21 @@ def calibrated(version: Version, posteriors: np.ndarray) -> np.ndarray:
     return softmax(calibration.apply(logits), axis=1)
 
 
-def fallen_recall(version: Version, reference: Reference, feedback: pd.DataFrame, policy: Policy) -> list[RecallDrop]:
-    """The classes whose recall on feedback fell below that on the held-out messages."""
-    labels = version.labels
+def fallen_recall(
+    version: Version, reference: Reference, feedback: pd.DataFrame, windows: Sequence[Mapping[str, Any]], policy: Policy
+) -> list[RecallDrop]:
+    """The classes whose recall by labels fell below that on the held-out messages.
+
+    windows : as the watch writes them, with the messages that each asked to label.
+    """
+    labels, messages = version.labels, reference.messages
     # Another version with the same weights has another operating point, and so another recall.
     rows = feedback[(feedback["model"] == version.name) & feedback["label"].isin(labels)]
     # Messages that a window asked to label are no random sample. Messages of one group are right or wrong together.
     rows = rows[~rows["id"].isin(ids_to_label())].drop_duplicates("group")
-    once = ~pd.Series(reference.messages.groups).duplicated().to_numpy()
-    decided = version.decisions(reference.messages.posteriors)
-    return recall_drops(
+    once = ~pd.Series(messages.groups).duplicated().to_numpy()
+    decided = version.decisions(messages.posteriors)
+    drops = recall_drops(
         reference.classes[once],
         decided[once],
         indices(rows["label"], labels),
@@ -110,6 +116,10 @@ def fallen_recall(version: Version, reference: Reference, feedback: pd.DataFrame
         policy,
         len(labels),
     )
+    of_queue = labelled_sample(version.name, labels, windows, feedback)
+    if of_queue is not None:
+        drops += recall_drops_of_queue(reference.classes, decided, messages.groups, of_queue[0], policy)
+    return drops
 
 
 def new_label_counts(version: Version, feedback: pd.DataFrame) -> np.ndarray:
@@ -180,7 +190,10 @@ def watched(window: str, params: Params) -> tuple[dict[str, Any], str]:
     version = version_of(window, metadata)
     labels, protocol, floors = version.labels, protocol_of(version, params), floors_of(version, params)
     reference, scored, feedback = read_reference(version), window_of(version, table), read_feedback()
-    drops, new_labels = fallen_recall(version, reference, feedback, policy), new_label_counts(version, feedback)
+    others = other_windows(window)
+    before = {"window": window, "model": version.name, "to_label": drawn_before(window, table, version)}
+    drops = fallen_recall(version, reference, feedback, [*others, before], policy)
+    new_labels = new_label_counts(version, feedback)
     labelled = Feedback(new_labels=new_labels, drops=drops)
     verdict = assess_window(
         reference.messages,
@@ -193,8 +206,6 @@ def watched(window: str, params: Params) -> tuple[dict[str, Any], str]:
         deviation=np.array([version.manifest.get("prior_deviation", {}).get(label, 0.0) for label in labels]),
     )
     estimated = performance_of(version, reference.messages, reference.classes, scored, verdict, protocol)
-    below = metrics_below(estimated or {}, floors if estimated else {})
-    verdict = with_floors(verdict, below, labelled, policy, labels)
     predicted = reference.messages.posteriors.argmax(axis=1)
     result = {
         "window": window,
@@ -210,11 +221,14 @@ def watched(window: str, params: Params) -> tuple[dict[str, Any], str]:
         "feedback": feedback_metrics(feedback[feedback["window"] == window], labels),
         "to_label": queue_of(window, table, scored, reference, version, verdict, params),
         "page_sha256": page_sha256(window),
-        "recall_fell": [labels[drop.label] for drop in drops],
-        "estimated_performance": performance_as_json(estimated, verdict.withheld, below),
+        "recall_fell": [label for at, label in enumerate(labels) if any(drop.label == at for drop in drops)],
+        "estimated_performance": performance_as_json(estimated, verdict.withheld, []),
         **decision_as_json(verdict, labels),
     }
-    add_labelled_performance(result, [*other_windows(window), result], feedback)
+    add_labelled_performance(result, [*others, result], feedback)
+    below = metrics_below(estimated or {}, floors, decided_by_labels(result))
+    result["estimated_performance"] = performance_as_json(estimated, verdict.withheld, below)
+    result |= decision_as_json(with_floors(verdict, below, labelled, policy, labels), labels)
     return result, evidently_page(result, version, reference, scored, params.report.sample)
 
 

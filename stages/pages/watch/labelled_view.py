@@ -1,4 +1,4 @@
-"""Precision and recall in production, from the labels of the messages that the watch asked to label."""
+"""Precision, recall and F1 in production, from the labels of the messages that the watch asked to label."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from stages.pages.watch.windows import Window
 from stages.pages.words import join_words, number
 
-METRICS = ("precision", "recall")
+TITLES = {"precision": "Precision", "recall": "Recall", "f1": "F1"}
 
 
 def in_words(metric: dict[str, float] | None) -> dict[str, str]:
@@ -28,17 +28,21 @@ def labelled_quality(window: Window) -> dict[str, Any] | None:
             "label": label,
             "labelled": labelled["labelled"][label],
             "metrics": [
-                {**in_words(labelled["metrics"][f"{label}.{name}"]), "estimated": in_words(estimated.get(f"{label}.{name}"))}
-                for name in METRICS
+                {
+                    **in_words(labelled["metrics"].get(f"{label}.{name}")),
+                    "estimated": in_words(estimated.get(f"{label}.{name}")),
+                }
+                for name in TITLES
             ],
         }
         for label in window["labels"]
     ]
-    wrong = [f"the recall of {name.removesuffix('.recall')}" for name in labelled["disagrees"]]
+    wrong = [f"{TITLES[metric]} of {label}" for label, _, metric in (name.rpartition(".") for name in labelled["disagrees"])]
     return {
         "n": labelled["n"],
         "windows": len(labelled["windows"]),
         "model": window["model"],
+        "titles": list(TITLES.values()),
         "rows": rows,
         "estimated": bool(estimated),
         "disagrees": join_words(wrong) if wrong else None,
