@@ -194,15 +194,15 @@ def class_quality(
     """Precision, recall and F1 of one class, with intervals."""
     weights = response_weights(sample)
     member, predicted = sample.classes == label, sample.predicted == label
-    drawn = [class_draws(sample, weights, label, mistakes, draws, rng) for mistakes in (1.0, OPTIMISM)]
+    worse, better = (class_draws(sample, weights, label, mistakes, draws, rng) for mistakes in (1.0, OPTIMISM))
     hit, assigned, of_class = (float(weights @ rows) for rows in (member & predicted, predicted, member))
-    precisions = [share_of(of.hits, of.false_alarms) for of in drawn]
-    recalls = [share_of(of.hits, of.misses) for of in drawn]
-    f1s = [share_of(2 * of.hits, of.misses + of.false_alarms) for of in drawn]
+    precisions = [share_of(drawn.hits, drawn.false_alarms) for drawn in (worse, better)]
+    recalls = [share_of(drawn.hits, drawn.misses) for drawn in (worse, better)]
+    f1s = [share_of(2 * drawn.hits, drawn.misses + drawn.false_alarms) for drawn in (worse, better)]
     return ClassQuality(
-        precision=ratio(hit, assigned, *precisions, confidence=confidence),
-        recall=ratio(hit, of_class, *recalls, confidence=confidence),
-        f1=ratio(2 * hit, assigned + of_class, *f1s, confidence=confidence),
+        precision=ratio(hit, assigned, precisions[0], precisions[1], confidence),
+        recall=ratio(hit, of_class, recalls[0], recalls[1], confidence),
+        f1=ratio(2 * hit, assigned + of_class, f1s[0], f1s[1], confidence),
         labelled=int(member.sum()),
     )
 

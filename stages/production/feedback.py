@@ -3,6 +3,9 @@
 Reads `production/labels/` (id and label), the scored windows and `data/messages.parquet`; writes `production/feedback.parquet`.
 A message is in the test split if its near duplicates in the data or in earlier feedback are. For a new group, this follows from
 its fingerprint, so that it is the same on every machine and in every retraining.
+
+The labelling queue over-represents difficult messages, so its labels must not move the test metrics. A new group of the queue is
+for training; messages of the queue whose near duplicates are in the test split do not join the data.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from ballast.data.label_names import label_meant, same_label
 from ballast.data.splitting import SPLITS
 from ballast.exceptions import UserError, suggestion
 from ballast.io.paths import real_folder, regular_file
-from stages.production.labelling import spelled_for_people
+from stages.production.labelling import ids_to_label, spelled_for_people
 from stages.store.checked import read_frame, read_table, write_table
 from stages.store.files import locked, replaced
 from stages.store.groups import fingerprints_of
@@ -150,13 +153,14 @@ def labelled_messages(labels: pd.Series, before: pd.DataFrame) -> pd.DataFrame:
     return every[~every["id"].isin(before["id"])]
 
 
-def splits_of(groups: np.ndarray, existing: Mapping[int, str], test: float) -> np.ndarray:
-    """The split (n,) of each group (n,), test or train: that of an existing group, else test with the given share.
+def splits_of(groups: np.ndarray, asked: np.ndarray, existing: Mapping[int, str], test: float) -> np.ndarray:
+    """The split (n,) of each message, test or train, by its group (n,): that of an existing group, else test with a share.
 
-    The fingerprint of a new group decides, by its upper bits; its fold follows from the lower ones when it is ingested.
+    The fingerprint of a new group decides, by its upper bits; its fold follows from the lower ones when it is ingested. A new
+    group with a message that the labelling queue asked for, as `asked` (n,) says, is for training.
     """
     share = groups.astype(np.uint64).astype(np.float64) / 2.0**64
-    by_hash = np.where(share >= 1 - test, "test", "train")
+    by_hash = np.where((share >= 1 - test) & ~np.isin(groups, groups[asked]), "test", "train")
     return np.array([existing.get(int(group), split) for group, split in zip(groups, by_hash, strict=True)], dtype=object)
 
 
@@ -175,11 +179,10 @@ def main() -> None:
         splits |= dict(zip(before["group"].tolist(), before["split"].tolist(), strict=True))
         own = fingerprints_of(arrived["text"])
         existing = np.concatenate([fingerprints_of(base["text"]), fingerprints_of(before["text"])])
-        arrived = arrived.assign(
-            label=arrived["id"].map(labels),
-            split=splits_of(arrived["group"].to_numpy(dtype=np.int64), splits, settings.fractions.test),
-            new=~np.isin(own, existing) & ~pd.Series(own).duplicated().to_numpy(),
-        )
+        groups, asked = arrived["group"].to_numpy(dtype=np.int64), arrived["id"].isin(ids_to_label()).to_numpy(dtype=bool)
+        split = splits_of(groups, asked, splits, settings.fractions.test)
+        new = ~np.isin(own, existing) & ~pd.Series(own).duplicated().to_numpy() & ~(asked & (split == "test"))
+        arrived = arrived.assign(label=arrived["id"].map(labels), split=split, new=new)
         table = pd.concat([earlier, arrived])[list(COLUMNS)].astype(COLUMNS)
         with replaced(PROJECT.labelled) as temporary:
             write_table(temporary, table)
