@@ -1,9 +1,11 @@
 """Measure how good the estimated performance of windows without labels is: coverage of its intervals, and error beside CBPE.
 
 The truth is planted: labelled messages and windows come from a population with true rates of the decisions and a chosen class
-prior. Two populations have made-up scores, of two and of eight classes. If a model is deployed here, its held-out messages are
-the third one; both samples are drawn from them with replacement. With `--peer PYTHON`, the interpreter of an environment with
-NannyML estimates the same windows.
+prior. Two populations have made-up scores, of two and of eight classes. The third one is the text that the first training of
+the baseline has not seen, if `dvc repro` has trained it here; both samples are drawn from it with replacement.
+
+With `--peer PYTHON`, the interpreter of an environment with NannyML estimates the same windows. Without, the errors of CBPE
+stay those of the last result, because the windows are the same.
 """
 
 from __future__ import annotations
@@ -28,16 +30,22 @@ from ballast.monitoring.estimated_performance import (
     PerformanceProtocol,
     confusion_rates,
     estimate_performance,
+    on_prior,
     performance,
 )
 from ballast.monitoring.label_shift import ScoredMessages
 from ballast.monitoring.quantification import estimate_prior, posterior_conditionals
-from benchmarks.measuring import ROOT, surroundings, write_result
-from stages.production.deployed import current_version, read_version
+from benchmarks.measuring import ROOT, result_path, surroundings, write_result
+from stages.store.files import read_json
+from stages.store.logits import read_trainings
+from stages.store.messages import read_messages
 from stages.store.project import PROJECT
 
 SHARES = (0.01, 0.05, 0.13, 0.3, 0.5)
-SIZES = (500, 5000)
+SIZES = (500, 1000, 5000)
+TRAINED = "baseline"
+COMPARED = ("precision", "recall", "f1")
+ERRORS = ("error", "error_of_cbpe", "error_of_all_labels", "error_of_exact_rates")
 METRICS = ("precision", "recall", "f1", "share", "wrongly_assigned_per_10000")
 RESAMPLES, CONFIDENCE, JOBS = 400, 0.95, 2
 TWO = (0.87, 0.13)
@@ -92,36 +100,27 @@ def made_up(prior: Sequence[float]) -> Population:
     return Population(name=f"{len(trained)} classes", prior=trained, labelled=LABELLED, rates=rates, draw=draw)
 
 
-def deployed() -> Population:
-    """The held-out messages of the deployed model, with its decisions."""
-    # Slow import, needed only with a deployed model.
-    from benchmarks import class_prior
-
-    version = read_version(current_version())
-    source = class_prior.Population(version)
+def held_out_text() -> Population:
+    """The messages of validation and test that the first training of the baseline has scored and not seen."""
+    messages = read_messages([])
+    scores = read_trainings(TRAINED, [0], messages)[0].scores
+    posteriors = softmax(np.concatenate([scores.validation, scores.test]).astype(np.float64), axis=1)
+    classes = np.concatenate([rows["class"] for rows in (messages.validation(0), messages.test())])
+    counts = np.bincount(classes)
     # The rare class last.
-    order = np.append(np.delete(np.arange(len(source.labels)), source.rare), source.rare)
-    position = np.argsort(order)
-    decisions = position[version.decisions(source.scored.posteriors)]
+    order = np.argsort(-counts)
+    posteriors, classes, counts = posteriors[:, order], np.argsort(order)[classes], counts[order]
+    decisions = posteriors.argmax(axis=1)
+    rows_of = [np.flatnonzero(classes == label) for label in range(len(counts))]
 
-    def draw(counts: np.ndarray, rng: np.random.Generator) -> HeldOut:
-        rows = np.concatenate([rng.choice(source.rows[label], count) for label, count in zip(order, counts, strict=True)])
+    def draw(wanted: np.ndarray, rng: np.random.Generator) -> HeldOut:
+        rows = np.concatenate([rng.choice(own, count) for own, count in zip(rows_of, wanted, strict=True)])
         return HeldOut(
-            posteriors=source.scored.posteriors[rows][:, order],
-            decisions=decisions[rows],
-            classes=position[source.classes[rows]],
-            groups=np.arange(len(rows)),
+            posteriors=posteriors[rows], decisions=decisions[rows], classes=classes[rows], groups=np.arange(len(rows))
         )
 
-    counts = np.array([len(source.rows[label]) for label in order])
-    rates = confusion_rates(position[source.classes], decisions, len(order))
-    return Population(
-        name=f"text, {version.manifest['technique']}",
-        prior=counts / counts.sum(),
-        labelled=counts.sum(),
-        rates=rates,
-        draw=draw,
-    )
+    rates = confusion_rates(classes, decisions, len(counts))
+    return Population(name=f"text, {TRAINED}", prior=counts / counts.sum(), labelled=int(counts.sum()), rates=rates, draw=draw)
 
 
 def drawn(population: Population, share: float, size: int, seed: int) -> tuple[HeldOut, HeldOut]:
@@ -131,14 +130,26 @@ def drawn(population: Population, share: float, size: int, seed: int) -> tuple[H
     return held_out, population.draw(rng.multinomial(size, population.shifted(share)), rng)
 
 
-def estimated(population: Population, share: float, size: int, seed: int) -> dict[str, Estimated]:
-    """The estimate of a window, as the watch makes it."""
+def estimated(population: Population, share: float, size: int, seed: int) -> dict[str, dict[str, Estimated]]:
+    """The estimate of a window, as the watch makes it, and two that know more.
+
+    all_labels : what all labels of the window show. exact_rates : with the true rates and the window's numbers of each class.
+    """
     held_out, messages = drawn(population, share, size, seed)
     window = ScoredMessages(posteriors=messages.posteriors, groups=messages.groups, descriptors={})
     conditionals = posterior_conditionals(held_out.posteriors, held_out.classes, held_out.groups)
     prior = estimate_prior(window.posteriors, window.groups, conditionals, confidence=CONFIDENCE).prior
     protocol = PerformanceProtocol(names=population.names, costs=None, resamples=RESAMPLES, confidence=CONFIDENCE, seed=seed)
-    return estimate_performance(held_out, window, prior, protocol)
+    count = len(population.prior)
+    shares = np.bincount(messages.classes, minlength=count) / size
+    found = {"error": estimate_performance(*on_prior(held_out, window, prior), protocol)}
+    for name, rates in (
+        ("all_labels", confusion_rates(messages.classes, messages.decisions, count)),
+        ("exact_rates", population.rates),
+    ):
+        values = performance(shares[None], rates[None], population.names)
+        found[name] = {metric: Estimated(value=value, low=value, high=value) for metric, (value,) in values.items()}
+    return found
 
 
 def arrays_of(population: Population, share: float, size: int, draws: int) -> dict[str, np.ndarray]:
@@ -177,7 +188,8 @@ def cell(population: Population, share: float, size: int, draws: int, peers: Map
 
     peers : CBPE's estimates in the first windows by metric.
     coverage : of the rare class; coverage_of_all : the mean over the classes.
-    error, error_of_cbpe : mean absolute errors in the windows that CBPE estimates too.
+    error, error_of_all_labels, error_of_exact_rates : mean absolute errors, see `estimated`. error_of_cbpe is that of the first
+        windows.
     """
     prior = population.shifted(share)
     truths = performance(prior[None], population.rates[None], population.names)
@@ -188,7 +200,7 @@ def cell(population: Population, share: float, size: int, draws: int, peers: Map
             np.mean(
                 [
                     draw[f"{name}.{metric}"].low <= truths[f"{name}.{metric}"][0] <= draw[f"{name}.{metric}"].high
-                    for draw in found
+                    for draw in (of_window["error"] for of_window in found)
                 ]
             )
             for name in population.names
@@ -196,32 +208,41 @@ def cell(population: Population, share: float, size: int, draws: int, peers: Map
         of_rare = f"{population.names[-1]}.{metric}"
         truth = float(truths[of_rare][0])
         rows[metric] = {"truth": truth, "coverage": float(covered[-1]), "coverage_of_all": float(np.mean(covered))}
+        if metric in COMPARED:
+            for name in found[0]:
+                errors = np.abs([draw[name][of_rare].value - truth for draw in found])
+                rows[metric]["error" if name == "error" else f"error_of_{name}"] = float(errors.mean())
         if metric in peers:
-            values = [draw[of_rare].value for draw in found[: len(peers[metric])]]
-            errors = {"error": values, "error_of_cbpe": peers[metric]}
-            rows[metric] |= {name: float(np.abs(np.array(of) - truth).mean()) for name, of in errors.items()}
+            rows[metric]["error_of_cbpe"] = float(np.abs(np.array(peers[metric]) - truth).mean())
     return {"population": population.name, "share": share, "n": size, "metrics": rows}
 
 
 def summary(cells: Sequence[Mapping[str, Any]], population: Population) -> dict[str, Any]:
-    """Coverage over all cells of a population, and the errors in the cells whose prior moved, by metric."""
+    """Coverage over all cells of a population, and the errors in the cells whose prior moved, by metric.
+
+    If CBPE estimates some of these cells, the errors are of them.
+    """
     table: dict[str, Any] = {}
     for metric in METRICS:
         rows = {(row["share"], row["n"]): row["metrics"][metric] for row in cells if row["population"] == population.name}
         coverage = [row["coverage"] for row in rows.values()]
         table[metric] = {"coverage": float(np.mean(coverage)), "lowest": min(coverage), "highest": max(coverage)}
-        moved = [row for (share, _), row in rows.items() if abs(share - population.prior[-1]) > NEAR and "error" in row]
-        if moved:
-            table[metric] |= {name: float(np.mean([row[name] for row in moved])) for name in ("error", "error_of_cbpe")}
+        moved = [row for (share, _), row in rows.items() if abs(share - population.prior[-1]) > NEAR]
+        compared = [row for row in moved if "error_of_cbpe" in row] or moved
+        table[metric] |= {name: float(np.mean([row[name] for row in compared])) for name in ERRORS if name in compared[0]}
     return table
 
 
 def main(draws: int, peer: str | None, peer_draws: int) -> None:
-    populations = [made_up(TWO), made_up(EIGHT), *([deployed()] if PROJECT.current.exists() else [])]
+    trained = (PROJECT.logits / TRAINED / "0.npz").is_file()
+    populations = [*([held_out_text()] if trained else []), made_up(TWO), made_up(EIGHT)]
+    path = result_path("estimated_performance")
+    before = read_json(path) if peer is None and path.is_file() else {}
+    kept = {(row["population"], row["share"], row["n"]): row["metrics"] for row in before.get("cells", [])}
     result: dict[str, Any] = {
         "where": surroundings(),
         "draws": draws,
-        "peer_draws": peer_draws if peer else 0,
+        "peer_draws": min(peer_draws, draws) if peer else before.get("peer_draws", 0),
         "resamples": RESAMPLES,
         "confidence": CONFIDENCE,
         # By chance alone, one of 1,000 cells lies outside.
@@ -235,7 +256,10 @@ def main(draws: int, peer: str | None, peer_draws: int) -> None:
     for population in populations:
         peers = [{}] * len(cells) if peer is None else by_peer(population, cells, min(peer_draws, draws), peer)
         for (share, size), of_peer in zip(cells, peers, strict=True):
-            result["cells"].append(cell(population, share, size, draws, of_peer))
+            row = cell(population, share, size, draws, of_peer)
+            for metric, earlier in kept.get((population.name, share, size), {}).items():
+                row["metrics"][metric] |= {key: earlier[key] for key in ("error_of_cbpe",) if key in earlier}
+            result["cells"].append(row)
             result["summary"][population.name] = summary(result["cells"], population)
             print(json.dumps(result["cells"][-1]), flush=True)
             write_result("estimated_performance", result)

@@ -22,6 +22,7 @@ from ballast.monitoring.estimated_performance import (
     estimate_performance,
     floor_names,
     mixture_shares,
+    on_prior,
     performance,
 )
 from ballast.monitoring.label_shift import ScoredMessages
@@ -60,7 +61,7 @@ def estimated(held_out: HeldOut, window: HeldOut, resamples: int = 300) -> dict[
     count = held_out.posteriors.shape[1]
     conditionals = posterior_conditionals(held_out.posteriors, held_out.classes, held_out.groups)
     prior = estimate_prior(window.posteriors, window.groups, conditionals, confidence=0.95).prior
-    return estimate_performance(held_out, as_window(window), prior, protocol(np.ones(count), resamples))
+    return estimate_performance(*on_prior(held_out, as_window(window), prior), protocol(np.ones(count), resamples))
 
 
 def measured(messages: HeldOut, prior: np.ndarray) -> dict[str, float]:
@@ -115,6 +116,24 @@ def test_a_planted_quality_is_found_after_the_prior_moved(trained: np.ndarray, s
     label = names_of(trained)[-1]
     assert abs(measured(held_out, trained)[f"{label}.precision"] - expected[f"{label}.precision"]) > 0.04
     assert abs(found[f"{label}.precision"].value - expected[f"{label}.precision"]) < 0.015
+
+
+def test_posteriors_on_the_prior_of_the_window_give_it_more_precisely() -> None:
+    """At a small share, whether the posteriors are calibrated or not."""
+    prior, errors = moved_to(TWO, 0.01), np.empty((2, 2, 40))
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        held_out, window = drawn(rng.multinomial(1500, TWO), TWO, rng), drawn(rng.multinomial(3000, prior), TWO, rng)
+        for at, temperature in enumerate((1.0, 1.5)):
+            scaled = [softmax(np.log(each.posteriors) / temperature, axis=1) for each in (held_out, window)]
+            reference, seen = replace(held_out, posteriors=scaled[0]), replace(window, posteriors=scaled[1])
+            conditionals = posterior_conditionals(scaled[0], held_out.classes, held_out.groups)
+            first = estimate_prior(scaled[1], window.groups, conditionals, confidence=0.95).prior
+            errors[at, :, seed] = first[1] - 0.01, on_prior(reference, as_window(seen), first)[2][1] - 0.01
+    for first, second in errors:
+        assert second.std() < 0.9 * first.std()
+        # The pseudo-messages at the corners lower a share of 1% by 0.0005.
+        assert abs(second.mean() + 0.0005) < 3 * second.std() / np.sqrt(40)
 
 
 @pytest.mark.parametrize(("trained", "share", "size"), [(TWO, 0.02, 1000), (TWO, 0.4, 500), (EIGHT, 0.1, 1000)])

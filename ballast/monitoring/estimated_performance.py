@@ -10,16 +10,18 @@ Bayesian Bootstrap (1981), for the intervals.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import nnls
+from scipy.special import softmax
 from threadpoolctl import threadpool_limits
 
 from ballast.evaluation.bootstrap import percentile_interval
+from ballast.evaluation.priors import correct_prior, fit_prior
 from ballast.evaluation.statistic import safe_ratio
 from ballast.monitoring.label_shift import ScoredMessages
-from ballast.monitoring.quantification import sums_of_groups
+from ballast.monitoring.quantification import posterior_conditionals, sums_of_groups
 
 # Wrong decisions are counted per this many messages.
 MESSAGES = 10_000
@@ -29,6 +31,8 @@ PSEUDO_MESSAGES = 1.0
 # Weights in memory at a time, and the most groups with a weight of their own. In larger windows, random sets of groups share a
 # weight. Their sums are independent too, and there are enough of them to measure the variance.
 WEIGHTS_AT_ONCE, MOST_UNITS = 1 << 22, 1 << 15
+# Keeps the logarithm finite if a probability underflows to 0.
+LEAST = 1e-300
 # Relative weight of the constraint that shares sum to 1.
 HEAVY = 1e5
 
@@ -211,6 +215,35 @@ def prior_and_rates(
         yield mixture_shares(by_class[:, :, :count], observed), by_class[:, :, count:]
 
 
+def on_prior(held_out: HeldOut, window: ScoredMessages, prior: np.ndarray) -> tuple[HeldOut, ScoredMessages, np.ndarray]:
+    """Both with their posteriors on an estimated prior (K,) of the window, and the prior (K,) that these posteriors give.
+
+    The mean of posteriors on another prior is less precise: at a share of 1%, messages with posteriors that are moderate at 13%
+    add noise and no evidence. Posteriors on the prior of the window are about as precise as maximum likelihood, as one step of
+    it. They need not be calibrated, because the held-out messages give the means of the classes.
+
+    Source: Saerens et al. (2002); van der Vaart, Asymptotic Statistics (1998), section 5.7, for one-step estimates.
+
+    Examples
+    --------
+    >>> posteriors = np.array([[0.9, 0.1]] * 190 + [[0.2, 0.8]] * 110)
+    >>> classes = np.repeat([0, 1], [200, 100])
+    >>> held_out = HeldOut(posteriors=posteriors, decisions=posteriors.argmax(axis=1), classes=classes, groups=np.arange(300))
+    >>> window = ScoredMessages(posteriors=posteriors[100:], groups=np.arange(200), descriptors={})
+    >>> on_prior(held_out, window, np.array([0.5, 0.5]))[2].round(2)
+    array([0.47, 0.53])
+    """
+    logs, of_window = (np.log(np.maximum(posteriors, LEAST)) for posteriors in (held_out.posteriors, window.posteriors))
+    effective = fit_prior(logs, held_out.classes, held_out.groups, confidence=0.95).prior
+    moved = replace(held_out, posteriors=softmax(correct_prior(logs, effective, prior), axis=1))
+    seen = replace(window, posteriors=softmax(correct_prior(of_window, effective, prior), axis=1))
+    means = posterior_conditionals(moved.posteriors, moved.classes, moved.groups).mean
+    again = mixture_shares(means[None], seen.posteriors.mean(axis=0)[None])[0]
+    # As in `estimate_prior`, the smallest share is half a message.
+    again = np.maximum(again, 0.5 / len(seen.groups))
+    return moved, seen, again / again.sum()
+
+
 def estimate_performance(
     held_out: HeldOut, window: ScoredMessages, prior: np.ndarray, protocol: PerformanceProtocol
 ) -> dict[str, Estimated]:
@@ -222,7 +255,7 @@ def estimate_performance(
     ----------
     held_out : scored by the same model, with its decisions at the operating point of the window.
     window : n > 0 messages.
-    prior : (K,) estimated for the window, as by `estimate_prior`.
+    prior : (K,) estimated for the window. `on_prior` gives a more precise one than `estimate_prior` does.
 
     Notes
     -----

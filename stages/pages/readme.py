@@ -208,13 +208,19 @@ def streams_table(benchmark: dict[str, Any]) -> str:
 
 def estimated_performance_table(benchmark: dict[str, Any]) -> str:
     """Coverage and error of the estimated performance beside CBPE's error, as a Markdown table."""
+    columns = {
+        "error": "error where the prior moved",
+        "error_of_cbpe": "error of CBPE",
+        "error_of_all_labels": "error of all labels",
+        "error_of_exact_rates": "error of exact rates",
+    }
     lines = [
-        "| population | metric | coverage | lowest and highest of a cell | error where the prior moved | error of CBPE |",
-        "|---|---|---|---|---|---|",
+        f"| population | metric | coverage | lowest and highest of a cell | {' | '.join(columns.values())} |",
+        "|---" * (4 + len(columns)) + "|",
     ]
     for population, metrics in benchmark["summary"].items():
         for name, row in metrics.items():
-            errors = [f"{row[key]:.3f}" if key in row else "–" for key in ("error", "error_of_cbpe")]
+            errors = [f"{row[key]:.3f}" if key in row else "–" for key in columns]
             covered = f"{row['coverage']:.1%} | {row['lowest']:.0%}, {row['highest']:.0%}"
             lines.append(f"| {population} | {metric_name(name)} | {covered} | {' | '.join(errors)} |")
     note = f"{benchmark['draws']} windows a cell, {benchmark['peer_draws']} of them for CBPE; 95% intervals"

@@ -4,8 +4,8 @@ Reads `production/labels/` (id and label), the scored windows and `data/messages
 A message is in the test split if its near duplicates in the data or in earlier feedback are. For a new group, this follows from
 its fingerprint, so that it is the same on every machine and in every retraining.
 
-The labelling queue over-represents difficult messages, so its labels must not move the test metrics. A new group of the queue is
-for training; messages of the queue whose near duplicates are in the test split do not join the data.
+The labelling queue over-represents difficult messages, so its labels must not move the test metrics. A new group of the queue
+is for training; messages of the queue whose near duplicates are in the test split do not join the data.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import numpy as np
 
 from ballast.models.deployed import manifest_costs
 from ballast.monitoring.decision import WindowDecision
-from ballast.monitoring.estimated_performance import Estimated, HeldOut, PerformanceProtocol, estimate_performance
+from ballast.monitoring.estimated_performance import Estimated, HeldOut, PerformanceProtocol, estimate_performance, on_prior
 from ballast.monitoring.floors import BelowFloor, check_floors
 from ballast.monitoring.label_shift import ScoredMessages
 from stages.production.deployed import Version
@@ -58,7 +58,7 @@ def performance_of(
         classes=classes,
         groups=reference.groups,
     )
-    return estimate_performance(held_out, window, verdict.estimate.prior, protocol)
+    return estimate_performance(*on_prior(held_out, window, verdict.estimate.prior), protocol)
 
 
 def performance_as_json(
