@@ -51,7 +51,7 @@ class Connection(HttpToolsProtocol):
         # Bytes of several messages are not those of one head.
         if self.in_head and self.headers is headers:
             self.head_bytes += len(data)
-            if self.head_bytes > HEAD_BYTES:
+            if self.head_bytes > HEAD_BYTES and not self.transport.is_closing():
                 self.transport.write(TOO_LARGE)
                 self.transport.close()
 
