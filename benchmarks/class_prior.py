@@ -25,8 +25,7 @@ from ballast.monitoring.label_shift import ScoredMessages
 from ballast.monitoring.quantification import classify_and_count, estimate_prior, posterior_conditionals
 from benchmarks.measuring import surroundings, write_result
 from stages.production.deployed import VOCABULARY, Version, current_version, indices, read_version
-from stages.production.reference import by_deployed_model, read_held_out
-from stages.production.watch import read_reference
+from stages.production.reference import by_deployed_model, read_held_out, read_reference
 from stages.production.watch_results import policy_of
 from stages.store.params import read_params
 

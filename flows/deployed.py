@@ -74,6 +74,7 @@ def announce(at: int, note: str) -> None:
         "previous": previous,
         "window": manifest["window"],
         "note": note,
+        "shadow": changes[at].get("shadow"),
     }
     labels = {"prefect.resource.name": f"model {version}", "ballast.reason": reason}
     event = uuid5(NAMESPACE, f"{version}/{reason}/{changes[at]['at']}")
@@ -82,7 +83,8 @@ def announce(at: int, note: str) -> None:
     if (DEPLOYED / str(previous) / "manifest.json").exists():
         titles[f"before {previous}"] = manifest_of(str(previous))
     card = read_bytes(DEPLOYED / version / "model_card.md", manifest["files"].get("model_card.md")).decode()
-    text = f"Version **{version}** is deployed ({reason}).\n\n{versions_table(titles)}\n\n{card}"
+    shadow = f"{changes[at]['shadow']}\n\n" if changes[at].get("shadow") else ""
+    text = f"Version **{version}** is deployed ({reason}).\n\n{shadow}{versions_table(titles)}\n\n{card}"
     artifacts.markdown(text, key="deployed-model", description=f"version {version}")
 
 

@@ -1,5 +1,7 @@
 """Deploy the selected model, correct the deployed one to the class prior of a window, or roll back; then announce the change.
 
+With --shadow, the selected model is stored as a version and nothing is deployed.
+
 With `production.promote: review`, a new version waits for approval: its flow run pauses in Prefect and shows what would be
 deployed; a reviewer resumes it with approve true or false. A rollback needs no approval. If Prefect is unavailable,
 `python -m stages.production.promote` does the same, and the next run of this flow announces the change.
@@ -50,8 +52,10 @@ class NotApproved(UserError):  # noqa: N818
 def run_name() -> str:
     """The name of a run, from what it deploys."""
     given = flow_run.parameters
-    what = f"prior of {given['reprior']}" if given.get("reprior") else f"selected model of {given.get('source') or 'here'}"
-    return one_line("promote: " + ("the version before" if given.get("rollback") else what), LONGEST_TITLE)
+    what = f"selected model of {given.get('source') or 'here'}" + (" for a shadow" if given.get("shadow") else "")
+    for key, words in {"reprior": "prior of {}", "version": "version {}", "rollback": "the version before"}.items():
+        what = words.format(given[key]) if given.get(key) else what
+    return one_line(f"promote: {what}", LONGEST_TITLE)
 
 
 @flow(name="promote", flow_run_name=run_name)
@@ -65,6 +69,8 @@ def promote(
     base: str | None = None,
     patience_seconds: int = PATIENCE_SECONDS,
     older: Older = "refuse",
+    shadow: bool = False,
+    version: str | None = None,
 ) -> str:
     """Deploy, and return the deployed version; emits `model.promoted` for every change that was not announced yet.
 
@@ -77,25 +83,28 @@ def promote(
     approve : this call is itself the approval.
     base : deploy only while this version is deployed; None for any.
     patience_seconds : how long a review waits.
-    older : what to do with a selected model that is older than the deployed one, or trained on fewer labels.
+    older : what to do with a model that is older than the deployed one, trained on fewer labels, or shown worse in shadow.
+    shadow : store the selected model as a version without deploying it, and return that version.
+    version : deploy this version, which was stored.
 
     Raises StageFailed if the version is refused, and NotApproved after a review without approval.
     """
-    if rollback and (reprior or source):
-        raise UserError("rollback cannot be combined with reprior or source; choose one of them")
+    if sum(map(bool, (rollback, reprior, version, source or shadow))) > 1:
+        raise UserError("rollback, reprior, version, and source or shadow cannot be combined; choose one of them")
     options = stage_options(reprior, rollback, source, reason, window, older)
+    options += ["--shadow"] if shadow else [] if version is None else ["--version", version]
     options += [] if base is None else ["--base", base]
     note = ""
     with stopping_commands():
-        if not (rollback or approve) and production().get("promote") == "review":
+        if not (rollback or approve or shadow) and production().get("promote") == "review":
             proposal = run_stage(*options, "--dry-run")
             if proposal["new"]:
                 check_number("patience_seconds", patience_seconds, 1, 3600 * YEAR_HOURS, whole=True)
                 note = wait_for_approval(proposal, patience_seconds)
                 options += ["--only", proposal["content"]]
-        version = str(run_stage(*options)["version"])
-    announce_pending(version, note)
-    return version
+        named = str(run_stage(*options)["version"])
+    announce_pending(named, note)
+    return named
 
 
 def stage_options(
@@ -142,15 +151,19 @@ def wait_for_approval(proposal: Mapping[str, Any], patience_seconds: int) -> str
 def proposal_markdown(proposal: Mapping[str, Any]) -> str:
     """A Markdown table of a proposal and the deployed version."""
     new, old = proposal["candidate"], proposal["deployed"]
-    forced = f"**Forced**: {proposal['refused']}\n\n" if proposal["refused"] else ""
-    return forced + versions_table(
-        {f"proposed as {new['version']}": new} | ({f"deployed {old['version']}": old} if old else {})
-    )
+    lead = f"**Forced**: {proposal['refused']}\n\n" if proposal["refused"] else ""
+    lead += f"{proposal['shadow']}\n\n" if proposal["shadow"] else ""
+    return lead + versions_table({f"proposed as {new['version']}": new} | ({f"deployed {old['version']}": old} if old else {}))
 
 
 def main(listing: bool, force: bool, **given: Any) -> None:
     # Prefect stores parameters, so a URL with a secret must not reach it.
-    for option, expected in {"source": "a local folder", "reprior": "a watched window", "window": "a window"}.items():
+    for option, expected in {
+        "source": "a local folder",
+        "reprior": "a watched window",
+        "window": "a window",
+        "version": "a version",
+    }.items():
         if "://" in (given.get(option) or ""):
             raise UserError(f"{given[option]!r} is a URL; expected {expected}")
     with readable_errors():
@@ -165,12 +178,18 @@ if __name__ == "__main__":
     what = arguments.add_mutually_exclusive_group()
     what.add_argument("--reprior", metavar="WINDOW", help="deploy the same weights on the class prior estimated for a window")
     what.add_argument("--rollback", action="store_true", help="deploy the previous version again")
+    what.add_argument("--shadow", action="store_true", help="store the selected model as a version without deploying it")
+    what.add_argument("--version", metavar="NAME", help="deploy a version that was stored with --shadow")
     what.add_argument("--list", action="store_true", dest="listing", help="list the versions")
     arguments.add_argument("--from", dest="source", metavar="FOLDER", help="another checkout (default: this one)")
     arguments.add_argument("--reason", choices=["promote", "retrain"], default="promote", help="the reason in the manifest")
     arguments.add_argument("--window", help="the window that triggered it")
     arguments.add_argument("--approve", action="store_true", help="approve a version that production.promote: review holds")
-    arguments.add_argument("--force", action="store_true", help="deploy even an older model, or one trained on fewer labels")
+    arguments.add_argument(
+        "--force",
+        action="store_true",
+        help="deploy even a model that is older, trained on fewer labels or shown worse in shadow",
+    )
     arguments.add_argument(
         "--patience",
         type=int,

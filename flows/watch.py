@@ -119,7 +119,8 @@ def decision_markdown(result: dict[str, Any]) -> str:
             f" {result['methods']['emq'][label]:.3f} | {result['methods']['classify_and_count'][label]:.3f} |"
             for label in result["labels"]
         ]
-    return "\n".join([*lines, "", *performance_lines(result)])
+    shadow = ["", f"Shadow: {result['shadow']['summary']}"] if result.get("shadow") else []
+    return "\n".join([*lines, "", *performance_lines(result), *shadow])
 
 
 def performance_lines(result: dict[str, Any]) -> list[str]:

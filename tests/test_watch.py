@@ -17,12 +17,12 @@ import pytest
 from pyarrow import parquet
 
 with warnings.catch_warnings():
-    # Evidently's imports warn of their own ends.
-    warnings.simplefilter("ignore")
-    from stages.production.watch import read_reference
+    # On import Evidently uses numpy.core, and Litestar under it, what they deprecate.
+    warnings.simplefilter("ignore", DeprecationWarning)
+    import stages.production.watch  # noqa: F401
 from ballast.io.digest import parse_json
 from stages.production.deployed import read_version
-from stages.production.reference import read_held_out
+from stages.production.reference import read_held_out, read_reference
 from stages.store.checked import write_table
 from stages.store.files import read_json
 from stages.store.project import PROJECT
@@ -55,6 +55,7 @@ KEYS = {
     "labelled_performance",
     "recall_fell",
     "estimated_performance",
+    "shadow",
 }
 USUAL = {"ham": 300, "spam": 50}
 FEEDBACK = PROJECT.production / "feedback.parquet"

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import ndtri
 from scipy.stats import binomtest
 
-from ballast.monitoring.label_shift import Finding, ScoredMessages, findings
+from ballast.monitoring.label_shift import Finding, ScoredMessages, findings, score_finding
 from ballast.monitoring.quantification import ClassConditionals, PriorEstimate, estimate_prior, posterior_conditionals
 
 # With fewer messages the normal approximation of means is not valid.
@@ -152,7 +152,7 @@ def choose_decision(
     """The decision and its reasons, given what the window and the feedback show."""
     lacking = missing_labels(feedback, policy, labels)
     if unexplained:
-        return "investigate", [f"no shift of the class prior explains the {describe(finding)}" for finding in unexplained]
+        return "investigate", [unexplained_by_prior(finding) for finding in unexplained]
     if not shift.too_few and not shift.moved.any() and shift.moved_by_message.any():
         template = f"{shift.largest_group} of {shift.size} messages are of one template"
         return "investigate", [f"near duplicates move the class prior: {template}"]
@@ -205,8 +205,7 @@ def assess_window(
     conditionals = posterior_conditionals(reference.posteriors, classes, reference.groups)
     shift = prior_shift(window, conditionals, prior, np.zeros(len(prior)) if deviation is None else deviation, policy)
     tests = [] if shift.too_few else findings(reference, classes, window, shift.estimate.prior)
-    # Half of their share is for the scores, half for the descriptors.
-    unexplained = [test for test in tests if test.rejects(policy.false_alarm / KINDS / 2)]
+    unexplained = [test for test in tests if rejected(test, policy)]
     decision, reasons = choose_decision(shift, unexplained, feedback, prior, policy, labels)
     return WindowDecision(
         decision=decision,
@@ -229,6 +228,26 @@ def why_withheld(decision: Decision, reasons: list[str], shift: PriorShift, feed
     if shift.too_few:
         return f"{shift.size} messages are too few to test for label shift; at least {MINIMUM_MESSAGES} are needed"
     return None
+
+
+def rejected(finding: Finding, policy: Policy) -> bool:
+    """Whether a test shows that no shift of the class prior explains a window."""
+    # Half of the share of false alarms is for the scores, half for the descriptors.
+    return finding.rejects(policy.false_alarm / KINDS / 2)
+
+
+def misfit(reference: ScoredMessages, classes: np.ndarray, window: ScoredMessages, policy: Policy) -> str | None:
+    """Why a version's scores of a window are no mixture of those of the classes; None if the test does not show it.
+
+    reference, classes : the version's labelled held-out messages and their class indices (m,).
+    """
+    finding = score_finding(reference, classes, window)
+    return unexplained_by_prior(finding) if rejected(finding, policy) else None
+
+
+def unexplained_by_prior(finding: Finding) -> str:
+    """The reason of a finding that no shift of the class prior explains."""
+    return f"no shift of the class prior explains the {describe(finding)}"
 
 
 def describe(finding: Finding) -> str:

@@ -190,29 +190,39 @@ def unit_sums(features: np.ndarray, units: np.ndarray) -> UnitSums:
     return UnitSums(units=present, sums=sums_of_groups(features, units), sizes=sizes.astype(np.float64))
 
 
-def prior_and_rates(
-    held_out: HeldOut, window: ScoredMessages, resamples: int, seed: int
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Blocks of draws of the window's prior (b, K) and of the rates (b, K, K), from the same draws of the held-out groups.
+def class_sums(held_out: HeldOut, units: np.ndarray) -> list[UnitSums]:
+    """For each class, the sums of the posteriors and of the one-hot decisions (u, 2K) by unit (m,)."""
+    corners = np.eye(held_out.posteriors.shape[1])
+    features = np.hstack([held_out.posteriors, corners[held_out.decisions]])
+    return [unit_sums(features[own], units[own]) for own in (held_out.classes == label for label in range(len(corners)))]
 
-    Bayesian bootstrap: each group of near duplicates gets an exponential weight.
+
+def prior_and_rates(
+    versions: Sequence[HeldOut], window: ScoredMessages, resamples: int, seed: int
+) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
+    """Blocks of draws of the window's prior (b, K) and of the rates (b, K, K) of each version of the model.
+
+    The first version scored the window. Each group of near duplicates gets one exponential weight (Bayesian bootstrap), so the
+    draws of the prior and of all rates belong together.
     """
     count = window.posteriors.shape[1]
     rng = np.random.default_rng(seed)
-    unit, units = units_of(held_out.groups, rng)
+    unit, units = units_of(np.concatenate([held_out.groups for held_out in versions]), rng)
     of_window, window_units = units_of(window.groups, rng)
     corners = np.eye(count)
     both = np.hstack([corners, corners])
-    features = np.hstack([held_out.posteriors, corners[held_out.decisions]])
-    classes = [unit_sums(features[own], unit[own]) for own in (held_out.classes == label for label in range(count))]
+    ends = np.cumsum([len(held_out.groups) for held_out in versions])
+    classes = [
+        class_sums(held_out, of_version) for held_out, of_version in zip(versions, np.split(unit, ends[:-1]), strict=True)
+    ]
     messages = unit_sums(window.posteriors, of_window)
     block = max(1, WEIGHTS_AT_ONCE // max(units, window_units, 2 * count**2))
     for start in range(0, resamples, block):
         rows = min(block, resamples - start)
         weights = rng.standard_exponential((rows, units))
-        by_class = np.stack([sums.means(weights, both, rng) for sums in classes], axis=1)
+        by_class = [np.stack([sums.means(weights, both, rng) for sums in version], axis=1) for version in classes]
         observed = messages.means(rng.standard_exponential((rows, window_units)), corners, rng)
-        yield mixture_shares(by_class[:, :, :count], observed), by_class[:, :, count:]
+        yield mixture_shares(by_class[0][:, :, :count], observed), [means[:, :, count:] for means in by_class]
 
 
 def on_prior(held_out: HeldOut, window: ScoredMessages, prior: np.ndarray) -> tuple[HeldOut, ScoredMessages, np.ndarray]:
@@ -279,7 +289,7 @@ def estimate_performance(
     with threadpool_limits(1, user_api="blas"):
         blocks = [
             performance(shares, drawn, protocol.names, protocol.costs)
-            for shares, drawn in prior_and_rates(held_out, window, protocol.resamples, protocol.seed)
+            for shares, (drawn,) in prior_and_rates([held_out], window, protocol.resamples, protocol.seed)
         ]
     estimated = {}
     for name, (value,) in values.items():

@@ -6,14 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
-
 from ballast.models.deployed import manifest_costs
 from ballast.monitoring.decision import WindowDecision
 from ballast.monitoring.estimated_performance import Estimated, HeldOut, PerformanceProtocol, estimate_performance, on_prior
 from ballast.monitoring.floors import BelowFloor, check_floors
 from ballast.monitoring.label_shift import ScoredMessages
 from stages.production.deployed import Version
+from stages.production.reference import Reference
 from stages.store.params import Params
 from stages.store.project import PROJECT
 
@@ -38,27 +37,28 @@ def floors_of(version: Version, params: Params) -> dict[str, float]:
     return floors
 
 
+def held_out_of(version: Version, reference: Reference) -> HeldOut:
+    """The held-out messages of a version with its decisions."""
+    messages = reference.messages
+    return HeldOut(
+        posteriors=messages.posteriors,
+        decisions=version.decisions(messages.posteriors),
+        classes=reference.classes,
+        groups=messages.groups,
+    )
+
+
 def performance_of(
     version: Version,
-    reference: ScoredMessages,
-    classes: np.ndarray,
+    reference: Reference,
     window: ScoredMessages,
     verdict: WindowDecision,
     protocol: PerformanceProtocol,
 ) -> dict[str, Estimated] | None:
-    """The estimated metrics of a version's decisions on a window; None if they are withheld.
-
-    reference, classes : held-out messages that the deployed model has scored, and their classes (m,).
-    """
+    """The estimated metrics of a version's decisions on a window; None if they are withheld."""
     if verdict.withheld is not None or verdict.estimate is None:
         return None
-    held_out = HeldOut(
-        posteriors=reference.posteriors,
-        decisions=version.decisions(reference.posteriors),
-        classes=classes,
-        groups=reference.groups,
-    )
-    return estimate_performance(*on_prior(held_out, window, verdict.estimate.prior), protocol)
+    return estimate_performance(*on_prior(held_out_of(version, reference), window, verdict.estimate.prior), protocol)
 
 
 def performance_as_json(

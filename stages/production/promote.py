@@ -1,4 +1,4 @@
-"""Deploy the selected model as a new version, correct the deployed one to another class prior, or roll back.
+"""Deploy the selected model as a new version, correct the deployed one to another class prior, roll back, or store a version.
 
 Reads `selected/` with its model, logits and messages, or `production/watch/<window>.json`. Writes the version's folder in
 `production/deployed/` and then, in one step, `production/deployed/current.json`, which names the deployed version. Prints the
@@ -16,7 +16,7 @@ from typing import Any
 from ballast.cli import parser, run
 from ballast.exceptions import UserError
 from stages.production.candidate import make_candidate
-from stages.production.deploy import Older, Request, deploy
+from stages.production.deploy import Older, Request, deploy, make_stored, store
 from stages.production.deployed import MANIFEST, current_version, history, read_manifest, read_version
 from stages.production.reprior import estimated_prior, make_corrected
 from stages.production.versions import (
@@ -40,13 +40,13 @@ def print_versions() -> None:
     """Print a line for each version: when and why it was made, its technique and prior, and which one is deployed."""
     switches = history()
     made = {entry["version"]: entry for entry in reversed(switches) if entry["reason"] != ROLLBACK}
-    rows = []
+    rows, shadow = [], read_params().production.shadow
     for name in version_names():
         entry = made.get(name, {})
         manifest, _ = read_manifest(PROJECT.deployed / name / MANIFEST, entry.get("sha256"))
         reason = " ".join(filter(None, (manifest["reason"], manifest["window"])))
         prior = shares_in_words(manifest["production_prior"])
-        deployed = "deployed" if switches and switches[-1]["version"] == name else ""
+        deployed = "deployed" if switches and switches[-1]["version"] == name else "shadow" if name == shadow else ""
         rows.append((name, entry.get("at", "never"), reason, manifest["technique"], prior, megabytes(sizes(name)), deployed))
     if not rows:
         raise UserError(f"{PROJECT.deployed}: no version; `python -m flows.promote` deploys the selected model")
@@ -86,6 +86,8 @@ class Options:
 
     reprior: str | None = None
     rollback: bool = False
+    shadow: bool = False
+    version: str | None = None
     listing: bool = False
     force: bool = False
     keep_newer: bool = False
@@ -100,16 +102,21 @@ class Options:
 
 def promoted(options: Options) -> dict[str, Any]:
     """Do what the options ask for, under the lock: {version, new}, or the proposal of a dry run."""
-    keep = read_params().production.keep.versions
-    conditions: dict[str, Any] = {"keep": keep, "dry_run": options.dry_run, "only": options.only, "base": options.base}
+    production = read_params().production
+    spare: dict[str, Any] = {"keep": production.keep.versions, "spared": production.shadow}
+    conditions = {**spare, "dry_run": options.dry_run, "only": options.only, "base": options.base}
     with locked(PROJECT.current):
         tidy()
         if options.rollback:
             return roll_back()
         if options.reprior is not None:
             return correct_to(options.reprior, Request(reason="reprior", window=options.reprior, **conditions))
+        if options.shadow:
+            return store(lambda folder, _: make_candidate(options.source, folder), **spare)
         older: Older = "deploy" if options.force else "keep" if options.keep_newer else "refuse"
         request = Request(reason=options.reason, window=options.window, older=older, **conditions)
+        if options.version is not None:
+            return deploy(make_stored(options.version), request)
         return deploy(lambda folder, _: make_candidate(options.source, folder), request)
 
 
@@ -130,9 +137,15 @@ if __name__ == "__main__":
     what = arguments.add_mutually_exclusive_group()
     what.add_argument("--reprior", metavar="WINDOW", help="deploy the same weights on the class prior estimated for a window")
     what.add_argument("--rollback", action="store_true", help="deploy the previous version again")
+    what.add_argument("--shadow", action="store_true", help="store the selected model as a version without deploying it")
+    what.add_argument("--version", metavar="NAME", help="deploy a version that was stored with --shadow")
     what.add_argument("--list", action="store_true", dest="listing", help="list the versions")
     older = arguments.add_mutually_exclusive_group()
-    older.add_argument("--force", action="store_true", help="deploy even an older model, or one trained on fewer labels")
+    older.add_argument(
+        "--force",
+        action="store_true",
+        help="deploy even a model that is older, trained on fewer labels or shown worse in shadow",
+    )
     older.add_argument("--keep-newer", action="store_true", help="keep the deployed version in that case, without an error")
     arguments.add_argument("--from", type=Path, default=Path(), dest="source", metavar="FOLDER", help="another checkout")
     arguments.add_argument("--reason", choices=["promote", "retrain"], default="promote", help="the reason in the manifest")

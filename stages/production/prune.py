@@ -17,6 +17,7 @@ from stages.tables.labels import read_labelled
 INDEX = "index"
 OF_WINDOWS = (
     (PROJECT.scored, ".parquet"),
+    (PROJECT.shadow, ".parquet"),
     (PROJECT.quarantine, ".jsonl"),
     (PROJECT.watch, ".json"),
     (PROJECT.watch, ".html"),

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ballast.data.descriptors import descriptors
+from ballast.data.descriptors import NAMES, descriptors
 from ballast.evaluation.cross_fitting import out_of_fold
 from ballast.evaluation.protocol import Labelled, OutOfFold, SeedScores
+from ballast.monitoring.label_shift import ScoredMessages
 from stages.production.deployed import REFERENCE, Version, indices
 from stages.store.checked import read_frame
 from stages.store.logits import Training
@@ -129,4 +130,32 @@ def reference_scores(held_out: pd.DataFrame, labels: list[str], declared: np.nda
             messages["group"].to_numpy(),
         ),
         test=labelled(tests[0], labels),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """The labelled messages that the deployed model has scored and not seen, and their classes (m,).
+
+    validation_shares : (K,) class shares of all out-of-fold messages, on which the calibration was fitted.
+    """
+
+    messages: ScoredMessages
+    classes: np.ndarray
+    validation_shares: np.ndarray
+
+
+def read_reference(version: Version) -> Reference:
+    """The labelled held-out messages of a version, with the scores of the deployed model."""
+    held_out = read_held_out(version)
+    rows, labels = by_deployed_model(version, held_out), version.labels
+    of_validation = indices(held_out.loc[held_out["split"] == "validation", "label"], labels)
+    return Reference(
+        messages=ScoredMessages(
+            posteriors=version.posteriors(logits_of(rows, labels)),
+            groups=rows["group"].to_numpy(),
+            descriptors={name: rows[name].to_numpy() for name in NAMES},
+        ),
+        classes=indices(rows["label"], labels),
+        validation_shares=np.bincount(of_validation, minlength=len(labels)) / len(of_validation),
     )

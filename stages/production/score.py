@@ -6,7 +6,8 @@ such as s3://) and the deployed version. Writes `production/scored/<window>.parq
 object per line to standard output.
 
 The messages that the endpoint answered in the window are part of it, in the order of their answers. A message that the same
-version answered keeps its probabilities; others are scored again, because a window has one version.
+version answered keeps its probabilities; others are scored again, because a window has one version. The version that
+`production.shadow` names scores the window too.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from stages.production.incoming import read_rows
 from stages.production.malformed import malformed_text
 from stages.production.rows import Row
 from stages.production.scoring import Outputs, Scoring, columns_of, dialect_of, disk_full_as_user_error, score_rows
+from stages.production.shadow import score_shadow, shadow_for
 from stages.production.windows import WINDOW, quoted_name
 from stages.store.files import LONGEST_NAME, locked, replaced
 from stages.store.params import Params, read_params
@@ -90,6 +92,7 @@ def score_window(source: str | None, window: str, params: Params) -> None:
             f"{answered_path}: no such file, so the endpoint answered nothing in this window; name a SOURCE to score"
         )
     version = version_for(source, answered_path)
+    shadow = shadow_for(params, version)
     rows = chain(
         answered_rows(answered_path) if is_answered else (),
         () if source is None else read_rows(source, columns_of(params), dialect_of(params)),
@@ -111,7 +114,7 @@ def score_window(source: str | None, window: str, params: Params) -> None:
                 quarantine=replaced(quarantine_path),
                 quarantine_name=str(quarantine_path),
             ),
-            metadata={"answered": str(answered_path)} if is_answered else {},
+            metadata=({"answered": str(answered_path)} if is_answered else {}) | ({"shadow": shadow} if shadow else {}),
             progress=Progress(bar).add,
         )
         if not counts.quarantined:
@@ -122,6 +125,7 @@ def score_window(source: str | None, window: str, params: Params) -> None:
         + (f", {counted(counts.quarantined, 'row')} in {quarantine_path}" if counts.quarantined else ""),
         file=sys.stderr,
     )
+    score_shadow(window, version, shadow)
 
 
 def score_lines(longest: int, version: Version) -> None:

@@ -11,6 +11,7 @@ from stages.pages.watch.view import timeline_page
 from stages.production.feedback import read_feedback
 from stages.production.labelled import add_labelled_performance
 from stages.production.prune import prune_windows
+from stages.production.shadow_comparison import labelled_shadow
 from stages.production.watch_results import feedback_metrics
 from stages.store.checked import read_table
 from stages.store.files import locked, read_json, replaced
@@ -33,6 +34,8 @@ def write_timeline(params: Params, window: str) -> list[str]:
         for watched in windows:
             of_window = feedback[feedback["window"] == watched["window"]]
             watched["feedback"] = feedback_metrics(of_window, watched["labels"])
+            if watched.get("shadow"):
+                watched["shadow"]["labelled"] = labelled_shadow(watched, of_window)
         add_labelled_performance(max(windows, key=lambda watched: str(watched["window"])), windows, feedback)
         texts = texts_to_label(windows) if params.report.show_texts else {}
         page = timeline_page(windows, texts, params.production.watch.confidence, params.production.watch.floor)

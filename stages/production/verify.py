@@ -112,6 +112,7 @@ def production() -> dict[Path, Check]:
         checks[path] = partial(read_json, path)
     for path in (
         *sorted(PROJECT.scored.glob("*.parquet")),
+        *sorted(PROJECT.shadow.glob("*.parquet")),
         PROJECT.labelled,
         *sorted(PROJECT.production.glob("replay/*.parquet")),
     ):

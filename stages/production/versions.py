@@ -10,18 +10,18 @@ import contextlib
 import hashlib
 import json
 import shutil
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from ballast.exceptions import UserError
 from ballast.io.digest import file_sha256
-from stages.production.deployed import MANIFEST, history, read_manifest
+from stages.production.deployed import MANIFEST, MODEL, history, pinned, read_manifest, read_version
 from stages.store.files import write_json
 from stages.store.project import PROJECT
 
-ROLLBACK = "rollback"
+ROLLBACK, SHADOW = "rollback", "shadow"
 # Keys of a manifest that say how a version came about, not what it is.
 OCCASION = ("version", "reason", "window", "prior_deviation")
 
@@ -39,13 +39,14 @@ def rollback_chain(switches: list[dict[str, str]]) -> list[str]:
     return chain
 
 
-def switch(version: str, reason: str) -> None:
-    """Make a version the deployed one, in one step."""
+def switch(version: str, reason: str, shadow: str | None = None) -> None:
+    """Make a version the deployed one, in one step; `shadow` is what was shown about it in shadow."""
     entry = {
         "version": version,
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "reason": reason,
         "sha256": file_sha256(PROJECT.deployed / version / MANIFEST),
+        **({"shadow": shadow} if shadow else {}),
     }
     write_json(PROJECT.current, {"version": version, "history": with_contents([*history(), entry])})
 
@@ -82,7 +83,7 @@ def version_names() -> list[str]:
     return sorted(names, key=int)
 
 
-def prune_versions(keep: int, needed: Collection[str]) -> list[str]:
+def prune_versions(keep: int, needed: Collection[str | None]) -> list[str]:
     """Delete all versions except the newest `keep` and the needed ones; returns the deleted names."""
     doomed = [name for name in version_names()[:-keep] if name not in needed]
     for name in doomed:
@@ -92,6 +93,35 @@ def prune_versions(keep: int, needed: Collection[str]) -> list[str]:
     return doomed
 
 
+def decisions_of(manifest: Manifest) -> dict[str, Any]:
+    """What the decisions of a version follow from: its model, class priors and operating point."""
+    files, point = manifest["files"], manifest["operating_point"]
+    return {
+        **{key: manifest[key] for key in ("labels", "effective_prior", "production_prior")},
+        **{key: point.get(key) for key in ("costs", "review")},
+        "model": {name: digest for name, digest in files.items() if Path(name).parts[0] == MODEL},
+    }
+
+
+def same_decisions(manifest: Manifest, names: Iterable[str]) -> str | None:
+    """The first of some versions that decides like another one; None without one. Damaged versions do not count.
+
+    Settings that have no effect on decisions, such as `production.shadow` itself, may differ.
+    """
+    for name in names:
+        with contextlib.suppress(UserError, KeyError, TypeError):
+            stored, _ = read_manifest(PROJECT.deployed / name / MANIFEST, pinned(name))
+            if decisions_of(stored) == decisions_of(manifest):
+                return read_version(name).name
+    return None
+
+
+def never_deployed() -> list[str]:
+    """The versions on disk that were never deployed: those that were stored for a shadow."""
+    deployed = {entry["version"] for entry in history()}
+    return [name for name in version_names() if name not in deployed]
+
+
 def next_name() -> str:
     """The name of the next version; names are never reused."""
     names = {*version_names(), *(entry["version"] for entry in history())}
@@ -99,7 +129,7 @@ def next_name() -> str:
 
 
 def tidy() -> None:
-    """Remove versions that are half made or half deleted; a version without a switch was never deployed."""
+    """Remove versions that are half made or half deleted: those with a partial folder and without a switch."""
     deployed = {entry["version"] for entry in history()}
     for left in PROJECT.deployed.glob(".*.partial"):
         name = left.name[1 : -len(".partial")]

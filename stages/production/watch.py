@@ -1,6 +1,6 @@
 """Watch a scored window: estimate its class prior and its quality, test for label shift, and decide what to do.
 
-Reads `production/scored/<window>.parquet`, the version that scored it, and `production/feedback.parquet`. Writes
+Reads `production/scored/<window>.parquet`, the version that scored it, its shadow, and `production/feedback.parquet`. Writes
 `production/watch/<window>.json`, the Evidently page of the window, the messages to label, and the time line over all windows.
 """
 
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -33,7 +32,8 @@ from stages.production.feedback import read_feedback
 from stages.production.labelled import add_labelled_performance, decided_by_labels, labelled_sample, other_windows
 from stages.production.labelling import Row, drawn_before, ids_to_label, new_queue, page_sha256, write_queue
 from stages.production.performance import floors_of, performance_as_json, performance_of, protocol_of
-from stages.production.reference import by_deployed_model, logits_of, read_held_out
+from stages.production.reference import Reference, read_reference
+from stages.production.shadow_comparison import JudgedWindow, shadow_of
 from stages.production.timeline import write_timeline
 from stages.production.watch_results import by_label, decision_as_json, feedback_metrics, policy_of, shares
 from stages.production.windows import WINDOW, quoted_name, read_window, version_of
@@ -46,34 +46,6 @@ from stages.store.project import PROJECT
 LEAST = 1e-300
 # Evidently's default.
 EVIDENTLY_THRESHOLD = 0.05
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reference:
-    """The labelled messages that the deployed model has scored and not seen, and their classes (m,).
-
-    validation_shares : (K,) class shares of all out-of-fold messages, on which the calibration was fitted.
-    """
-
-    messages: ScoredMessages
-    classes: np.ndarray
-    validation_shares: np.ndarray
-
-
-def read_reference(version: Version) -> Reference:
-    """The labelled held-out messages of a version, with the scores of the deployed model."""
-    held_out = read_held_out(version)
-    rows, labels = by_deployed_model(version, held_out), version.labels
-    of_validation = indices(held_out.loc[held_out["split"] == "validation", "label"], labels)
-    return Reference(
-        messages=ScoredMessages(
-            posteriors=version.posteriors(logits_of(rows, labels)),
-            groups=rows["group"].to_numpy(),
-            descriptors={name: rows[name].to_numpy() for name in NAMES},
-        ),
-        classes=indices(rows["label"], labels),
-        validation_shares=np.bincount(of_validation, minlength=len(labels)) / len(of_validation),
-    )
 
 
 def window_of(version: Version, table: pd.DataFrame) -> ScoredMessages:
@@ -205,7 +177,8 @@ def watched(window: str, params: Params) -> tuple[dict[str, Any], str]:
         feedback=labelled,
         deviation=np.array([version.manifest.get("prior_deviation", {}).get(label, 0.0) for label in labels]),
     )
-    estimated = performance_of(version, reference.messages, reference.classes, scored, verdict, protocol)
+    estimated = performance_of(version, reference, scored, verdict, protocol)
+    judged = JudgedWindow(name=window, table=table, scored=scored, version=version, reference=reference, verdict=verdict)
     predicted = reference.messages.posteriors.argmax(axis=1)
     result = {
         "window": window,
@@ -223,6 +196,7 @@ def watched(window: str, params: Params) -> tuple[dict[str, Any], str]:
         "page_sha256": page_sha256(window),
         "recall_fell": [label for at, label in enumerate(labels) if any(drop.label == at for drop in drops)],
         "estimated_performance": performance_as_json(estimated, verdict.withheld, []),
+        "shadow": shadow_of(metadata.get("shadow"), judged, protocol, policy),
         **decision_as_json(verdict, labels),
     }
     add_labelled_performance(result, [*others, result], feedback)
@@ -244,6 +218,8 @@ def main(window: str) -> None:
         write_json(result_path, result)
     deleted = write_timeline(params, window)
     print(f"watch: {window}: {result['decision']}: {'; '.join(result['reasons'])}", file=sys.stderr)
+    if result["shadow"] is not None:
+        print(f"watch: {window}: {result['shadow']['summary']}", file=sys.stderr)
     if deleted:
         names = ", ".join(deleted)
         print(f"watch: {len(deleted)} older windows are deleted (production.keep.windows): {names}", file=sys.stderr)

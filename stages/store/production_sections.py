@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from ballast.io.urls import bare_address
 from ballast.labels import label_name
-from ballast.parameters import YEAR_HOURS
+from ballast.parameters import YEAR_HOURS, quoted
 from stages.store.data_sections import DialectSettings
 from stages.store.section import Section, sums_to_one
 from stages.store.values import (
@@ -83,10 +83,19 @@ def elsewhere(webhook: Any) -> Any:
     return webhook
 
 
+def version_name(version: Any) -> Any:
+    """The name of a version; YAML reads 0003 as a number. Raises ValueError for anything else than a name or null."""
+    name = f"{version:04d}" if isinstance(version, int) and not isinstance(version, bool) else version
+    if name is not None and not (isinstance(name, str) and re.fullmatch(r"[0-9]{4,9}", name)):
+        raise ValueError(f"expected the name of a version, such as 0003, or null, found {quoted(version)}")
+    return name
+
+
 class Production(Section):
     prior: Literal["data"] | Prior
     promote: Literal["auto", "review"]
     keep: Keep
+    shadow: Annotated[str | None, BeforeValidator(version_name)] = None
     webhook: Annotated[str | None, BeforeValidator(elsewhere)]
     score: Score
     endpoint: Endpoint = Endpoint()

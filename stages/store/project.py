@@ -202,6 +202,11 @@ class Project:
         return self.production / "scored"
 
     @property
+    def shadow(self) -> Path:
+        """The scores of each window by the version that `production.shadow` names."""
+        return self.production / "shadow"
+
+    @property
     def quarantine(self) -> Path:
         return self.production / "quarantine"
 

@@ -28,7 +28,7 @@ REMEDIES = (
         "run `python -m flows.promote` to deploy the selected model again, or `python -m flows.promote --rollback`",
     ),
     (r"production/deployed/\.announced$", "delete it: the next `python -m flows.promote` announces all switches again"),
-    (r"production/scored/(?P<window>[^/]+)\.parquet$", "run `python -m flows.score SOURCE --window {window}`"),
+    (r"production/(?:scored|shadow)/(?P<window>[^/]+)\.parquet$", "run `python -m flows.score SOURCE --window {window}`"),
     (
         r"production/answered/(?P<window>[^/]+)\.sqlite$",
         "stop the endpoint, save what `sqlite3 production/answered/{window}.sqlite .recover` can read, and delete the file",

@@ -14,6 +14,7 @@ from stages.pages.watch.feedback_view import METRICS, feedback_panels
 from stages.pages.watch.investigate_view import unexplained
 from stages.pages.watch.labelled_view import labelled_quality
 from stages.pages.watch.quality_view import quality_panels
+from stages.pages.watch.shadow_view import shadow_panel
 from stages.pages.watch.timeline_view import share_scale, timeline, times
 from stages.pages.watch.windows import Window, by_prior, estimate_of, label_link, link, share, share_by
 from stages.pages.words import join_words, percent, percent_or_dash
@@ -122,6 +123,7 @@ def timeline_page(
             labelled=labelled_quality(last),
             to_label=label_link(last),
             quality=quality_panels(ordered, shown, floors or {}),
+            shadow=shadow_panel(ordered),
             feedback=feedback_panels(ordered, last["labels"]),
             metrics=METRICS,
             units=CURVE_UNITS,
