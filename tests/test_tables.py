@@ -315,6 +315,45 @@ def test_numbers_of_json_keep_their_digits_and_nan_is_missing(tmp_path: Path) ->
         ]
 
 
+ARRAYS = [json.dumps(OBJECTS[:2]), json.dumps(OBJECTS[2:])]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "\n".join(ARRAYS),
+        "".join(ARRAYS),
+        json.dumps(OBJECTS[:2], indent=1) + "\n" + json.dumps(OBJECTS[2]),
+        json.dumps(OBJECTS[0], indent=1) + json.dumps(OBJECTS[1:]),
+        "[]\n" + LINES,
+    ],
+)
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json"])
+def test_what_follows_a_json_array_is_read(tmp_path: Path, name: str, content: str) -> None:
+    assert values_of(table_of(tmp_path, name, content)[1]) == ROWS
+
+
+def test_a_stray_bracket_of_json_is_an_error_with_its_line(tmp_path: Path) -> None:
+    objects = [json.dumps(row, indent=1) for row in OBJECTS]
+    for content, line in (("\n".join([objects[0], "]", *objects[1:]]), 5), (f"[{objects[0]}]\n]\n{objects[1]}", 5)):
+        with pytest.raises(UserError, match=rf"a\.json: row 2 \(line {line}\): invalid JSON: .* in '\]"):
+            table_of(tmp_path, "a.json", content)
+    with pytest.raises(UserError, match=r"a\.json: line 2: the array is not closed"):
+        table_of(tmp_path, "a.json", "\n".join([ARRAYS[0], ARRAYS[1][:-1]]))
+
+
+def test_an_array_may_be_longer_than_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lines, "LONGEST_LINE", 50)
+    found, rows = table_of(tmp_path, "a.json", json.dumps(OBJECTS))
+    assert "array" in found and values_of(rows) == ROWS
+
+
+@pytest.mark.parametrize("encoding", ["punycode", "IDNA", "rot13", "base64"])
+def test_codecs_of_other_things_are_no_encodings(encoding: str) -> None:
+    with pytest.raises(ValueError, match="is no text encoding of Python"):
+        DialectSettings(encoding=encoding)
+
+
 def test_types_of_parquet_and_of_spreadsheets_become_text(tmp_path: Path) -> None:
     numbers = parquet_bytes(text=pa.array([2**63 + 5, 7, 1], pa.uint64()), label=[0.5, float("nan"), float("inf")])
     rows = table_of(tmp_path, "a.parquet", numbers)[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -21,6 +22,8 @@ from stages.store.values import (
 )
 
 MOST_FOLDS = 1000
+# Encodings of names of hosts, which Python counts among those of text.
+NO_TEXT = ("idna", "punycode")
 
 
 class Fractions(Section):
@@ -80,6 +83,8 @@ class DialectSettings(Section):
     def known(self) -> DialectSettings:
         if self.encoding is not None:
             try:
+                if codecs.lookup(self.encoding).name in NO_TEXT:
+                    raise LookupError
                 "a".encode(self.encoding)
             except (LookupError, UnicodeError, ValueError) as error:
                 raise ValueError(

@@ -144,8 +144,8 @@ def is_one_document(path: Path, dialect: Dialect) -> bool:
     with lines.file:
         try:
             first = next((line for line in lines if line.strip()), "").strip()
-        except LongLine:
-            return False
+        except LongLine as long:
+            return str(long).lstrip().startswith("[")
         if first.startswith("["):
             content, reason = parsed(first)
             # A line with a list of values is a malformed object, one with objects or an open bracket is an array.

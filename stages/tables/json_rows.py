@@ -1,4 +1,4 @@
-"""Rows of JSON: one object per line, an array of objects, or objects one after the other; numbers keep their digits."""
+"""Rows of JSON: one object per line, or arrays of objects and objects one after the other; numbers keep their digits."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from stages.tables.rows import EXCERPT, Row, check_columns, excerpt, is_utf8
 # Key names to remember, from which an error suggests the nearest.
 KNOWN_NAMES = 100
 CHUNK = 1 << 20
-BLANKS, BETWEEN = re.compile(r"[ \t\r\n]*"), re.compile(r"[ \t\r\n,]*")
+BETWEEN = re.compile(r"[ \t\r\n,]*")
 
 
 class Ambiguous(dict[str, Any]):
@@ -187,16 +187,17 @@ def next_value(stream: Stream) -> tuple[Any, int]:
 
 
 def json_values(file: io.TextIOBase, source: str, keys: Keys, wanted: Sequence[str]) -> Iterator[Row]:
-    """Rows of one JSON array of objects, or of objects that follow each other.
+    """Rows of JSON arrays of objects, and of objects, that follow each other.
 
     Raises UserError, with the line, where the document is broken: what follows cannot be read.
     """
-    stream, number = Stream(file), 0
-    inside = stream.skip(BLANKS) == "["
-    if inside:
-        stream.advance(stream.at + 1)
-    while (character := stream.skip(BETWEEN)) not in ("", "]"):
+    stream, number, inside = Stream(file), 0, False
+    while character := stream.skip(BETWEEN):
         line = stream.line
+        if character == ("]" if inside else "["):
+            inside = not inside
+            stream.advance(stream.at + 1)
+            continue
         number += 1
         try:
             content, end = next_value(stream)
@@ -208,6 +209,6 @@ def json_values(file: io.TextIOBase, source: str, keys: Keys, wanted: Sequence[s
             ) from error
         keys.add(content)
         yield row_of(content, number, line, wanted, stream.advance(end))
-    if inside and character != "]":
+    if inside:
         raise UserError(f"{source}: line {stream.line}: the array is not closed; the file may be cut off")
     keys.check()
