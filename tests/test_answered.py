@@ -242,14 +242,24 @@ def test_a_changed_row_is_reported(tmp_path: Path, column: str) -> None:
             read(path)
 
 
-def test_a_text_that_is_not_utf8_is_reported_without_the_text(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE answered SET text = CAST(x'ff736563726574' AS TEXT)",
+        "ALTER TABLE answered RENAME COLUMN version TO versiom",
+        "ALTER TABLE answered RENAME TO answeree",
+    ],
+)
+def test_a_damaged_table_or_text_is_reported_without_the_text(tmp_path: Path, statement: str) -> None:
     path = tmp_path / "production/answered/w.sqlite"
     database = Answered(path)
     database.add(answers_of(TEXTS[:1]))
     database.close()
     with contextlib.closing(sqlite3.connect(path)) as changed, changed:
-        changed.execute("UPDATE answered SET text = CAST(x'ff736563726574' AS TEXT)")
-    with pytest.raises(UserError, match=r"w\.sqlite: a text is not valid UTF-8; stop the endpoint, save what") as raised:
+        changed.execute(statement)
+    with pytest.raises(
+        UserError, match=r"w\.sqlite: the table or a text is not as it was written; stop the endpoint, save what"
+    ) as raised:
         check_answered(path)
     assert "secret" not in str(raised.value)
 

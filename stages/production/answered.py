@@ -77,9 +77,9 @@ def readable_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.OperationalError as error:
-        # Python's error of a text that is not UTF-8 quotes the text, and has no code of SQLite.
-        if not hasattr(error, "sqlite_errorcode"):
-            raise damaged(path, "a text is not valid UTF-8") from error
+        # A text that is not UTF-8, whose error has no code and quotes the text, or another table.
+        if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) == sqlite3.SQLITE_ERROR:
+            raise damaged(path, "the table or a text is not as it was written") from error
         raise UserError(f"{path}: cannot be used: {error}; check the disk's space and the file's permissions") from error
     except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
         raise damaged(path, error) from error
