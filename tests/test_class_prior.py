@@ -221,7 +221,7 @@ def test_a_drop_of_recall_asks_for_labels_or_a_retraining() -> None:
     assert verdict(steady, drops=drops).decision == "investigate"
     assert verdict(steady, drops=drops, labels=(20, 20)).decision == "retrain"
     of_queue = verdict(steady, drops=[replace(drops[0], by_queue=True)])
-    assert of_queue.reasons[0] == "recall of 1 on 60 labelled messages of the queue, weighted, is 0.667, was 0.985"
+    assert of_queue.reasons[0] == "recall of spam on 60 labelled messages of the queue, weighted, is 0.667, was 0.985"
 
 
 def test_what_is_least_alike_comes_first_and_once_a_group() -> None:
