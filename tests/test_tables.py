@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import lzma
+import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -375,6 +376,39 @@ def test_types_of_parquet_and_of_spreadsheets_become_text(tmp_path: Path) -> Non
     assert values_of(rows) == [("a", "9007199254740991"), ("d", "9223372036854775813")]
     lost = "the column 'label' holds a number beyond 53 bits, which has lost its digits; write such numbers as text"
     assert [(row.number, row.line, row.reason) for row in rows if row.reason] == [(2, 3, lost), (3, 4, lost)]
+
+
+def edited(content: bytes, pattern: str, replacement: str) -> bytes:
+    """A spreadsheet whose first sheet is edited."""
+    sink = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(sink, "w") as new:
+        for name in old.namelist():
+            part = old.read(name)
+            new.writestr(name, re.sub(pattern.encode(), replacement.encode(), part) if "sheet1" in name else part)
+    return sink.getvalue()
+
+
+@pytest.mark.parametrize("size", ["A1", "A1:B2", "A1:A4"])
+def test_a_spreadsheet_may_state_a_wrong_size(tmp_path: Path, size: str) -> None:
+    sheet = edited(workbook([("text", "label"), *ROWS]), 'ref="A1:B4"', f'ref="{size}"')
+    assert values_of(table_of(tmp_path, "a.xlsx", sheet)[1]) == ROWS
+
+
+def test_sheets_that_are_not_read_are_named(tmp_path: Path) -> None:
+    with pd.ExcelWriter(tmp_path / "a.xlsx") as book:
+        for name, rows in (("jan", ROWS), ("feb", ROWS), ("empty", [])):
+            pd.DataFrame(rows, columns=["text", "label"] if rows else None).to_excel(book, sheet_name=name, index=False)
+    assert training(tmp_path / "a.xlsx").dialects == ["xlsx, sheet 'jan'; other sheets are not read: 'feb'"]
+
+
+def test_codes_of_characters_and_formulas_without_a_value_in_a_spreadsheet(tmp_path: Path) -> None:
+    sheet = workbook([("text", "label"), ("a_x000D_\nb", "ham"), ("_x005F_x000D_", "ham"), ("c", "=B2"), ("d", '=""')])
+    # Excel stores the value of a formula; that of the last one is "".
+    sheet = edited(sheet, '<c r="B5"', '<c r="B5" t="str"')
+    rows = table_of(tmp_path, "a.xlsx", sheet)[1]
+    assert values_of(rows) == [("a\r\nb", "ham"), ("_x000D_", "ham"), ("d", None)]
+    reason = "the column 'label' holds a formula without a stored value; open the file in a spreadsheet and save it"
+    assert [(row.number, row.line, row.reason) for row in rows if row.reason] == [(3, 4, reason)]
 
 
 def archive(**files: str) -> bytes:

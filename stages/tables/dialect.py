@@ -41,6 +41,7 @@ class Dialect:
     preamble : whether a line `sep=;` stands before the header, as spreadsheets write it.
     array : whether JSON is one array or a stream of objects, and not one object per line.
     sheet : the name of the sheet of a spreadsheet.
+    unread : the names of its other sheets that have cells.
     categories : the columns of csv that hold a handful of values, with these values, as the first rows show them.
     quoted_header : whether every name of the header stands in quotes: then quotes are not data in the rows either.
     """
@@ -56,6 +57,7 @@ class Dialect:
     preamble: bool = False
     array: bool = False
     sheet: str = ""
+    unread: tuple[str, ...] = ()
     categories: tuple[tuple[int, frozenset[str]], ...] = ()
     quoted_header: bool = False
 
@@ -71,7 +73,8 @@ class Dialect:
         if self.format == "parquet":
             return f"parquet{compression}"
         if self.format == "xlsx":
-            return f"xlsx, sheet {short(self.sheet)!r}"
+            others = f"; other sheets are not read: {short(', '.join(map(repr, self.unread)))}" if self.unread else ""
+            return f"xlsx, sheet {short(self.sheet)!r}{others}"
         encoding = f"{compression}, {encoding_name(self.encoding)}"
         if self.format == "json":
             return f"json ({'an array of objects' if self.array else 'one object per line'}){encoding}"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime, time
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from ballast.exceptions import UserError
 from stages.store.ids import EXACT
 from stages.tables.dialect import Dialect
 from stages.tables.parquet_rows import inexact
-from stages.tables.rows import Row, check_columns, picker
+from stages.tables.rows import Row, check_columns
 
 
 class FormulaError(str):
@@ -21,9 +22,15 @@ class FormulaError(str):
 
 
 def value_of(cell: Any) -> Any:
-    """The value of a cell; None for #N/A, with which a formula says that a value is missing."""
+    """The value of a cell; None for #N/A, with which a formula says that a value is missing.
+
+    A cell holds characters that XML does not have by their codes, such as _x000D_ for a carriage return.
+    """
+    # Slow import, needed only for spreadsheets.
+    from openpyxl.utils.escape import unescape
+
     if cell.data_type != "e":
-        return cell.value
+        return unescape(cell.value) if isinstance(cell.value, str) else cell.value
     return None if cell.value == "#N/A" else FormulaError(cell.value)
 
 
@@ -45,60 +52,80 @@ def cell_text(value: Any) -> str | None:
 
 
 @contextmanager
-def first_sheet(path: Path) -> Iterator[tuple[str, Iterator[tuple[Any, ...]]]]:
-    """The name of the first sheet, and its rows as values; raises UserError for a file without one."""
+def sheets(path: Path, *, formulas: bool = False) -> Iterator[Sequence[Any]]:
+    """The sheets of a file, with the values of its cells or their formulas; raises UserError for a file without one."""
     # Slow import, needed only for spreadsheets.
     import openpyxl
 
     with warnings.catch_warnings():
         # About styles and extensions that do not matter here.
         warnings.simplefilter("ignore")
-        book = openpyxl.load_workbook(path, read_only=True, data_only=True)
+        book = openpyxl.load_workbook(path, read_only=True, data_only=not formulas)
     try:
         if not book.worksheets:
             raise UserError(f"{path}: no sheet with cells")
-        sheet = book.worksheets[0]
-        yield sheet.title, (tuple(map(value_of, row)) for row in sheet.iter_rows())
+        for sheet in book.worksheets:
+            # Some programs write a size that is too small.
+            sheet.reset_dimensions()
+        yield book.worksheets
     finally:
         book.close()
 
 
 def excel_dialect(path: Path) -> Dialect:
     """The dialect of a spreadsheet."""
-    with first_sheet(path) as (title, _):
-        return Dialect(format="xlsx", sheet=title)
+    with sheets(path) as (first, *others):
+        unread = [
+            sheet for sheet in others if any(value is not None for row in sheet.iter_rows(values_only=True) for value in row)
+        ]
+        return Dialect(format="xlsx", sheet=first.title, unread=tuple(sheet.title for sheet in unread))
+
+
+def formulas_of(path: Path) -> frozenset[tuple[int, int]]:
+    """The row and column, from 1, of each formula of the first sheet."""
+    with sheets(path, formulas=True) as (first, *_):
+        return frozenset((cell.row, cell.column) for row in first.iter_rows() for cell in row if cell.data_type == "f")
 
 
 def excel_rows(path: Path, source: str, wanted: Mapping[str, str]) -> Iterator[Row]:
     """Rows of the first sheet; blank rows are skipped. Raises UserError for a missing column, and the errors of openpyxl."""
     header: Sequence[str] | None = None
     number = 0
-    pick = picker([0])
-    with first_sheet(path) as (_, rows):
-        for line, values in enumerate(rows, start=1):
+    at: Sequence[int] = []
+    # Only a cell without a value makes the search necessary.
+    formulas = cache(partial(formulas_of, path))
+    with sheets(path) as (first, *_):
+        for line, cells in enumerate(first.iter_rows(), start=1):
+            values = [value_of(cell) for cell in cells]
             texts = [cell_text(value) for value in values]
-            if all(text is None for text in texts):
-                continue
             if header is None:
-                header = [text or "" for text in texts]
-                check_columns(source, header, wanted)
-                pick = picker([header.index(name) for name in wanted])
+                if any(text is not None for text in texts):
+                    header = [text or "" for text in texts]
+                    check_columns(source, header, wanted)
+                    at = [header.index(name) for name in wanted]
+                continue
+            faults = [
+                (reason, str(values[column]))
+                for name, column in zip(wanted, at, strict=True)
+                if column < len(cells) and (reason := fault(name, values[column], cells[column], formulas))
+            ]
+            if not faults and all(text is None for text in texts):
                 continue
             number += 1
-            missing: list[Any] = [None] * (len(header) - len(texts))
-            cells: Sequence[Any] = pick([*values, *missing])
-            wrong = [(reason, str(value)) for name, value in zip(wanted, cells, strict=True) if (reason := fault(name, value))]
-            if wrong:
-                yield Row(number, line, (), *wrong[0])
+            if faults:
+                yield Row(number, line, (), *faults[0])
             else:
-                yield Row(number, line, pick([*texts, *missing]))  # type: ignore[list-item]
+                yield Row(number, line, [texts[column] if column < len(texts) else None for column in at])
     if header is None:
         check_columns(source, [], wanted)
 
 
-def fault(name: str, value: Any) -> str | None:
-    """Why the value of a cell in a column is no text; None if it can be text."""
+def fault(name: str, value: Any, cell: Any, formulas: Callable[[], Collection[tuple[int, int]]]) -> str | None:
+    """Why the value of a cell in a column is no text; None if it can be text or is missing."""
     if isinstance(value, FormulaError):
         return f"the column {name!r} holds {value}, the error of a formula; correct it"
+    # The value "" of a formula has the type of a string.
+    if value is None and cell.data_type == "n" and hasattr(cell, "row") and (cell.row, cell.column) in formulas():
+        return f"the column {name!r} holds a formula without a stored value; open the file in a spreadsheet and save it"
     # A spreadsheet stores numbers as floats: 2^53 + 1 becomes 2^53.
     return inexact(name, value) if isinstance(value, int | float) and abs(value) >= EXACT else None
