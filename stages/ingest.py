@@ -64,7 +64,7 @@ def named(source: Source, settings: Ingest) -> pa.Table:
 def show_preview(settings: Ingest) -> None:
     """Print what ingest would read and drop; nothing is written. Rejected rows are shown and do not fail."""
     source = read_source(settings.model_copy(update={"rejects": MANY}))
-    table = named(source, settings)
+    table, _ = with_fixed_splits(named(source, settings), settings, source.served_by)
     dropped = dict.fromkeys(DROPPED, 0)
     kept = without_repeats(without_blanks(table, dropped, source.served_by), settings, dropped, source.served_by)
     for line in preview_lines(table, table["label"], source.reads, dropped):

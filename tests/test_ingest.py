@@ -413,6 +413,38 @@ def test_some_files_of_a_folder_and_a_preview(workspace: Project) -> None:
     assert summary(workspace)["read"]["files"] == 3
 
 
+@pytest.mark.parametrize(
+    "settings", [{"files": "*.csv"}, {"split": "column", "split_files": {"train": "a.csv", "test": "b.csv"}}]
+)
+def test_a_folder_whose_name_looks_like_a_pattern_is_the_folder_that_is_read(
+    workspace: Project, settings: dict[str, Any]
+) -> None:
+    for name in ("a", "b"):
+        workspace.write(f"data[1]/{name}.csv", GOOD[:20] if name == "a" else GOOD[20:])
+        workspace.write(f"data1/{name}.csv", extended(("of another folder", "ham")))
+    workspace.edit({"ingest.path": "data[1]", **{f"ingest.{key}": value for key, value in settings.items()}})
+    shown = workspace.stage_here("ingest", preview=True)
+    assert shown.code == 0, shown.stderr
+    assert "30 rows from " in shown.stderr
+
+
+@pytest.mark.parametrize(
+    "settings", [{"split": "time", "time_column": "day"}, {"split": "column", "split_column": "part"}], ids=["time", "column"]
+)
+def test_a_preview_of_splits_that_the_data_determines_and_of_a_single_class(
+    workspace: Project, settings: dict[str, Any]
+) -> None:
+    days, parts = [f"2026-01-{day:02d}" for day in range(1, ROWS + 1)], ["train", "test"] * (ROWS // 2)
+    workspace.write("a.csv", GOOD.assign(day=days, part=parts))
+    workspace.edit({"ingest.path": "a.csv", **{f"ingest.{key}": value for key, value in settings.items()}})
+    shown = workspace.stage_here("ingest", preview=True)
+    assert shown.code == 0, shown.stderr
+    assert f"{ROWS} messages of {ROWS} rows would stay" in shown.stdout and "fail" not in shown.stdout
+    workspace.edit({"ingest.label_map": {"ham": "x", "spam": "x"}})
+    shown = workspace.stage_here("ingest", preview=True)
+    assert "ingest would fail: it expects at least two labels, but 1 label is left" in shown.stdout
+
+
 @pytest.mark.parametrize("files", ["in/part0.csv", "in/part*.csv"])
 def test_a_zip_archive_is_read_as_the_error_advises(workspace: Project, files: str) -> None:
     sink = io.BytesIO()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -87,7 +88,7 @@ def running_ids(source: Source) -> pa.Array:
 def settings_of_splits(settings: Ingest) -> dict[str | None, Ingest]:
     """The settings of the source of each split; those of all messages, by None, if the source holds them together."""
     if settings.split_files is not None:
-        folder = settings.path.rstrip("/")
+        folder = glob.escape(settings.path.rstrip("/"))
         files = {
             split: {"path": f"{folder}/{name}"} for split, name in settings.split_files.model_dump(exclude_none=True).items()
         }
@@ -138,7 +139,7 @@ def path_of_files(settings: Ingest) -> str:
         return settings.path
     if file_path(settings.path).lower().endswith(".zip") and not Path(settings.path).is_dir():
         return f"zip://{settings.files}::{settings.path}"
-    return f"{settings.path.rstrip('/')}/{settings.files}"
+    return f"{glob.escape(settings.path.rstrip('/'))}/{settings.files}"
 
 
 def of_hub(settings: Ingest, wanted: Mapping[str, str]) -> Source:

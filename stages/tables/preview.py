@@ -72,5 +72,7 @@ def preview_lines(rows: pa.Table, labels: pa.ChunkedArray, reads: Sequence[Read]
     words = ", ".join(f"{short(name)!r} {count:,}" for name, count in ordered[:LABELS])
     more = f" and {len(ordered) - LABELS:,} more" if len(ordered) > LABELS else ""
     lines.append(f"{counted(len(ordered), 'label')}: {words}{more}" + (f"; without a label: {missing:,}" if missing else ""))
+    if len(ordered) < 2:
+        lines.append(f"ingest would fail: it expects at least two labels, but {counted(len(ordered), 'label')} is left")
     lines.append(f"would be dropped: {dropped_in_words(dropped)}")
     return lines
