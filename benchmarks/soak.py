@@ -26,6 +26,7 @@ from benchmarks.endpoint import Side, endpoint, exchange, new_messages, request
 from benchmarks.measuring import read_result, surroundings, write_result
 from benchmarks.score import deploy
 
+COMMAND = "python -m benchmarks.soak"
 SAMPLE_SECONDS = 2.0
 # The first part of the time is left out, because caches fill; the last part is as long.
 PART = 0.2
@@ -109,9 +110,9 @@ def main(options: argparse.Namespace) -> None:
         "versions": len(seen.versions),
         "mb_at_start": median_memory(seen, PART, 2 * PART),
         "mb_at_end": median_memory(seen, 1 - PART, 1),
-        **surroundings(),
     }
-    write_result("soak", {**read_result("soak"), options.name: found})
+    models = read_result("soak").get("models", {}) | {options.name: found}
+    write_result("soak", {"models": models, "command": COMMAND, **surroundings()})
     print(json.dumps(found, indent=2, sort_keys=True))
 
 

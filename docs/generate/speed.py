@@ -176,12 +176,32 @@ def endpoint(result: Result) -> list[str]:
     ]
 
 
+def soak(result: Result) -> list[str]:
+    """Failed requests and memory of the endpoint under load for minutes."""
+    rows = [
+        [
+            name,
+            *(f"{measured[key]:,.0f}" for key in ("minutes", "clients", "requests", "promotions", "failed")),
+            *(f"{measured[key]:,.1f}" for key in ("mb_at_start", "mb_at_end")),
+        ]
+        for name, measured in result["models"].items()
+    ]
+    head = ["model", "minutes", "clients", "requests", "promotions", "failed requests", "MB at the start", "MB at the end"]
+    return [
+        "Clients send messages without a break while other versions are deployed. The memory is the median of a fifth of the time,"
+        " after the first fifth and in the last one.",
+        "",
+        *table(head, rows),
+    ]
+
+
 # The file of each section, its heading and its writer.
 SECTIONS: dict[str, tuple[str, Callable[[Result], list[str]]]] = {
     "train": ("Training", training),
     "score": ("Scoring", scoring),
     "score_folder": ("Scoring a folder", folder),
     "endpoint": ("The endpoint", endpoint),
+    "soak": ("The endpoint under load", soak),
     "overhead": ("A whole run", whole_run),
     "growth": ("A million messages more", growth),
     "evaluate": ("Evaluation", evaluation),
