@@ -188,8 +188,8 @@ def soak(result: Result) -> list[str]:
     ]
     head = ["model", "minutes", "clients", "requests", "promotions", "failed requests", "MB at the start", "MB at the end"]
     return [
-        "Clients send one message after the other, with short breaks, while other versions are deployed. The memory is the median"
-        " over the second and over the last fifth of the time.",
+        "Clients send one message after the other, with short breaks, while other versions are deployed. The memory is"
+        " the median over the second and over the last fifth of the time.",
         "",
         *table(head, rows),
     ]
