@@ -769,6 +769,7 @@ def test_the_flow_deploys_and_tells(inside: Project, server: Server) -> None:
         "production_prior": manifest(inside, "0001")["production_prior"],
         "previous": None,
         "window": None,
+        "shadow": None,
         "note": "",
     }
     shown = server.artifacts_of_last_run()["deployed-model"]

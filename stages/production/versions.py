@@ -117,9 +117,9 @@ def same_decisions(manifest: Manifest, names: Iterable[str]) -> str | None:
 
 
 def never_deployed() -> list[str]:
-    """The versions on disk that were never deployed: those that were stored for a shadow."""
+    """The versions on disk that were never deployed: those that were stored for a shadow. None if the history is lost."""
     deployed = {entry["version"] for entry in history()}
-    return [name for name in version_names() if name not in deployed]
+    return [name for name in version_names() if name not in deployed] if deployed else []
 
 
 def next_name() -> str:
