@@ -9,7 +9,7 @@ Bayesian Bootstrap (1981), for the intervals.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -254,6 +254,24 @@ def on_prior(held_out: HeldOut, window: ScoredMessages, prior: np.ndarray) -> tu
     return moved, seen, again / again.sum()
 
 
+def with_intervals(
+    values: Mapping[str, np.ndarray], draws: Sequence[Mapping[str, np.ndarray]], confidence: float
+) -> dict[str, Estimated]:
+    """Each value (1,) with the percentile interval of its blocks of draws (b,), which contains the value.
+
+    Examples
+    --------
+    >>> found = with_intervals({"recall": np.array([0.5])}, [{"recall": np.array([0.6, 0.7])}], confidence=0.95)["recall"]
+    >>> found.value, found.low, round(found.high, 2)
+    (0.5, 0.5, 0.7)
+    """
+    estimated = {}
+    for name, (value,) in values.items():
+        low, high = percentile_interval(np.concatenate([block[name] for block in draws]), confidence)
+        estimated[name] = Estimated(value=float(value), low=min(low, float(value)), high=max(high, float(value)))
+    return estimated
+
+
 def estimate_performance(
     held_out: HeldOut, window: ScoredMessages, prior: np.ndarray, protocol: PerformanceProtocol
 ) -> dict[str, Estimated]:
@@ -291,8 +309,4 @@ def estimate_performance(
             performance(shares, drawn, protocol.names, protocol.costs)
             for shares, (drawn,) in prior_and_rates([held_out], window, protocol.resamples, protocol.seed)
         ]
-    estimated = {}
-    for name, (value,) in values.items():
-        low, high = percentile_interval(np.concatenate([block[name] for block in blocks]), protocol.confidence)
-        estimated[name] = Estimated(value=float(value), low=min(low, float(value)), high=max(high, float(value)))
-    return estimated
+    return with_intervals(values, blocks, protocol.confidence)

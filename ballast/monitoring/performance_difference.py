@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from ballast.evaluation.bootstrap import percentile_interval, wilson_interval
+from ballast.evaluation.bootstrap import wilson_interval
 from ballast.monitoring.estimated_performance import (
     Estimated,
     HeldOut,
@@ -16,6 +16,7 @@ from ballast.monitoring.estimated_performance import (
     floor_names,
     performance,
     prior_and_rates,
+    with_intervals,
 )
 from ballast.monitoring.label_shift import ScoredMessages
 from ballast.monitoring.quantification import design_effect
@@ -94,8 +95,4 @@ def estimate_difference(
             differences(shares, *rates)
             for shares, rates in prior_and_rates(versions, window, protocol.resamples, protocol.seed)
         ]
-    estimated = {}
-    for name, (value,) in values.items():
-        low, high = percentile_interval(np.concatenate([block[name] for block in blocks]), protocol.confidence)
-        estimated[name] = Estimated(value=float(value), low=min(low, float(value)), high=max(high, float(value)))
-    return estimated
+    return with_intervals(values, blocks, protocol.confidence)
