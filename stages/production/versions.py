@@ -117,7 +117,7 @@ def same_decisions(manifest: Manifest, names: Iterable[str]) -> str | None:
 
 
 def never_deployed() -> list[str]:
-    """The versions on disk that were never deployed: those that were stored for a shadow. None if the history is lost."""
+    """The versions on disk that were never deployed: those that were stored for a shadow; none if the history is lost."""
     deployed = {entry["version"] for entry in history()}
     return [name for name in version_names() if name not in deployed] if deployed else []
 
