@@ -25,6 +25,7 @@ from stages.production.feedback import read_labels
 from stages.store.files import read_json
 from stages.store.params import read_params
 from stages.store.project import PROJECT
+from stages.store.training_labels import training_labels
 from stages.validate import expected_prior
 from tests.project import Outcome, Project, corpus
 
@@ -145,6 +146,16 @@ def test_labels_in_another_case_are_classes_of_their_own_with_a_warning(workspac
     assert warning in done.stderr and "ingest.label_map" in done.stderr
     done, labels = ingested(workspace, respelled(corpus({"ham": 30, "spam": 30}, twins=0)))
     assert "warning" not in done.stderr and "labels" not in done.stderr
+
+
+def test_labels_that_are_the_same_number_are_classes_of_their_own_with_a_warning() -> None:
+    written = pa.chunked_array([["0", "1", "0.0", "1.0", "1", "nan", "inf", "Infinity"]], pa.large_string())
+    labels, notes = training_labels(written, None, str)
+    assert labels.equals(written)
+    alike = "'0' (1) and '0.0' (1), '1' (2) and '1.0' (1)"
+    assert notes == [f"warning: labels that look alike are different classes: {alike}; to join them, use ingest.label_map"]
+    joined = {"0": "a", "1": "b", "0.0": "a", "1.0": "b", "nan": "c", "inf": "d", "Infinity": "d"}
+    assert training_labels(written, joined, str)[1] == []
 
 
 @pytest.mark.parametrize("ending", FORMATS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Mapping
 
@@ -116,7 +117,7 @@ def joined_in_words(cleaned: Mapping[str, str], counts: Mapping[str, int]) -> li
 
 
 def alike_in_words(named: Mapping[str, str], counts: Mapping[str, int]) -> list[str]:
-    """A line that names the labels that look alike but are different classes.
+    """A line that names the labels that look alike, or are the same number, but are different classes.
 
     >>> alike_in_words({"Spam": "Spam", "spam": "spam", "ham": "ham"}, {"Spam": 2, "spam": 60, "ham": 3})
     ["warning: labels that look alike are different classes: 'Spam' (2) and 'spam' (60); to join them, use ingest.label_map"]
@@ -124,8 +125,25 @@ def alike_in_words(named: Mapping[str, str], counts: Mapping[str, int]) -> list[
     totals: dict[str, int] = {}
     for written, name in named.items():
         totals[name] = totals.get(name, 0) + counts[written]
-    groups = [" and ".join(f"{name!r} ({totals[name]:,})" for name in group) for group in look_alike(filter(None, totals))]
+    alike = look_alike(filter(None, totals))
+    alike += [group for group in same_number(totals) if group not in alike]
+    groups = [" and ".join(f"{name!r} ({totals[name]:,})" for name in group) for group in alike]
     return [f"warning: labels that look alike are different classes: {some(groups)}; to join them, use {MAP}"] if groups else []
+
+
+def same_number(labels: Iterable[str]) -> list[list[str]]:
+    """The labels that are the same finite number, each group in order.
+
+    >>> same_number(["1.0", "ham", "1", "0", "nan", "nan "])
+    [['1', '1.0']]
+    """
+    groups: dict[float, list[str]] = {}
+    for label in sorted(labels):
+        try:
+            groups.setdefault(float(label), []).append(label)
+        except ValueError:
+            continue
+    return [group for number, group in groups.items() if math.isfinite(number) and len(group) > 1]
 
 
 def visible(label: str) -> str:
