@@ -29,7 +29,7 @@ from stages.tables import delimited, labels, lines
 from stages.tables.blocks import Block, splittable
 from stages.tables.detect import BY_SOURCE, Expected
 from stages.tables.dialect import format_of_name
-from stages.tables.preview import about
+from stages.tables.preview import about, read_in_words
 from stages.tables.reader import open_table
 from stages.tables.rows import Row
 from stages.tables.training import Read, read_training
@@ -473,6 +473,32 @@ def test_one_rule_numbers_every_kind_of_fault(tmp_path: Path) -> None:
         (tmp_path / "a.csv").write_text(body + last)
         with pytest.raises(UserError, match=r"a\.csv: row 371 \(line 382\): "):
             training(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize("quoted", [False, True])
+def test_a_backslash_and_n_is_a_missing_value_and_is_counted(tmp_path: Path, quoted: bool) -> None:
+    # The second file is read a record at a time.
+    content = "text\tlabel\na\tham\n\\N\tspam\nb\t\\N\nc \\N\tN\n" + ('"d\te"\tham\n"f\ng"\t\\N\n' if quoted else "")
+    expected = [("a", "ham"), (None, "spam"), ("b", None), ("c \\N", "N")] + [("d\te", "ham"), ("f\ng", None)] * quoted
+    assert values_of(table_of(tmp_path, "a.tsv", content)[1]) == expected
+    read = training(tmp_path / "a.tsv")
+    assert list(zip(*read.table.to_pydict().values(), strict=True)) == expected
+    words = f"missing values, written as \\N: {3 if quoted else 2}, the first at {tmp_path}/a.tsv: line 3"
+    spanning = f"records that span several lines: 1, the first at {tmp_path}/a.tsv: line 7"
+    assert read_in_words(read)[1:-1] == ([words, spanning] if quoted else [words])
+    assert list(read_rows(str(tmp_path / "a.tsv"), COLUMNS))[1].text is None
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("first", ['"a, b",ham\n', '"a, b""",ham\n"c\nd",ham\n'])
+def test_a_header_within_the_rows_is_rejected(tmp_path: Path, mark: str, first: str) -> None:
+    content = f'{mark}"text",label\n{first}text,ham\nx,label\n'
+    expected = values_of(table_of(tmp_path, "a.csv", content)[1])
+    assert expected[-2:] == [("text", "ham"), ("x", "label")]
+    content += content + content.replace('"text"', "text")
+    rows = table_of(tmp_path, "a.csv", content)[1]
+    assert values_of(rows) == expected * 3
+    assert [row.reason for row in rows if row.reason] == ["the row repeats the header"] * 2
 
 
 def test_folders_and_patterns(tmp_path: Path) -> None:

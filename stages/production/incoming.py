@@ -40,7 +40,10 @@ def read_rows_of_file(
 def local_rows(
     local: Path, name: str, columns: Columns, dialect: DialectSettings | None, *, tell: bool, several: bool = False
 ) -> Iterator[Row]:
-    """The rows of a local file, see `read_rows_of_file`; `tell` prints the dialect that was detected."""
+    """The rows of a local file, see `read_rows_of_file`; `tell` prints the dialect that was detected.
+
+    What the reader remarks is always printed.
+    """
     expected = Expected(wanted=columns.wanted, dialect=dialect or DialectSettings(), setting=SETTING, several=several)
     table = open_table(local, name, expected)
     if tell:
@@ -51,3 +54,5 @@ def local_rows(
         else:
             text, id_ = row.values[0], row.number if columns.id is None else row.values[-1]
             yield Row(name, row.number, id_, text, None, row.line)
+    for words in table.remarks.in_words():
+        print(f"score: {name}: {words}", file=sys.stderr)

@@ -6,12 +6,15 @@ import io
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from itertools import count
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyarrow import csv
 
 from stages.tables.dialect import NO_DELIMITER, Dialect
+from stages.tables.remarks import NULL
 from stages.tables.rows import Row
 
 BYTE_ORDER_MARK = "\ufeff"
@@ -51,7 +54,7 @@ class Splitter:
         names = [str(at) for at in range(len(dialect.columns))]
         delimiter = SEPARATOR if dialect.delimiter == NO_DELIMITER else dialect.delimiter
         self.quote = dialect.quote
-        self.refused = ["\0", "\r"]
+        self.refused = ["\0", "\r", f"\n{BYTE_ORDER_MARK}"]
         if dialect.delimiter == NO_DELIMITER:
             self.refused.append(SEPARATOR)
         if dialect.escape == "backslash" and dialect.quote is not None:
@@ -64,7 +67,11 @@ class Splitter:
         self.converting = csv.ConvertOptions(
             column_types=dict.fromkeys(names, pa.large_string()),
             include_columns=[names[dialect.columns.index(name)] for name in wanted],
+            null_values=[NULL],
+            strings_can_be_null=True,
         )
+        # A row with these values may repeat the header.
+        self.header = wanted if dialect.header else ()
 
     def __call__(self, text: str) -> list[pa.Array] | None:
         """The wanted columns of a block of whole lines; None if its records have to be read one at a time."""
@@ -86,4 +93,8 @@ class Splitter:
         if table.num_rows != text.count("\n"):
             # It has blank lines, which are not rows.
             return None
-        return [column.combine_chunks() for column in table.columns]
+        columns = [column.combine_chunks() for column in table.columns]
+        named = [pc.equal(column, name) for column, name in zip(columns, self.header, strict=False)]
+        if named and pc.any(reduce(pc.and_, named)).as_py():
+            return None
+        return columns

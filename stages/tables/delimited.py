@@ -12,10 +12,13 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
+import pyarrow.compute as pc
+
 from ballast.io.printable import counted
-from stages.tables.blocks import Block, Splitter, splittable
+from stages.tables.blocks import BYTE_ORDER_MARK, Block, Splitter, splittable
 from stages.tables.dialect import Dialect
 from stages.tables.lines import LONGEST_LINE, TOO_LONG, Lines, LongLine
+from stages.tables.remarks import MISSING, NULL, SPANNING, Remarks
 from stages.tables.rows import Row, picker
 
 # Stand for an escaped quote and an escaped backslash while a line is parsed: lone surrogates, which no decoder gives.
@@ -132,7 +135,7 @@ def records(lines: Lines, dialect: Dialect, count: int = 0) -> Iterator[tuple[in
         yield line, fields, reason
 
 
-def delimited_parts(lines: Lines, dialect: Dialect, wanted: Sequence[str]) -> Iterator[Row | Block]:
+def delimited_parts(lines: Lines, dialect: Dialect, wanted: Sequence[str], remarks: Remarks) -> Iterator[Row | Block]:
     """The rows of a delimited file in order: blocks of them where no rule of this module applies, else one at a time."""
     found = records(lines, dialect, len(dialect.columns))
     split = Splitter(dialect, wanted) if splittable(dialect) else None
@@ -145,6 +148,9 @@ def delimited_parts(lines: Lines, dialect: Dialect, wanted: Sequence[str]) -> It
             text = lines.block()
             if (columns := split(text)) is not None:
                 block = Block(number + 1, lines.number + 1, columns)
+                for column in filter(lambda column: column.null_count, columns):
+                    first = pc.index(pc.is_null(column), True).as_py()
+                    remarks.add(MISSING, f"line {block.line + first}", column.null_count)
                 number += len(block)
                 lines.number += len(block)
                 yield block
@@ -154,19 +160,38 @@ def delimited_parts(lines: Lines, dialect: Dialect, wanted: Sequence[str]) -> It
         if record is None:
             return
         number += 1
-        yield row_of(number, record, lines, pick, len(dialect.columns))
+        row = row_of(number, record, lines, pick, dialect)
+        if len(lines.taken) > 1:
+            remarks.add(SPANNING, f"line {row.line}")
+        if None in row.values:
+            remarks.add(MISSING, f"line {row.line}", row.values.count(None))
+        yield row
 
 
 def row_of(
-    number: int, record: tuple[int, list[str], str | None], lines: Lines, pick: Callable[[Sequence[str]], Any], count: int
+    number: int,
+    record: tuple[int, list[str], str | None],
+    lines: Lines,
+    pick: Callable[[Sequence[str | None]], Any],
+    dialect: Dialect,
 ) -> Row:
-    """The row of a record; rejected if the record is malformed or has not `count` fields."""
+    """The row of a record; rejected if the record is malformed, has not one field for each column, or repeats the header."""
     line, fields, reason = record
+    count = len(dialect.columns)
     if reason is None and len(fields) > count and not any(fields[count:]):
         # A spreadsheet writes empty fields after the last column.
         fields = fields[:count]
     if reason is None and len(fields) != count:
         reason = f"malformed csv: {counted(len(fields), 'field')}, expected {count}"
+    if reason is None and dialect.header and repeats_header(fields, str(lines.taken[0]), dialect):
+        reason = "the row repeats the header"
     if reason is None:
-        return Row(number, line, pick(fields))
+        return Row(number, line, pick([None if field == NULL else field for field in fields]))
     return Row(number, line, (), reason, "".join(map(str, lines.taken)))
+
+
+def repeats_header(fields: Sequence[str], line: str, dialect: Dialect) -> bool:
+    """Whether the fields of a line are the names of the columns, as where one file was appended to another with its mark."""
+    if line.startswith(BYTE_ORDER_MARK):
+        fields = lenient_fields(line.removeprefix(BYTE_ORDER_MARK), dialect)
+    return tuple(fields) == dialect.columns

@@ -18,14 +18,15 @@ ROWS, SHOWN, LABELS = 5, 60, 50
 
 
 def dialects_in_words(reads: Sequence[Read]) -> list[str]:
-    """What was detected, one line for each dialect; a single file is named."""
+    """What was detected, one line for each dialect, and the remarks; a single file is named."""
     files: dict[str, list[str]] = {}
     for read in reads:
         for file, dialect in zip(read.places.files, read.dialects, strict=True):
             files.setdefault(dialect, []).append(file)
-    return [
+    words = [
         f"{names[0] if len(names) == 1 else counted(len(names), 'file')}: {dialect}" for dialect, names in sorted(files.items())
     ]
+    return words + [remark for read in reads for remark in read.remarks.in_words()]
 
 
 def read_in_words(read: Read) -> list[str]:

@@ -22,6 +22,7 @@ from stages.tables.excel import excel_rows
 from stages.tables.json_rows import Keys, json_lines, json_values
 from stages.tables.lines import Lines, binary_file, text_file
 from stages.tables.parquet_rows import parquet_rows
+from stages.tables.remarks import Remarks
 from stages.tables.rows import Row, check_columns
 
 # What the libraries raise for damaged files. ValueError: among others wrong digests.
@@ -35,6 +36,7 @@ class Table:
     source : its name in errors.
     several : whether the file is one of several: then an empty one has no rows, and alone it lacks its columns.
     lines : what counts the lines of a text; `total_lines` is their number after the last row was read.
+    remarks : what was counted, complete after the last row was read.
     """
 
     source: str
@@ -44,6 +46,7 @@ class Table:
     setting: str
     several: bool = False
     lines: Lines | None = field(default=None, init=False)
+    remarks: Remarks = field(default_factory=Remarks, init=False)
 
     @property
     def total_lines(self) -> int | None:
@@ -78,7 +81,7 @@ class Table:
             self.lines = lines_of(self.path, dialect)
             with self.lines.file:
                 if dialect.format == "csv":
-                    yield from delimited_parts(self.lines, dialect, names) if dialect.columns else ()
+                    yield from delimited_parts(self.lines, dialect, names, self.remarks) if dialect.columns else ()
                 else:
                     yield from json_lines(self.lines, Keys(self.source, self.wanted), names)
 

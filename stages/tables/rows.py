@@ -57,7 +57,7 @@ def is_utf8(text: str) -> bool:
     return True
 
 
-def picker(at: Sequence[int]) -> Callable[[Sequence[str]], Sequence[str]]:
+def picker(at: Sequence[int]) -> Callable[[Sequence[str | None]], Sequence[str | None]]:
     """A function that takes the fields at some positions of a record."""
     if len(at) == 1:
         position = at[0]

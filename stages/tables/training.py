@@ -22,6 +22,7 @@ from stages.tables.detect import Expected
 from stages.tables.encoding import encoding_name
 from stages.tables.files import files_at, local_copy
 from stages.tables.reader import Table, open_table
+from stages.tables.remarks import Remarks
 from stages.tables.rows import Row, excerpt, is_utf8, place
 
 BATCH_ROWS = 1 << 15
@@ -76,6 +77,7 @@ class Read:
     dialects: list[str]
     rejected: list[Rejected]
     rejected_by_reason: dict[str, int] = field(default_factory=dict)
+    remarks: Remarks = field(default_factory=Remarks)
 
     @property
     def records(self) -> int:
@@ -158,6 +160,7 @@ class Collector:
     rejected: list[Rejected] = field(default_factory=list)
     reasons: Counter[str] = field(default_factory=Counter)
     records: list[int] = field(default_factory=list)
+    remarks: Remarks = field(default_factory=Remarks)
 
     def reject(self, source: str, row: Row, reason: str, content: str) -> None:
         """Count a rejected row, and remember it if it is among the first."""
@@ -185,6 +188,7 @@ class Collector:
             numbers = np.fromiter((row.number for row in good), np.int64, len(good))
             lines = np.fromiter((row.line or 0 for row in good), np.int64, len(good))
             self.parts.append((arrays or [], np.full(len(good), at, np.int32), numbers, lines))
+        self.remarks.of_file(table.remarks, table.source)
 
     def rejected_row(self, table: Table, row: Row, *, valid: bool) -> bool:
         """Reject a malformed row, or one whose values are no `valid` text; whether it was."""
@@ -243,6 +247,7 @@ def read_training(source: str, expected: Expected, *, rejects: int = 0, sha256: 
         dialects,
         collector.rejected,
         dict(collector.reasons),
+        collector.remarks,
     )
     if (count := sum(read.rejected_by_reason.values())) > rejects:
         raise too_many(read, count, rejects, advice=bool(expected.setting))
