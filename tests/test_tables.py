@@ -31,31 +31,11 @@ from stages.tables.detect import BY_SOURCE, Expected
 from stages.tables.dialect import format_of_name
 from stages.tables.preview import about, read_in_words
 from stages.tables.reader import open_table
-from stages.tables.rows import Row
-from stages.tables.training import Read, read_training
+from stages.tables.training import read_training
+from tests.tables import COLUMNS, MANY, WANTED, spoilt, table_of, training, values_of
 
-WANTED = {"text": "ingest.text_column", "label": "ingest.label_column"}
-COLUMNS = Columns(text="text", id="label", settings=WANTED)
 ROWS = [("meeting at noon", "ham"), ("win a prize, now", "spam"), ("garden lunch", "ham")]
 CSV = 'text,label\nmeeting at noon,ham\n"win a prize, now",spam\ngarden lunch,ham\n'
-
-
-def table_of(tmp_path: Path, name: str, content: str | bytes, **expected: Any) -> tuple[str, list[Row]]:
-    """The dialect of a file in words, and its rows."""
-    path = tmp_path / name
-    path.write_bytes(content.encode() if isinstance(content, str) else content)
-    expected["dialect"] = DialectSettings(**expected.pop("dialect", {}))
-    table = open_table(path, name, Expected(**{"wanted": WANTED, **expected}))
-    rows = list(table.rows())
-    return table.dialect.in_words(), rows
-
-
-def values_of(rows: list[Row]) -> list[tuple[str | None, ...]]:
-    return [tuple(row.values) for row in rows if row.reason is None]
-
-
-def training(path: Path, **arguments: Any) -> Read:
-    return read_training(str(path), Expected(wanted=WANTED), **arguments)
 
 
 def workbook(rows: list[tuple[Any, ...]]) -> bytes:
@@ -191,25 +171,6 @@ def test_some_wrong_bytes_in_utf8_are_rejected_rows_and_no_other_encoding(tmp_pa
     assert read.rejected_by_reason == {"the column 'text' is not valid UTF-8": 1}
 
 
-def spoilt(rows: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Tweets with stray quotes: at the beginning, at the end, around words."""
-    return [
-        (f'"{text}' if at % 9 == 0 else f'{text}"' if at % 9 == 4 else f'"Great" {text}' if at % 9 == 6 else text, label)
-        for at, (text, label) in enumerate(rows)
-    ]
-
-
-MANY = [(f"message {number} of many words", "ham" if number % 3 else "spam") for number in range(360)]
-
-
-def test_stray_quotes_of_a_tsv_cost_no_row(tmp_path: Path) -> None:
-    rows = [*spoilt(MANY), ('"all in quotes"', "ham")]
-    content = "text\tlabel\n" + "".join(f"{text}\t{label}\n" for text, label in rows)
-    found, read = table_of(tmp_path, "tweets.tsv", content)
-    assert "quotes are data" in found
-    assert values_of(read) == rows
-
-
 EXTRA: list[Any] = [1, "a", 2.5, None, True, [1, "b"], {"c": 1}, 2**70, "", "2026-01-31"]
 
 
@@ -227,56 +188,6 @@ def test_other_columns_may_change_their_type(tmp_path: Path) -> None:
     read = training(folder)
     assert list(zip(*read.table.to_pydict().values(), strict=True)) == expected and read.rejected == []
     assert [(row.text, row.id) for row in read_rows(str(folder), COLUMNS)] == expected
-
-
-@pytest.mark.parametrize("header", ["text,label", '"text","label"'])
-def test_one_stray_quote_does_not_make_data_of_the_quotes_of_other_rows(tmp_path: Path, header: str) -> None:
-    rows = [*MANY[:9], ('"Great" news', "ham"), *MANY[9:]]
-    content = f"{header}\n" + "".join(f'"{text}",{label}\n' if text[0] != '"' else f"{text},{label}\n" for text, label in rows)
-    assert values_of(table_of(tmp_path, "a.csv", content)[1]) == rows
-
-
-def test_a_quoted_header_says_that_no_quoted_field_is_a_row(tmp_path: Path) -> None:
-    # Without its quotes in the header, each line of this record could be a row: two fields each.
-    content = '"text"\t"label"\n""\t"\r\t"\n'
-    assert values_of(table_of(tmp_path, "a.tsv", content.encode())[1]) == [("", "\r\t")]
-
-
-def test_stray_quotes_of_a_csv_with_quoted_fields_cost_no_row(tmp_path: Path) -> None:
-    rows = spoilt(MANY)
-    rows[10] = ("with, a comma", "ham")
-    rows[11] = ('two\nlines, and "quotes"', "spam")
-    written = {10: '"with, a comma",ham\n', 11: '"two\nlines, and ""quotes""",spam\n'}
-    content = "text,label\n" + "".join(written.get(at, f"{text},{label}\n") for at, (text, label) in enumerate(rows))
-    found, read = table_of(tmp_path, "a.csv", content)
-    assert "quote '\"'" in found
-    assert values_of(read) == rows
-    assert [row.line for row in read[10:14]] == [12, 13, 15, 16]
-
-
-def test_an_open_quote_far_from_the_next_one_swallows_nothing(tmp_path: Path) -> None:
-    rows = [(text, label) for text, label in MANY]
-    rows[5], rows[300] = ('"never closed', "ham"), ('the end"', "spam")
-    content = 'text,label\n"a, b",ham\n' + "".join(f"{text},{label}\n" for text, label in rows)
-    assert values_of(table_of(tmp_path, "a.csv", content)[1]) == [("a, b", "ham"), *rows]
-
-
-@pytest.mark.parametrize("delimiter", [",", "\t", ";"])
-def test_texts_of_several_lines_stay_whole(tmp_path: Path, delimiter: str) -> None:
-    rows = [("Dear all,\nplease read\n\nthanks, Bob", "ham"), ('one\r\n"two"\r\n', "spam"), ("plain", "ham")]
-    content = pd.DataFrame(rows, columns=["text", "label"]).to_csv(index=False, sep=delimiter)
-    assert values_of(table_of(tmp_path, "a.csv", content)[1]) == rows
-
-
-def test_quotes_escaped_by_a_backslash(tmp_path: Path) -> None:
-    rows = [('he said "on time"', "ham"), ("plain", "spam"), ('a tube of 24"', "ham"), ("C:\\new, \\d+", "ham"), ('"', "spam")]
-    escaped = "".join('"{}",{}\n'.format(text.replace('"', '\\"'), label) for text, label in rows * 3)
-    found, read = table_of(tmp_path, "spark.csv", "text,label\n" + escaped)
-    assert "escaped by a backslash" in found
-    assert values_of(read) == rows * 3
-    found, read = table_of(tmp_path, "doubled.csv", 'text,label\n"C:\\dir\\",ham\n"say ""a\\"" b",spam\nx,ham\n')
-    assert "backslash" not in found
-    assert values_of(read) == [("C:\\dir\\", "ham"), ('say "a\\" b', "spam"), ("x", "ham")]
 
 
 def test_a_file_without_a_header_follows_its_own_advice(tmp_path: Path) -> None:
@@ -484,8 +395,10 @@ def test_a_backslash_and_n_is_a_missing_value_and_is_counted(tmp_path: Path, quo
     read = training(tmp_path / "a.tsv")
     assert list(zip(*read.table.to_pydict().values(), strict=True)) == expected
     words = f"missing values, written as \\N: {3 if quoted else 2}, the first at {tmp_path}/a.tsv: line 3"
-    spanning = f"records that span several lines: 1, the first at {tmp_path}/a.tsv: line 7"
-    assert read_in_words(read)[1:-1] == ([words, spanning] if quoted else [words])
+    spanning = f"records that span several lines: 1, the first at {tmp_path}/a.tsv: line 7; set ingest.dialect.quote: none, if "
+    found = read.remarks.in_words()
+    assert found[0] == words and [line[: len(spanning)] for line in found[1:]] == [spanning] * quoted
+    assert read_in_words(read)[1:-1] == found
     assert list(read_rows(str(tmp_path / "a.tsv"), COLUMNS))[1].text is None
 
 

@@ -7,10 +7,9 @@ field and is never closed properly is data; lines that a stray quote has swallow
 from __future__ import annotations
 
 import csv
-import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow.compute as pc
 
@@ -18,68 +17,22 @@ from ballast.io.printable import counted
 from stages.tables.blocks import BYTE_ORDER_MARK, Block, Splitter, splittable
 from stages.tables.dialect import Dialect
 from stages.tables.lines import LONGEST_LINE, TOO_LONG, Lines, LongLine
-from stages.tables.remarks import MISSING, NULL, SPANNING, Remarks
+from stages.tables.remarks import DIVIDED, MISSING, NULL, SPANNING, STRAY, Remarks
 from stages.tables.rows import Row, picker
-
-# Stand for an escaped quote and an escaped backslash while a line is parsed: lone surrogates, which no decoder gives.
-QUOTE_MARK, BACKSLASH_MARK = "\ud800", "\ud801"
-ESCAPED = re.compile(r'\\(["\'\\])')
-# A longer line with a stray quote is rejected, so that the time stays linear.
-LONGEST_LENIENT = 1 << 20
-# How many unquoted delimiters beyond the first line's must be at the right places, before lines that a quoted field spans
-# count as rows. Texts contain commas often, tabs hardly ever.
-EVIDENCE = {",": 6, ";": 4, "|": 2}
+from stages.tables.stray_quotes import fields_of, lenient_fields, shielded, swallowed, unshielded
 
 
-def shielded(line: str, quote: str) -> str:
-    """A line whose escaped quotes and backslashes are replaced by marks."""
-    if "\\" not in line:
-        return line
-    return ESCAPED.sub(
-        lambda match: BACKSLASH_MARK if match[1] == "\\" else QUOTE_MARK if match[1] == quote else match[0], line
-    )
+class Record(NamedTuple):
+    """A record of delimited text.
 
-
-def unshielded(field: str, quote: str) -> str:
-    """A field with its quotes and backslashes instead of the marks."""
-    return field.replace(QUOTE_MARK, quote).replace(BACKSLASH_MARK, "\\")
-
-
-def lenient_fields(line: str, dialect: Dialect) -> list[str]:
-    r"""The fields of one line in which a quote that is not closed properly is data.
-
-    >>> lenient_fields('1,"never closed,"a, b"', Dialect(format="csv"))
-    ['1', '"never closed', 'a, b']
+    line : on which it begins. fields : none if it is malformed. reason : why it is malformed; None if it is not.
+    divided : lines between its quotes that are rows of their own, with its own line, without those that were counted before.
     """
-    line = line.rstrip("\r\n")
-    if len(line) > LONGEST_LENIENT:
-        return []
-    delimiter, quote = dialect.delimiter, dialect.quote
-    if quote is None:
-        return line.split(delimiter)
-    d, q = re.escape(delimiter), re.escape(quote)
-    pattern = re.compile(rf"{q}((?:[^{q}]|{q}{q})*+){q}(?={d}|\Z)|([^{d}]*)", re.DOTALL)
-    fields, at = [], 0
-    while (match := pattern.match(line, at)) is not None:
-        fields.append(match[2] if match[1] is None else match[1].replace(quote * 2, quote))
-        at = match.end()
-        if at >= len(line):
-            break
-        at += 1
-    return fields
 
-
-def swallowed(lines: Sequence[str | LongLine], count: int, dialect: Dialect) -> bool:
-    """Whether the lines that one record of `count` fields spans are rows of their own, which a stray quote has swallowed."""
-    if dialect.quoted_header:
-        return False
-    parts = [lenient_fields(line, dialect) if isinstance(line, str) else [] for line in lines]
-    if any(len(fields) != count for fields in parts):
-        return False
-    if any(fields[at] in values for at, values in dialect.categories for fields in parts[:-1]):
-        # A column of a handful of values, such as the label, tells rows from lines of a text.
-        return all(fields[at] in values for at, values in dialect.categories for fields in parts)
-    return (len(lines) - 1) * (count - 1) >= EVIDENCE.get(dialect.delimiter, 1)
+    line: int
+    fields: list[str]
+    reason: str | None = None
+    divided: int = 0
 
 
 def parser_of(lines: Lines, dialect: Dialect) -> Iterator[list[str]]:
@@ -99,17 +52,17 @@ def parser_of(lines: Lines, dialect: Dialect) -> Iterator[list[str]]:
     )
 
 
-def records(lines: Lines, dialect: Dialect, count: int = 0) -> Iterator[tuple[int, list[str], str | None]]:
-    """The records of a file: the line on which each begins, its fields, and why it is malformed (without fields) or None.
+def records(lines: Lines, dialect: Dialect, count: int = 0) -> Iterator[Record]:
+    """The records of a file, with the malformed ones.
 
     count : the number of fields of a record, by which lines that a stray quote has swallowed are found; 0 if it is unknown.
     """
     parser = parser_of(lines, dialect)
     backslash = dialect.quote is not None and dialect.escape == "backslash"
-    taken = lines.taken
+    taken, counted_to = lines.taken, 0
     while True:
         taken.clear()
-        line = lines.number + 1
+        line, divided = lines.number + 1, 0
         reason: str | None = None
         try:
             fields = next(parser, None)
@@ -120,10 +73,13 @@ def records(lines: Lines, dialect: Dialect, count: int = 0) -> Iterator[tuple[in
             fields, reason = [], f"malformed csv: {error}"
         if fields is None:
             return
-        if reason is not None or (len(taken) > 1 and count > 1 and swallowed(taken, count, dialect)):
+        if reason is None and len(taken) > 1 and count > 1 and swallowed(taken, count, dialect):
+            divided = lines.number - max(line - 1, counted_to)
+            counted_to = max(counted_to, lines.number)
+        if reason is not None or divided:
             first = lines.all_but_first_again()
             if reason != TOO_LONG:
-                lenient = lenient_fields(shielded(first, dialect.quote or '"') if backslash else first, dialect)
+                lenient = fields_of(first, dialect)
                 # The row itself may still be whole: its quote is data.
                 if reason is None or (count and len(lenient) == count):
                     fields, reason = lenient, None
@@ -132,7 +88,7 @@ def records(lines: Lines, dialect: Dialect, count: int = 0) -> Iterator[tuple[in
             continue
         if backslash:
             fields = [unshielded(field, dialect.quote or '"') for field in fields]
-        yield line, fields, reason
+        yield Record(line, fields, reason, divided)
 
 
 def delimited_parts(lines: Lines, dialect: Dialect, wanted: Sequence[str], remarks: Remarks) -> Iterator[Row | Block]:
@@ -141,6 +97,8 @@ def delimited_parts(lines: Lines, dialect: Dialect, wanted: Sequence[str], remar
     split = Splitter(dialect, wanted) if splittable(dialect) else None
     pick = picker([dialect.columns.index(name) for name in wanted])
     number = 0
+    if dialect.stray is not None:
+        remarks.add(STRAY, f"line {dialect.stray[1]}", dialect.stray[0])
     if dialect.header:
         next(found, None)
     while True:
@@ -160,6 +118,8 @@ def delimited_parts(lines: Lines, dialect: Dialect, wanted: Sequence[str], remar
         if record is None:
             return
         number += 1
+        if record.divided:
+            remarks.add(DIVIDED, f"line {record.line}", record.divided)
         row = row_of(number, record, lines, pick, dialect)
         if len(lines.taken) > 1:
             remarks.add(SPANNING, f"line {row.line}")
@@ -170,13 +130,13 @@ def delimited_parts(lines: Lines, dialect: Dialect, wanted: Sequence[str], remar
 
 def row_of(
     number: int,
-    record: tuple[int, list[str], str | None],
+    record: Record,
     lines: Lines,
     pick: Callable[[Sequence[str | None]], Any],
     dialect: Dialect,
 ) -> Row:
     """The row of a record; rejected if the record is malformed, has not one field for each column, or repeats the header."""
-    line, fields, reason = record
+    line, fields, reason, _ = record
     count = len(dialect.columns)
     if reason is None and len(fields) > count and not any(fields[count:]):
         # A spreadsheet writes empty fields after the last column.

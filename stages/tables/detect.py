@@ -9,28 +9,27 @@ import io
 import re
 import zipfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
 from ballast.exceptions import UserError, short
 from stages.store.data_sections import DialectSettings
-from stages.tables.delimited import records, swallowed
-from stages.tables.dialect import FORMATS, NO_DELIMITER, TABS, Dialect, Escape, Format, endings, format_of_name
+from stages.tables.delimited import records
+from stages.tables.detect_quotes import detect_escape, header_and_rows_are_quoted, is_as_written, lines_of, stray_quotes
+from stages.tables.dialect import FORMATS, NO_DELIMITER, TABS, Dialect, Format, endings, format_of_name
 from stages.tables.encoding import detect_encoding, encoding_name
 from stages.tables.excel import excel_dialect
+from stages.tables.forms import forms_of
 from stages.tables.json_rows import parsed
-from stages.tables.lines import MAGIC, Lines, LongLine, binary_file, compression_of, text_file
+from stages.tables.lines import MAGIC, Lines, LongLine, binary_file, compression_of
 from stages.tables.rows import UNNAMED, is_utf8
 
 DELIMITERS = (",", ";", "\t", "|")
 SAMPLE_LINES, SAMPLE_CHARACTERS = 500, 1 << 20
 PREAMBLE = re.compile(r'^\ufeff?"?sep=(.)"?\s*$')
 COLUMN_NUMBER = re.compile(rf"{UNNAMED}[1-9][0-9]*")
-SCAN_BYTES = 1 << 20
-# A column holds categories such as labels if it has at most so many values, and each occurs so often on average.
-FEW, OFTEN = 50, 5
 # What `ingest.source` may name, and the first bytes of files that are none of them.
 BY_SOURCE: dict[str, Format] = {
     "csv": "csv", "tsv": "csv", "jsonl": "json", "json": "json", "parquet": "parquet", "xlsx": "xlsx"
@@ -129,15 +128,6 @@ def refuse_binary(source: str, path: Path, compression: str, format_name: str) -
             raise UserError(f"{source}: {words}; it was read as {format_name}")
 
 
-def lines_of(path: Path, dialect: Dialect) -> Lines:
-    """The lines of a file, without a line `sep=;` before the header."""
-    newline = "" if dialect.format == "csv" else "\n"
-    lines = Lines(text_file(binary_file(path, dialect.compression), newline, dialect.encoding))
-    if dialect.preamble:
-        next((line for line in lines if line.strip()), None)
-    return lines
-
-
 def is_one_document(path: Path, dialect: Dialect) -> bool:
     """Whether JSON is an array, or objects that span lines, and not one object per line."""
     lines = lines_of(path, dialect)
@@ -183,7 +173,7 @@ def sample_of(path: Path, dialect: Dialect) -> list[str]:
 def parsed_sample(sample: Sequence[str], dialect: Dialect) -> list[list[str]]:
     """The records of the first lines; malformed ones have no fields."""
     found = records(Lines(io.StringIO("".join(sample), newline="")), dialect)
-    return [fields for _, fields, _ in islice(found, SAMPLE_LINES)]
+    return [record.fields for record in islice(found, SAMPLE_LINES)]
 
 
 def detect_csv(path: Path, source: str, dialect: Dialect, expected: Expected) -> Dialect:
@@ -214,8 +204,8 @@ def detect_csv(path: Path, source: str, dialect: Dialect, expected: Expected) ->
         return best
     escape = given.escape or detect_escape(path, best)
     best = replace(best, escape=escape)
-    if given.quote is None and escape == "double" and quotes_are_data(path, best):
-        return replace(best, quote=None)
+    if given.quote is None and escape == "double" and (stray := stray_quotes(path, best)) is not None:
+        return replace(best, quote=None, stray=stray)
     return best
 
 
@@ -237,12 +227,13 @@ def with_columns(dialect: Dialect, sample: Sequence[str], source: str, expected:
     header = found[0] if found else []
     names = [COLUMN_NUMBER.fullmatch(name) for name in expected.wanted]
     by_number = all(names) and not set(expected.wanted) & set(header)
+    enclose = expected.dialect.quote == dialect.quote or is_as_written(sample, found, dialect)
     named = expected.dialect.header if expected.dialect.header is not None else not by_number
     if not named:
         lengths = Counter(len(fields) for fields in found if fields)
         count = max(lengths, key=lambda length: (lengths[length], length)) if lengths else 0
         columns = tuple(f"{UNNAMED}{number}" for number in range(1, count + 1))
-        return replace(dialect, header=False, columns=columns)
+        return replace(dialect, header=False, columns=columns, forms=forms_of(found, count), quotes_enclose=enclose)
     if not header:
         raise UserError(
             f"{source}: the first line must name the columns, but cannot be read: a quote in it is not closed"
@@ -253,71 +244,9 @@ def with_columns(dialect: Dialect, sample: Sequence[str], source: str, expected:
             f"{source}: the first line must name the columns, but it is not {encoding_name(dialect.encoding)}"
             f"{expected.advice('encoding, such as cp1252 or utf-16')}"
         )
-    quoted = dialect.delimiter.join(f"{dialect.quote}{name}{dialect.quote}" for name in header)
     return replace(
         dialect,
         columns=tuple(header),
-        categories=categories_of(found[1:], len(header)),
-        quoted_header=dialect.quote is not None and sample[0].rstrip("\r\n") == quoted,
+        forms=forms_of(found[1:], len(header)),
+        quotes_enclose=enclose or header_and_rows_are_quoted(sample, len(found) - 1, header, dialect),
     )
-
-
-def categories_of(found: Sequence[Sequence[str]], count: int) -> tuple[tuple[int, frozenset[str]], ...]:
-    """The columns with a handful of values, and these values."""
-    whole = [fields for fields in found if len(fields) == count]
-    columns = [(at, frozenset(fields[at] for fields in whole)) for at in range(count)]
-    return tuple(
-        (at, values) for at, values in columns if "" not in values and len(values) <= FEW and OFTEN * len(values) <= len(whole)
-    )
-
-
-def contains(path: Path, dialect: Dialect, text: str) -> bool:
-    """Whether a text file contains some characters."""
-    with text_file(binary_file(path, dialect.compression), "\n", dialect.encoding) as file:
-        before = ""
-        while chunk := file.read(SCAN_BYTES):
-            if text in before + chunk:
-                return True
-            before = chunk[-len(text) :]
-    return False
-
-
-def faults(path: Path, dialect: Dialect) -> Iterator[int]:
-    """The line of each record that shows that a dialect does not fit: malformed, or spanning lines that look like rows."""
-    lines, count = lines_of(path, dialect), len(dialect.columns)
-    with lines.file:
-        for line, fields, reason in records(lines, dialect):
-            if reason or (fields and len(fields) != count) or (len(lines.taken) > 1 and swallowed(lines.taken, count, dialect)):
-                yield line
-
-
-def detect_escape(path: Path, dialect: Dialect) -> Escape:
-    """How quotes are escaped: by a backslash if the file has backslashes before quotes, and fewer faults that way."""
-    quote = dialect.quote or '"'
-    if not contains(path, dialect, "\\" + quote):
-        return "double"
-    doubled = sum(1 for _ in islice(faults(path, dialect), SAMPLE_LINES))
-    backslash = sum(1 for _ in islice(faults(path, replace(dialect, escape="backslash")), SAMPLE_LINES))
-    return "backslash" if backslash < doubled else "double"
-
-
-def quotes_are_data(path: Path, dialect: Dialect) -> bool:
-    """Whether quotes are data: every line is a row that way, and most quotes that open a field do not close it."""
-    count, quote = len(dialect.columns), dialect.quote or '"'
-    if count < 2 or dialect.quoted_header or not contains(path, dialect, quote):
-        return False
-    lines, closed, stray = lines_of(path, dialect), 0, 0
-    with lines.file:
-        try:
-            for line in lines:
-                fields = line.rstrip("\r\n").split(dialect.delimiter)
-                if len(fields) != count and line.strip("\r\n"):
-                    return False
-                if quote in line:
-                    opened = [field[1:] for field in fields if field.startswith(quote)]
-                    whole = sum(field.endswith(quote) and quote not in field[:-1].replace(quote * 2, "") for field in opened)
-                    closed, stray = closed + whole, stray + len(opened) - whole
-                lines.taken.clear()
-        except LongLine:
-            return False
-    return stray >= max(1, closed)

@@ -9,6 +9,7 @@ from typing import Literal
 from ballast.exceptions import short
 from ballast.io.urls import file_path
 from stages.tables.encoding import encoding_name
+from stages.tables.forms import Form
 
 Format = Literal["csv", "json", "parquet", "xlsx"]
 Escape = Literal["double", "backslash"]
@@ -42,8 +43,10 @@ class Dialect:
     array : whether JSON is one array or a stream of objects, and not one object per line.
     sheet : the name of the sheet of a spreadsheet.
     unread : the names of its other sheets that have cells.
-    categories : the columns of csv that hold a handful of values, with these values, as the first rows show them.
-    quoted_header : whether every name of the header stands in quotes: then quotes are not data in the rows either.
+    forms : the columns of csv whose values have a form, by position, as the first rows show them.
+    stray : how many quotes show that quotes are data, and the line of the first; None if there are none, or if it was set.
+    quotes_enclose : whether it is certain that a quote at the start of a field opens it: the settings name the quote, or the
+        header and most rows have quotes.
     """
 
     format: Format
@@ -58,8 +61,9 @@ class Dialect:
     array: bool = False
     sheet: str = ""
     unread: tuple[str, ...] = ()
-    categories: tuple[tuple[int, frozenset[str]], ...] = ()
-    quoted_header: bool = False
+    forms: tuple[tuple[int, Form], ...] = ()
+    quotes_enclose: bool = False
+    stray: tuple[int, int] | None = None
 
     def in_words(self) -> str:
         r"""The dialect in one line.

@@ -16,7 +16,8 @@ from ballast.exceptions import UserError
 from stages.store.places import error_text
 from stages.tables.blocks import Block
 from stages.tables.delimited import delimited_parts
-from stages.tables.detect import Expected, detect, lines_of
+from stages.tables.detect import Expected, detect
+from stages.tables.detect_quotes import lines_of
 from stages.tables.dialect import Dialect, format_of_name
 from stages.tables.excel import excel_rows
 from stages.tables.json_rows import Keys, json_lines, json_values
@@ -46,7 +47,10 @@ class Table:
     setting: str
     several: bool = False
     lines: Lines | None = field(default=None, init=False)
-    remarks: Remarks = field(default_factory=Remarks, init=False)
+    remarks: Remarks = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.remarks = Remarks(self.setting)
 
     @property
     def total_lines(self) -> int | None:

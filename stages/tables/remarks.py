@@ -7,16 +7,21 @@ from dataclasses import dataclass, field
 # MySQL and PostgreSQL write a missing value so.
 NULL = "\\N"
 MISSING = f"missing values, written as {NULL}"
-SPANNING = "records that span several lines"
+SPANNING, DIVIDED = "records that span several lines", "lines between quotes that are read as rows"
+STRAY = "quotes that open a field and do not close it, so that quotes are data"
+IF_TEXTS = "quote to the quotes of the file, if they enclose texts"
+ADVICE = {SPANNING: "quote: none, if each line is a row", DIVIDED: IF_TEXTS, STRAY: IF_TEXTS}
 
 
 @dataclass
 class Remarks:
     """Counts of what occurs while rows are read.
 
+    setting : the key of params.yaml that overrules the dialect; empty if there is none.
     counts : by the words that state it. places : where the first one is.
     """
 
+    setting: str = ""
     counts: dict[str, int] = field(default_factory=dict)
     places: dict[str, str] = field(default_factory=dict)
 
@@ -31,12 +36,16 @@ class Remarks:
             self.add(words, f"{source}: {remarks.places[words]}", count)
 
     def in_words(self) -> list[str]:
-        r"""A line for each.
+        r"""A line for each, with the setting that changes it.
 
-        >>> remarks = Remarks()
+        >>> remarks = Remarks("ingest.dialect")
         >>> remarks.add(SPANNING, "line 12")
         >>> remarks.add(SPANNING, "line 31")
         >>> remarks.in_words()
-        ['records that span several lines: 2, the first at line 12']
+        ['records that span several lines: 2, the first at line 12; set ingest.dialect.quote: none, if each line is a row']
         """
-        return [f"{words}: {count:,}, the first at {self.places[words]}" for words, count in self.counts.items()]
+        return [
+            f"{words}: {count:,}, the first at {self.places[words]}"
+            + (f"; set {self.setting}.{ADVICE[words]}" if self.setting and words in ADVICE else "")
+            for words, count in self.counts.items()
+        ]

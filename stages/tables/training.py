@@ -226,7 +226,7 @@ def read_training(source: str, expected: Expected, *, rejects: int = 0, sha256: 
     if sha256 is not None and len(files) != 1:
         raise UserError(f"{source}: holds {len(files):,} files, but ingest.sha256 pins the bytes of one; remove it")
     expected = replace(expected, several=len(files) > 1)
-    collector = Collector(list(expected.wanted))
+    collector = Collector(list(expected.wanted), remarks=Remarks(expected.setting))
     dialects, lines = [], []
     for shown, path in files.items():
         with local_copy(system, path, shown) as local:
