@@ -103,6 +103,7 @@ BAD_TIMES = {
         "row 5 (line 6) has the time '2024-01-31T10:00:00Z', a date and time with an offset, but",
     ),
     "milliseconds": (["1706704496000"], "row 5 (line 6) has the time '1706704496000'"),
+    "a date and hour without separators": (["2024013112"], "row 5 (line 6) has the time '2024013112'"),
     "a date without separators": (["20240131"], "row 5 (line 6) has the time '20240131'"),
 }
 

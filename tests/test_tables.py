@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import codecs
 import gzip
 import io
 import json
@@ -150,14 +151,40 @@ def test_kaggle_spam_in_latin1_with_columns_without_a_name(tmp_path: Path) -> No
         ("latin-1", "Grüße aus Köln, Straße für Ärzte", "Windows-1252 (Latin-1)"),
         ("cp1251", "Привет, как дела? Сегодня вечером мы идём в кино с друзьями", "Windows-1251"),
         ("gb18030", "你好,我们今天晚上去看电影,请告诉我你什么时候有时间", "gb"),
+        ("gbk", "你好，我的包裹什么时候到？谢谢", "gb18030"),
+        ("cp1252", "Où est mon colis\nGrüße aus Köln\nEl señor está aquí\nNão, às três\nPåske på ø", "Windows-1252 (Latin-1)"),
         ("utf-8", "café, 垃圾, спам", "UTF-8"),
     ],
 )
 def test_encodings_are_detected_and_named(tmp_path: Path, encoding: str, text: str, words: str) -> None:
-    rows = [(f"{text} {number}", "ham") for number in range(30)]
+    rows = [(f"{line} {number}", "ham") for number in range(30) for line in text.splitlines()]
     content = "text\tlabel\n" + "".join(f"{text}\t{label}\n" for text, label in rows)
     found, read = table_of(tmp_path, "a.tsv", content.encode(encoding))
-    assert words in found and values_of(read) == rows
+    assert words in found and "uncertain" not in found and values_of(read) == rows
+
+
+@pytest.mark.parametrize(
+    ("encoding", "text", "detected"),
+    [
+        ("cp1250", "Dobrý den, můžete mi říct, kdy přijde zásilka? Děkuji", True),
+        ("iso8859_2", "Dzień dobry, proszę o pomoc, zażółć gęślą jaźń", False),
+        ("cp1250", "Jó napot, nem működik a készülék, kérem segítsenek, tűrő", True),
+        ("cp1250", "Bună ziua, vă rog să îmi spuneţi când ajunge coletul, mulţumesc", True),
+        ("cp1254", "Merhaba, kargom hâlâ gelmedi, şikayet etmek istiyorum, teşekkürler, ığdır", False),
+        ("cp1257", "Labdien, kad pienāks mans sūtījums? Paldies, ļoti gaidu, šķiet", False),
+        ("iso8859_15", "Das kostet 5 € und ist schön, œuvre", False),
+        ("cp850", "Guten Tag, wo bleibt mein Paket? Grüße aus München, schöne Straße", True),
+        ("cp932", "こんにちは、荷物はいつ届きますか。ありがとう", False),
+    ],
+)
+def test_an_uncertain_encoding_is_named_with_the_others(tmp_path: Path, encoding: str, text: str, detected: bool) -> None:
+    rows = [(f"{text} {number}", "ham") for number in range(30)]
+    content = ("text\tlabel\n" + "".join(f"{text}\t{label}\n" for text, label in rows)).encode(encoding)
+    found, read = table_of(tmp_path, "a.tsv", content)
+    assert "(uncertain, perhaps " in found and "set dialect.encoding)" in found
+    assert (values_of(read) == rows) is detected and (detected or codecs.lookup(encoding).name in found)
+    found, read = table_of(tmp_path, "a.tsv", content, dialect={"encoding": encoding})
+    assert "uncertain" not in found and values_of(read) == rows
 
 
 def test_some_wrong_bytes_in_utf8_are_rejected_rows_and_no_other_encoding(tmp_path: Path) -> None:
@@ -339,6 +366,7 @@ def archive(**files: str) -> bytes:
         ("a.xls", b"\xd0\xcf\x11\xe0", "is an old Excel file; save it as .xlsx or .csv"),
         ("a.csv.gz", gzip.compress(CSV.encode(), mtime=0)[:-10], "cannot be read as csv: Compressed file ended"),
         ("a.csv.gz", gzip.compress(CSV.encode(), mtime=0)[:30] + b"x" * 30, "cannot be read as csv: "),
+        ("a.csv.gz", gzip.compress(gzip.compress(CSV.encode()), mtime=0), "is compressed twice, with gzip and gzip"),
         ("a.csv.zst", pa.compress(CSV.encode(), "zstd", asbytes=True)[:-9], "cannot be read as csv"),
         ("a.parquet.gz", gzip.compress(parquet_bytes(text=["a"]), mtime=0), "gzip; parquet is read only uncompressed"),
         ("a.json", '[{"text": "a", "label": "b"},\n{"text" "c"}]', "a.json: row 2 (line 2): invalid JSON: Expecting ':'"),

@@ -18,7 +18,8 @@ KINDS = {
     "a date": f"{DAY}$",
     "a date and time": f"{DAY}{CLOCK}$",
     "a date and time with an offset": f"{DAY}{CLOCK}(Z|[+-]\\d{{2}}:?\\d{{2}})$",
-    "epoch seconds": r"^\d{9,11}([.]\d{1,9})?$",
+    # From 1973 to 2033: 2024013112 is more likely a day with its hour.
+    "epoch seconds": r"^1?\d{9}([.]\d{1,9})?$",
 }
 EXPECTED = (
     "expected one kind of time in all rows: 2024-01-31, 2024-01-31 12:34:56, 2024-01-31T12:34:56Z or +02:00, or epoch seconds"

@@ -23,7 +23,7 @@ from stages.tables.encoding import detect_encoding, encoding_name
 from stages.tables.excel import excel_dialect
 from stages.tables.forms import forms_of
 from stages.tables.json_rows import parsed
-from stages.tables.lines import MAGIC, Lines, LongLine, binary_file, compression_of
+from stages.tables.lines import Lines, LongLine, binary_file, compression_of
 from stages.tables.rows import UNNAMED, is_utf8
 
 DELIMITERS = (",", ";", "\t", "|")
@@ -72,8 +72,9 @@ def detect(path: Path, source: str, expected: Expected) -> Dialect:
             )
         return excel_dialect(path) if format_name == "xlsx" else Dialect(format="parquet")
     refuse_binary(source, path, compression, format_name)
-    encoding = expected.dialect.encoding or detect_encoding(path, compression, json=format_name == "json")
-    dialect = Dialect(format=format_name, compression=compression, encoding=encoding)
+    given = expected.dialect.encoding
+    encoding, others = (given, ()) if given else detect_encoding(path, compression, json=format_name == "json")
+    dialect = Dialect(format=format_name, compression=compression, encoding=encoding, other_encodings=others)
     if format_name == "json":
         return replace(dialect, array=is_one_document(path, dialect))
     return detect_csv(path, source, dialect, expected)
@@ -122,10 +123,14 @@ def refuse_binary(source: str, path: Path, compression: str, format_name: str) -
         (PARQUET, "is a parquet file; rename it to end in .parquet, or set ingest.source: parquet"),
         (ZIP, "is a zip archive or a spreadsheet; if Excel opens it, rename it to end in .xlsx, else unpack it"),
         (OLD_EXCEL, "is an old Excel file; save it as .xlsx or .csv"),
-        *((magic, f"is compressed with {name}") for name, magic in MAGIC.items() if compression == "none"),
     ):
         if head.startswith(magic):
             raise UserError(f"{source}: {words}; it was read as {format_name}")
+    if (inner := compression_of(head)) != "none":
+        words = (
+            f"is compressed with {inner}" if compression == "none" else f"is compressed twice, with {compression} and {inner}"
+        )
+        raise UserError(f"{source}: {words}; it was read as {format_name}; unpack it once")
 
 
 def is_one_document(path: Path, dialect: Dialect) -> bool:

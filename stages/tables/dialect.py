@@ -35,6 +35,7 @@ NO_DELIMITER = "\ud802"
 class Dialect:
     """How the rows of a file are written.
 
+    other_encodings : those that are possible, too, if the encoding is uncertain.
     quote : the quote character of csv; None if quotes are data.
     escape : how a quote is written within quotes: twice, or after a backslash.
     header : whether the first line names the columns.
@@ -52,6 +53,7 @@ class Dialect:
     format: Format
     compression: str = "none"
     encoding: str = "utf-8"
+    other_encodings: tuple[str, ...] = ()
     delimiter: str = ","
     quote: str | None = '"'
     escape: Escape = "double"
@@ -79,7 +81,8 @@ class Dialect:
         if self.format == "xlsx":
             others = f"; other sheets are not read: {short(', '.join(map(repr, self.unread)))}" if self.unread else ""
             return f"xlsx, sheet {short(self.sheet)!r}{others}"
-        encoding = f"{compression}, {encoding_name(self.encoding)}"
+        perhaps = f" (uncertain, perhaps {' or '.join(self.other_encodings)}: if texts look wrong, set dialect.encoding)"
+        encoding = f"{compression}, {encoding_name(self.encoding)}{perhaps if self.other_encodings else ''}"
         if self.format == "json":
             return f"json ({'an array of objects' if self.array else 'one object per line'}){encoding}"
         delimiter = "one column" if self.delimiter == NO_DELIMITER else f"delimiter {self.delimiter!r}"

@@ -22,15 +22,25 @@ MARKS = {
 # Bytes at the beginning in which UTF-16 without a mark has a NUL at every second place: a header is mostly ASCII.
 HEAD = 16
 UNDECODABLE, NOT_ASCII = re.compile("[\udc80-\udcff]"), re.compile("[^\x00-\x7f\udc80-\udcff]")
-# What Western European texts have beside ASCII. In other languages, letters beyond ASCII stand next to each other.
-WESTERN = re.compile(r"[À-ÖØ-öø-ÿŒœŠšŽžŸ€£¥§°«»“”‘’‚„–—…•´`©®™½¼¾¿¡ºª²³·\u00a0]")
-RUN = re.compile(r"[À-ÖØ-öø-ÿ]{3,}")
-LEAST_WESTERN = 0.95
+# Letters beyond ASCII of the languages that Windows-1252 is mostly used for: French, German, Spanish, Catalan, Portuguese,
+# Italian, Danish with Norwegian and Swedish, Estonian with Finnish, Dutch.
+LANGUAGES = [
+    *map(frozenset, ("àâæçéèêëîïôœùûüÿ", "äöüßé", "áéíñóúüçºª", "àèéíïòóúüç", "áâãàçéêíóôõúüºª", "àèéìíîòóùúºª")),
+    *map(frozenset, ("áäåæéöøü", "äöõüšž", "áéëèêïíóöôúüç")),
+]
+# Symbols of Windows-1252 within a word are letters of another encoding.
+SYMBOLS = re.compile(r"[€£¥§°«»“”‘’‚„–—…•´`©®™½¼¾²³¹·¿¡\u00a0]")
+WITHIN = re.compile(r"[£¥§°©®½¼¾²³¹](?=[^\W\d_])|(?<=[^\W\d_])[¿¡]")
+LEAST_WESTERN = 0.97
 # Encodings that charset-normalizer may choose: none of them hides a line end within another character.
 OLDER = [
-    *(f"cp{number}" for number in (1250, 1251, 1252, 1253, 1254, 1255, 1256, 1257, 1258, 874, 932, 949)),
-    *("koi8_r", "big5", "gb18030", "shift_jis", "euc_jp", "euc_kr", "iso8859_2", "iso8859_5", "iso8859_7"),
+    *(f"cp{number}" for number in (1250, 1251, 1252, 1253, 1254, 1255, 1256, 1257, 1258, 850, 866, 874, 932, 949)),
+    *("koi8_r", "big5", "gb18030", "shift_jis", "euc_jp", "euc_kr", "iso8859_5", "iso8859_7", "mac_roman"),
+    *("iso8859_2", "iso8859_9", "iso8859_15"),
 ]
+# By charset-normalizer, another encoding is possible if its text has at most so much more chaos than the best, and at least so
+# much of its coherence.
+CHAOS, COHERENCE, MOST_ALTERNATIVES = 0.1, 0.7, 5
 NAMES = {"utf-8": "UTF-8", "utf-16": "UTF-16", "utf-16-le": "UTF-16", "utf-16-be": "UTF-16", "utf-32": "UTF-32"}
 
 
@@ -59,32 +69,49 @@ def marked(head: bytes) -> str | None:
 
 
 def is_western(text: str) -> bool:
-    """Whether text that was decoded as Windows-1252 looks like a Western European language."""
-    beyond = NOT_ASCII.findall(text)
-    return len(WESTERN.findall(text)) >= LEAST_WESTERN * len(beyond) and 10 * len(RUN.findall(text)) <= len(beyond)
+    """Whether text that was decoded as Windows-1252 has in each line letters of one Western European language.
+
+    >>> is_western("Grüße für 5 €"), is_western("Dobrý den, kdy pøijde zásilka"), is_western("moja córka idzie spaæ, bo pó¼no")
+    (True, False, False)
+    """
+    known = total = 0
+    for line in text.lower().split("\n"):
+        letters = NOT_ASCII.findall(SYMBOLS.sub("", line))
+        known += max(sum(letter in language for letter in letters) for language in LANGUAGES)
+        total += len(letters) + len(WITHIN.findall(line))
+    return known >= LEAST_WESTERN * total
 
 
-def older_encoding(sample: bytes) -> str:
-    """The encoding of lines that are not UTF-8."""
+def older_encoding(sample: bytes) -> tuple[str, tuple[str, ...]]:
+    """The encoding of lines that are not UTF-8, and others that are possible; none if the evidence is clear."""
     import charset_normalizer
 
     western = sample.decode("cp1252", "replace")
     if "\ufffd" not in western and is_western(western):
-        return "cp1252"
+        return "cp1252", ()
     # A mark would be the first character of a file, not of a sample.
-    best = charset_normalizer.from_bytes(sample, cp_isolation=OLDER, preemptive_behaviour=False).best()
-    return codecs.lookup(best.encoding).name if best is not None else "cp1252" if "\ufffd" not in western else "utf-8"
+    matches = charset_normalizer.from_bytes(sample, cp_isolation=OLDER, preemptive_behaviour=False)
+    if (best := matches.best()) is None:
+        return ("utf-8", ()) if "\ufffd" in western else ("cp1252", ("cp1250", "cp1254", "cp1257"))
+    texts, others = {str(best)}, []
+    for match in matches:
+        plausible = match.chaos <= best.chaos + CHAOS and match.coherence >= COHERENCE * best.coherence
+        if plausible and str(match) not in texts:
+            texts.add(str(match))
+            others.append(codecs.lookup(match.encoding).name)
+    return codecs.lookup(best.encoding).name, tuple(others[:MOST_ALTERNATIVES])
 
 
-def detect_encoding(path: Path, compression: str, *, json: bool = False) -> str:
-    """The encoding of a text file, as Python names it.
+def detect_encoding(path: Path, compression: str, *, json: bool = False) -> tuple[str, tuple[str, ...]]:
+    """The encoding of a text file, as Python names it, and others that are possible.
 
-    A file is UTF-8 if at least a third of its characters beyond ASCII are UTF-8; the rows with other bytes are then rejected.
+    A file is UTF-8 if at least a third of its characters beyond ASCII are UTF-8 and in lines without other bytes; lines with
+    other bytes are then rejected rows.
     """
     with binary_file(path, compression) as file:
         head = file.read(HEAD)
     if encoding := marked(head):
-        return encoding
+        return encoding, ()
     valid = invalid = 0
     sample = b""
     decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
@@ -95,11 +122,15 @@ def detect_encoding(path: Path, compression: str, *, json: bool = False) -> str:
                 continue
             bad = len(UNDECODABLE.findall(text))
             invalid += bad
-            valid += len(NOT_ASCII.findall(text)) if bad else len(block) - len(text)
-            if bad and len(sample) < SAMPLE_BYTES:
+            if not bad:
+                valid += len(block) - len(text)
+                continue
+            # Pairs of bytes of other encodings are UTF-8 by chance.
+            valid += sum(len(NOT_ASCII.findall(line)) for line in text.split("\n") if not UNDECODABLE.search(line))
+            if len(sample) < SAMPLE_BYTES:
                 lines = [line for line in block.split(b"\n") if not line.isascii()]
                 sample += b"\n".join(lines)[: SAMPLE_BYTES - len(sample)]
     invalid += len(decoder.decode(b"", final=True))
     if json or invalid == 0 or not sample or 2 * valid >= invalid:
-        return "utf-8"
+        return "utf-8", ()
     return older_encoding(sample)
