@@ -10,7 +10,8 @@ import json
 import lzma
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from stages.tables.detect import BY_SOURCE, Expected
 from stages.tables.dialect import format_of_name
 from stages.tables.preview import about, read_in_words
 from stages.tables.reader import open_table
+from stages.tables.remarks import DIVIDED, STRAY
 from stages.tables.training import read_training
 from tests.tables import COLUMNS, MANY, WANTED, spoilt, table_of, training, values_of
 
@@ -227,6 +229,13 @@ def test_a_file_without_a_header_follows_its_own_advice(tmp_path: Path) -> None:
     found, rows = table_of(tmp_path, "a.csv", content, wanted=wanted, dialect={"header": False})
     assert "no header (2 columns)" in found and rows[1].values == ("win", "spam")
     assert [(row.number, row.line) for row in rows] == [(1, 1), (2, 2)]
+
+
+def test_a_carriage_return_within_a_text_ends_no_line(tmp_path: Path) -> None:
+    content = 'text,label\r\na\rb,ham\r\n"c\rd",spam\r\ne,ham\r\n'
+    assert values_of(table_of(tmp_path, "a.csv", content)[1]) == [("a\rb", "ham"), ("c\rd", "spam"), ("e", "ham")]
+    rows = table_of(tmp_path, "a.csv", "text\na\rb\nc\n", wanted={"text": "ingest.text_column"})[1]
+    assert values_of(rows) == [("a\rb",), ("c",)] and [row.line for row in rows] == [2, 3]
 
 
 def test_one_column_has_no_delimiter(tmp_path: Path) -> None:
@@ -548,6 +557,18 @@ def written(rows: list[tuple[str, str]], form: str) -> tuple[str, bytes]:
             "bar": ("|", "utf-8"),
         }[detail]
         return "a.csv", frame.to_csv(index=False, sep=delimiter, quoting=1, lineterminator="\n").encode(encoding)
+    if kind == "minimal":
+        compressions: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
+            "comma": (",", bytes),
+            "semicolon": (";", bz2.compress),
+            "tab": ("\t", lzma.compress),
+            "bar": ("|", partial(pa.compress, codec="zstd", asbytes=True)),
+        }
+        delimiter, compress = compressions[detail]
+        return "a.csv", compress(frame.to_csv(index=False, sep=delimiter, lineterminator="\r\n").encode())
+    if kind == "backslash":
+        escaped = frame.map(lambda text: '"{}"'.format(text.replace("\\", "\\\\").replace('"', '\\"')))
+        return "a.csv", "".join(f"{text},{label}\n" for text, label in [("text", "label"), *escaped.to_numpy()]).encode()
     if kind == "lines":
         return "a.jsonl", "".join(json.dumps(dict(zip(frame, row, strict=True))) + "\n" for row in rows).encode()
     if kind == "array":
@@ -562,6 +583,21 @@ def test_hostile_texts_come_back_exactly_in_both_readers(tmp_path: Path, rows: l
     assert values_of(table_of(tmp_path, name, content)[1]) == rows
     assert [(row.text, row.id) for row in read_rows(str(tmp_path / name), COLUMNS)] == rows
     read = training(tmp_path / name)
+    assert list(zip(*read.table.to_pydict().values(), strict=True)) == rows
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=CELLS, form=st.sampled_from(["minimal comma", "minimal semicolon", "minimal tab", "minimal bar", "backslash"]))
+def test_hostile_texts_with_few_quotes_come_back_exactly_or_a_line_states_the_doubt(
+    tmp_path: Path, rows: list[tuple[str, str]], form: str
+) -> None:
+    name, content = written(rows, form)
+    (tmp_path / name).write_bytes(content)
+    dialect = DialectSettings(escape="backslash") if form == "backslash" else DialectSettings()
+    read = read_training(str(tmp_path / name), Expected(wanted=WANTED, dialect=dialect), rejects=1000)
+    assert list(zip(*read.table.to_pydict().values(), strict=True)) == rows or read.remarks.counts.keys() & {DIVIDED, STRAY}
+    expected = Expected(wanted=WANTED, dialect=dialect.model_copy(update={"quote": '"'}))
+    read = read_training(str(tmp_path / name), expected)
     assert list(zip(*read.table.to_pydict().values(), strict=True)) == rows
 
 

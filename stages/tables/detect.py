@@ -177,13 +177,15 @@ def sample_of(path: Path, dialect: Dialect) -> list[str]:
 
 def parsed_sample(sample: Sequence[str], dialect: Dialect) -> list[list[str]]:
     """The records of the first lines; malformed ones have no fields."""
-    found = records(Lines(io.StringIO("".join(sample), newline="")), dialect)
+    found = records(Lines(io.StringIO("".join(sample), newline=dialect.newline)), dialect)
     return [record.fields for record in islice(found, SAMPLE_LINES)]
 
 
 def detect_csv(path: Path, source: str, dialect: Dialect, expected: Expected) -> Dialect:
     """The dialect of delimited text."""
     given = expected.dialect
+    first = next(iter(sample_of(path, replace(dialect, newline=""))), "")
+    dialect = replace(dialect, newline="" if first.endswith("\r") else "\n")
     sample = sample_of(path, dialect)
     preamble = PREAMBLE.match(sample[0]) if sample and given.delimiter is None else None
     if preamble:

@@ -21,8 +21,8 @@ MOST_FAULTS = 500
 
 def lines_of(path: Path, dialect: Dialect) -> Lines:
     """The lines of a file, without a line `sep=;` before the header."""
-    newline = "" if dialect.format == "csv" else "\n"
-    lines = Lines(text_file(binary_file(path, dialect.compression), newline, dialect.encoding))
+    file = text_file(binary_file(path, dialect.compression), dialect.newline, dialect.encoding)
+    lines = Lines(file, newline=dialect.newline)
     if dialect.preamble:
         next((line for line in lines if line.strip()), None)
     return lines

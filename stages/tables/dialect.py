@@ -40,6 +40,7 @@ class Dialect:
     escape : how a quote is written within quotes: twice, or after a backslash.
     header : whether the first line names the columns.
     columns : the names of the columns of csv, in order.
+    newline : "" if a carriage return alone ends a line of csv, as on old Macs; else it is a character of a text.
     preamble : whether a line `sep=;` stands before the header, as spreadsheets write it.
     array : whether JSON is one array or a stream of objects, and not one object per line.
     sheet : the name of the sheet of a spreadsheet.
@@ -59,6 +60,7 @@ class Dialect:
     escape: Escape = "double"
     header: bool = True
     columns: tuple[str, ...] = ()
+    newline: str = "\n"
     preamble: bool = False
     array: bool = False
     sheet: str = ""

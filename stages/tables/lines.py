@@ -71,13 +71,15 @@ class LongLine(Exception):  # noqa: N818
 class Lines:
     """Iterates over the lines of a file; lines `taken` for a record that is malformed can be read `again`.
 
-    number : lines so far. Raises LongLine for a line longer than LONGEST_LINE, which is skipped.
+    number : lines so far. newline : "" if a carriage return alone ends a line, else a line feed.
+    Raises LongLine for a line longer than LONGEST_LINE, which is skipped.
     """
 
     file: io.TextIOBase
     taken: list[str | LongLine] = field(default_factory=list)
     again: deque[str | LongLine] = field(default_factory=deque)
     number: int = 0
+    newline: str = ""
 
     def __iter__(self) -> Lines:
         return self
@@ -99,7 +101,7 @@ class Lines:
         """
         # No longer than a line may be.
         text = self.file.read(min(BLOCK_CHARACTERS, LONGEST_LINE))
-        at = max(text.rfind("\n"), text.rfind("\r")) + 1
+        at = max(text.rfind("\n"), -1 if self.newline else text.rfind("\r")) + 1
         # Behind a carriage return, a line feed of the same line end may follow.
         last = read_line(self.file, text[at:]) if text[at:] or text.endswith("\r") else ""
         if isinstance(last, LongLine):
@@ -109,7 +111,7 @@ class Lines:
 
     def by_line(self, block: str) -> None:
         """Read the lines of a block next, one at a time."""
-        self.again.extendleft(reversed(list(io.StringIO(block, newline=""))))
+        self.again.extendleft(reversed(list(io.StringIO(block, newline=self.newline))))
 
     def all_but_first_again(self) -> str:
         """Put back all lines taken except the first, and return the first."""
