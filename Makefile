@@ -40,7 +40,7 @@ test-inputs: setup   ## try every bad input of the tests and count the failures
 	python -m benchmarks.bad_inputs
 
 test-slow: setup nodes postgresql   ## run the slow tests: killed workers, PostgreSQL, S3, Ray
-	python -m pytest -m slow
+	python -m pytest -m slow -n auto --dist loadfile --no-loadscope-reorder
 
 test-kills: setup   ## kill commands at random moments and compare their reruns: KILLS=50 SEED=1
 	python -m benchmarks.kills $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED))

@@ -26,6 +26,7 @@ from ballast.exceptions import TEMPORARY, UserError
 from ballast.io.printable import one_line, printable
 from ballast.io.urls import redact
 from flows.failures import StageFailed, escape_logs, exit_now, printable_error
+from flows.recovery.dvc_processes import DVC
 
 LAST_LINES = 20
 MAX_LINE_CHARACTERS = 2000
@@ -37,8 +38,6 @@ TRIES, TRY_AGAIN_SECONDS = 3, 30.0
 FOLDER = Path(__file__).parent
 # Without it, the commands of a killed flow continue and block those of the next run.
 DIE_WITH_PARENT = [sys.executable, "-IS", str(FOLDER / "die_with_parent.py")]
-# -P: modules of this folder must not shadow others.
-DVC = [sys.executable, "-P", str(FOLDER / "dvc_command.py")]
 
 Log = Callable[[str], object]
 
@@ -111,7 +110,7 @@ def run_dvc(
     with tempfile.TemporaryDirectory(prefix="ballast-") as temporary:
         path = Path(temporary) / "result.json"
         try:
-            run_command(stage, [*DVC, str(path), "--wait-for-lock", *arguments], log, environment, folder)
+            run_command(stage, [*DVC, "--report", str(path), "--wait-for-lock", *arguments], log, environment, folder)
         except StageFailed as failure:
             # DVC itself was killed if it reports nothing.
             if (report := read_result(path)) is None:

@@ -1,6 +1,9 @@
-"""Run a DVC command and report its outcome as JSON: `python dvc_command.py RESULT ARGUMENT...`.
+"""Run a DVC command, with a faster way to write dvc.lock: `python dvc_command.py [--report FILE] ARGUMENT...`.
 
-DVC's exit code only says that a command failed, and its messages are for people. The report holds what flows decide on:
+DVC parses and writes all of dvc.lock after each stage, which takes seconds where a run has a hundred stages. Here it writes the
+lines of that stage only; the bytes are the same.
+
+DVC's exit code only says that a command failed, and its messages are for people. The report (JSON) holds what flows decide on:
 
 ran : stages that ran, without those restored from the run cache.
 failed_stage : stage with the failed command, or null.
@@ -15,15 +18,26 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import dvc.stage.run as stage_run
 from dvc.cli import main as dvc_main
+from dvc.dvcfile import Lockfile
 from dvc.exceptions import CheckoutError
 from dvc.lock import LockError
 from dvc.stage.exceptions import StageCmdFailedError
+from dvc.stage.serialize import to_lockfile
+from dvc.utils.serialize import dumps_yaml
+
+# The first lines of a dvc.lock; each stage follows with an indent of two spaces.
+HEAD = "schema: '2.0'\nstages:\n"
+FIRST_LINE_OF_STAGE = re.compile(r"^  (?! )", re.MULTILINE)
+
+logger = logging.getLogger("dvc.dvcfile")
 
 
 class StageCommandFailed(StageCmdFailedError):  # type: ignore[misc]  # noqa: N818
@@ -83,15 +97,64 @@ def observe() -> Outcome:
     return outcome
 
 
-def main(result: Path, arguments: list[str]) -> int:
+def with_stage(lock: str, entry: str) -> str:
+    r"""The text of a dvc.lock with the entry of one stage replaced or added.
+
+    entry : a dvc.lock with that stage alone.
+
+    >>> first, second = HEAD + "  a:\n    cmd: x\n", HEAD + "  b:\n    cmd: y\n"
+    >>> both = with_stage(first, second)
+    >>> both == HEAD + "  a:\n    cmd: x\n  b:\n    cmd: y\n"
+    True
+    >>> with_stage(both, HEAD + "  a:\n    cmd: z\n") == HEAD + "  a:\n    cmd: z\n  b:\n    cmd: y\n"
+    True
+    """
+    new = entry.removeprefix(HEAD)
+    name = new.partition("\n")[0] + "\n"
+    starts = [start.start() for start in FIRST_LINE_OF_STAGE.finditer(lock)] + [len(lock)]
+    for start, end in pairwise(starts):
+        if lock.startswith(name, start):
+            return lock[:start] + new + lock[end:]
+    return lock + new
+
+
+def write_stages_only() -> None:
+    """Let the DVC commands of this process write only the lines of a stage into dvc.lock, to a temporary file first."""
+    write_all = Lockfile.dump_stages
+
+    def dump_stages(self: Any, stages: list[Any], **options: Any) -> None:
+        path = Path(self.path)
+        before = path.read_text(encoding="utf-8") if path.is_file() else ""
+        # DVC itself writes a new file, and one with more than stages.
+        if not re.fullmatch(rf"{re.escape(HEAD)}(  .*\n|\n)+", before):
+            write_all(self, stages, **options)
+            return
+        after = before
+        for stage in stages:
+            after = with_stage(after, dumps_yaml({"schema": "2.0", "stages": to_lockfile(stage, **options)}))
+        if after != before:
+            logger.info("Updating lock file '%s'", self.relpath)
+            temporary = path.with_name(f"{path.name}.partial")
+            temporary.write_text(after, encoding="utf-8")
+            temporary.replace(path)
+            self.repo.scm_context.track_file(self.relpath)
+
+    Lockfile.dump_stages = dump_stages
+
+
+def main(report: Path | None, arguments: list[str]) -> int:
     """Run DVC, write the report, and return the exit code; that of a process that a signal ended is 128 and its number."""
+    write_stages_only()
+    if report is None:
+        return int(dvc_main(arguments) or 0)
     outcome = observe()
-    report = outcome.report(int(dvc_main(arguments) or 0))
-    temporary = result.with_name(f"{result.name}.partial")
-    temporary.write_text(json.dumps(report), encoding="utf-8")
-    temporary.replace(result)
-    return int(report["exit_code"]) if report["exit_code"] >= 0 else 128 - int(report["exit_code"])
+    content = outcome.report(int(dvc_main(arguments) or 0))
+    temporary = report.with_name(f"{report.name}.partial")
+    temporary.write_text(json.dumps(content), encoding="utf-8")
+    temporary.replace(report)
+    return int(content["exit_code"]) if content["exit_code"] >= 0 else 128 - int(content["exit_code"])
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), sys.argv[2:]))
+    given = sys.argv[1:]
+    sys.exit(main(Path(given[1]), given[2:]) if given[:1] == ["--report"] else main(None, given))

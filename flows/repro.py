@@ -17,6 +17,7 @@ import psutil  # type: ignore[import-untyped]
 from ballast.cli import parser, run
 from flows.prepared_python import is_useful, prepared_python
 from flows.recovery.cleanup import recover
+from flows.recovery.dvc_processes import DVC
 from flows.recovery.lock_backup import PAUSE_SECONDS, back_up_written
 from flows.settings import check_before_dvc
 
@@ -51,7 +52,7 @@ def main(targets: list[str]) -> None:
     with ExitStack() as stack:
         path = [str(stack.enter_context(prepared_python()))] if is_useful() else []
         environment = os.environ | {"PATH": os.pathsep.join([*path, os.environ.get("PATH", os.defpath)])}
-        dvc = stack.enter_context(subprocess.Popen(["dvc", "repro", *targets], env=environment))
+        dvc = stack.enter_context(subprocess.Popen([*DVC, "repro", *targets], env=environment))
         signal.signal(signal.SIGTERM, lambda *_: terminate(dvc.pid))
         while dvc.poll() is None:
             with suppress(subprocess.TimeoutExpired):

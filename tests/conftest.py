@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from playwright.sync_api import Browser
 
 from flows.prepared_python import prepared_python
+from flows.recovery.dvc_processes import DVC
 from tests import project as projects
 from tests.browser import HOSTILE, HOSTILE_TEXT, PHONE, Watched, chromium, watched
 from tests.prepared_python import IN_TESTS
@@ -43,8 +45,11 @@ def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def quick_python() -> Iterator[Path]:
-    """A folder with a python whose stages need not import their libraries, for projects in which many stages run."""
+    """A folder with a python whose stages need not import their libraries, and the `dvc` of `make repro`."""
     with prepared_python(IN_TESTS, wait=True) as folder:
+        command = folder / "dvc"
+        command.write_text(f'#!/bin/sh\nexec {shlex.join(DVC)} "$@"\n', encoding="utf-8")
+        command.chmod(0o755)
         yield folder
 
 

@@ -79,7 +79,7 @@ def mended(checkout: Path) -> list[str]:
         (["/env/bin/python3.11", "-X", "dev", "-m", "dvc", "repro"], "dvc"),
         (["python", "-Im", "dvc"], "dvc"),
         (["/env/bin/dvc", "repro"], "dvc"),
-        (["python", "-P", "/clone/flows/dvc_command.py", "/tmp/result.json", "repro"], "dvc_command"),
+        (["python", "-P", "/clone/flows/dvc_command.py", "--report", "/tmp/result.json", "repro"], "dvc_command"),
         (["python", "-c", "pass", "dvc", "repro"], ""),
         (["python", "-m", "flows.repro", "dvc"], "repro"),
         (["python", "die_with_parent.py", "3", "dvc", "repro"], "die_with_parent"),

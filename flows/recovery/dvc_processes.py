@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -10,8 +11,10 @@ from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 
-# Programs that run DVC: its own command, and flows/dvc_command.py.
-DVC = ("dvc", "dvc_command")
+# Runs DVC. -P: modules of its folder must not shadow others.
+DVC = [sys.executable, "-P", str(Path(__file__).parents[1] / "dvc_command.py")]
+# Programs that run DVC.
+PROGRAMS = ("dvc", "dvc_command")
 # Options of Python that take a value.
 WITH_VALUE = ("-X", "-W", "--check-hash-based-pycs")
 # Largest difference between the kernel's clock of process starts and the clock of file timestamps.
@@ -49,7 +52,7 @@ def running_dvc(root: Path | None = None) -> Iterator[psutil.Process]:
     """
     for process in psutil.process_iter():
         with suppress(psutil.Error):
-            if program(process.cmdline()) not in DVC or process.status() in DEAD:
+            if program(process.cmdline()) not in PROGRAMS or process.status() in DEAD:
                 continue
             try:
                 folder = Path(process.cwd())
@@ -70,7 +73,7 @@ def is_alive(entry: Mapping[str, Any], root: Path, written: float) -> bool:
         if process.status() in DEAD or process.create_time() > written + CLOCKS_SECONDS:
             return False
         words = process.cmdline()
-        if program(words) in DVC:
+        if program(words) in PROGRAMS:
             return checkout_of(Path(process.cwd())) == root.resolve()
     except psutil.AccessDenied:
         return True
