@@ -103,8 +103,10 @@ $(VENV)/docs: $(VENV)/installed requirements-docs.lock
 	@touch $@
 
 browser:
-	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || \
-	  { echo "installing Chromium for the page tests"; apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; } || \
+	@command -v chromium-headless-shell >/dev/null || \
+	  { echo "installing Chromium for the page tests"; apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium-headless-shell >/dev/null; } || \
+	  command -v chromium >/dev/null || command -v google-chrome >/dev/null || \
+	  apt-get install -y -qq --no-install-recommends chromium >/dev/null || \
 	  playwright install --with-deps chromium || playwright install chromium
 
 postgresql:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import Browser, Page, Route, sync_playwright
+
+from stages.pages.browsers import installed_browser
 
 DESKTOP, PHONE = (1280, 900), (390, 844)
 # Each would set `broken` if any page took it for more than text.
@@ -50,11 +51,10 @@ CONTRAST = """
 
 @contextlib.contextmanager
 def chromium(*more: str) -> Iterator[Browser]:
-    """Chromium: the system's, else the one that `playwright install` brought; with more flags if wanted."""
-    executable = shutil.which("chromium") or shutil.which("google-chrome")
+    """The installed Chromium or, without one, Playwright's; with more flags if wanted."""
     flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", *more]
     with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=executable, args=flags)
+        launched = playwright.chromium.launch(executable_path=installed_browser(), args=flags)
         yield launched
         launched.close()
 

@@ -86,10 +86,10 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Built:
 
 @pytest.fixture(scope="session")
 def eight(tmp_path_factory: pytest.TempPathFactory) -> Built:
-    """The report on eight classes, with 25 techniques that have long names, and one seed."""
+    """The report on eight classes, with 14 techniques that have long names, and one seed."""
     from tests.report_project import INTENTS, build
 
-    techniques = {f"technique_with_a_long_name_{at}": "focal" for at in range(23)}
+    techniques = {f"technique_with_a_long_name_{at}": "focal" for at in range(12)}
     techniques |= {"baseline": "baseline", "majority": "majority"}
     texts = ["Where is my card?", "I want my money back", "hello"]
     return build(tmp_path_factory.mktemp("eight"), INTENTS, techniques, [0], texts)

@@ -25,7 +25,7 @@ from stages.pages.across.sentences import rarity_sentence, sentences, technique_
 from stages.pages.across.view import bar_lanes, page
 from stages.store.across_data_sets import DataSets, Published
 from tests.across_results import ENTRIES, SETS, planted
-from tests.browser import CONTRAST, DESKTOP, HOSTILE, PHONE, chromium, watched
+from tests.browser import CONTRAST, DESKTOP, HOSTILE, PHONE, watched
 
 # Demsar (2006), table 6: AUC of C4.5, with m, with cf and with both tuned, on 14 data sets.
 CLASSIFIERS = ["C4.5", "C4.5+m", "C4.5+cf", "C4.5+m+cf"]
@@ -207,12 +207,6 @@ def test_the_chapter_says_plainly_that_nothing_was_run() -> None:
         line.count("|") - line.count("\\|") for line in text.splitlines() if line.startswith("| entry") or "| focal" in line
     ]
     assert len(set(widths)) == 1
-
-
-@pytest.fixture(scope="module")
-def browser():  # type: ignore[no-untyped-def]
-    with chromium() as launched:
-        yield launched
 
 
 FIGURE = Published(

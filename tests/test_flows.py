@@ -25,7 +25,6 @@ from flows.commands import (
     LAST_LINES,
     MAX_LINE_CHARACTERS,
     run_command,
-    run_dvc,
     run_for_result,
     run_with_retries,
     stopping_commands,
@@ -352,19 +351,6 @@ def test_a_command_runs_in_this_environment_and_shows_its_progress() -> None:
     with pytest.raises(StageFailed) as failed:
         run_command("step", ["python", "-c", "raise SystemExit(4)"], shown.append)
     assert failed.value.headline == "stage step failed with exit code 4: no output"
-
-
-def test_a_dvc_command_reports_what_ran_and_files_in_use_are_transient(repository: StandIn) -> None:
-    for name in ("ingest", "sample@a-0"):
-        repository.on(name, "true")
-    repro = ["repro", "--single-item", "ingest"]
-    assert run_dvc("ingest", repro, print, folder=repository.folder) == ["ingest"]
-    assert run_dvc("ingest", repro, print, folder=repository.folder) == []
-    in_use = {"write": {str(repository.folder / "data.txt"): {"pid": os.getpid(), "cmd": "dvc repro"}}, "read": {}}
-    repository.write(".dvc/tmp/rwlock", json.dumps(in_use).encode())
-    with pytest.raises(StageFailed) as failed:
-        run_dvc("sample", ["repro", "--single-item", "sample@a-0"], print, folder=repository.folder)
-    assert (failed.value.code, failed.value.transient, repository.steps[2:]) == (75, True, [])
 
 
 def test_a_command_returns_its_result_in_a_file() -> None:

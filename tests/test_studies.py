@@ -6,14 +6,13 @@ import contextlib
 import json
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 
 from ballast.exceptions import UserError
 from ballast.techniques import build
@@ -240,15 +239,6 @@ def test_the_main_pipeline_runs_no_study_and_takes_up_their_results(studied: Pro
         "claims"
     ]
     assert studied.repro() == set()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    executable = shutil.which("chromium") or shutil.which("google-chrome")
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox", "--disable-gpu"])
-        yield launched
-        launched.close()
 
 
 @pytest.mark.parametrize("size", [DESKTOP, PHONE])

@@ -6,7 +6,6 @@ This module is not a stage of the graph. Run it with `make readme` after a run, 
 from __future__ import annotations
 
 import re
-import shutil
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 from ballast.cli import parser, run
 from stages.pages.across.markdown import chapter
+from stages.pages.browsers import installed_browser
 from stages.pages.words import magnitude, metric_name, signed
 from stages.store.across_data_sets import read_across
 from stages.store.files import read_json, replaced
@@ -42,7 +42,6 @@ INTERVAL = "{value:.3f} [{low:.3f},\N{NO-BREAK SPACE}{high:.3f}]"
 BLOCK = re.compile(
     r"(?P<begin><!-- (?P<name>\w+): made by `?make readme`? -->)\n.*?(?P<end><!-- end of (?P=name) -->)", re.DOTALL
 )
-BROWSERS = ("chromium", "google-chrome", "chromium-browser")
 
 
 def rarest_label(board: dict[str, Any]) -> str:
@@ -269,9 +268,8 @@ def take_picture(page: Path, picture: Path) -> None:
     """Screenshot of a page's first screen at 1280 x 800."""
     from playwright.sync_api import sync_playwright
 
-    executable = next((path for name in BROWSERS if (path := shutil.which(name))), None)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=installed_browser(), args=["--no-sandbox"])
         tab = browser.new_page(viewport={"width": 1280, "height": 800})
         tab.goto(page.resolve().as_uri())
         with replaced(picture) as temporary:
