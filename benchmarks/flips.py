@@ -138,7 +138,8 @@ def commands() -> dict[str, Callable[[Project], Outcome]]:
         "evaluate": stage("evaluate", **entry),
         "resample": stage("resample", **entry, seed=0),
         "train": stage("train", **entry, seed=0),
-        "promote": stage("promote", **deploying | {"dry_run": True}),
+        # The selected model is older than the deployed one.
+        "promote": stage("promote", **deploying | {"dry_run": True, "force": True}),
         "correct": stage("promote", **deploying | {"dry_run": True, "reprior": "w1"}),
         "list": stage("promote", **deploying | {"listing": True}),
         "score": stage("score", source="incoming/w1.parquet", window="w2"),
@@ -241,16 +242,17 @@ class Flipping:
 
     def verdict(self, flip: Flip) -> str:
         """The verdict on a flip: found, harmless, silent, or unclear if the error does not say what to do about the file."""
+        if flip.command not in self.undisturbed:
+            expected, clean = self.result(flip.command, None)
+            # A command that fails anyway would hide what a flip does.
+            done(expected)
+            self.undisturbed[flip.command] = expected.stdout, clean
         outcome, files = self.result(flip.command, flip)
         if outcome.code:
             with contextlib.chdir(self.work):
                 advice = remedy(Path(flip.name))
             named = flip.name in outcome.stderr and advice in outcome.stderr
             return "found" if named and "Traceback" not in outcome.stderr else "unclear"
-        if flip.command not in self.undisturbed:
-            expected, clean = self.result(flip.command, None)
-            done(expected)
-            self.undisturbed[flip.command] = expected.stdout, clean
         stdout, clean = self.undisturbed[flip.command]
         before = file_sha256(self.project.folder / flip.name)
         # The flipped file itself differs unless the command rewrote it.

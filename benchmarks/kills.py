@@ -30,6 +30,8 @@ from tests.prepared_python import IN_TESTS
 from tests.project import Project
 
 COMMAND = "make test-kills"
+# Deploys a second version and makes the first its shadow.
+SHADOW = "python -m stages.production.promote --reprior w1 && sed -i 's/^  shadow:.*/  shadow: \"0001\"/' params.yaml"
 # The command that a flow runs for each of several trainings.
 TRAIN = "python -m flows.recovery.cleanup && exec dvc --wait-for-lock repro --single-item train@tfidf-{seed}"
 
@@ -45,13 +47,15 @@ class Scene:
     weight: int = 1
 
 
-PYTHON = ("python", "-m")
+PYTHON, SCORE = ("python", "-m"), "stages.production.score"
 SCENES = (
     # As a user runs it, except that the environment exists already.
     Scene("repro", "fresh", [("make", "-o", "setup", "repro")], "ran", 1),
     Scene("repro, two side by side", "sampled", [("sh", "-c", TRAIN.format(seed=seed)) for seed in (0, 1)], "", 1),
     Scene("promote", "ran", [(*PYTHON, "stages.production.promote")], "deployed", 2),
-    Scene("score", "deployed", [(*PYTHON, "stages.production.score", "incoming/w1.csv", "--window", "w1")], "scored", 2),
+    Scene("score", "deployed", [(*PYTHON, SCORE, "incoming/w1.csv", "--window", "w1")], "scored", 2),
+    # The deployed version scores first, then its shadow.
+    Scene("score, with a shadow", "shadowed", [(*PYTHON, SCORE, "incoming/w1.csv", "--window", "w2")], "", 2),
     # Writes the messages to label, too.
     Scene("watch", "scored", [(*PYTHON, "flows.watch", "--window", "w1")], "", 1),
     Scene("export to Label Studio", "estimated", [(*PYTHON, "stages.production.label_studio", "export", "w1")], "", 1),
@@ -67,6 +71,7 @@ STEPS = {
     "ran": ("fresh", [("dvc", "repro", "select")]),
     "sampled": ("fresh", [("dvc", "repro", "resample", "encoder")]),
     "estimated": ("scored", [(*PYTHON, "stages.production.watch", "--window", "w1")]),
+    "shadowed": ("estimated", [("sh", "-c", SHADOW)]),
     "due": ("fed", [(*PYTHON, "stages.production.watch", "--window", "w1")]),
 }
 
@@ -194,11 +199,10 @@ def try_kills(
 def result_of(counts: Mapping[str, Counter[str]], seed: int) -> dict[str, Any]:
     """The result to write for the kills so far."""
     together = {kind: sum(each[kind] for each in counts.values()) for kind in ("kills", *KINDS)}
-    kills = {f"kills of {name}": each["kills"] for name, each in counts.items()}
     return {
         "tried": together["kills"],
         "seed": seed,
-        "counts": together | kills,
+        "counts": together,
         "commands": {name: dict(each) for name, each in counts.items()},
         "command": f"KILLS={together['kills']} SEED={seed} {COMMAND}",
     }

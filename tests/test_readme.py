@@ -88,22 +88,33 @@ def test_the_short_table_has_the_best_the_reference_and_the_smallest() -> None:
 def test_the_blocks_of_what_was_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "benchmarks").mkdir()
-    for path in (PROJECT.leaderboard, Path("benchmarks/class_prior.json")):
-        (tmp_path / path).parent.mkdir(exist_ok=True)
-        (tmp_path / path).write_bytes((ROOT / path).read_bytes())
-    kills = {"tried": 50, "counts": {"kills": 50, "lost": 0}, "command": "make test-kills", "date": "2026-01-02"}
-    inputs = {"tried": 1234, "wrong": 0, "share": 0.5, "command": "pytest"}
+    (tmp_path / PROJECT.leaderboard).parent.mkdir()
+    (tmp_path / PROJECT.leaderboard).write_bytes((ROOT / PROJECT.leaderboard).read_bytes())
+    where = {"device": "CPU", "date": "2026-01-02"}
+    harm = {"lost": 0, "blocked": 0}
+    commands = {"score": {"kills": 48, **harm}, "watch": {"kills": 2, **harm}}
+    kills = {"counts": {"kills": 50, **harm}, "commands": commands, "command": "make test-kills", **where}
+    kinds = {"names": {"tried": 1234, "wrong": 1}}
+    inputs = {"counts": {"tried": 1234, "wrong": 1}, "kinds": kinds, "command": "make test-inputs", **where}
     for name, result in (("kills", kills), ("bad_inputs", inputs)):
         write_json(tmp_path / f"benchmarks/{name}.json", result)
     block = "<!-- {0}: made by {1}make readme{1} -->\n{2}\n<!-- end of {0} -->\nbetween\n"
     page = "".join(block.format(*parts, "old") for parts in (("kills", "`"), ("flips", "`"), ("inputs", "")))
-    first, second = "| counted | |\n|---|---|\n| ", "`make test-kills` (2026-01-02)"
+    kills_table = (
+        "| killed command | kills | blocked | lost |\n|---|---|---|---|\n"
+        "| score | 48 | 0 | 0 |\n| watch | 2 | 0 | 0 |\n| all | 50 | 0 | 0 |\n\n"
+        "`make test-kills` (CPU, 2026-01-02)"
+    )
+    inputs_table = (
+        "| kind | tried | wrong |\n|---|---|---|\n| names | 1,234 | 1 |\n| all | 1,234 | 1 |\n\n"
+        "`make test-inputs` (CPU, 2026-01-02)"
+    )
     new = filled(page, tables())
     assert new == "".join(
         [
-            block.format("kills", "`", f"{first}kills | 50 |\n| lost | 0 |\n\n{second}"),
+            block.format("kills", "`", kills_table),
             block.format("flips", "`", "old"),
-            block.format("inputs", "", f"{first}tried | 1,234 |\n| wrong | 0 |\n\n`pytest`"),
+            block.format("inputs", "", inputs_table),
         ]
     )
     assert filled(new, tables()) == new
