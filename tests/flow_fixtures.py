@@ -114,7 +114,7 @@ def prefect_server(home: Path) -> Iterator[Server]:
     with output.open("wb") as log:
         process = subprocess.Popen(command, env=inherited | settings, stdout=log, stderr=log, start_new_session=True)
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 600
         while True:
             assert process.poll() is None and time.monotonic() < deadline, output.read_text()
             try:

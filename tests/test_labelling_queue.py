@@ -8,7 +8,13 @@ from itertools import pairwise, permutations
 import numpy as np
 import pytest
 
-from ballast.monitoring.labelled_quality import UNLABELLED, LabelledSample, labelled_quality, response_weights
+from ballast.monitoring.labelled_quality import (
+    UNLABELLED,
+    LabelledSample,
+    labelled_quality,
+    response_weights,
+    with_held_out_mistakes,
+)
 from ballast.monitoring.labelling_queue import (
     NEIGHBOUR,
     UNUSUAL,
@@ -180,6 +186,30 @@ def test_intervals_cover_precision_and_recall_over_windows_and_are_narrower_than
     assert of_queue < 0.8 * of_random_labels
     weighted, unweighted = np.mean(errors, axis=0)
     assert abs(weighted) < 0.01 and abs(unweighted) > 0.04
+
+
+def test_intervals_cover_the_precision_of_a_model_that_is_certain_of_its_mistakes() -> None:
+    def sure(seed: int) -> tuple[np.ndarray, Scores]:
+        classes, scores = population(600, 0.2, 8, seed=seed)
+        mistaken = np.random.default_rng([seed, 1]).random(600) < 0.03
+        return np.where(mistaken, 0, classes), scores
+
+    held_out, reference = sure(99)
+    covered = []
+    for repetition in range(25):
+        classes, scores = sure(repetition)
+        truth, found = rates(classes, scores.predicted)[0], []
+        raised = with_held_out_mistakes(
+            scores.posteriors, scores.predicted, np.array([0.8, 0.2]), classes=held_out, decisions=reference.predicted
+        )
+        for own in (scores, replace(scores, posteriors=raised)):
+            queue = draw_queue(own, replace(WANTED, neighbours=0.0), repetition)
+            precision = labelled_quality(labelled(queue, classes, own), confidence=0.95, draws=200)[1].precision
+            assert precision is not None
+            found.append(precision.low <= truth <= precision.high)
+        covered.append(found)
+    of_scores, of_raised = np.mean(covered, axis=0)
+    assert of_scores < 0.6 and of_raised > 0.85
 
 
 def test_the_measured_queue_is_unbiased_covers_and_halves_the_interval_of_recall() -> None:

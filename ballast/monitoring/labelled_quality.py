@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ballast.monitoring.estimated_performance import Estimated
+from ballast.monitoring.estimated_performance import PSEUDO_MESSAGES, Estimated, confusion_rates
 
 # Draws for an interval, and the pseudo-label of the Jeffreys prior.
 DRAWS = 4000
@@ -57,6 +57,43 @@ class ClassQuality:
     recall: Estimated | None
     f1: Estimated | None
     labelled: int
+
+
+def with_held_out_mistakes(
+    posteriors: np.ndarray, predicted: np.ndarray, prior: np.ndarray, *, classes: np.ndarray, decisions: np.ndarray
+) -> np.ndarray:
+    """Posteriors (n, K) of a window that expect at least as many mistakes of each kind as held-out messages show.
+
+    Calibration fits all scores at once, so it can miss the few mistakes of which the model is certain. Nothing shows at which
+    scores the missing ones are, so they are spread evenly over the messages with the same decision.
+
+    predicted : (n,) class indices of the decisions.
+    prior : (K,) of the window.
+    classes, decisions : (m,) of the held-out messages.
+
+    Examples
+    --------
+    >>> classes = np.repeat([0, 1], [900, 100])
+    >>> raised = with_held_out_mistakes(
+    ...     np.array([[0.999, 0.001], [0.001, 0.999]]), np.array([0, 1]), np.array([0.9, 0.1]),
+    ...     classes=classes, decisions=np.where(np.arange(1000) < 5, 1, classes),
+    ... )
+    >>> raised.round(3)
+    array([[0.999, 0.001],
+           [0.05 , 0.95 ]])
+    """
+    count = len(prior)
+    support = np.bincount(classes, minlength=count)[:, None]
+    hits = support * confusion_rates(classes, decisions, count)
+    joint = prior[:, None] * (hits + PSEUDO_MESSAGES / count) / (support + PSEUDO_MESSAGES)
+    raised = posteriors.copy()
+    for decision, shares in enumerate((joint / joint.sum(axis=0)).T):
+        rows = predicted == decision
+        if rows.any():
+            missing = np.maximum(0.0, shares - posteriors[rows].mean(axis=0))
+            missing[decision] = 0.0
+            raised[rows] += missing
+    return np.asarray(raised / raised.sum(axis=1, keepdims=True))
 
 
 def response_weights(sample: LabelledSample) -> np.ndarray:

@@ -81,7 +81,7 @@ def new_queue(
 ) -> list[Row]:
     """Draw the queue of a window; the same window and feedback give the same queue.
 
-    posteriors : (n, K) calibrated, on the prior of the window.
+    posteriors : (n, K) calibrated, on the prior of the window, with the mistakes of the held-out messages.
     unusual : rows of the messages that differ most from the labelled ones.
     """
     if not settings.budget or table.empty:

@@ -23,6 +23,7 @@ from ballast.exceptions import UserError
 from ballast.monitoring.decision import Feedback, Policy, RecallDrop, WindowDecision, assess_window
 from ballast.monitoring.floors import metrics_below, with_floors
 from ballast.monitoring.label_shift import ScoredMessages, most_atypical
+from ballast.monitoring.labelled_quality import with_held_out_mistakes
 from ballast.monitoring.quantification import adjusted_count, classify_and_count, emq, posterior_conditionals
 from ballast.monitoring.recall_drops import recall_drops, recall_drops_of_queue
 from stages.pages.evidently import with_shares
@@ -150,6 +151,13 @@ def queue_of(
         prior = version.production_prior if verdict.estimate is None else verdict.estimate.prior
         logits = np.log(np.maximum(calibrated(version, scored.posteriors), LEAST))
         posteriors = softmax(correct_prior(logits, reference.validation_shares, prior), axis=1)
+        posteriors = with_held_out_mistakes(
+            posteriors,
+            version.decisions(scored.posteriors),
+            prior,
+            classes=reference.classes,
+            decisions=version.decisions(reference.messages.posteriors),
+        )
         rows = new_queue(window, table, posteriors, version, read_feedback(), params.production.labelling, unusual)
     write_queue(window, rows, dict(zip(table["id"], table["text"], strict=True)), version.labels, again=again)
     return rows
