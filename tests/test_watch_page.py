@@ -18,6 +18,7 @@ from playwright.sync_api import Browser, Page
 from ballast.monitoring.estimated_performance import performance
 from stages.pages.watch.counting_view import counting, predicted_share, with_share
 from stages.pages.watch.feedback_view import line
+from stages.pages.watch.quality_view import measured
 from stages.pages.watch.timeline_view import share_scale
 from stages.pages.watch.view import NEWEST, answer, timeline_page
 from stages.pages.words import percent
@@ -528,6 +529,13 @@ def test_quality_is_shown_beside_labels_and_floors(desktop: Watched, tmp_path: P
     rows = [row.inner_text() for row in figure.locator("tbody tr").all()]
     assert len(rows) == 12 and "labels 0.800" in rows[-4]
     assert any("No estimate: no shift" in row for row in rows)
+
+
+def test_labels_mostly_of_messages_to_label_are_not_drawn_as_quality() -> None:
+    queue = [{"id": f"m{at}", "group": at} for at in range(50)]
+    window = made("2026-04-01", (0.8, 0.2), (0.8, 0.2), to_label=queue)
+    drawn = [measured({**window, "feedback": fed(n, HAM_SPAM, (0.9, 0.8))}, "spam", "recall") for n in (50, 100, 101)]
+    assert drawn == [None, None, pytest.approx(0.8)]
 
 
 def test_windows_of_an_earlier_release_have_no_quality() -> None:

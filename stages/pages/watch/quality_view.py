@@ -18,9 +18,14 @@ LISTED = {"precision": "Precision", "recall": "Recall", "f1": "F1"}
 
 
 def measured(window: Window, label: str, metric: str) -> float | None:
-    """A metric of a label on the labelled messages of a window."""
+    """A metric of a label on the labelled messages of a window.
+
+    None if half of them or more may be messages to label: those are the difficult ones, and count with weights elsewhere.
+    """
     feedback = feedback_of(window)
-    value: float | None = ((feedback["classes"].get(label) or {}) if feedback else {}).get(metric)
+    if feedback is None or feedback["n"] <= 2 * len(window["to_label"]):
+        return None
+    value: float | None = (feedback["classes"].get(label) or {}).get(metric)
     return value
 
 
