@@ -25,7 +25,7 @@ from tests.project import ROOT, Outcome, Project, environment
 Value = TypeVar("Value")
 
 
-def eventually(ask: Callable[[], Value], seconds: float = 120.0) -> Value:
+def eventually(ask: Callable[[], Value], seconds: float = 600.0) -> Value:
     """The first true answer; fails when there is none in time. Prefect keeps task runs and logs a moment later."""
     deadline = time.monotonic() + seconds
     while not (answer := ask()):

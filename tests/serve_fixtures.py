@@ -108,7 +108,7 @@ class Served:
         """The runs of a flow."""
         return self.server.all("flow_runs", flows={"name": {"any_": [flow]}})
 
-    def ends(self, run: str, seconds: float = 120.0) -> str:
+    def ends(self, run: str, seconds: float = 600.0) -> str:
         """How a run ended."""
 
         def end() -> str:
@@ -125,7 +125,7 @@ class Served:
         self.ask("POST", "events", json=[sent]).raise_for_status()
 
 
-def wait_for(served: Served, found: Callable[[], Any], seconds: float = 90.0) -> Any:
+def wait_for(served: Served, found: Callable[[], Any], seconds: float = 600.0) -> Any:
     """The first true answer while `flows.serve` lives."""
 
     def ask() -> Any:
@@ -179,7 +179,7 @@ def served(folder: Path, *, port: int | None = None, endpoint_port: int = 0, **c
         try:
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
-                process.wait(timeout=120)
+                process.wait(timeout=600)
         finally:
             kill(belonging(folder))
 

@@ -155,7 +155,7 @@ def test_the_server_of_a_run_without_one_asks_who_is_there(
         user, password = word.split(":")
         assert httpx.get(f"{url}/api/version", auth=(user, password), timeout=30).status_code == 200
         (repository.folder / "go").touch()
-        assert flow.wait(timeout=120) == 0, log.read_text()
+        assert flow.wait(timeout=300) == 0, log.read_text()
         assert password not in log.read_text()
     finally:
         flow.kill()
@@ -239,7 +239,7 @@ def test_an_interrupt_ends_the_training_too_and_the_next_run_goes_on(repository:
             )
             eventually(lambda: psutil.Process(pid).name() == "sleep")
             os.killpg(flow.pid, signal.SIGINT)
-            _, stderr = flow.communicate(timeout=60)
+            _, stderr = flow.communicate(timeout=300)
         finally:
             flow.kill()
     assert flow.returncode == 128 + signal.SIGINT
@@ -272,7 +272,7 @@ def test_an_interrupt_ends_the_flow_also_when_its_server_does_not_answer(reposit
             eventually((repository.folder / "begun").exists)
             serving.suspend()
             flow.send_signal(signal.SIGINT)
-            _, stderr = flow.communicate(timeout=60)
+            _, stderr = flow.communicate(timeout=300)
         finally:
             serving.resume()
             flow.kill()

@@ -140,8 +140,8 @@ def ray_cluster(site: Site) -> Iterator[str]:
             with output.open("wb") as log:
                 started = subprocess.Popen([*ray, *options], cwd="/", env=site.of_node(node), stdout=log, stderr=log)
             processes.append(started)
-            eventually(lambda output=output: "Ray runtime started" in output.read_text(), 300)
-        eventually(lambda: answers(client), 60)
+            eventually(lambda output=output: "Ray runtime started" in output.read_text())
+        eventually(lambda: answers(client))
         yield f"ray://127.0.0.1:{client}"
     finally:
         for node in site.nodes:
@@ -191,7 +191,7 @@ def test_who_come_to_a_clone_together_and_want_the_same_share_it(clones: tuple[P
 
     def one(_: int) -> None:
         with at_commit(there, wanted, "of today"):
-            both.wait(20)
+            both.wait(300)
 
     with ThreadPoolExecutor() as pool:
         list(pool.map(one, range(2)))
@@ -253,7 +253,7 @@ def test_trainings_share_a_clone_only_with_those_that_have_the_same_data(clones:
         waiting = threading.Thread(target=other)
         waiting.start()
         assert not entered.wait(0.5)
-    assert entered.wait(30)
+    assert entered.wait(300)
     waiting.join()
 
 
@@ -723,7 +723,7 @@ def half_way(node: Path, *, trained_before: int) -> str:
                         return technique
         return None
 
-    answer = eventually(found, 300)
+    answer = eventually(found)
     assert answer is not None
     return answer
 
@@ -841,9 +841,9 @@ def test_a_training_ends_with_its_pipeline_also_when_that_is_killed(site: Site) 
     with ray_cluster(site) as address:
         changes = {"nodes.train": "ray", "nodes.address": address, "nodes.gpus_of": {}, "techniques.focal.gamma": 1.25}
         with edited(site, changes), flow_running(site, "train@focal-0"):
-            (training,) = eventually(lambda: trainings(*site.nodes), 120)
+            (training,) = eventually(lambda: trainings(*site.nodes))
             training.suspend()  # it does not end by itself
-        eventually(lambda: not trainings(*site.nodes), 120)
+        eventually(lambda: not trainings(*site.nodes))
 
 
 @contextlib.contextmanager
@@ -881,7 +881,7 @@ def test_a_work_pool_trains_with_the_same_code_and_a_run_that_was_killed_is_sent
         command = [*prefect, "worker", "start", "--pool", "gpu", "--install-policy", "never"]
         worker = subprocess.Popen(command, cwd=first, env=env, stdout=log, stderr=log)
     try:
-        eventually(lambda: site.server.all("work_pools", work_pools={"name": {"any_": ["gpu"]}})[0]["status"] == "READY", 60)
+        eventually(lambda: site.server.all("work_pools", work_pools={"name": {"any_": ["gpu"]}})[0]["status"] == "READY")
         (first / "durations/focal/0.json").unlink(missing_ok=True)
         with flow_running(site, "train@focal-0") as succeeded:
             half_way(first, trained_before=len(trained_in(first)))
@@ -894,11 +894,11 @@ def test_a_work_pool_trains_with_the_same_code_and_a_run_that_was_killed_is_sent
         assert trained_in(site.project.folder) == set()
 
         with edited(site, {"techniques.focal.gamma": 1.75}), flow_running(site, "train@focal-0") as ended:
-            (training,) = eventually(lambda: trainings(first), 300)
+            (training,) = eventually(lambda: trainings(first))
             training.suspend()  # it does not end by itself
             ended(interrupt=True)
-        eventually(lambda: not trainings(first), 60)
-        eventually(lambda: site.server.last_run()["state_type"] == "CANCELLED", 60)
+        eventually(lambda: not trainings(first))
+        eventually(lambda: site.server.last_run()["state_type"] == "CANCELLED")
     finally:
         worker.kill()
         worker.wait()

@@ -90,7 +90,7 @@ def test_a_shift_with_labels_is_retrained_once_by_its_event(running: Served, bui
     # The same event once more, and by hand: it has been decided.
     labels = {"ballast.decision": "retrain", "ballast.window": "replay-03"}
     running.emit("class-prior.shifted", labels, window="replay-03")
-    (again,) = eventually(lambda: [each for each in running.runs("retrain") if each["id"] != run["id"]], 60)
+    (again,) = eventually(lambda: [each for each in running.runs("retrain") if each["id"] != run["id"]])
     assert running.ends(again["id"], 90) == "COMPLETED"
 
     def messages() -> str:

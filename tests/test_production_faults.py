@@ -100,7 +100,7 @@ def killed(project: Project, server: Server, when: Callable[[], bool], name: str
     command = [sys.executable, "-m", f"flows.{name}", *arguments]
     with (project.folder / "killed.log").open("wb") as log:
         child = subprocess.Popen(command, cwd=project.folder, env=env, stdout=log, stderr=log, start_new_session=True)
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + 600
     try:
         while not when():
             assert child.poll() is None and time.monotonic() < deadline, (project.folder / "killed.log").read_text()
@@ -114,7 +114,7 @@ def killed(project: Project, server: Server, when: Callable[[], bool], name: str
                 with contextlib.suppress(psutil.Error):
                     each.kill()
             time.sleep(0.05)
-    assert child.wait(timeout=20) == -signal.SIGKILL
+    assert child.wait(timeout=300) == -signal.SIGKILL
 
 
 def events(server: Server, event: str, resource: str) -> list[dict[str, Any]]:

@@ -513,7 +513,7 @@ def test_of_two_at_once_one_waits_for_the_other(project: Project) -> None:
         )
         for _ in range(2)
     ]
-    told = [each.communicate(timeout=60) for each in both]
+    told = [each.communicate(timeout=300) for each in both]
     assert [(each.returncode, out) for each, (out, _) in zip(both, told, strict=True)] == [(0, "0001\n")] * 2
     assert sum("already deployed" in stderr for _, stderr in told) == 1
     assert len(read_json(project.folder / PROJECT.current)["history"]) == 1
@@ -753,7 +753,7 @@ def answered(server: Server, **answer: Any) -> Iterator[list[dict[str, Any]]]:
     thread = threading.Thread(target=person)
     thread.start()
     yield seen
-    thread.join(timeout=60)
+    thread.join(timeout=300)
 
 
 def test_the_flow_deploys_and_tells(inside: Project, server: Server) -> None:
@@ -801,7 +801,7 @@ def test_a_person_approves_or_refuses(inside: Project, server: Server) -> None:
     watched(inside, "w1", 0.4)
     refused = pytest.raises(flow_of_promotion.NotApproved, match="rejected by a reviewer: not on a Friday; nothing")
     with answered(server, approve=False, note="not on a Friday") as seen, refused:
-        flow_of_promotion.promote(reprior="w1", patience_seconds=40)
+        flow_of_promotion.promote(reprior="w1", patience_seconds=300)
     assert "| production prior of spam | 0.400 | 0.1" in seen[0]["proposal"]["data"]
     assert "proposed as 0003 | deployed 0002" in seen[0]["proposal"]["data"]
     assert (server.last_run()["state_type"], deployed(inside)) == ("FAILED", "0002")
@@ -809,7 +809,7 @@ def test_a_person_approves_or_refuses(inside: Project, server: Server) -> None:
         flow_of_promotion.promote(reprior="w1", patience_seconds=1)
     assert deployed(inside) == "0002"
     with answered(server, approve=True, note="fine"):
-        assert flow_of_promotion.promote(reprior="w1", patience_seconds=40) == "0003"
+        assert flow_of_promotion.promote(reprior="w1", patience_seconds=300) == "0003"
     # Another test's third version was told of without a note.
     [event] = eventually(lambda: [each for each in events(server, "0003") if each["payload"]["note"]])
     assert event["payload"]["note"] == "fine"
@@ -820,11 +820,11 @@ def test_an_older_model_is_refused_before_a_person_is_asked(inside: Project, ser
     assert flow_of_promotion.promote(approve=True) == "0001"
     assert flow_of_promotion.promote(reprior=watched(inside, "w1", 0.4), approve=True) == "0002"
     with pytest.raises(StageFailed, match=r"is version 0001 .* which 0002 has replaced; 0002 stays deployed"):
-        flow_of_promotion.promote(patience_seconds=40)
+        flow_of_promotion.promote(patience_seconds=300)
     assert (server.last_run()["state_type"], server.artifacts_of_last_run()) == ("FAILED", {})
-    assert flow_of_promotion.promote(older="keep", patience_seconds=40) == "0002"
+    assert flow_of_promotion.promote(older="keep", patience_seconds=300) == "0002"
     with answered(server, approve=True) as seen:
-        assert flow_of_promotion.promote(older="deploy", patience_seconds=40) == "0003"
+        assert flow_of_promotion.promote(older="deploy", patience_seconds=300) == "0003"
     assert seen[0]["proposal"]["data"].startswith("**Forced**: the selected model is version 0001 (content ")
 
 

@@ -54,7 +54,7 @@ def postgresql(folder: Path) -> Iterator[str]:
     with (folder.parent / "postgresql.log").open("wb") as log:
         server = subprocess.Popen(command, stdout=log, stderr=log, cwd="/", start_new_session=True)
     try:
-        eventually(lambda: answers(port), 60)
+        eventually(lambda: answers(port))
         yield f"postgresql+asyncpg://prefect:{PASSWORD}@127.0.0.1:{port}/postgres"
     finally:
         for process in (*psutil.Process(server.pid).children(), psutil.Process(server.pid)):
