@@ -173,7 +173,7 @@ def served(folder: Path, *, port: int | None = None, endpoint_port: int = 0, **c
         process = subprocess.Popen(command, cwd=folder, env=env, stdout=log, stderr=log, start_new_session=True)
     running = Served(folder, port, process, env)
     try:
-        wait_for(running, lambda: "Press Ctrl-C to stop." in running.output, 180)
+        wait_for(running, lambda: "Press Ctrl-C to stop." in running.output)
         yield running
     finally:
         try:

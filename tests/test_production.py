@@ -91,7 +91,7 @@ def test_a_shift_with_labels_is_retrained_once_by_its_event(running: Served, bui
     labels = {"ballast.decision": "retrain", "ballast.window": "replay-03"}
     running.emit("class-prior.shifted", labels, window="replay-03")
     (again,) = eventually(lambda: [each for each in running.runs("retrain") if each["id"] != run["id"]])
-    assert running.ends(again["id"], 90) == "COMPLETED"
+    assert running.ends(again["id"]) == "COMPLETED"
 
     def messages() -> str:
         logs = running.server.all("logs", logs={"flow_run_id": {"any_": [again["id"]]}})

@@ -182,7 +182,7 @@ def test_schedules_go_on_after_the_server_and_after_everything_was_killed(tmp_pa
         os.kill(server, signal.SIGKILL)
         wait_for(running, lambda: running.pid("server") != server)
         before = running.steps.count("end score")
-        wait_for(running, lambda: running.steps.count("end score") >= before + 3, 240)
+        wait_for(running, lambda: running.steps.count("end score") >= before + 3)
         assert re.search(r"^the server ended with exit code -9; restarting it in \d s$", running.output, re.MULTILINE)
 
         (folder / "do/score").write_text("sleep 600")
@@ -198,7 +198,7 @@ def test_schedules_go_on_after_the_server_and_after_everything_was_killed(tmp_pa
     with served(folder) as again:
         # The two that were killed keep their places until they are found to have crashed; then come those that are late.
         before = again.steps.count("end score")
-        wait_for(again, lambda: again.steps.count("end score") >= before + 3, 300)
+        wait_for(again, lambda: again.steps.count("end score") >= before + 3)
 
         def crashed() -> int:
             return len(again.server.in_state("CRASHED"))
@@ -249,7 +249,7 @@ def test_a_run_that_was_killed_is_found_to_have_crashed_and_frees_its_place(tmp_
         waiting = running.start("retrain", window="behind")
         wait_for(running, lambda: running.pid("worker") != worker.pid)
         assert running.state(run)["type"] == "RUNNING"
-        assert running.ends(run, 240) == "CRASHED"
+        assert running.ends(run) == "CRASHED"
         assert running.state(run)["message"] == "it was silent for 90 s: its process or its machine was killed"
         assert running.ends(waiting) == "COMPLETED"
 
