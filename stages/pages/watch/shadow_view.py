@@ -38,7 +38,8 @@ def shown_metrics(windows: Sequence[Window]) -> list[str]:
 def row(window: Window, metrics: Sequence[str]) -> dict[str, Any]:
     """A window's row in the table."""
     shadow = window["shadow"]
-    content = {"window": window["window"], "link": link(window), "versions": f"{shadow['version']} beside {window['model']}"}
+    versions = f"{shadow['version']} beside\N{NO-BREAK SPACE}{window['model']}"
+    content = {"window": window["window"], "link": link(window), "versions": versions}
     if shadow["differ"] is None:
         return {**content, "nothing": shadow["problem"] or shadow["withheld"]}
     estimates = shadow["metrics"] or {}
