@@ -1,7 +1,8 @@
 """Measure the labelling queue: its estimates when the truth is known, and the members of a rare class that it finds.
 
-The first part draws windows of calibrated scores and labels the queue of each, or as many messages at random. It measures the
-bias of precision and recall, the coverage of their 95% intervals and the width of these.
+The first part draws windows of scores and labels the queue of each, or as many messages at random. It measures the bias of
+precision and recall, the coverage of their 95% intervals and the width of these. Scores are calibrated, or hide some mistakes:
+the model is certain of them, as real ones are. Held-out messages show how many there are, as they do to the watch.
 
 The second part streams two public data sets through a linear model in windows. Of each window, 100 messages are labelled: those
 of the queue, random ones, or those that the model is least certain about. The model is then retrained with all labels so far.
@@ -24,13 +25,13 @@ from tqdm import tqdm
 
 from ballast.models.tfidf import fit_tfidf
 from ballast.monitoring.estimated_performance import Estimated
-from ballast.monitoring.labelled_quality import LabelledSample, labelled_quality
+from ballast.monitoring.labelled_quality import LabelledSample, labelled_quality, with_held_out_mistakes
 from ballast.monitoring.labelling_queue import Scores, Wanted, draw_queue
 from ballast.monitoring.similarity import largest_similarity
 from benchmarks.measuring import surroundings, write_result
 from stages.store.groups import groups_of
 
-JOBS = 2
+JOBS, HELD_OUT = 2, 4000
 CONFIDENCE, BUDGET = 0.95, 50
 # The streams have labels at the start and of each window, windows, and messages of a window and of the test set.
 START, PER_WINDOW, WINDOWS, WINDOW, TEST = 300, 100, 5, 1500, 3000
@@ -40,32 +41,51 @@ SAMPLERS = ("queue", "random", "uncertainty")
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """Windows to draw: their number and messages, the share of the rare class, and the distance of the class means."""
+    """Windows to draw: their number and messages, the share of the rare class, and the distance of the class means.
+
+    certain : share of messages that belong to the other class than their score says.
+    """
 
     windows: int
     messages: int
     share: float
     distance: float
     repeats: int
+    certain: float = 0.0
 
 
 SETTINGS = {
     "13%": Setting(windows=4, messages=1000, share=0.13, distance=4.0, repeats=600),
+    "13%, certain mistakes": Setting(windows=4, messages=1000, share=0.13, distance=4.0, repeats=600, certain=0.005),
     "1:100": Setting(windows=20, messages=2000, share=0.01, distance=4.0, repeats=200),
+    "1:100, certain mistakes": Setting(windows=20, messages=2000, share=0.01, distance=4.0, repeats=200, certain=0.001),
     "1:1000": Setting(windows=40, messages=5000, share=0.001, distance=5.0, repeats=60),
 }
 
 
-def draw_window(setting: Setting, rng: np.random.Generator) -> tuple[np.ndarray, Scores]:
-    """Classes (n,) and calibrated scores of a window."""
-    classes = (rng.random(setting.messages) < setting.share).astype(np.int64)
-    at = rng.normal(size=setting.messages) + setting.distance * classes
+def draw_messages(setting: Setting, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Classes (n,) and posteriors (n, 2) of messages."""
+    classes = (rng.random(count) < setting.share).astype(np.int64)
+    at = rng.normal(size=count) + setting.distance * classes
+    classes = np.where(rng.random(count) < setting.certain, 1 - classes, classes)
     log_odds = setting.distance * (at - setting.distance / 2) + np.log(setting.share / (1 - setting.share))
     rare = 1 / (1 + np.exp(-log_odds))
-    posteriors = np.column_stack([1 - rare, rare])
-    return classes, Scores(
-        posteriors=posteriors, predicted=posteriors.argmax(axis=1), groups=np.arange(setting.messages), common=0
-    )
+    return classes, np.column_stack([1 - rare, rare])
+
+
+def draw_windows(setting: Setting, rng: np.random.Generator) -> list[tuple[np.ndarray, Scores]]:
+    """The classes (n,) of each window, and its scores as the watch gives them to the queue."""
+    held_out, of_held_out = draw_messages(setting, HELD_OUT, rng)
+    prior = np.bincount(held_out, minlength=2) / HELD_OUT
+    windows = []
+    for _ in range(setting.windows):
+        classes, posteriors = draw_messages(setting, setting.messages, rng)
+        predicted = posteriors.argmax(axis=1)
+        raised = with_held_out_mistakes(
+            posteriors, predicted, prior, classes=held_out, decisions=of_held_out.argmax(axis=1), held_out=of_held_out
+        )
+        windows.append((classes, Scores(posteriors=raised, predicted=predicted, groups=np.arange(len(classes)), common=0)))
+    return windows
 
 
 def queued(scores: Scores, rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -83,7 +103,7 @@ def at_random(scores: Scores, rng: np.random.Generator) -> dict[str, np.ndarray]
 def redraw(setting: Setting, seed: int) -> dict[str, list[float]]:
     """Truth, estimate and interval of precision and recall, by the queue and at random; not a number without an estimate."""
     rng = np.random.default_rng([seed, setting.messages])
-    windows = [draw_window(setting, rng) for _ in range(setting.windows)]
+    windows = draw_windows(setting, rng)
     classes, predicted = (np.concatenate(part) for part in zip(*((y, s.predicted) for y, s in windows), strict=True))
     hits = float((classes & predicted).sum())
     truth = {"precision": hits / max(1, predicted.sum()), "recall": hits / max(1, classes.sum())}

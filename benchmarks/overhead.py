@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from benchmarks.measuring import ROOT, logged, measured, read_result, recording_python, surroundings, write_result
 from flows.prepared_python import prepared_python
+from flows.recovery.dvc_processes import DVC
 from stages.store.files import read_json
 from stages.store.project import PROJECT
 from tests.project import TINY_TRAINING, Project, corpus, project_copy, tiny_encoder, yaml
@@ -79,7 +80,7 @@ def run(full: bool, entries: list[str]) -> dict[str, Any]:
     """Seconds of the first run in a fresh copy of the project, by family of stages, and of a second run and a flow after it."""
     with tempfile.TemporaryDirectory() as temporary:
         project = project_copy(Path(temporary) / "project")
-        # A clone has it, and DVC rewrites all of it after each stage.
+        # A clone has it, and DVC reads all of it.
         shutil.copy(ROOT / "dvc.lock", project.folder)
         if not full:
             small(project)
@@ -96,10 +97,10 @@ def run(full: bool, entries: list[str]) -> dict[str, Any]:
         with prepared_python() as prepared:
             path = recording_python(Path(temporary) / "bin", log, settings["PATH"], str(prepared / "python"))
             first = measured(
-                "dvc", "repro", folder=project.folder, output=Path(temporary) / "out", **(settings | {"PATH": path})
+                *DVC, "repro", folder=project.folder, output=Path(temporary) / "out", **(settings | {"PATH": path})
             )
         table = families(logged(log), first["seconds"], project.folder)
-        again = measured("dvc", "repro", folder=project.folder, **settings)
+        again = measured(*DVC, "repro", folder=project.folder, **settings)
         flow = measured("-m", "flows.pipeline", folder=project.folder, PYTHONPATH=str(project.folder), **settings)
     return {
         "seconds": round(first["seconds"], 1),

@@ -200,7 +200,12 @@ def test_intervals_cover_the_precision_of_a_model_that_is_certain_of_its_mistake
         classes, scores = sure(repetition)
         truth, found = rates(classes, scores.predicted)[0], []
         raised = with_held_out_mistakes(
-            scores.posteriors, scores.predicted, np.array([0.8, 0.2]), classes=held_out, decisions=reference.predicted
+            scores.posteriors,
+            scores.predicted,
+            np.array([0.8, 0.2]),
+            classes=held_out,
+            decisions=reference.predicted,
+            held_out=reference.posteriors,
         )
         for own in (scores, replace(scores, posteriors=raised)):
             queue = draw_queue(own, replace(WANTED, neighbours=0.0), repetition)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ballast.monitoring.estimated_performance import PSEUDO_MESSAGES, Estimated, confusion_rates
+from ballast.monitoring.estimated_performance import Estimated
 
 # Draws for an interval, and the pseudo-label of the Jeffreys prior.
 DRAWS = 4000
@@ -60,39 +60,43 @@ class ClassQuality:
 
 
 def with_held_out_mistakes(
-    posteriors: np.ndarray, predicted: np.ndarray, prior: np.ndarray, *, classes: np.ndarray, decisions: np.ndarray
+    posteriors: np.ndarray,
+    predicted: np.ndarray,
+    prior: np.ndarray,
+    *,
+    classes: np.ndarray,
+    decisions: np.ndarray,
+    held_out: np.ndarray,
 ) -> np.ndarray:
-    """Posteriors (n, K) of a window that expect at least as many mistakes of each kind as held-out messages show.
+    """Posteriors (n, K) of a window that expect the mistakes that held-out messages show beyond what their posteriors expect.
 
     Calibration fits all scores at once, so it can miss the few mistakes of which the model is certain. Nothing shows at which
     scores the missing ones are, so they are spread evenly over the messages with the same decision.
 
     predicted : (n,) class indices of the decisions.
     prior : (K,) of the window.
-    classes, decisions : (m,) of the held-out messages.
+    classes, decisions : (m,) of the held-out messages. held_out : (m, K) their posteriors.
 
     Examples
     --------
     >>> classes = np.repeat([0, 1], [900, 100])
-    >>> raised = with_held_out_mistakes(
-    ...     np.array([[0.999, 0.001], [0.001, 0.999]]), np.array([0, 1]), np.array([0.9, 0.1]),
-    ...     classes=classes, decisions=np.where(np.arange(1000) < 5, 1, classes),
-    ... )
-    >>> raised.round(3)
-    array([[0.999, 0.001],
-           [0.05 , 0.95 ]])
+    >>> held_out = np.eye(2)[classes]
+    >>> classes[:9] = 1
+    >>> decisions = held_out.argmax(axis=1)
+    >>> with_held_out_mistakes(
+    ...     np.eye(2), np.array([0, 1]), np.array([0.5, 0.5]), classes=classes, decisions=decisions, held_out=held_out
+    ... ).round(3)
+    array([[0.924, 0.076],
+           [0.   , 1.   ]])
     """
-    count = len(prior)
-    support = np.bincount(classes, minlength=count)[:, None]
-    hits = support * confusion_rates(classes, decisions, count)
-    joint = prior[:, None] * (hits + PSEUDO_MESSAGES / count) / (support + PSEUDO_MESSAGES)
+    support = np.maximum(1, np.bincount(classes, minlength=len(prior)))
     raised = posteriors.copy()
-    for decision, shares in enumerate((joint / joint.sum(axis=0)).T):
-        rows = predicted == decision
-        if rows.any():
-            missing = np.maximum(0.0, shares - posteriors[rows].mean(axis=0))
-            missing[decision] = 0.0
-            raised[rows] += missing
+    for decision in np.unique(predicted):
+        rows, of_held_out = predicted == decision, decisions == decision
+        observed = np.bincount(classes[of_held_out], minlength=len(prior))
+        missing = np.maximum(0.0, observed - held_out[of_held_out].sum(axis=0)) / support
+        missing[decision] = 0.0
+        raised[rows] += prior * missing / rows.mean()
     return np.asarray(raised / raised.sum(axis=1, keepdims=True))
 
 

@@ -149,6 +149,7 @@ def queue_of(
         if verdict.decision == "investigate":
             unusual = most_atypical(reference.messages, scored, params.production.watch.messages)
         prior = version.production_prior if verdict.estimate is None else verdict.estimate.prior
+        held_out = reference.messages.posteriors
         logits = np.log(np.maximum(calibrated(version, scored.posteriors), LEAST))
         posteriors = softmax(correct_prior(logits, reference.validation_shares, prior), axis=1)
         posteriors = with_held_out_mistakes(
@@ -156,7 +157,8 @@ def queue_of(
             version.decisions(scored.posteriors),
             prior,
             classes=reference.classes,
-            decisions=version.decisions(reference.messages.posteriors),
+            decisions=version.decisions(held_out),
+            held_out=calibrated(version, held_out),
         )
         rows = new_queue(window, table, posteriors, version, read_feedback(), params.production.labelling, unusual)
     write_queue(window, rows, dict(zip(table["id"], table["text"], strict=True)), version.labels, again=again)
