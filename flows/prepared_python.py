@@ -120,7 +120,9 @@ def serve(address: str, libraries: Sequence[str]) -> None:
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(address)
         server.listen(64)
-        print("ready", flush=True)
+        # Nobody reads it where the run ended before the imports did.
+        with contextlib.suppress(BrokenPipeError):
+            print("ready", flush=True)
         # The parent has the other end of the standard input, which closes when it ends.
         while sys.stdin not in select.select([sys.stdin, server], [], [])[0]:
             client, _ = server.accept()

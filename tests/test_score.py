@@ -365,7 +365,7 @@ def test_too_many_malformed_rows_fail_after_writing_them_down(cheap: Project) ->
         ("x.tsv", b"id\ttext\ttext\n", "x.tsv: more than one column 'text' (ingest.text_column)"),
         ("x.csv", b"text\na\n", "x.csv: no column 'id' (production.score.id_column): known: text"),
         ("x.csv", b"\xff\xfei\0d\0", "x.csv: no column 'text' (ingest.text_column): known: id"),
-        ("x.csv", b"\xc3\xa9\xc3\xa9\xff,text\n", "x.csv: the first line must name the columns, but it is not UTF-8"),
+        ("x.csv", b"\xff,text\n1,\xc3\xa9\xc3\xa9\n", "x.csv: the first line must name the columns, but it is not UTF-8"),
         ("x.csv", b'id,"text\n', "x.csv: no column 'text' (ingest.text_column): did you mean "),
         ("x.jsonl", b'{"id": 1, "txt": "a"}\n', "x.jsonl: no column 'text' (ingest.text_column): did you mean 'txt'? "),
         ("x.parquet", b"no parquet", "x.parquet: cannot be read as parquet: "),

@@ -70,7 +70,7 @@ def with_held_out_mistakes(
 ) -> np.ndarray:
     """Posteriors (n, K) of a window that expect the mistakes that held-out messages show beyond what their posteriors expect.
 
-    Calibration fits all scores at once, so it can miss the few mistakes of which the model is certain. Nothing shows at which
+    Calibration fits all scores at once, so it can miss the few mistakes whose scores are near 0 or 1. Nothing shows at which
     scores the missing ones are, so they are spread evenly over the messages with the same decision.
 
     predicted : (n,) class indices of the decisions.

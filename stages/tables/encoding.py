@@ -41,6 +41,8 @@ OLDER = [
 # By charset-normalizer, another encoding is possible if its text has at most so much more chaos than the best, and at least so
 # much of its coherence.
 CHAOS, COHERENCE, MOST_ALTERNATIVES = 0.1, 0.7, 5
+# Fewer bytes beyond ASCII show no encoding clearly; these are the most frequent ones.
+FEW_BYTES, FREQUENT = 20, ("cp1252", "cp1250", "cp1251", "cp1254")
 NAMES = {"utf-8": "UTF-8", "utf-16": "UTF-16", "utf-16-le": "UTF-16", "utf-16-be": "UTF-16", "utf-32": "UTF-32"}
 
 
@@ -99,7 +101,10 @@ def older_encoding(sample: bytes) -> tuple[str, tuple[str, ...]]:
         if plausible and str(match) not in texts:
             texts.add(str(match))
             others.append(codecs.lookup(match.encoding).name)
-    return codecs.lookup(best.encoding).name, tuple(others[:MOST_ALTERNATIVES])
+    chosen = codecs.lookup(best.encoding).name
+    if not others and sum(byte > 127 for byte in sample) < FEW_BYTES:
+        others = [each for each in FREQUENT if each != chosen]
+    return chosen, tuple(others[:MOST_ALTERNATIVES])
 
 
 def detect_encoding(path: Path, compression: str, *, json: bool = False) -> tuple[str, tuple[str, ...]]:
