@@ -41,8 +41,9 @@ def postgresql(folder: Path) -> Iterator[str]:
     folder.mkdir()
     if as_user:
         shutil.chown(folder, "postgres", "postgres")
-        for parent in folder.parents[:3]:
-            parent.chmod(parent.stat().st_mode | 0o011)
+        for parent in folder.parents:
+            if not parent.stat().st_mode & 0o001:
+                parent.chmod(parent.stat().st_mode | 0o011)
     word = folder / "password"
     word.write_text(PASSWORD)
     data, port = folder / "data", free_port()
