@@ -97,6 +97,13 @@ def observe() -> Outcome:
     return outcome
 
 
+def replace_text(path: Path, text: str) -> None:
+    """Write a text file under a temporary name, then rename it."""
+    temporary = path.with_name(f"{path.name}.partial")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
 def with_stage(lock: str, entry: str) -> str:
     r"""The text of a dvc.lock with the entry of one stage replaced or added.
 
@@ -134,9 +141,7 @@ def write_stages_only() -> None:
             after = with_stage(after, dumps_yaml({"schema": "2.0", "stages": to_lockfile(stage, **options)}))
         if after != before:
             logger.info("Updating lock file '%s'", self.relpath)
-            temporary = path.with_name(f"{path.name}.partial")
-            temporary.write_text(after, encoding="utf-8")
-            temporary.replace(path)
+            replace_text(path, after)
             self.repo.scm_context.track_file(self.relpath)
 
     Lockfile.dump_stages = dump_stages
@@ -149,9 +154,7 @@ def main(report: Path | None, arguments: list[str]) -> int:
         return int(dvc_main(arguments) or 0)
     outcome = observe()
     content = outcome.report(int(dvc_main(arguments) or 0))
-    temporary = report.with_name(f"{report.name}.partial")
-    temporary.write_text(json.dumps(content), encoding="utf-8")
-    temporary.replace(report)
+    replace_text(report, json.dumps(content))
     return int(content["exit_code"]) if content["exit_code"] >= 0 else 128 - int(content["exit_code"])
 
 

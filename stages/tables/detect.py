@@ -157,12 +157,12 @@ def opens(line: str) -> bool:
     return line == "{" or line.endswith((",", "{", "["))
 
 
-def sample_of(path: Path, dialect: Dialect) -> list[str]:
-    """The first lines of a file that are not blank."""
+def sample_of(path: Path, dialect: Dialect, most: int = SAMPLE_LINES) -> list[str]:
+    """At most the first `most` lines of a file that are not blank."""
     lines, characters = lines_of(path, dialect), 0
     sample: list[str] = []
     with lines.file:
-        while len(sample) < SAMPLE_LINES and characters < SAMPLE_CHARACTERS:
+        while len(sample) < most and characters < SAMPLE_CHARACTERS:
             try:
                 line = next(lines, None)
             except LongLine:
@@ -184,8 +184,8 @@ def parsed_sample(sample: Sequence[str], dialect: Dialect) -> list[list[str]]:
 def detect_csv(path: Path, source: str, dialect: Dialect, expected: Expected) -> Dialect:
     """The dialect of delimited text."""
     given = expected.dialect
-    first = next(iter(sample_of(path, replace(dialect, newline=""))), "")
-    dialect = replace(dialect, newline="" if first.endswith("\r") else "\n")
+    first = sample_of(path, replace(dialect, newline=""), most=1)
+    dialect = replace(dialect, newline="" if first and first[0].endswith("\r") else "\n")
     sample = sample_of(path, dialect)
     preamble = PREAMBLE.match(sample[0]) if sample and given.delimiter is None else None
     if preamble:

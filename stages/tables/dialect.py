@@ -47,8 +47,8 @@ class Dialect:
     unread : the names of its other sheets that have cells.
     forms : the columns of csv whose values have a form, by position, as the first rows show them.
     stray : how many quotes show that quotes are data, and the line of the first; None if there are none, or if it was set.
-    quotes_enclose : whether it is certain that a quote at the start of a field opens it: the settings name the quote, or the
-        header and most rows have quotes.
+    quotes_enclose : whether it is certain that a quote at the start of a field opens it: the settings name the quote, the
+        header and half of the rows are quoted, or the first lines are as a csv writer writes them.
     """
 
     format: Format
